@@ -1,0 +1,54 @@
+"""The error tree: three kinds of trouble, told apart by class and never by message.
+
+    EmbedlakeError
+    ├── Transient            worth another try after a pause (store hiccup, worker lost)
+    ├── RejectedInput        one file, record or text is bad: list it in rejects, go on
+    └── SetupError           nobody can go on until a person changes something
+        ├── UsageError       the command or the recipe itself is wrong (exit code 2)
+        ├── ModelError       the model cannot be found, read, trusted or run here
+        └── LakeError        the table or its store is not what the recipe says
+
+Every message gives the value, the limit and the next action.
+"""
+
+from __future__ import annotations
+
+
+class EmbedlakeError(Exception):
+    """Root of every error embedlake raises on purpose."""
+
+
+class Transient(EmbedlakeError):
+    """A fault that may pass by itself; the task that met it is tried again."""
+
+
+class RejectedInput(EmbedlakeError):
+    """One input cannot be used. It becomes a row of the rejects table.
+
+    ``reason`` is a short fixed word that can be grouped by (``malformed_json``);
+    ``detail`` is for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class SetupError(EmbedlakeError):
+    """Something a person must change before the work can go on."""
+
+
+class UsageError(SetupError):
+    """The command line or the recipe is wrong; nothing was started."""
+
+
+class ModelError(SetupError):
+    """The model cannot be found, read, trusted or run on this machine."""
+
+
+class LakeError(SetupError):
+    """The table, or the store under it, is not what the recipe says it is."""

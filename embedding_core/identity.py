@@ -1,0 +1,100 @@
+"""Digests that decide what is the same: rows, files, units, spaces.
+
+A digest is SHA-256 over canonical JSON (sorted keys, no spaces, UTF-8). Values without one stable
+form are refused rather than hashed by accident. Digests are 64 hex digits; people see 12.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from embedding_core.records import SourceFile, Space
+
+if TYPE_CHECKING:
+    from embedding_core.recipe import ChunkSpec, Recipe
+
+SHOWN_DIGITS = 12
+"""Hex digits shown to people; 48 bits tell apart any number of spaces a person will see."""
+
+ROW_RULES_VERSION = 1
+"""Raised when the code that cuts or renders texts changes what it makes of the same input."""
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the canonical JSON of ``value``, 64 hex digits.
+
+    Accepts None, bool, int, finite float, str, and lists, tuples and string-keyed mappings of
+    them. Raises ``TypeError`` for anything else (sets have no order, objects no stable form).
+    """
+    canonical = json.dumps(
+        _stable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stable(value: object) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value!r} has no stable form; replace it before taking a digest")
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_stable(item) for item in value]
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a mapping with keys that are not strings has no stable form")
+        return {key: _stable(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} has no stable form; digest its plain values instead")
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of the text's UTF-8 bytes: equal texts have equal vectors in one space."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def chunk_id(source_uri: str, doc_id: str, chunk_index: int, text_digest: str) -> str:
+    """Deterministic id of a row: file, document, position, text."""
+    return digest([source_uri, doc_id, chunk_index, text_digest])
+
+
+def space_id(space: Space) -> str:
+    """Digest of everything that decides whether vectors may be compared; names do not count."""
+    fields = asdict(space)
+    del fields["model"], fields["revision"]
+    return digest(fields)
+
+
+def rows_id(recipe: Recipe, chunk: ChunkSpec, space: Space) -> str:
+    """Digest of what decides rows: source mapping, chunker, tokenizer, length policy.
+
+    ``chunk`` is the recipe's chunk section with its ``max_tokens`` resolved for the model.
+    """
+    source = recipe.source
+    return digest(
+        {
+            "version": ROW_RULES_VERSION,
+            "id": source.id,
+            "text": source.text,
+            "metadata": source.metadata,
+            "chunk": chunk.model_dump(),
+            "tokenizer": space.tokenizer,
+            "length_limit": space.max_tokens,
+            "over_length": recipe.model.over_length,
+        }
+    )
+
+
+def file_key(file: SourceFile, rows: str) -> str:
+    """Digest of URI, content and row rules: the same key means the same rows."""
+    return digest([file.uri, file.fingerprint, rows])
+
+
+def unit_id(file_keys: Iterable[str], space: str) -> str:
+    """Digest of what a work unit makes: the rows of its files with vectors of one space."""
+    return digest([sorted(file_keys), space])

@@ -1,0 +1,277 @@
+"""The recipe: everything that changes rows or vectors, nothing that only changes speed.
+
+A recipe is one YAML file. It is validated once, here, then passed on frozen. ``Resources`` holds
+the rest: what only changes speed, never part of any digest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from embedding_core import storage
+from embedding_core.errors import UsageError
+from embedding_core.storage import StorageSpec
+
+ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
+"""Type of a metadata column; a timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
+
+RESERVED_COLUMNS = frozenset(
+    [
+        "chunk_id",
+        "file_key",
+        "source_uri",
+        "doc_id",
+        "chunk_index",
+        "text",
+        "text_hash",
+        "n_tokens",
+        "char_start",
+        "char_end",
+        "vector",
+    ]  # fmt: skip
+)
+"""Columns every table has; metadata may not use their names."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceSpec(_Part):
+    """Where the files are and how a record becomes a text."""
+
+    uri: str
+    """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file."""
+    include: tuple[str, ...] = (
+        "**/*.jsonl", "**/*.jsonl.gz", "**/*.parquet", "**/*.txt", "**/*.md",
+    )  # fmt: skip
+    """Globs under ``uri`` that choose the files."""
+    id: str | None = None
+    """Field that holds a document's id, unique in its file; without it, the position counts."""
+    text: str = "text"
+    """A field name, or a template over fields: ``"{title}\\n{text}"``."""
+    metadata: dict[str, ColumnType] = Field(default_factory=dict)
+    """Fields kept as typed columns, to filter searches by."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_names(cls, metadata: dict[str, ColumnType]) -> dict[str, ColumnType]:
+        for name in metadata:
+            if name in RESERVED_COLUMNS or name.startswith(("vector__", "_")):
+                raise ValueError(
+                    f"{name!r} is a column embedlake keeps for itself; rename the field"
+                )
+            if not name.isidentifier():
+                raise ValueError(
+                    f"{name!r} cannot be a column; use letters, digits and underscores"
+                )
+        return metadata
+
+
+class ChunkSpec(_Part):
+    """How a document is cut. Lengths are in tokens the model sees, special tokens included."""
+
+    strategy: Literal["tokens", "none"] = "tokens"
+    """``tokens``: windows of at most ``max_tokens``; ``none``: one chunk per document."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest chunk; default: 512, or what the model takes if that is less."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens a chunk repeats of the one before it."""
+    min_tokens: int = Field(default=1, ge=1)
+    """A shorter last chunk is grown backwards to this length, so no text is lost."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_tokens is not None and self.overlap * 2 > self.max_tokens:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of max_tokens {self.max_tokens}; "
+                f"use at most {self.max_tokens // 2}"
+            )
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower it"
+            )
+        return self
+
+
+class ModelSpec(_Part):
+    """Which encoder makes the vectors."""
+
+    name: str
+    """Hub id, local checkpoint folder, ``package:<python package>`` or ``hashing``."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
+    """Arithmetic of the model; ``auto``: fp16 on CUDA, the faster of bf16 and fp32 on a CPU."""
+    dim: int | None = Field(default=None, ge=1)
+    """Keep the first ``dim`` values of a vector (Matryoshka models), then normalise."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest input, special tokens included; default: what the checkpoint says."""
+    over_length: Literal["drop", "truncate", "split"] = "drop"
+    """A chunk longer than that: leave it out (listed in rejects), cut it, or make several."""
+
+
+class LakeSpec(_Part):
+    """Where the table is."""
+
+    uri: str
+    """LanceDB database: a local folder or ``s3://bucket/prefix``."""
+    table: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the table; ``<table>__files`` and ``<table>__rejects`` stand beside it."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
+
+    @field_validator("table")
+    @classmethod
+    def _table_name(cls, table: str) -> str:
+        if "__" in table:
+            raise ValueError(f"{table!r} holds '__', which the ledger's names use; use one '_'")
+        return table
+
+
+class IndexSpec(_Part):
+    """When and how well the vectors are indexed."""
+
+    min_rows: int = Field(default=50_000, ge=256)
+    """Below this many rows exact search is fast enough and no vector index is built."""
+    target_recall: float = Field(default=0.95, gt=0, le=1)
+    """recall@10 against exact search that the index must reach on a sample of the table."""
+
+
+class ReleaseSpec(_Part):
+    """Labelled queries that judge a model on this table (BEIR file formats)."""
+
+    queries: str | None = None
+    """JSON lines with ``_id`` and ``text``; the default of ``embedlake evaluate``."""
+    qrels: str | None = None
+    """TSV with a header: query id, document id, grade; the default of ``embedlake evaluate``."""
+    max_ndcg_drop: float = Field(default=0.01, ge=0)
+    """Largest loss of nDCG@10 a new model may show; the release gate reads it."""
+
+
+class Recipe(_Part):
+    """One table: its source, its chunks, its model, its lake."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Readable name; a table remembers which recipe made it."""
+    source: SourceSpec
+    chunk: ChunkSpec = ChunkSpec()
+    model: ModelSpec
+    lake: LakeSpec
+    index: IndexSpec = IndexSpec()
+    release: ReleaseSpec = ReleaseSpec()
+    max_rejected_share: float = Field(default=0.01, ge=0, le=1)
+    """Rejected records per record read that a run may have and still end with exit code 0.
+    A whole file that is rejected always counts as too much."""
+
+    @classmethod
+    def load(cls, recipe: str | Path | Mapping[str, Any]) -> Recipe:
+        """Read a recipe from a YAML file, an ``s3://`` URI or a mapping.
+
+        Relative paths in a file are relative to that file, in a mapping to the current directory.
+        Raises ``UsageError`` with every problem found and the nearest known name of a wrong key.
+        """
+        if isinstance(recipe, Mapping):
+            return _validated(dict(recipe), Path.cwd(), "the recipe")
+        base = Path(recipe).resolve().parent if storage.is_local(str(recipe)) else Path.cwd()
+        return _validated(_read_yaml(str(recipe)), base, str(recipe))
+
+
+class Resources(_Part):
+    """What only changes speed: never hashed, free to differ from run to run."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens in one forward pass; default: chosen for the device."""
+    unit_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
+    """Small files are packed to about this many bytes per task."""
+    units_per_commit: int = Field(default=16, ge=1)
+    """Work units committed together; twice as many are in flight at most."""
+    gpus_per_task: float = Field(default=0, ge=0)
+    """GPUs Ray reserves for an embed task; 0 runs it on CPUs."""
+    cpus_per_task: float | None = Field(default=None, gt=0)
+    """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
+
+
+def _read_yaml(uri: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(storage.read_bytes(uri, StorageSpec()))
+    except FileNotFoundError as error:
+        raise UsageError(f"no recipe at {uri}; give the path of a YAML file") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{uri} is a folder; give the path of a recipe (a YAML file)") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {uri}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{uri} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{uri} holds no recipe: expected keys such as name, source, model, lake; "
+            "see `embedlake schema`"
+        )
+    return content
+
+
+def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(_explain(error, origin)) from error
+    return _with_absolute_paths(recipe, base)
+
+
+def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
+    """Resolve every path once, so that any process on the machine reads the same files."""
+    model_name = recipe.model.name
+    if model_name.startswith((".", "/", "~")):
+        model_name = storage.absolute(model_name, base)
+    release = {
+        name: storage.absolute(uri, base)
+        for name in ("queries", "qrels")
+        if (uri := getattr(recipe.release, name)) is not None
+    }
+    return recipe.model_copy(
+        update={
+            "source": recipe.source.model_copy(
+                update={"uri": storage.absolute(recipe.source.uri, base)}
+            ),
+            "model": recipe.model.model_copy(update={"name": model_name}),
+            "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
+            "release": recipe.release.model_copy(update=release),
+        }
+    )
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = [f"{origin} is not a valid recipe:"]
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key{_nearest(problem['loc'])}")
+        else:
+            lines.append(f"  {where}: {problem['msg']}")
+    lines.append("`embedlake schema` prints every key with its meaning.")
+    return "\n".join(lines)
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """``; did you mean 'chunk'?`` for a misspelt key, else the keys that exist there."""
+    part: type[BaseModel] = Recipe
+    for step in loc[:-1]:
+        annotation = part.model_fields[str(step)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        part = annotation
+    close = difflib.get_close_matches(str(loc[-1]), part.model_fields, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known keys: {', '.join(part.model_fields)}"

@@ -1,0 +1,190 @@
+"""Frozen records that the stages hand to each other.
+
+They hold plain values only, so that they pickle small and cross processes. They know nothing of
+Arrow, Lance, torch, Prefect or Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Scalar = str | int | float | bool | datetime | None
+"""What a metadata column may hold; see ``recipe.ColumnType`` for the declared types."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One version of one input file."""
+
+    uri: str
+    """Where it is: an absolute local path or ``s3://bucket/key``."""
+    fingerprint: str
+    """Identity of its content: size and hash (local) or size and ETag (S3)."""
+    size_bytes: int
+    """Size as stored, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One thing that was left out, and why. Nothing is dropped without one."""
+
+    source_uri: str
+    """The file it was in."""
+    doc_id: str | None
+    """The document's id, when it was read far enough to have one."""
+    position: int | None
+    """0-based: line (JSONL), row (Parquet) or chunk index; None when the whole file is rejected."""
+    reason: str
+    """A short fixed word, for example ``malformed_json``."""
+    detail: str
+    """What a person needs to find and fix it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One record of a source file, its text rendered and validated."""
+
+    doc_id: str
+    """Unique within its file: the declared id field, or the position when none is declared."""
+    position: int
+    """0-based line or row in the file."""
+    text: str
+    """Valid Unicode: no lone surrogate, no NUL character, not blank."""
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    """Values of the declared metadata columns, of the declared types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document: ``document.text[char_start:char_end] == text``."""
+
+    index: int
+    """0-based place in its document."""
+    text: str
+    """The exact characters that are embedded."""
+    char_start: int
+    """Offset of the first character in the document's text, in characters, 0-based."""
+    char_end: int
+    """Offset after the last character, in characters."""
+    n_tokens: int
+    """Tokens the model sees for this text, special tokens included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What decides whether two vectors may be compared. Its digest is the ``space_id``."""
+
+    model: str
+    """Readable name, for people; not part of the digest."""
+    revision: str | None
+    """Readable revision, for people; not part of the digest."""
+    weights: tuple[str, ...]
+    """SHA-256 of every weight file and of the model's config, sorted."""
+    tokenizer: str
+    """SHA-256 of the tokenizer file."""
+    pooling: str
+    """``mean``, ``cls`` or ``last``."""
+    query_prompt: str
+    """Text put in front of a query."""
+    document_prompt: str
+    """Text put in front of a document."""
+    max_tokens: int
+    """Longest input in tokens, special tokens included."""
+    dim: int
+    """Length of a vector."""
+    normalize: bool
+    """Whether vectors have unit length."""
+    dtype_class: Literal["half", "full"]
+    """``half``: computed in fp16 or bf16 (or fp32 where that is faster); ``full``: fp32."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of the source beside what the table holds of it."""
+
+    file: SourceFile
+    file_key: str
+    """Digest of URI, content and row rules: same key, same rows."""
+    change: Literal["added", "changed"]
+    """``changed``: the table holds rows of another version of this file."""
+    why: str
+    """For a person: new file, content changed, row rules changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """What one task processes: one file, or small files packed together."""
+
+    unit_id: str
+    """Digest of the file keys and the space: the cache key of the unit's tasks."""
+    files: tuple[PlannedFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files as stored."""
+        return sum(planned.file.size_bytes for planned in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """What became of one file. ``chunks == embedded + reused + dropped + failed``."""
+
+    file_key: str
+    source_uri: str
+    documents: int
+    """Records that gave a usable text."""
+    rejected: int
+    """Records or whole files left out before chunking; each has a row in rejects."""
+    chunks: int
+    """Pieces cut from the documents."""
+    dropped: int
+    """Chunks left out by the length policy; each has a row in rejects."""
+    tokens: int
+    """Tokens of the chunks that are kept."""
+    embedded: int = 0
+    """Chunks whose vector was computed."""
+    reused: int = 0
+    """Chunks whose vector was already known: an equal text in the same unit."""
+    failed: int = 0
+    """Chunks without a vector although none of the rules above left them out."""
+
+    @property
+    def rows(self) -> int:
+        """Rows this file has in the table."""
+        return self.embedded + self.reused
+
+    @property
+    def balances(self) -> bool:
+        """Whether every chunk is accounted for."""
+        return self.chunks == self.embedded + self.reused + self.dropped + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class StagedUnit:
+    """A chunked unit: its rows wait in one Arrow IPC file."""
+
+    unit: WorkUnit
+    path: str
+    """URI of the staged Arrow IPC stream, rows in file order."""
+    counts: tuple[FileCounts, ...]
+    """One per file, in the unit's order; ``embedded`` still 0."""
+    rejects: tuple[Reject, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedUnit:
+    """An embedded unit: its rows are in the table's storage, not yet in the table."""
+
+    unit: WorkUnit
+    fragments: tuple[str, ...]
+    """Lance fragment metadata, JSON, ready to commit."""
+    counts: tuple[FileCounts, ...]
+    rejects: tuple[Reject, ...]
+    recomputed: int
+    """Rows that half precision could not represent and a wider type computed again."""
+    seconds: float
+    """Chunking and embedding together, wall clock."""

@@ -1,0 +1,107 @@
+"""Files by URI: a local path or ``s3://bucket/key``, through fsspec and s3fs.
+
+Knows how to reach a store, not what is in it. Credentials come from where every AWS client finds
+them (environment, profile, instance role) and are never part of a recipe; a recipe may name the
+endpoint and the region.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from pydantic import BaseModel, ConfigDict
+
+from embedding_core.errors import UsageError
+
+SCHEMES = ("", "file", "s3")
+
+
+class StorageSpec(BaseModel):
+    """How to reach an S3-compatible store; not needed for AWS itself or a local folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: str | None = None
+    """Address of an S3-compatible store, for example ``http://127.0.0.1:8333``."""
+    region: str | None = None
+    """Region of the bucket."""
+    anonymous: bool = False
+    """Send unsigned requests (public buckets)."""
+
+
+def scheme(uri: str) -> str:
+    """``""`` for a local path, else the URI's scheme; refuses one that cannot be read."""
+    found = urlsplit(uri).scheme if "://" in uri else ""
+    if found not in SCHEMES:
+        raise UsageError(
+            f"cannot read {uri!r}: the scheme {found!r} is not supported; "
+            "use a local path or s3://bucket/prefix"
+        )
+    return found
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI is a path on this machine."""
+    return scheme(uri) != "s3"
+
+
+def absolute(uri: str, base: Path) -> str:
+    """The URI with a relative local path resolved against ``base``; S3 URIs unchanged."""
+    if not is_local(uri):
+        return uri.rstrip("/")
+    return str((base / Path(uri.removeprefix("file://")).expanduser()).resolve())
+
+
+def filesystem(uri: str, spec: StorageSpec) -> fsspec.AbstractFileSystem:
+    """The fsspec filesystem that holds ``uri``. Listings are never cached: files change."""
+    if is_local(uri):
+        return fsspec.filesystem("file")
+    client: dict[str, Any] = {}
+    if spec.endpoint_url:
+        client["endpoint_url"] = spec.endpoint_url
+    if spec.region:
+        client["region_name"] = spec.region
+    return fsspec.filesystem(
+        "s3", anon=spec.anonymous, client_kwargs=client, use_listings_cache=False
+    )
+
+
+def join(uri: str, *parts: str) -> str:
+    """``uri`` extended by path parts of our own making (never by names found in a bucket)."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def read_bytes(uri: str, spec: StorageSpec) -> bytes:
+    """The whole object. Raises ``FileNotFoundError`` and other ``OSError``s unchanged."""
+    data: bytes = filesystem(uri, spec).cat_file(uri)
+    return data
+
+
+def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
+    """Write the whole object, parents included; a local file appears complete or not at all."""
+    fs = filesystem(uri, spec)
+    if not is_local(uri):
+        fs.pipe_file(uri, data)
+        return
+    target = Path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(target)
+
+
+def lance_options(spec: StorageSpec) -> dict[str, str]:
+    """The same store described for Lance (object_store's option names)."""
+    options: dict[str, str] = {}
+    if spec.endpoint_url:
+        options["endpoint"] = spec.endpoint_url
+        if spec.endpoint_url.startswith("http://"):
+            options["allow_http"] = "true"
+    if spec.region:
+        options["region"] = spec.region
+    if spec.anonymous:
+        options["skip_signature"] = "true"
+    return options
