@@ -34,7 +34,7 @@ RESERVED_COLUMNS = frozenset(
         "char_start",
         "char_end",
         "vector",
-    ]  # fmt: skip
+    ]
 )
 """Columns every table has; metadata may not use their names."""
 
