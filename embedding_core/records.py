@@ -112,6 +112,44 @@ class PlannedFile:
     """``changed``: the table holds rows of another version of this file."""
     why: str
     """For a person: new file, content changed, row rules changed."""
+    replaces: tuple[str, ...] = ()
+    """File keys of the versions in the table whose rows this one replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The source against the table: what a run would do, before anything is paid for."""
+
+    recipe: str
+    """Name of the recipe."""
+    space_id: str
+    """The space the vectors will be in."""
+    rows_id: str
+    """Digest of the rules that cut the files into rows."""
+    files: tuple[PlannedFile, ...]
+    """Files to work on, sorted by URI."""
+    removed_uris: tuple[str, ...]
+    """Files whose rows are in the table but which left the source."""
+    removed_keys: tuple[str, ...]
+    """The file keys of their rows."""
+    unchanged: int
+    """Files whose rows are in the table already."""
+    unreadable: tuple[Reject, ...]
+    """Files that could not be fingerprinted; rows they have in the table stay."""
+    estimated_tokens: int
+    """Tokens of the files to work on, from a sample of their text."""
+    estimated_seconds: float | None
+    """Time at the rate of this table's earlier runs; None before the first."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the files to work on, as stored."""
+        return sum(planned.file.size_bytes for planned in self.files)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the table already says what the source says."""
+        return not (self.files or self.removed_keys or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +191,7 @@ class FileCounts:
 
     @property
     def rows(self) -> int:
-        """Rows this file has in the table."""
+        """Rows this file gives the table."""
         return self.embedded + self.reused
 
     @property

@@ -1,0 +1,146 @@
+"""Indexes: scalar ones for finding files, a vector index once exact search gets slow.
+
+A vector index is measured against exact search on a sample of the table's own vectors, and how it
+must be queried to reach the recall asked for is stored in the table, so every query uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from embedding_core.errors import LakeError
+from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.lake import schema
+from embedding_core.lake.faults import store_faults
+from embedding_core.lake.table import INDEX_KEY, Table
+from embedding_core.recipe import IndexSpec
+
+INDEX_TYPE = "IVF_SQ"
+"""One byte per dimension: at 200,000 × 384 it built 10× faster than IVF_PQ and recalled more."""
+ROWS_PER_PARTITION = 4_096
+REFINE_FACTOR = 4
+"""Candidates re-ranked by their full vectors, per result: undoes the scalar quantisation."""
+SAMPLE_QUERIES = 100
+TOP_K = 10
+SEED = 0
+SCALAR_INDEXES = {"file_key": "BITMAP", "source_uri": "BITMAP", "chunk_id": "BTREE"}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """The vector index as it now is."""
+
+    name: str
+    """``space_<first digits of the space_id>``: an index follows its column through renames."""
+    rows_at_training: int
+    partitions: int
+    nprobes: int
+    """Partitions a query looks into, the fewest that reached the target."""
+    refine_factor: int
+    recall: float
+    """Measured recall@10 against exact search with these settings."""
+
+
+def refresh_scalar_indexes(table: Table) -> None:
+    """Make the scalar indexes, or extend them by the rows they do not cover."""
+    dataset = table.dataset()
+    existing = {index["name"] for index in dataset.list_indices()}
+    with store_faults(f"indexing {table.uri}"):
+        for column, kind in SCALAR_INDEXES.items():
+            name = f"{column}_idx"
+            if name not in existing:
+                dataset.create_scalar_index(column, kind, name=name)
+            elif _unindexed_rows(dataset, name):
+                dataset.optimize.optimize_indices(index_names=[name])
+            dataset = table.dataset()
+
+
+def refresh_vector_index(table: Table, spec: IndexSpec) -> IndexReport | None:
+    """Build, extend or rebuild the vector index; None while the table is too small for one.
+
+    It is rebuilt when the rows have doubled since it was trained. Raises ``LakeError`` when no
+    setting reaches the recall asked for.
+    """
+    dataset = table.dataset()
+    n_rows = dataset.count_rows()
+    if n_rows < spec.min_rows:
+        return None
+    name = f"space_{table.space()[0][:SHOWN_DIGITS]}"
+    trained = _stored(table)
+    exists = name in {index["name"] for index in dataset.list_indices()}
+    with store_faults(f"indexing {table.uri}"):
+        if trained is not None and exists and n_rows < 2 * trained.rows_at_training:
+            if not _unindexed_rows(dataset, name):
+                return trained
+            dataset.optimize.optimize_indices(index_names=[name])
+            rows_at_training, partitions = trained.rows_at_training, trained.partitions
+        else:
+            rows_at_training, partitions = n_rows, max(1, math.ceil(n_rows / ROWS_PER_PARTITION))
+            dataset.create_index(
+                schema.VECTOR, INDEX_TYPE, name=name, metric="cosine",
+                num_partitions=partitions, replace=True,
+            )  # fmt: skip
+        nprobes, recall = _tune(table.dataset(), partitions, spec.target_recall)
+        report = IndexReport(name, rows_at_training, partitions, nprobes, REFINE_FACTOR, recall)
+        table.dataset().update_metadata({INDEX_KEY: json.dumps(asdict(report))})
+    return report
+
+
+def _stored(table: Table) -> IndexReport | None:
+    settings = table.index_settings()
+    return IndexReport(**settings) if settings else None
+
+
+def _unindexed_rows(dataset: lance.LanceDataset, name: str) -> int:
+    return int(dataset.stats.index_stats(name)["num_unindexed_rows"])
+
+
+def _tune(dataset: lance.LanceDataset, partitions: int, target: float) -> tuple[int, float]:
+    """The fewest partitions to look into that reach the target, doubling from one."""
+    queries = _sample_vectors(dataset)
+    exact = [_nearest(dataset, query, None) for query in queries]
+    nprobes = 1
+    while True:
+        found = [_nearest(dataset, query, nprobes) for query in queries]
+        recall = float(
+            np.mean([len(a & b) / len(a) for a, b in zip(exact, found, strict=True) if a])
+        )
+        if recall >= target:
+            return nprobes, recall
+        if nprobes >= partitions:
+            break
+        nprobes = min(2 * nprobes, partitions)
+    raise LakeError(
+        f"the vector index reaches recall@{TOP_K} {recall:.3f} at most, below the recipe's "
+        f"index.target_recall {target}; lower it, or raise index.min_rows to search exactly"
+    )
+
+
+def _sample_vectors(dataset: lance.LanceDataset) -> list[np.ndarray]:
+    n_rows = dataset.count_rows()
+    rows = np.random.default_rng(SEED).choice(n_rows, min(SAMPLE_QUERIES, n_rows), replace=False)
+    column = dataset.take(np.sort(rows).tolist(), columns=[schema.VECTOR]).column(schema.VECTOR)
+    flat: pa.Array = column.combine_chunks().flatten()
+    width = column.type.list_size
+    vectors = flat.to_numpy(zero_copy_only=False).reshape(-1, width)  # (n_queries, dim)
+    return list(vectors.astype(np.float32))
+
+
+def _nearest(dataset: lance.LanceDataset, query: np.ndarray, nprobes: int | None) -> set[int]:
+    """Row ids of the ``TOP_K`` nearest rows; exact when ``nprobes`` is None."""
+    nearest: dict[str, object] = {
+        "column": schema.VECTOR, "q": query, "k": TOP_K, "metric": "cosine",
+    }  # fmt: skip
+    nearest |= (
+        {"use_index": False}
+        if nprobes is None
+        else {"nprobes": nprobes, "refine_factor": REFINE_FACTOR}
+    )
+    found = dataset.to_table(columns=["_distance"], nearest=nearest, with_row_id=True)
+    return set(found.column("_rowid").to_pylist())

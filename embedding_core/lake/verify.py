@@ -1,0 +1,94 @@
+"""Checks that a run's rows are what they claim to be; a run that fails one fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedding_core.lake import schema
+from embedding_core.lake.filters import is_in
+from embedding_core.lake.table import Table
+from embedding_core.records import FileCounts
+
+NORM_TOLERANCE = 5e-3
+"""A unit vector rounded to float16 keeps its length to about 5e-4; ten times that is wrong."""
+KEYS_PER_SCAN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at, and everything that is wrong."""
+
+    files: int
+    rows: int
+    problems: tuple[str, ...]
+    """One sentence each; empty when all is well."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(table: Table, counts: Sequence[FileCounts], gone: Collection[str]) -> Verification:
+    """Hold the table against the counts of the files just committed and the keys just removed.
+
+    Checks that each ledger line balances, that each file has as many rows as counted, that removed
+    versions have none, that every vector is finite and of unit length, and that no ``chunk_id``
+    stands twice.
+    """
+    keys = [one.file_key for one in counts]
+    rows: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    bad_vectors: Counter[str] = Counter()
+    for batch in _rows_of(table, [*keys, *gone]):
+        file_keys = batch.column("file_key").to_pylist()
+        rows.update(file_keys)
+        seen.update(batch.column("chunk_id").to_pylist())
+        bad = np.flatnonzero(~_is_unit(batch.column(schema.VECTOR)))
+        bad_vectors.update(file_keys[index] for index in bad)
+    problems = [
+        *_count_problems(counts, rows),
+        *(f"{key[:12]}: replaced or removed, but has rows" for key in gone if rows[key]),
+        *(f"{key[:12]}: {n} vectors are not finite or not of unit length"
+          for key, n in bad_vectors.items()),
+        *(f"chunk_id {one} stands {n} times" for one, n in seen.items() if n > 1),
+    ]  # fmt: skip
+    return Verification(len(counts), sum(rows.values()), tuple(problems))
+
+
+def _count_problems(counts: Sequence[FileCounts], rows: Counter[str]) -> Iterator[str]:
+    for one in counts:
+        if not one.balances:
+            yield (
+                f"{one.source_uri}: {one.chunks} chunks are not {one.embedded} embedded + "
+                f"{one.reused} reused + {one.dropped} dropped + {one.failed} failed"
+            )
+        if one.failed:
+            yield f"{one.source_uri}: {one.failed} chunks got no vector"
+        if rows[one.file_key] != one.rows:
+            yield f"{one.source_uri}: {rows[one.file_key]} rows in the table, {one.rows} counted"
+
+
+def _rows_of(table: Table, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    dataset = table.dataset()
+    columns = ["file_key", "chunk_id", schema.VECTOR]
+    for start in range(0, len(keys), KEYS_PER_SCAN):
+        some = is_in("file_key", keys[start : start + KEYS_PER_SCAN])
+        yield from dataset.scanner(columns=columns, filter=some).to_batches()
+
+
+def _is_unit(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
+    """(n_rows,) bool; a null, NaN or infinite vector is not a unit vector."""
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(-1, column.type.list_size).astype(np.float32)  # (n_valid, dim)
+    norms = np.linalg.norm(vectors, axis=1)
+    unit: NDArray[np.bool_] = valid.copy()
+    unit[valid] = np.abs(norms - 1.0) <= NORM_TOLERANCE  # False for NaN and inf
+    return unit
