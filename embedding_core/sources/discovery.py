@@ -1,0 +1,119 @@
+"""Discovery: the files of a source, sorted, each with the fingerprint of its content."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding_core import storage
+from embedding_core.errors import SetupError
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import Reject, SourceFile
+from embedding_core.sources.globs import Glob, is_hidden, names_hidden
+from embedding_core.sources.opening import fingerprint
+from embedding_core.sources.s3 import list_objects
+from embedding_core.sources.template import TextTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a source holds now."""
+
+    files: tuple[SourceFile, ...]
+    """Readable files, sorted by URI."""
+    unreadable: tuple[Reject, ...]
+    """Files that are there but cannot be read, sorted by URI. A run goes on without them; rows
+    the table has of them are kept, because they were not removed from the source."""
+
+
+def discover(spec: SourceSpec) -> Discovery:
+    """List the files of a source that its globs choose.
+
+    A source that is a single file is that file, whatever the globs say. Local files are read once
+    for their SHA-256, S3 objects only listed. Raises ``SetupError`` when the source is missing,
+    holds no such file, or a folder in it cannot be listed (its files would look removed), and
+    ``Transient`` when a store does not answer.
+    """
+    TextTemplate.parse(spec.text)  # a wrong template must not wait for the first record
+    found = _local(spec) if storage.is_local(spec.uri) else _s3(spec)
+    if not found.files and not found.unreadable:
+        raise SetupError(
+            f"nothing to read in {spec.uri}: no file matches {', '.join(spec.include)}; "
+            "correct source.uri or source.include"
+        )
+    return found
+
+
+def _s3(spec: SourceSpec) -> Discovery:
+    uri = spec.uri.rstrip("/")
+    globs = [Glob.compile(pattern) for pattern in spec.include]
+    chosen = [
+        file
+        for file in list_objects(uri, spec.storage)
+        if file.uri == uri or any(glob.matches(file.uri[len(uri) + 1 :]) for glob in globs)
+    ]
+    return Discovery(tuple(sorted(chosen, key=lambda file: file.uri)), ())
+
+
+def _local(spec: SourceSpec) -> Discovery:
+    root = Path(storage.absolute(spec.uri, Path.cwd()))
+    if not os.path.lexists(root):
+        raise SetupError(f"no source at {root}; create it or correct source.uri")
+    paths = _walk(root, spec.include) if root.is_dir() else [root]
+    files, unreadable = [], []
+    for path in sorted(paths, key=str):
+        entry = _readable(path)
+        if isinstance(entry, SourceFile):
+            files.append(entry)
+        else:
+            unreadable.append(entry)
+    return Discovery(tuple(files), tuple(unreadable))
+
+
+def _readable(path: Path) -> SourceFile | Reject:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(path).decode(errors="backslashreplace")
+        return Reject(name, None, None, "unreadable", "the file's name is not UTF-8; rename it")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            return Reject(str(path), None, None, "unreadable", "not a regular file")
+        return fingerprint(path)
+    except OSError as error:
+        return Reject(str(path), None, None, "unreadable", str(error))
+
+
+def _walk(root: Path, include: tuple[str, ...]) -> Iterator[Path]:
+    globs = [Glob.compile(pattern) for pattern in include]
+    with_hidden = names_hidden(include)
+    pending = [(root, "", frozenset([_identity(root)]))]
+    while pending:
+        folder, relative, above = pending.pop()
+        for entry in _entries(folder):
+            path, name = folder / entry.name, relative + entry.name
+            if not entry.is_dir():
+                if any(glob.matches(name) for glob in globs):
+                    yield path
+            elif with_hidden or not is_hidden(entry.name):
+                inside = _identity(path)
+                if inside not in above:  # a link to a folder above would never end
+                    pending.append((path, name + "/", above | {inside}))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise SetupError(
+            f"cannot list the folder {folder}: {error}; make it readable or move it away"
+        ) from error
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

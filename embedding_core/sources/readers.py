@@ -1,0 +1,51 @@
+"""Which reader reads which file, and the one way to stream a file's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from embedding_core.errors import RejectedInput
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import Document, Reject, SourceFile
+from embedding_core.sources.jsonl import read_gzip_json_lines, read_json_lines
+from embedding_core.sources.mapping import RecordMapper
+from embedding_core.sources.opening import open_source
+from embedding_core.sources.parquet import read_parquet
+from embedding_core.sources.plain import read_text
+from embedding_core.sources.records import Reader
+
+READERS: dict[str, Reader] = {
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".jsonl.gz": read_gzip_json_lines,
+    ".ndjson.gz": read_gzip_json_lines,
+    ".parquet": read_parquet,
+    ".txt": read_text,
+    ".md": read_text,
+}
+"""Readers by the end of a file's name, upper or lower case."""
+
+
+def read_documents(file: SourceFile, spec: SourceSpec) -> Iterator[Document | Reject]:
+    """Stream one file: a document or a reject per record, in file order.
+
+    Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
+    ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
+    (a truncated gzip, a file that changed meanwhile): none of them counts then. Raises
+    ``Transient`` when the store cannot be reached.
+    """
+    reader = _reader(file.uri)
+    mapper = RecordMapper(spec, file.uri)
+    with open_source(file, spec) as stream:
+        for record in reader(stream, file, mapper.fields):
+            yield mapper.map(record)
+
+
+def _reader(uri: str) -> Reader:
+    name = uri.rpartition("/")[2].lower()
+    for suffix, reader in READERS.items():
+        if name.endswith(suffix):
+            return reader
+    raise RejectedInput(
+        "unknown_format", f"{name!r} is none of {', '.join(READERS)}; change source.include"
+    )

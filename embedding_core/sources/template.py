@@ -1,0 +1,63 @@
+"""Text templates: a field name, or fields set into literal text."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedding_core.errors import UsageError
+
+_HELP = 'use a field name, or "{title}\\n{text}" with "{{" and "}}" for literal braces'
+
+
+@dataclass(frozen=True, slots=True)
+class TextTemplate:
+    """How a document's text is made from its record."""
+
+    pieces: tuple[tuple[str, str | None], ...]
+    """Literal text and the field that follows it; None when nothing follows."""
+    is_plain: bool
+    """Whether the template is just a field name, which then must hold a string."""
+
+    @classmethod
+    def parse(cls, template: str) -> TextTemplate:
+        """Read a template; without braces, all of it is one field's name.
+
+        Raises ``UsageError`` for anything beyond ``{field}`` and doubled braces, and for a
+        template without any field: every document would have the same text.
+        """
+        if not template:
+            raise UsageError(f"source.text is empty; {_HELP}")
+        if not set("{}") & set(template):
+            return cls((("", template),), is_plain=True)
+        try:
+            parsed = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise UsageError(f"source.text {template!r}: {error}; {_HELP}") from error
+        pieces = tuple((literal, _field(template, *rest)) for literal, *rest in parsed)
+        if all(name is None for _, name in pieces):
+            raise UsageError(f"source.text {template!r} names no field; {_HELP}")
+        return cls(pieces, is_plain=False)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields used, each once, in order of first use."""
+        return tuple(dict.fromkeys(name for _, name in self.pieces if name is not None))
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """The text; ``values`` holds a string for each of ``fields``, set in unchanged."""
+        return "".join(
+            literal + ("" if name is None else values[name]) for literal, name in self.pieces
+        )
+
+
+def _field(
+    template: str, name: str | None, spec: str | None = None, conversion: str | None = None
+) -> str | None:
+    if name is None:
+        return None
+    if not name or spec or conversion or set(".[]") & set(name):
+        shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+        raise UsageError(f"source.text {template!r}: {{{shown}}} is not a field name; {_HELP}")
+    return name
