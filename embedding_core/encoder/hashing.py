@@ -1,0 +1,127 @@
+"""A deterministic encoder without a model: for tests, dry runs and measuring everything else.
+
+Feature hashing (Weinberger et al. 2009, arXiv:0902.2206): words and their character trigrams are
+signed counts in ``dim`` buckets. Texts that share words are similar; meaning it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b, sha256
+
+import numpy as np
+
+from embedding_core.encoder.base import Encoded, Encoder, Kind, Offsets, Vectors
+from embedding_core.records import Space
+
+NAME = "hashing"
+DEFAULT_DIM = 256
+DEFAULT_MAX_TOKENS = 8192
+RULES = "hashing-1"
+"""Raised when the same text would get another vector."""
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_TRIGRAM_WEIGHT = 0.3
+"""Small against a word's own weight: "catching" is near "catch" but not the same."""
+_LONG_WORD = 8
+"""Characters from which a word counts fully; short words are mostly grammar."""
+
+
+def space(dim: int | None, max_tokens: int | None) -> Space:
+    """The space of the hashing encoder with these settings."""
+    return Space(
+        model=NAME,
+        revision=None,
+        weights=(sha256(RULES.encode()).hexdigest(),),
+        tokenizer=sha256(_TOKEN.pattern.encode()).hexdigest(),
+        pooling="mean",
+        query_prompt="",
+        document_prompt="",
+        max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
+        dim=DEFAULT_DIM if dim is None else dim,
+        normalize=True,
+        dtype_class="full",
+    )
+
+
+class HashingTokenizer:
+    """Words and punctuation marks, each one token; no special tokens."""
+
+    n_special = 0
+
+    def offsets(self, texts: Sequence[str]) -> list[Offsets]:
+        """Per text an (n_tokens, 2) array of character offsets."""
+        return [
+            np.array([m.span() for m in _TOKEN.finditer(text)], dtype=np.int64).reshape(-1, 2)
+            for text in texts
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens per text."""
+        return [sum(1 for _ in _TOKEN.finditer(text)) for text in texts]
+
+
+class HashingEncoder(Encoder):
+    """Deterministic across runs, processes and machines. See the module's docstring."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.tokenizer = HashingTokenizer()
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document") -> Encoded:
+        """Queries and documents are treated alike; a text without words has a vector too."""
+        vectors = np.zeros((len(texts), self.space.dim), dtype=np.float32)  # (n_texts, dim)
+        n_tokens = n_truncated = 0
+        for row, text in enumerate(texts):
+            _refuse_surrogates(row, text)
+            tokens = [match.group() for match in _TOKEN.finditer(text)]
+            n_truncated += len(tokens) > self.space.max_tokens
+            tokens = tokens[: self.space.max_tokens]
+            n_tokens += len(tokens)
+            _add_features(vectors[row], tokens)
+        return Encoded(_unit(vectors), n_tokens, n_truncated, n_recomputed=0)
+
+
+def _refuse_surrogates(row: int, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text {row} is not valid Unicode ({error.reason}); repair or leave it out"
+        ) from error
+
+
+def _add_features(vector: np.ndarray[tuple[int], np.dtype[np.float32]], words: list[str]) -> None:
+    for word in words:
+        for code, weight in _features(word.lower()):
+            sign = 1.0 if code & 1 else -1.0
+            vector[(code >> 1) % vector.size] += sign * weight
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (n_texts, 1)
+    vectors[norms[:, 0] == 0.0, 0] = 1.0  # no words, or buckets that cancelled out
+    norms[norms == 0.0] = 1.0
+    unit: Vectors = vectors / norms
+    return unit
+
+
+@lru_cache(maxsize=65_536)
+def _features(word: str) -> tuple[tuple[int, float], ...]:
+    """(63-bit bucket and sign bit, weight) of the word and its trigrams."""
+    weight = min(len(word), _LONG_WORD) / _LONG_WORD
+    return (
+        (_code(word), weight),
+        *((_code("#" + part), weight * _TRIGRAM_WEIGHT) for part in _trigrams(word)),
+    )
+
+
+def _trigrams(word: str) -> Iterator[str]:
+    for start in range(len(word) - 2):
+        yield word[start : start + 3]
+
+
+def _code(feature: str) -> int:
+    return int.from_bytes(blake2b(feature.encode(), digest_size=8).digest(), "big")

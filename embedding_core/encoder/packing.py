@@ -1,0 +1,69 @@
+"""Which texts go through the model together: token-budget batches in length order.
+
+Knows lengths and token ids, not models. Packed batches carry no padding, so the budget is the
+cost; equal lengths stand next to each other because CPU attention runs them in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts of one forward pass, laid end to end."""
+
+    rows: npt.NDArray[np.int64]
+    """(n_rows,) positions of the texts in the input."""
+    lengths: npt.NDArray[np.int64]
+    """(n_rows,) tokens of each text, longest first."""
+    ids: npt.NDArray[np.int64]
+    """(n_tokens,) token ids, text after text."""
+    positions: npt.NDArray[np.int64]
+    """(n_tokens,) 0-based place of each token in its own text."""
+
+
+def pack(lengths: Sequence[int], budget: int) -> list[npt.NDArray[np.int64]]:
+    """Split texts of these lengths into batches of at most ``budget`` tokens.
+
+    Every text is in exactly one batch. A text longer than the budget is a batch of its own, the
+    only case in which the budget is exceeded. Longest first, so that a lack of memory shows at
+    once; equal lengths in input order.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")  # (n_texts,)
+    batches, start, used = [], 0, 0
+    for place, row in enumerate(order.tolist()):
+        if place > start and used + lengths[row] > budget:
+            batches.append(order[start:place])
+            start, used = place, 0
+        used += lengths[row]
+    if start < len(order):
+        batches.append(order[start:])
+    return batches
+
+
+def lay_out(ids: Sequence[Ids], rows: npt.NDArray[np.int64]) -> Batch:
+    """The batch of these rows: their ids end to end, positions counted from each text's start."""
+    chosen = [ids[row] for row in rows.tolist()]
+    lengths = np.array([len(text_ids) for text_ids in chosen], dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths  # (n_rows,)
+    flat = np.concatenate(chosen).astype(np.int64)  # (n_tokens,)
+    positions = np.arange(len(flat)) - np.repeat(starts, lengths)  # (n_tokens,)
+    return Batch(rows=rows, lengths=lengths, ids=flat, positions=positions)
+
+
+def equal_length_runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbours of equal length as (n_texts, length) runs, in order."""
+    runs: list[tuple[int, int]] = []
+    for length in lengths:
+        if runs and runs[-1][1] == length:
+            runs[-1] = (runs[-1][0] + 1, length)
+        else:
+            runs.append((1, length))
+    return runs

@@ -1,0 +1,130 @@
+"""Everything about a model that can be known without loading it: its space and its tokenizer.
+
+Loads neither torch nor transformers. Digests are computed once per process and file version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from embedding_core.encoder import hashing
+from embedding_core.encoder.base import Tokenizer
+from embedding_core.encoder.checkpoint import Checkpoint, read_checkpoint
+from embedding_core.encoder.locate import locate
+from embedding_core.encoder.tokenizer import CheckpointTokenizer, load_tokenizer
+from embedding_core.errors import ModelError
+from embedding_core.records import Space
+
+DTYPES = ("auto", "fp16", "bf16", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that was found and described, not loaded. Small; pickles."""
+
+    space: Space
+    dtype: str
+    """What was asked for: auto, fp16, bf16 or fp32."""
+    checkpoint: Checkpoint | None
+    """None for the hashing encoder."""
+
+    @property
+    def directory(self) -> Path | None:
+        """The checkpoint's folder on this machine; None for the hashing encoder."""
+        return None if self.checkpoint is None else self.checkpoint.directory
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; read at first use, then the same object in this process."""
+        if self.checkpoint is None:
+            return hashing.HashingTokenizer()
+        return checkpoint_tokenizer(self.checkpoint)
+
+
+def checkpoint_tokenizer(checkpoint: Checkpoint) -> CheckpointTokenizer:
+    """The checkpoint's tokenizer, one object per process and file version."""
+    path = checkpoint.tokenizer_file
+    return load_tokenizer(
+        path, file_digest(path), checkpoint.trailing_token, checkpoint.document_prompt
+    )
+
+
+def resolve_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    dim: int | None = None,
+    max_tokens: int | None = None,
+) -> ResolvedModel:
+    """Find and describe the model called ``name``; see ``Encoder.load`` for the arguments.
+
+    Raises ``ModelError`` for a model that cannot be found, is not trusted, or cannot do what is
+    asked.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
+    for setting, value in (("dim", dim), ("max_tokens", max_tokens)):
+        if value is not None and value < 1:
+            raise ModelError(f"{setting} is {value}; use at least 1, or leave it out")
+    if name == hashing.NAME:
+        return _resolve_hashing(revision, dtype, dim, max_tokens)
+    located = locate(name, revision)
+    checkpoint = read_checkpoint(located.directory)
+    _check_limits(name, checkpoint, dim, max_tokens)
+    space = Space(
+        model=name,
+        revision=located.revision,
+        weights=tuple(
+            sorted(file_digest(p) for p in (*checkpoint.weight_files, checkpoint.config_file))
+        ),
+        tokenizer=file_digest(checkpoint.tokenizer_file),
+        pooling=checkpoint.pooling,
+        query_prompt=checkpoint.query_prompt,
+        document_prompt=checkpoint.document_prompt,
+        max_tokens=checkpoint.max_tokens if max_tokens is None else max_tokens,
+        dim=checkpoint.hidden_size if dim is None else dim,
+        normalize=True,
+        dtype_class="full" if dtype == "fp32" else "half",
+    )
+    return ResolvedModel(space=space, dtype=dtype, checkpoint=checkpoint)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file, 64 hex digits; read once per process as long as it does not change."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, size_bytes: int, modified_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _resolve_hashing(
+    revision: str | None, dtype: str, dim: int | None, max_tokens: int | None
+) -> ResolvedModel:
+    if revision is not None:
+        raise ModelError(f"revision {revision!r} means nothing for 'hashing'; remove it")
+    if dtype in ("fp16", "bf16"):
+        raise ModelError(f"'hashing' computes in fp32 only, not {dtype}; use auto or fp32")
+    return ResolvedModel(hashing.space(dim, max_tokens), dtype, checkpoint=None)
+
+
+def _check_limits(
+    name: str, checkpoint: Checkpoint, dim: int | None, max_tokens: int | None
+) -> None:
+    if dim is not None and dim > checkpoint.hidden_size:
+        raise ModelError(
+            f"dim {dim} is larger than the {checkpoint.hidden_size} values {name!r} gives; "
+            f"use at most {checkpoint.hidden_size}"
+        )
+    if max_tokens is not None and max_tokens > checkpoint.position_limit:
+        raise ModelError(
+            f"max_tokens {max_tokens} is above the {checkpoint.position_limit} positions of "
+            f"{name!r}; use at most {checkpoint.position_limit}"
+        )

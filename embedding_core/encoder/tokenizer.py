@@ -1,0 +1,155 @@
+"""A checkpoint's own tokenizer, read from its ``tokenizer.json``, made safe for any document.
+
+A control token written in a document (``<|im_start|>``) is text, not control: it tokenises as the
+characters it is made of. Prompts are ours and go through together with the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from embedding_core.encoder.base import Offsets
+from embedding_core.encoder.packing import Ids
+from embedding_core.errors import ModelError
+
+PIECE_CHARS = 1_000_000
+"""Characters tokenised at a time: an encoding takes about 100 bytes a token while it lives."""
+
+_MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
+"""Added tokens that look like this are control tokens even if the file does not call them special
+(``<think>``); other added tokens are ordinary words of the model's vocabulary."""
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(
+    path: Path, digest: str, trailing: str | None, document_prompt: str
+) -> CheckpointTokenizer:
+    """The tokenizer in this file. ``digest`` is its SHA-256: a changed file is read again."""
+    return CheckpointTokenizer(path, trailing, document_prompt)
+
+
+class CheckpointTokenizer:
+    """Texts to token ids and offsets. ``trailing`` is a token every text must end with once."""
+
+    def __init__(self, path: Path, trailing: str | None, document_prompt: str) -> None:
+        self._inner = _read(path)
+        self._prefix, self._suffix = _special_ids(self._inner)  # put around every text
+        if trailing is not None:
+            self._suffix = _ending_with(self._inner, self._suffix, trailing, path)
+        self._document_prompt = document_prompt
+        prompt_tokens = len(self._inner.encode(document_prompt, add_special_tokens=False).ids)
+        self.n_special = len(self._prefix) + len(self._suffix) + prompt_tokens
+
+    @property
+    def n_vocabulary(self) -> int:
+        """One more than the largest token id the tokenizer can produce."""
+        return 1 + max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def offsets(self, texts: Sequence[str]) -> list[Offsets]:
+        """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""
+        return [
+            np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            for encoding in self._encodings(texts, keep_offsets=True)
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a document, ``n_special`` included, nothing cut off."""
+        return [len(encoding.ids) + self.n_special for encoding in self._encodings(texts)]
+
+    def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> Iterator[EncodedIds]:
+        """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
+
+        What is too long loses the end of its text, never a special token. Yields in input order.
+        """
+        room = max_tokens - len(self._prefix) - len(self._suffix)
+        prompted = texts if not prompt else [prompt + text for text in texts]
+        for encoding in self._encodings(prompted):
+            content = encoding.ids
+            kept = [*self._prefix, *content[:room], *self._suffix]
+            yield np.array(kept, dtype=np.int32), len(content) > room
+
+    def _encodings(
+        self, texts: Sequence[str], keep_offsets: bool = False
+    ) -> Iterator[tokenizers.Encoding]:
+        encode = self._inner.encode_batch if keep_offsets else self._inner.encode_batch_fast
+        for start, end in _pieces(texts):
+            piece = list(texts[start:end])
+            try:
+                yield from encode(piece, add_special_tokens=False)
+            except TypeError as error:
+                raise ValueError(_explain(piece, start)) from error
+
+
+EncodedIds = tuple[Ids, bool]
+"""Token ids (n_tokens,) int32, and whether the text was cut."""
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    start = n_chars = 0
+    for place, text in enumerate(texts):
+        n_chars += len(text)
+        if n_chars >= PIECE_CHARS:
+            yield start, place + 1
+            start, n_chars = place + 1, 0
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def _explain(piece: Sequence[object], start: int) -> str:
+    """Which text a tokenizer refused, and why."""
+    for place, text in enumerate(piece, start):
+        if not isinstance(text, str):
+            return f"text {place} is a {type(text).__name__}; pass strings"
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return f"text {place} is not valid Unicode ({error.reason}); repair or leave it out"
+    return f"the tokenizer refused one of the texts {start} to {start + len(piece) - 1}"
+
+
+def _read(path: Path) -> tokenizers.Tokenizer:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        content["truncation"] = content["padding"] = None  # lengths are decided by the space
+        for token in content.get("added_tokens", []):
+            token["special"] = token["special"] or bool(_MARKUP.fullmatch(token["content"]))
+        inner = tokenizers.Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # the library raises plain Exception for a bad file
+        raise ModelError(
+            f"{path} is not a tokenizer file that can be read ({error}); download it again"
+        ) from error
+    inner.encode_special_tokens = True
+    return inner
+
+
+def _special_ids(inner: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """What the post-processor puts before and after a text."""
+    with_special = inner.encode("a")
+    is_special = with_special.special_tokens_mask
+    content = [place for place, special in enumerate(is_special) if not special]
+    if not content:
+        return [], list(with_special.ids)
+    return with_special.ids[: content[0]], with_special.ids[content[-1] + 1 :]
+
+
+def _ending_with(
+    inner: tokenizers.Tokenizer, suffix: list[int], trailing: str, path: Path
+) -> list[int]:
+    """``suffix`` with ``trailing`` at its end exactly once."""
+    token_id = inner.token_to_id(trailing)
+    if token_id is None:
+        raise ModelError(
+            f"{path} has no token {trailing!r}, which this model pools at the end of every text; "
+            "use the tokenizer the model was published with"
+        )
+    while suffix and suffix[-1] == token_id:
+        suffix = suffix[:-1]
+    return [*suffix, token_id]
