@@ -36,7 +36,7 @@ class TokenMap:
         # Normalisers can leave a token without characters of its own, at (0, 0): the running
         # maximum puts it where its neighbour ends.
         pairs = np.maximum.accumulate(np.concatenate(parts), axis=0)
-        return cls(pairs[:, 0], pairs[:, 1])
+        return cls(pairs[:, 0].copy(), pairs[:, 1].copy())
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -47,7 +47,8 @@ class TokenMap:
 
     def first_after(self, character: int) -> int:
         """Number of the first token that holds ``character`` or comes after it."""
-        return int(np.searchsorted(self.ends, character, side="right"))
+        # An int of another type, or a strided array, would copy the array for every search.
+        return int(self.ends.searchsorted(np.int32(character), side="right"))
 
 
 def segments(text: str) -> Iterator[tuple[int, int]]:
