@@ -201,6 +201,13 @@ class Resources(_Part):
     cpus_per_task: float | None = Field(default=None, gt=0)
     """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
 
+    def updated(self, changes: Mapping[str, Any]) -> Resources:
+        """These resources with some values changed. Raises ``UsageError`` for a wrong one."""
+        try:
+            return Resources.model_validate(self.model_dump() | dict(changes))
+        except ValidationError as error:
+            raise UsageError(_explain(error, "resources", Resources)) from error
+
 
 def _read_yaml(uri: str) -> dict[str, Any]:
     try:
@@ -225,7 +232,7 @@ def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise UsageError(_explain(error, origin)) from error
+        raise UsageError(_explain(error, origin, Recipe)) from error
     return _with_absolute_paths(recipe, base)
 
 
@@ -251,21 +258,21 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     )
 
 
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = [f"{origin} is not a valid recipe:"]
+def _explain(error: ValidationError, origin: str, root: type[BaseModel]) -> str:
+    lines = [f"{origin} cannot be used:"]
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+        where = ".".join(str(part) for part in problem["loc"]) or root.__name__.lower()
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key{_nearest(problem['loc'])}")
+            lines.append(f"  {where}: unknown key{_nearest(problem['loc'], root)}")
         else:
             lines.append(f"  {where}: {problem['msg']}")
     lines.append("`embedlake schema` prints every key with its meaning.")
     return "\n".join(lines)
 
 
-def _nearest(loc: tuple[int | str, ...]) -> str:
+def _nearest(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
     """``; did you mean 'chunk'?`` for a misspelt key, else the keys that exist there."""
-    part: type[BaseModel] = Recipe
+    part = root
     for step in loc[:-1]:
         annotation = part.model_fields[str(step)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

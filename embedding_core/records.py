@@ -165,6 +165,12 @@ class WorkUnit:
         """Bytes of all files as stored."""
         return sum(planned.file.size_bytes for planned in self.files)
 
+    @property
+    def label(self) -> str:
+        """Short name for people: the first file, and how many more."""
+        first = self.files[0].file.uri.rsplit("/", 1)[-1]
+        return first if len(self.files) == 1 else f"{first} +{len(self.files) - 1}"
+
 
 @dataclass(frozen=True, slots=True)
 class FileCounts:
@@ -210,7 +216,10 @@ class StagedUnit:
     counts: tuple[FileCounts, ...]
     """One per file, in the unit's order; ``embedded`` still 0."""
     rejects: tuple[Reject, ...]
+    rejected_keys: tuple[str, ...]
+    """Files rejected as a whole: rows staged before the fault was met are not to be used."""
     seconds: float
+    """Wall clock of reading, cutting and staging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +231,8 @@ class EmbeddedUnit:
     """Lance fragment metadata, JSON, ready to commit."""
     counts: tuple[FileCounts, ...]
     rejects: tuple[Reject, ...]
+    rejected_keys: tuple[str, ...]
+    """Files rejected as a whole: rows of an earlier version stay in the table."""
     recomputed: int
     """Rows that half precision could not represent and a wider type computed again."""
     seconds: float

@@ -16,16 +16,15 @@ import lance
 import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
+from embedding_core import storage
 from embedding_core.errors import Transient
 from embedding_core.lake.faults import store_faults
-from embedding_core.lake.filters import is_in
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
 
 ATTEMPTS = 5
 """Commits tried when maintenance or a store fault comes between; backoff doubles from 0.2 s."""
 FIRST_PAUSE_SECONDS = 0.2
-KEYS_PER_SCAN = 1_000
-"""Keys named in one filter: 1,000 digests are a 70 kB expression, which parses in milliseconds."""
 
 
 def write_fragments(
@@ -44,6 +43,17 @@ def write_fragments(
             storage_options=table.lake.options(),
         )
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
+
+
+def fragments_exist(table: Table, fragments: Sequence[str]) -> bool:
+    """Whether the data files of uncommitted fragments are still in the table's storage."""
+    fs = storage.filesystem(table.uri, table.lake.storage)
+    with store_faults(f"looking for data files of {table.uri}"):
+        return all(
+            fs.exists(storage.join(table.uri, "data", data_file.path))
+            for fragment in fragments
+            for data_file in FragmentMetadata.from_json(fragment).files
+        )
 
 
 def replace_rows(

@@ -43,23 +43,30 @@ class Hit:
     """The declared metadata columns."""
 
 
-def search_vectors(
-    opened: Any,
-    vectors: np.ndarray,
-    k: int,
-    condition: str | None,
-    exact: bool,
-    settings: Mapping[str, Any],
-) -> list[list[Hit]]:
-    """The ``k`` nearest chunks of an opened LanceDB table for each vector, best first.
+@dataclass(frozen=True, slots=True)
+class Query:
+    """How to search, apart from what for."""
 
-    ``vectors``: (n_queries, dim) float32, unit norm. ``condition`` is SQL with its values already
-    quoted, applied before the search. ``settings`` say how to query the vector index; without
-    them, or with ``exact``, every row is compared.
+    column: str
+    """The vector column to search in."""
+    k: int
+    """Results per query."""
+    condition: str | None
+    """SQL with its values already quoted, applied before the search."""
+    exact: bool
+    """Compare every row, past the index."""
+    index_settings: Mapping[str, Any]
+    """How to query the vector index; empty when there is none."""
+
+
+def search_vectors(opened: Any, vectors: np.ndarray, query: Query) -> list[list[Hit]]:
+    """The nearest chunks of an opened LanceDB table for each vector, best first.
+
+    ``vectors``: (n_queries, dim) float32, unit norm. Raises ``UsageError`` for a bad filter.
     """
-    if k < 1:
-        raise UsageError(f"k is {k}; ask for at least 1 result")
-    return [_search_one(opened, vector, k, condition, exact, settings) for vector in vectors]
+    if query.k < 1:
+        raise UsageError(f"k is {query.k}; ask for at least 1 result")
+    return [_search_one(opened, vector, query) for vector in vectors]
 
 
 def check_query_space(asked: Space, held_id: str, held: Space) -> None:
@@ -73,29 +80,27 @@ def check_query_space(asked: Space, held_id: str, held: Space) -> None:
         )
 
 
-def _search_one(
-    opened: Any,
-    vector: np.ndarray,
-    k: int,
-    condition: str | None,
-    exact: bool,
-    settings: Mapping[str, Any],
-) -> list[Hit]:
+def _search_one(opened: Any, vector: np.ndarray, query: Query) -> list[Hit]:
     columns = [name for name in opened.schema.names if not name.startswith(schema.VECTOR)]
-    query = opened.search(vector, vector_column_name=schema.VECTOR).distance_type("cosine")
-    query = query.select([*columns, "_distance"]).limit(k)
-    if condition is not None:
-        query = query.where(condition, prefilter=True)
-    if exact or not settings:
-        query = query.bypass_vector_index()
+    built = (
+        opened.search(vector, vector_column_name=query.column)
+        .distance_type("cosine")
+        .select([*columns, "_distance"])
+        .limit(query.k)
+    )
+    if query.condition is not None:
+        built = built.where(query.condition, prefilter=True)
+    settings = query.index_settings
+    if query.exact or not settings:
+        built = built.bypass_vector_index()
     else:
-        query = query.nprobes(settings["nprobes"]).refine_factor(settings["refine_factor"])
+        built = built.nprobes(settings["nprobes"]).refine_factor(settings["refine_factor"])
     try:
-        return [_hit(row) for row in query.to_list()]
-    except ValueError as error:
-        if condition is None:
+        return [_hit(row) for row in built.to_list()]
+    except ValueError as error:  # how LanceDB reports a filter that does not parse or fit
+        if query.condition is None:
             raise
-        raise UsageError(f"the filter {condition!r} cannot be used: {error}") from error
+        raise UsageError(f"the filter {query.condition!r} cannot be used: {error}") from error
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:

@@ -7,7 +7,7 @@ opening for writing, so that rows of two recipes or vectors of two spaces never 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,9 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
-from embedding_core.lake.filters import bind
+from embedding_core.lake.filters import KEYS_PER_SCAN, bind, is_in
 from embedding_core.lake.probe import check_conditional_put
-from embedding_core.lake.search import Hit, QueryEncoder, check_query_space, search_vectors
+from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_vectors
 from embedding_core.recipe import Recipe
 from embedding_core.records import Scalar, Space
 from embedding_core.storage import StorageSpec
@@ -100,9 +100,9 @@ class Table:
                 storage_options=self.lake.options(),
             )
 
-    def space(self) -> tuple[str, Space]:
-        """``space_id`` and description of the space in service."""
-        return schema.space_of(self._vector_field())
+    def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
+        """``space_id`` and description of a vector column's space; default: the one in service."""
+        return schema.space_of(self._field(column))
 
     def recipe_name(self) -> str | None:
         """Name of the recipe that made the table."""
@@ -116,6 +116,15 @@ class Table:
             pairs = pa.Table.from_batches([batch]).group_by(["source_uri", "file_key"])
             for pair in pairs.aggregate([]).to_pylist():
                 yield FileVersion(pair["source_uri"], pair["file_key"])
+
+    def present_keys(self, file_keys: Collection[str]) -> set[str]:
+        """Which of some file versions have rows, by the scalar index where there is one."""
+        dataset, ordered, present = self.dataset(), sorted(file_keys), set[str]()
+        for start in range(0, len(ordered), KEYS_PER_SCAN):
+            condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
+            for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
+                present.update(batch.column("file_key").unique().to_pylist())
+        return present
 
     def index_settings(self) -> Mapping[str, Any]:
         """How to query the vector index (``nprobes``, ``refine_factor``, …); empty without one."""
@@ -131,6 +140,7 @@ class Table:
         where: str | None = None,
         params: Mapping[str, Scalar] | None = None,
         exact: bool = False,
+        column: str = schema.VECTOR,
     ) -> list[Hit]:
         """The ``k`` chunks nearest to ``words``, best first.
 
@@ -139,7 +149,7 @@ class Table:
         index. Raises ``UsageError`` for a bad filter, ``LakeError`` for an encoder of another
         space.
         """
-        return self.search_many([words], encoder, k, where, params, exact)[0]
+        return self.search_many([words], encoder, k, where, params, exact, column)[0]
 
     def search_many(
         self,
@@ -149,30 +159,28 @@ class Table:
         where: str | None = None,
         params: Mapping[str, Scalar] | None = None,
         exact: bool = False,
+        column: str = schema.VECTOR,
     ) -> list[list[Hit]]:
         """``search`` for several queries, encoded together; results in the queries' order."""
-        check_query_space(encoder.space, *self.space())
+        check_query_space(encoder.space, *self.space(column))
         condition = bind(where, params or {}) if where else None
         with store_faults(f"searching {self.uri}"):
             return search_vectors(
                 lancedb.connect(self.lake.uri, storage_options=self.lake.options()).open_table(
                     self.name
                 ),
-                encoder.encode_queries(queries),
-                k,
-                condition,
-                exact,
-                self.index_settings(),
+                encoder.encode_queries(queries),  # (n_queries, dim) float32, unit norm
+                Query(column, k, condition, exact, self.index_settings()),
             )
 
-    def _vector_field(self) -> pa.Field:
+    def _field(self, column: str) -> pa.Field:
         arrow_schema = self.dataset().schema
-        if schema.VECTOR not in arrow_schema.names:
+        if column not in arrow_schema.names:
             raise LakeError(
-                f"table {self.name!r} in {self.lake.uri} has no column {schema.VECTOR!r}; "
-                "it was not made by embedlake; use another lake.table"
+                f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
+                f"{', '.join(arrow_schema.names)}"
             )
-        return arrow_schema.field(schema.VECTOR)
+        return arrow_schema.field(column)
 
 
 def table_of(recipe: Recipe) -> Table:

@@ -1,0 +1,156 @@
+"""The end of a run: indexes refreshed, the table verified, the ledger added up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from embedding_core.lake import (
+    IndexReport,
+    Table,
+    Verification,
+    refresh_scalar_indexes,
+    refresh_vector_index,
+    table_of,
+    verify,
+)
+from embedding_core.pipeline.commit import replaced_keys
+from embedding_core.pipeline.job import Job
+from embedding_core.records import EmbeddedUnit, FileCounts, Plan
+
+DONE, FAILED, REJECTED = 0, 1, 3
+"""Exit codes of a run; 2 (bad usage) and 4 (the gate said no) come from elsewhere."""
+
+
+@dataclass(slots=True)
+class RunTally:
+    """What the units of a run have given so far."""
+
+    counts: list[FileCounts] = field(default_factory=list)
+    rejected_files: int = 0
+    replaced_keys: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejects by reason."""
+    recomputed: int = 0
+    failures: list[str] = field(default_factory=list)
+    """One sentence per unit that could not be finished; its files are tried again next time."""
+
+    def add(self, units: Sequence[EmbeddedUnit]) -> None:
+        """Count units that have been committed."""
+        for unit in units:
+            self.counts.extend(unit.counts)
+            self.rejected_files += len(unit.rejected_keys)
+            self.reasons.update(reject.reason for reject in unit.rejects)
+            self.recomputed += unit.recomputed
+        self.replaced_keys.extend(replaced_keys(units))
+
+    def total(self, name: str) -> int:
+        """Sum of one count over all files."""
+        return sum(getattr(one, name) for one in self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did, and whether it all adds up."""
+
+    run_id: str
+    recipe: str
+    table: str
+    """URI of the table."""
+    version: int | None
+    """Version of the table that holds the run's changes; None when no table was made."""
+    rows: int
+    """Rows of the whole table."""
+    added: int
+    """Files; likewise the next four."""
+    changed: int
+    removed: int
+    unchanged: int
+    unreadable: int
+    documents: int
+    rejected: int
+    """Records and whole files left out before chunking."""
+    chunks: int
+    embedded: int
+    reused: int
+    dropped: int
+    failed: int
+    tokens: int
+    recomputed: int
+    """Rows that half precision could not represent, computed again in a wider type."""
+    seconds: float
+    """Wall clock of the run, planning and verification included."""
+    tokens_per_second: float
+    rejects: dict[str, int]
+    """Rows of the rejects table that this run wrote, by reason."""
+    failures: tuple[str, ...]
+    index: IndexReport | None
+    verification: Verification
+    exit_code: int
+    """0 done, 1 failed, 3 finished with more rejects than the recipe tolerates."""
+
+
+def finish(job: Job, planned: Plan, tally: RunTally, seconds: float) -> RunReport:
+    """Refresh the indexes, verify what the run wrote and add it all up."""
+    table = table_of(job.recipe)
+    exists = table.exists()
+    index = _refresh_indexes(table, job) if exists else None
+    gone = [*planned.removed_keys, *tally.replaced_keys]
+    verification = verify(table, tally.counts, gone) if exists else Verification(0, 0, ())
+    dataset = table.dataset() if exists else None
+    changes = Counter(one.change for one in planned.files)
+    tokens = tally.total("tokens")
+    return RunReport(
+        run_id=job.run_id,
+        recipe=planned.recipe,
+        table=table.uri,
+        version=int(dataset.version) if dataset is not None else None,
+        rows=dataset.count_rows() if dataset is not None else 0,
+        added=changes["added"],
+        changed=changes["changed"],
+        removed=len(planned.removed_uris),
+        unchanged=planned.unchanged,
+        unreadable=len(planned.unreadable),
+        documents=tally.total("documents"),
+        rejected=tally.total("rejected") + len(planned.unreadable),
+        chunks=tally.total("chunks"),
+        embedded=tally.total("embedded"),
+        reused=tally.total("reused"),
+        dropped=tally.total("dropped"),
+        failed=tally.total("failed"),
+        tokens=tokens,
+        recomputed=tally.recomputed,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds if seconds else 0.0,
+        rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
+        failures=tuple(tally.failures),
+        index=index,
+        verification=verification,
+        exit_code=_exit_code(job, planned, tally, verification),
+    )
+
+
+def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
+    if table.dataset().count_rows() == 0:
+        return None
+    refresh_scalar_indexes(table)
+    return refresh_vector_index(table, job.recipe.index)
+
+
+def _unreadable(planned: Plan) -> Counter[str]:
+    return Counter(reject.reason for reject in planned.unreadable)
+
+
+def _exit_code(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> int:
+    if tally.failures or not verification.passed:
+        return FAILED
+    rejected, documents = tally.total("rejected"), tally.total("documents")
+    left_out, chunks = tally.total("dropped") + tally.total("failed"), tally.total("chunks")
+    tolerated = job.recipe.max_rejected_share
+    too_many = (
+        bool(tally.rejected_files or planned.unreadable)
+        or rejected > tolerated * (documents + rejected)
+        or left_out > tolerated * chunks
+    )
+    return REJECTED if too_many else DONE

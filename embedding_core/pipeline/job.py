@@ -1,0 +1,69 @@
+"""What every task of one run shares, and the model it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
+from embedding_core.errors import ModelError
+from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.recipe import ModelSpec, Recipe, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run over one recipe; small, pickles, holds no model and no connection."""
+
+    recipe: Recipe
+    resources: Resources
+    space_id: str
+    """The space that was planned; a task that finds another model stops."""
+    rows_id: str
+    run_id: str
+
+
+def resolve(model: ModelSpec) -> ResolvedModel:
+    """The recipe's model, found and described but not loaded."""
+    return resolve_model(
+        model.name,
+        revision=model.revision,
+        dtype=model.dtype,
+        dim=model.dim,
+        max_tokens=model.max_tokens,
+    )
+
+
+def load(model: ModelSpec, resources: Resources) -> Encoder:
+    """The recipe's encoder; the process keeps the one it used last."""
+    return _load(model, resources.device, resources.batch_tokens)
+
+
+@lru_cache(maxsize=1)
+def _load(model: ModelSpec, device: str, batch_tokens: int | None) -> Encoder:
+    return Encoder.load(
+        model.name,
+        revision=model.revision,
+        dtype=model.dtype,
+        device=device,
+        dim=model.dim,
+        max_tokens=model.max_tokens,
+        batch_tokens=batch_tokens,
+    )
+
+
+def check_planned_space(job: Job, found: str) -> None:
+    """Raise ``ModelError`` when the model is no longer the one that was planned with."""
+    if found != job.space_id:
+        raise ModelError(
+            f"the model {job.recipe.model.name} changed during the run: planned space "
+            f"{job.space_id[:SHOWN_DIGITS]}, found {found[:SHOWN_DIGITS]}; pin model.revision and "
+            "run again"
+        )
+
+
+def resolve_planned(job: Job) -> ResolvedModel:
+    """``resolve`` for a task: refuses a model that moved since the plan."""
+    resolved = resolve(job.recipe.model)
+    check_planned_space(job, space_id(resolved.space))
+    return resolved

@@ -1,0 +1,98 @@
+"""Checks of the whole environment, each with what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from embedding_core import pipeline
+from embedding_core.errors import EmbedlakeError
+from embedding_core.lake import table_of
+from embedding_core.lake.probe import check_conditional_put
+from embedding_core.recipe import Recipe
+from embedding_core.sources import discover
+from flows import processes
+from flows.settings import Settings, prefect_api_url
+from flows.stack import running_stack
+
+PACKAGES = ("prefect", "prefect-ray", "ray", "torch", "transformers", "lancedb", "pylance")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What was found; when not ok, also what to do."""
+
+
+def diagnose(settings: Settings, recipe: Recipe | None) -> Iterator[Check]:
+    """Check this environment, and with a recipe also its source, model and lake."""
+    yield Check("python", True, sys.version.split()[0])
+    yield _try("packages", _packages)
+    yield _try("processor", _processor)
+    yield _prefect(settings)
+    yield Check("ray", True, f"address {settings.ray_address}, {settings.ray_cpus} CPUs")
+    if recipe is not None:
+        yield _try("source", lambda: _source(recipe))
+        yield _try("model", lambda: _model(recipe))
+        yield _try("lake", lambda: _lake(recipe))
+
+
+def _try(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except (EmbedlakeError, ImportError, OSError) as error:
+        return Check(name, False, str(error))
+
+
+def _packages() -> str:
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportError(f"{error.name} is not installed; run `make setup`") from error
+
+
+def _processor() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return f"CPU, {torch.get_num_threads()} threads; no CUDA device"
+
+
+def _prefect(settings: Settings) -> Check:
+    stack = running_stack(settings)
+    url = prefect_api_url() or (stack.api_url if stack else None)
+    if url is None:
+        detail = "no API named; `embedlake embed` starts one for itself, `embedlake up` keeps one"
+        return Check("prefect", True, detail)
+    if processes.answers(f"{url}/health"):
+        return Check("prefect", True, url)
+    return Check(
+        "prefect", False, f"no answer from {url}; start it, run `embedlake up`, or unset "
+        "PREFECT_API_URL",
+    )  # fmt: skip
+
+
+def _source(recipe: Recipe) -> str:
+    found = discover(recipe.source)
+    size = sum(file.size_bytes for file in found.files)
+    return f"{len(found.files):,} files, {size:,} bytes, {len(found.unreadable):,} unreadable"
+
+
+def _model(recipe: Recipe) -> str:
+    space = pipeline.resolve(recipe.model).space
+    return f"{space.model}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
+
+
+def _lake(recipe: Recipe) -> str:
+    check_conditional_put(recipe.lake.uri, recipe.lake.storage)
+    table = table_of(recipe)
+    if not table.exists():
+        return f"{recipe.lake.uri} can be written; the table does not exist yet"
+    return f"{table.uri}: {table.dataset().count_rows():,} rows"

@@ -1,0 +1,100 @@
+"""The embed flow: make the table say what the source says.
+
+Plan, run the work units on Ray, commit group by group from this process alone; then indexes,
+verification and report.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from embedding_core import pipeline
+from embedding_core.errors import EmbedlakeError
+from embedding_core.pipeline import Job, RunReport, RunTally
+from embedding_core.recipe import Recipe
+from embedding_core.records import Plan
+from flows import report as words
+from flows.runner import ray_runner
+from flows.settings import read_settings
+from flows.units import run_units
+
+
+class RunFailed(EmbedlakeError):
+    """The run ended, but not everything is in the table or the verification failed."""
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__(words.run_summary(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[RunFailed], tuple[RunReport]]:
+        return RunFailed, (self.report,)
+
+
+@flow(
+    name="embed",
+    description="Make a LanceDB table of embeddings say what its source files say.",
+    task_runner=ray_runner(read_settings()),
+    validate_parameters=False,
+)
+def embed(
+    recipe: str | dict[str, Any], resources: dict[str, Any] | None = None
+) -> dict[str, Any] | State[dict[str, Any]]:
+    """Run one recipe.
+
+    Args:
+        recipe: path or URI of a recipe file, or the recipe itself.
+        resources: settings that only change speed, over those of the environment.
+    """
+    started = time.perf_counter()
+    loaded = Recipe.load(recipe)
+    settings = read_settings()
+    chosen = settings.resources.updated(resources or {})
+    planned = pipeline.plan(loaded)
+    _publish_plan(planned)
+    job = Job(loaded, chosen, planned.space_id, planned.rows_id, str(flow_run.get_id()))
+    tally = RunTally()
+    if not planned.is_empty:
+        pipeline.prepare(job, planned)
+        run_units(job, planned, tally, settings)
+        pipeline.forget_removed(job, planned)
+    report = pipeline.finish(job, planned, tally, time.perf_counter() - started)
+    _publish_report(report)
+    if report.exit_code == pipeline.FAILED:
+        raise RunFailed(report)
+    if report.exit_code == pipeline.REJECTED:
+        return Completed(
+            name="Rejects", message=words.run_summary(report), data=words.report_data(report)
+        )
+    return words.report_data(report)
+
+
+def _publish_plan(planned: Plan) -> None:
+    lines = words.plan_lines(planned)
+    for line in lines:
+        get_run_logger().info(line)
+    create_markdown_artifact(
+        markdown=words.markdown(f"Plan for {planned.recipe}", lines), key="embed-plan"
+    )
+
+
+def _publish_report(report: RunReport) -> None:
+    lines = words.report_lines(report)
+    for line in lines:
+        get_run_logger().info(line)
+    create_markdown_artifact(
+        markdown=words.markdown(f"Run of {report.recipe}", lines), key="embed-report"
+    )
+    ledger = [
+        {"count": name, "value": getattr(report, name)}
+        for name in (
+            "documents", "rejected", "chunks", "embedded", "reused", "dropped", "failed", "tokens",
+        )
+    ]  # fmt: skip
+    create_table_artifact(table=ledger, key="embed-ledger")

@@ -1,0 +1,135 @@
+"""Starting and stopping servers of our own: each in a session of its own, found again by identity.
+
+A process id alone may be another process's by now; with the start time it is not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from embedding_core.errors import SetupError
+
+LOOPBACK = "127.0.0.1"
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that embedlake started."""
+
+    name: str
+    pid: int
+    started_at: float
+    """Creation time, seconds since the epoch, as the operating system tells it."""
+    url: str | None
+    """Where it answers; None for one that does not listen."""
+    log: str
+    """Path of its output."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with closing(socket.socket()) as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port_free(port: int) -> None:
+    """Raise ``SetupError`` when something listens on the loopback port already."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise SetupError(
+                f"port {port} on {LOOPBACK} is in use; choose another with --port, or leave it "
+                "out to have a free one chosen"
+            ) from error
+
+
+def start(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    url: str | None = None,
+) -> Server:
+    """Start a server that outlives this process; its output goes to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started_at = psutil.Process(process.pid).create_time()
+    return Server(name, process.pid, started_at, url, str(log))
+
+
+def is_running(server: Server) -> bool:
+    """Whether this very process still runs."""
+    try:
+        process = psutil.Process(server.pid)
+        return (
+            process.create_time() == server.started_at and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_answers(server: Server, health_url: str, seconds: float) -> None:
+    """Wait for a server's health URL. Raises ``SetupError`` with the end of its log."""
+    deadline = time.monotonic() + seconds
+    while not answers(health_url):
+        if not is_running(server) or time.monotonic() > deadline:
+            tail = "\n".join(Path(server.log).read_text(errors="replace").splitlines()[-15:])
+            raise SetupError(f"the {server.name} did not start; end of {server.log}:\n{tail}")
+        time.sleep(POLL_SECONDS)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the URL gives any HTTP answer below 500."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False
+
+
+def stop(server: Server) -> None:
+    """Stop a server and everything it started; one that is gone already is fine."""
+    if not is_running(server):
+        return
+    process = psutil.Process(server.pid)
+    family = [process, *process.children(recursive=True)]
+    _signal(family, signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    _signal(alive, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,68 @@
+"""Where tasks run: on Ray, started for the run or joined at an address."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from prefect.task_runners import TaskRunner
+from prefect_ray import RayTaskRunner
+from prefect_ray.context import remote_options
+
+from embedding_core.recipe import Resources
+from flows.settings import Settings
+
+
+class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no types
+    """A ``RayTaskRunner`` that starts Ray with the first task.
+
+    A run that finds nothing to do submits nothing, and should not wait for a cluster.
+    """
+
+    def __enter__(self) -> RayWhenNeeded:
+        TaskRunner.__enter__(self)
+        return self
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a task; the first one starts Ray."""
+        if self._ray_context is None and not self._owns_ray:
+            self._started = False  # the parent's __enter__ starts Ray and sets it again
+            super().__enter__()
+        return super().submit(*args, **kwargs)
+
+
+def ray_runner(settings: Settings) -> RayWhenNeeded:
+    """The task runner for these settings.
+
+    ``local`` must be said to Ray: without an address it joins any cluster it finds on the host.
+    """
+    if settings.is_local_ray:
+        options = {
+            "num_cpus": settings.ray_cpus,
+            "include_dashboard": False,
+            "log_to_driver": False,  # tasks log through Prefect
+            "logging_level": "WARNING",
+        }
+        return RayWhenNeeded(address="local", init_kwargs=options)
+    return RayWhenNeeded(address=settings.ray_address, init_kwargs={"log_to_driver": False})
+
+
+def embed_options(resources: Resources, settings: Settings) -> AbstractContextManager[Any]:
+    """Ray's options for embed tasks.
+
+    ``max_calls=0`` keeps the worker process, and with it the loaded model, from task to task;
+    Ray's default for GPU tasks is a new process each. On a local CPU one embed task takes all
+    cores: one model in memory, its matrices spread over all of them.
+    """
+    if resources.gpus_per_task:
+        cpus = resources.cpus_per_task or 1
+        return _options(num_gpus=resources.gpus_per_task, num_cpus=cpus)
+    everything = settings.ray_cpus if settings.is_local_ray else 1
+    return _options(num_gpus=0, num_cpus=resources.cpus_per_task or everything)
+
+
+def _options(num_gpus: float, num_cpus: float) -> AbstractContextManager[Any]:
+    options: AbstractContextManager[Any] = remote_options(
+        num_gpus=num_gpus, num_cpus=num_cpus, max_calls=0
+    )
+    return options

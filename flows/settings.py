@@ -1,0 +1,66 @@
+"""Settings of the machine embedlake runs on; the only place that reads the environment.
+
+Every name starts with ``EMBEDLAKE_``; nested ones use two underscores:
+``EMBEDLAKE_RESOURCES__GPUS_PER_TASK=1``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embedding_core.errors import UsageError
+from embedding_core.recipe import Resources
+
+API_URL = "PREFECT_API_URL"
+
+
+class Settings(BaseSettings):
+    """Where to run and with what; none of it changes a row or a vector."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDLAKE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = Path.home() / ".embedlake"
+    """Folder of the local stack: Prefect's database, logs, what is running."""
+    ray_address: str = "local"
+    """``local`` starts Ray for the run; else a cluster: ``auto`` or ``ray://host:10001``."""
+    ray_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """CPUs a local Ray may use."""
+    resources: Resources = Resources()
+    """Defaults of the flow's ``resources`` parameter."""
+
+    @property
+    def is_local_ray(self) -> bool:
+        """Whether Ray is started for the run, on this machine."""
+        return self.ray_address == "local"
+
+
+def read_settings() -> Settings:
+    """Settings from the environment. Raises ``UsageError`` naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"EMBEDLAKE_{'__'.join(str(part) for part in p['loc']).upper()}: {p['msg']}"
+            for p in error.errors()
+        )
+        raise UsageError(f"wrong setting in the environment: {problems}") from error
+
+
+def prefect_api_url() -> str | None:
+    """The Prefect API named in the environment, None when there is none."""
+    return os.environ.get(API_URL) or None
+
+
+def use_prefect_api(url: str) -> None:
+    """Name the Prefect API for this process and those it starts; before prefect is imported."""
+    os.environ[API_URL] = url

