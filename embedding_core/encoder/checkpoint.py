@@ -92,6 +92,7 @@ def read_checkpoint(root: Path) -> Checkpoint:
     config_file = _require(directory, "config.json", "name the folder that holds the model")
     config = _json(config_file)
     family = _family(config, config_file)
+    _refuse_lower_casing(directory)
     query_prompt, document_prompt = _prompts(root, family)
     return Checkpoint(
         config_file=config_file,
@@ -187,6 +188,16 @@ def _family(config: dict[str, Any], file: Path) -> str:
         if present:
             raise ModelError(f"{file} sets {setting}, which is not verified for {family}")
     return str(family)
+
+
+def _refuse_lower_casing(directory: Path) -> None:
+    """sentence-transformers can lower the text before its tokenizer sees it; we do not."""
+    file = directory / "sentence_bert_config.json"
+    if file.is_file() and _json(file).get("do_lower_case"):
+        raise ModelError(
+            f"{file} sets do_lower_case; save the model with a tokenizer that lowers text itself "
+            "and set it to false"
+        )
 
 
 def _max_tokens(directory: Path, config: dict[str, Any]) -> int:

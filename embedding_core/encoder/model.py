@@ -49,7 +49,8 @@ class PackedModel:
         ).last_hidden_state[0]  # (n_tokens, hidden_size)
         pooled = pool(hidden, packing.bounds, self._pooling)[:, : self._dim]  # (n_rows, dim)
         # A zero vector becomes 0 / 0, NaN, on purpose: it is computed again in a wider type.
-        return pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)  # unit norm
+        norms: Tensor = torch.linalg.vector_norm(pooled, dim=1, keepdim=True)  # (n_rows, 1)
+        return pooled / norms  # (n_rows, dim) unit norm
 
     def _to_device(self, values: Any) -> Tensor:
         tensor = torch.from_numpy(values)

@@ -1,0 +1,120 @@
+"""What every encoder promises, whatever is behind it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.identity import space_id
+from tests.checkpoints import TEXTS
+
+SAMPLE = [TEXTS[0][:400], "", "short", TEXTS[1][:90], "short", "naïve 中文 🙂 text\n\twith tabs  "]
+
+
+@pytest.fixture(scope="module", params=["hashing", "minilm", "tiny_qwen3"])
+def name(request: pytest.FixtureRequest) -> str:
+    return "hashing" if request.param == "hashing" else str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def encoder(name: str) -> Encoder:
+    return Encoder.load(name, dtype="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_encode_unit_float32_rows(encoder: Encoder, kind: Literal["document", "query"]) -> None:
+    encoded = encoder.encode(SAMPLE, kind)
+    assert encoded.vectors.shape == (len(SAMPLE), encoder.space.dim)
+    assert encoded.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(encoded.vectors, axis=1), 1.0, atol=1e-5)
+    assert encoded.n_truncated == encoded.n_recomputed == 0
+
+
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_encode_no_texts_no_rows(encoder: Encoder, kind: Literal["document", "query"]) -> None:
+    encoded = encoder.encode([], kind)
+    assert encoded.vectors.shape == (0, encoder.space.dim)
+    assert encoded.vectors.dtype == np.float32
+    assert encoded.n_tokens == 0
+
+
+def test_encode_rows_in_input_order(encoder: Encoder) -> None:
+    vectors = encoder.encode_documents(SAMPLE)
+    backwards = encoder.encode_documents(SAMPLE[::-1])
+    np.testing.assert_allclose(vectors, backwards[::-1], atol=1e-5)
+    np.testing.assert_allclose(vectors[2], vectors[4], atol=1e-5)
+    assert vectors[0] @ vectors[2] < 0.999
+
+
+def test_encode_twice_identical(encoder: Encoder) -> None:
+    np.testing.assert_array_equal(
+        encoder.encode_documents(SAMPLE), encoder.encode_documents(SAMPLE)
+    )
+
+
+def test_encode_prompt_on_queries_only(encoder: Encoder) -> None:
+    documents, queries = encoder.encode_documents(["why"]), encoder.encode_queries(["why"])
+    prompted = encoder.encode_documents([encoder.space.query_prompt + "why"])
+    np.testing.assert_array_equal(queries, prompted)
+    assert (encoder.space.query_prompt == "") == np.array_equal(documents, queries)
+
+
+def test_encode_counts_the_tokens_it_read(encoder: Encoder) -> None:
+    assert encoder.encode(SAMPLE).n_tokens == sum(encoder.tokenizer.count(SAMPLE))
+
+
+def test_offsets_lie_in_the_text_in_order_and_miss_only_blanks(encoder: Encoder) -> None:
+    for text, offsets in zip(SAMPLE, encoder.tokenizer.offsets(SAMPLE), strict=True):
+        assert offsets.shape == (len(offsets), 2)
+        assert np.issubdtype(offsets.dtype, np.integer)
+        assert (offsets[:, 0] < offsets[:, 1]).all()
+        assert (np.diff(offsets, axis=0) >= 0).all()
+        covered = {i for start, end in offsets.tolist() for i in range(start, end)}
+        assert all(text[i].isspace() for i in set(range(len(text))) - covered)
+        assert covered <= set(range(len(text)))
+
+
+def test_offsets_ascii_words_slice_exactly(encoder: Encoder) -> None:
+    [offsets] = encoder.tokenizer.offsets(["a, b"])
+    pieces = ["a, b"[start:end].strip() for start, end in offsets.tolist()]
+    assert [piece for piece in pieces if piece] == ["a", ",", "b"]
+
+
+def test_count_is_offsets_and_special_tokens(encoder: Encoder) -> None:
+    tokenizer = encoder.tokenizer
+    content = [len(offsets) for offsets in tokenizer.offsets(SAMPLE)]
+    assert tokenizer.count(SAMPLE) == [n + tokenizer.n_special for n in content]
+    assert tokenizer.count([]) == tokenizer.offsets([]) == []
+
+
+def test_max_tokens_longer_text_cut_and_counted(name: str) -> None:
+    encoder = Encoder.load(name, dtype="fp32", device="cpu", max_tokens=10)
+    encoded = encoder.encode([TEXTS[0], "short"])
+    assert encoded.n_truncated == 1
+    assert encoded.n_tokens == 10 + encoder.tokenizer.count(["short"])[0]
+    np.testing.assert_allclose(
+        encoded.vectors[0], encoder.encode_documents([TEXTS[0] + " and more"])[0], atol=1e-6
+    )
+
+
+def test_dim_shorter_unit_vectors(name: str) -> None:
+    vectors = Encoder.load(name, dtype="fp32", device="cpu", dim=32).encode_documents(SAMPLE)
+    assert vectors.shape == (len(SAMPLE), 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_resolve_same_space_and_tokenizer_as_loaded(name: str, encoder: Encoder) -> None:
+    resolved = resolve_model(name, dtype="fp32")
+    assert resolved.space == encoder.space
+    assert space_id(resolved.space) == space_id(encoder.space)
+    assert resolved.tokenizer.count(SAMPLE) == encoder.tokenizer.count(SAMPLE)
+
+
+def test_load_other_settings_other_space(name: str, encoder: Encoder) -> None:
+    ids = {space_id(encoder.space)}
+    for changed in ({"dim": 32}, {"max_tokens": 64}):
+        ids.add(space_id(resolve_model(name, dtype="fp32", **changed).space))
+    assert len(ids) == 3

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from embedding_core.encoder import attention
+
+LENGTHS = [9, 5, 5, 1]
+
+
+def _packed(n_heads: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(1, n_heads, sum(LENGTHS), 8, generator=generator)
+
+
+def _one_at_a_time(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+    """Plain softmax attention of each text by itself, (1, n_tokens, n_heads, head_dim)."""
+    repeats = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+    parts, start = [], 0
+    for length in LENGTHS:
+        rows = slice(start, start + length)
+        scores = q[:, :, rows] @ k[:, :, rows].transpose(2, 3) * 0.3
+        if causal:
+            scores += torch.full((length, length), float("-inf")).triu(1)
+        parts.append((scores.softmax(-1) @ v[:, :, rows]).transpose(1, 2))
+        start += length
+    return torch.cat(parts, 1)
+
+
+class _Layer(torch.nn.Module):
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        self.is_causal = causal
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_packed_attention_equals_one_text_at_a_time(causal: bool, kv_heads: int) -> None:
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = _packed(4, seed), _packed(kv_heads, seed), _packed(kv_heads, seed)
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    got, _ = attention.packed_attention(
+        _Layer(causal), q, k, v, None, scaling=0.3, packing=packing, dropout=0.0
+    )
+    torch.testing.assert_close(got, _one_at_a_time(q, k, v, causal))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_padded_kernel_causal_equals_one_text_at_a_time(kv_heads: int) -> None:
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = _packed(4, seed), _packed(kv_heads, seed), _packed(kv_heads, seed)
+    packing = attention.layout(LENGTHS, torch.device("cpu"), attention.padded_kernel)
+    got, _ = attention.packed_attention(_Layer(True), q, k, v, None, scaling=0.3, packing=packing)
+    torch.testing.assert_close(got, _one_at_a_time(q, k, v, causal=True))
+
+
+def test_padded_kernel_bidirectional_refused() -> None:
+    packing = attention.layout([1], torch.device("cpu"))
+    x = torch.zeros(1, 1, 8)
+    with pytest.raises(ValueError, match="causal"):
+        attention.padded_kernel(x, x, x, packing, False, 1.0)
+
+
+# torch.nn.attention.varlen.varlen_attn of three torch versions, as far as the caller sees it.
+
+
+def _varlen_2_10(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int,
+    is_causal: bool = False, return_aux: Any = None,
+) -> Any:  # fmt: skip
+    return query, {"key": key, "is_causal": is_causal, "max_q": max_q, "cu": cu_seq_q}
+
+
+def _varlen_2_11(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
+    return_aux: Any = None, scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
+) -> Any:  # fmt: skip
+    return query, {"key": key, "scale": scale, "window_size": window_size}
+
+
+def _varlen_2_12(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
+    return_aux: Any = None, scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
+    enable_gqa: bool = False, num_splits: int | None = None,
+) -> Any:  # fmt: skip
+    seen = {"scale": scale, "window_size": window_size, "gqa": enable_gqa, "splits": num_splits}
+    return query, {"key": key, **seen}
+
+
+def _call(fake: Any, kv_heads: int, causal: bool) -> Any:
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    query, key = torch.ones(20, 4, 16), torch.ones(20, kv_heads, 16)
+    return attention.adapt_varlen(fake)(query, key, key, packing, causal, 0.5)
+
+
+def test_adapt_varlen_2_10_causal_flag_and_scale_folded_into_query() -> None:
+    query, seen = _call(_varlen_2_10, kv_heads=2, causal=True)
+    assert seen["is_causal"] is True
+    assert seen["max_q"] == 9
+    assert seen["cu"].tolist() == [0, 9, 14, 19, 20]
+    assert seen["key"].shape == (20, 4, 16)  # it cannot share key heads, so they are repeated
+    torch.testing.assert_close(query, torch.full((20, 4, 16), 0.5 * 16**0.5))
+
+
+@pytest.mark.parametrize(("causal", "window"), [(True, (-1, 0)), (False, (-1, -1))])
+def test_adapt_varlen_2_11_window_and_repeated_heads(causal: bool, window: tuple[int, int]) -> None:
+    query, seen = _call(_varlen_2_11, kv_heads=2, causal=causal)
+    assert seen["window_size"] == window
+    assert seen["scale"] == 0.5
+    assert seen["key"].shape == (20, 4, 16)
+    assert query.unique().item() == 1.0
+
+
+@pytest.mark.parametrize(("kv_heads", "gqa"), [(2, True), (4, False)])
+def test_adapt_varlen_2_12_shares_heads_and_is_batch_independent(kv_heads: int, gqa: bool) -> None:
+    _, seen = _call(_varlen_2_12, kv_heads=kv_heads, causal=True)
+    assert seen["gqa"] is gqa
+    assert seen["splits"] == 1
+    assert seen["key"].shape == (20, kv_heads, 16)
+
+
+def test_adapt_varlen_installed_torch_has_a_known_signature() -> None:
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    assert "window_size" in known or "is_causal" in known
+
+
+def test_varlen_kernel_cpu_none() -> None:
+    assert attention.varlen_kernel(torch.float16, torch.device("cpu"), 64) is None

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from embedding_core.encoder import probe
+from embedding_core.encoder.transformer import choose_dtype
+
+
+@pytest.mark.parametrize(
+    ("bf16_seconds", "chosen"),
+    [(0.25, torch.bfloat16), (0.95, torch.float32), (3.0, torch.float32)],
+)
+def test_probe_clearly_faster_type_chosen(
+    monkeypatch: pytest.MonkeyPatch, bf16_seconds: float, chosen: torch.dtype
+) -> None:
+    seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
+    monkeypatch.setattr(probe, "_seconds", seconds.__getitem__)
+    probe._probe.cache_clear()
+    try:
+        assert probe.faster_cpu_dtype() is chosen
+    finally:
+        probe._probe.cache_clear()
+
+
+def test_choose_dtype_auto_probe_on_cpu_fp16_on_cuda() -> None:
+    assert choose_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert choose_dtype("auto", torch.device("cuda")) is torch.float16
+    assert choose_dtype("fp16", torch.device("cpu")) is torch.float16

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+
+from embedding_core.encoder import resolve_model
+from embedding_core.encoder.resolve import checkpoint_tokenizer
+from embedding_core.encoder.tokenizer import PIECE_CHARS, CheckpointTokenizer
+from embedding_core.errors import ModelError
+from tests.checkpoints import ADDED_TOKENS, CONTROL_TOKENS, END_OF_TEXT, TEXTS, build_qwen3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_qwen3: Path) -> CheckpointTokenizer:
+    return CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, "")
+
+
+def _ids(tokenizer: CheckpointTokenizer, text: str, max_tokens: int = 10_000) -> list[int]:
+    [(ids, _)] = tokenizer.encode([text], "", max_tokens)
+    return ids.tolist()
+
+
+def test_encode_ordinary_text_same_as_the_plain_library(
+    tokenizer: CheckpointTokenizer, tiny_qwen3: Path
+) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    for text in [*TEXTS[:10], "", "naïve 中文 🙂"]:
+        assert _ids(tokenizer, text) == plain.encode(text).ids
+
+
+@pytest.mark.parametrize("control", [*CONTROL_TOKENS, *ADDED_TOKENS])
+def test_encode_control_token_in_text_is_plain_text(
+    tokenizer: CheckpointTokenizer, tiny_qwen3: Path, control: str
+) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    control_id = plain.token_to_id(control)
+    assert control_id in plain.encode(f"say {control} now").ids[:-1]
+    ids = _ids(tokenizer, f"say {control} now")
+    assert control_id not in ids[:-1]
+    assert plain.decode(ids[:-1], skip_special_tokens=False) == f"say {control} now"
+
+
+def test_encode_added_word_stays_a_word(tmp_path: Path, tiny_qwen3: Path) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    plain.add_tokens(["interferon"])
+    plain.save(str(tmp_path / "tokenizer.json"))
+    extended = CheckpointTokenizer(tmp_path / "tokenizer.json", END_OF_TEXT, "")
+    assert plain.token_to_id("interferon") in _ids(extended, "of interferon today")
+
+
+@pytest.mark.parametrize("post_processor", [True, False])
+def test_encode_ends_with_end_of_text_exactly_once(tmp_path: Path, post_processor: bool) -> None:
+    folder = build_qwen3(tmp_path, post_processor=post_processor)
+    tokenizer = checkpoint_tokenizer(resolve_model(str(folder)).checkpoint)
+    assert tokenizer.n_special == 1
+    for text in ("", "words", f"words {END_OF_TEXT}"):
+        assert _ids(tokenizer, text).count(0) == 1
+        assert _ids(tokenizer, text)[-1] == 0
+
+
+def test_encode_too_long_keeps_the_special_token(tokenizer: CheckpointTokenizer) -> None:
+    full = _ids(tokenizer, TEXTS[0])
+    [(ids, truncated)] = tokenizer.encode([TEXTS[0]], "", 16)
+    assert truncated
+    assert ids.tolist() == [*full[:15], full[-1]]
+    [(_, exact)] = tokenizer.encode([TEXTS[0]], "", len(full))
+    assert not exact
+
+
+def test_encode_several_pieces_in_input_order(tokenizer: CheckpointTokenizer) -> None:
+    texts = ["a " * (PIECE_CHARS // 3), "b", "c " * (PIECE_CHARS // 2), "d", "", "e"]
+    ids = [ids for ids, _ in tokenizer.encode(texts, "", 10**9)]
+    assert [len(i) for i in ids] == tokenizer.count(texts)
+    assert ids[3].tolist() == _ids(tokenizer, "d")
+
+
+def test_offsets_characters_beyond_ascii_count_characters(tokenizer: CheckpointTokenizer) -> None:
+    text = "é🙂 naïve 中文"
+    [offsets] = tokenizer.offsets([text])
+    assert offsets.max() == len(text)
+    assert (np.diff(offsets[:, 0]) >= 0).all()
+
+
+def test_count_document_prompt_is_included(tiny_qwen3: Path) -> None:
+    prompted = CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, "passage: ")
+    [(ids, _)] = prompted.encode(["words"], "passage: ", 100)
+    assert prompted.count(["words"])[0] >= len(ids) > 3
+    assert prompted.count(["words"])[0] == len(prompted.offsets(["words"])[0]) + prompted.n_special
+
+
+def test_encode_lone_surrogate_value_error_names_the_text(tokenizer: CheckpointTokenizer) -> None:
+    with pytest.raises(ValueError, match=r"text 2 is not valid Unicode"):
+        list(tokenizer.encode(["fine", "fine", "\ud800"], "", 100))
+
+
+def test_read_damaged_file_model_error(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(ModelError, match="download it again"):
+        CheckpointTokenizer(tmp_path / "tokenizer.json", None, "")
+
+
+def test_read_without_the_trailing_token_model_error(tiny_qwen3: Path) -> None:
+    with pytest.raises(ModelError, match="no token '<eos>'"):
+        CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", "<eos>", "")
