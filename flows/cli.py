@@ -7,6 +7,7 @@ tolerates · 4 the gate said no. Heavy packages are imported by the command that
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # clean up too
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -98,12 +100,11 @@ def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
     elif (nothing := _nothing_to_do(recipe, resources)) is not None:
         report = nothing
     else:
-        from flows.stack import temporary_server
+        from flows.stack import server_for_this_process
 
         _say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        with temporary_server(settings) as url:
-            use_prefect_api(url)
-            report = _run_embed(recipe, resources)
+        use_prefect_api(server_for_this_process(settings))
+        report = _run_embed(recipe, resources)
     _answer(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
 

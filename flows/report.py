@@ -96,8 +96,7 @@ def status_lines(status: Status) -> list[str]:
         "rejects: " + (", ".join(f"{n:,} {r}" for r, n in status.rejects.items()) or "none"),
     ]
     lines += [
-        f"index {one['name']} ({one['type']}): {one['unindexed_rows']:,} rows not covered"
-        for one in status.indexes
+        f"index {name}: {n:,} rows not covered yet" for name, n in status.unindexed_rows.items()
     ]
     lines += [
         f"run {run.run_id[:SHOWN_DIGITS]} · {run.finished_at} · {run.files:,} files · "

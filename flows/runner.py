@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +13,13 @@ from prefect_ray.context import remote_options
 
 from embedding_core.recipe import Resources
 from flows.settings import Settings
+
+QUIET = {
+    "prefect.task_runner": logging.WARNING,  # "connecting to an existing instance" for a new one
+    "ray._private.authentication": logging.ERROR,  # says that authentication is on, as it should be
+    "pylance": logging.WARNING,  # timings of every index
+}
+"""Loggers whose ordinary lines mislead or repeat what the report says."""
 
 
 class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no types
@@ -27,7 +36,10 @@ class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray ha
         """Submit a task; the first one starts Ray."""
         if self._ray_context is None and not self._owns_ray:
             self._started = False  # the parent's __enter__ starts Ray and sets it again
-            super().__enter__()
+            with warnings.catch_warnings():
+                # Lance warns of every fork; Ray forks only to exec its servers.
+                warnings.filterwarnings("ignore", message=r"lance.*fork")
+                super().__enter__()
         return super().submit(*args, **kwargs)
 
 
@@ -36,6 +48,8 @@ def ray_runner(settings: Settings) -> RayWhenNeeded:
 
     ``local`` must be said to Ray: without an address it joins any cluster it finds on the host.
     """
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     if settings.is_local_ray:
         options = {
             "num_cpus": settings.ray_cpus,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,14 +85,15 @@ def down(settings: Settings) -> list[Server]:
     return running
 
 
-@contextmanager
-def temporary_server(settings: Settings) -> Iterator[str]:
-    """A Prefect server for as long as the context lasts; gives the URL of its API."""
+def server_for_this_process(settings: Settings) -> str:
+    """A Prefect server until this process ends; gives the URL of its API.
+
+    Call it before prefect is imported: exit handlers run in reverse order, so prefect still reaches
+    the server when it sends its last logs.
+    """
     server = start_server(settings, None)
-    try:
-        yield server.url or ""
-    finally:
-        processes.stop(server)
+    atexit.register(processes.stop, server)
+    return server.url or ""
 
 
 def start_server(settings: Settings, port: int | None) -> Server:

@@ -47,16 +47,32 @@ class IndexReport:
     """Measured recall@10 against exact search with these settings."""
 
 
+def unindexed_rows(dataset: lance.LanceDataset) -> dict[str, int]:
+    """Rows each index of the table does not cover yet, by the index's name.
+
+    Counted over the fragments no part of the index has seen: the statistics of a vector index
+    read all its centroids, and its row count includes deleted rows.
+    """
+    covered: dict[str, set[int]] = {}
+    for part in dataset.list_indices():
+        covered.setdefault(part["name"], set()).update(part["fragment_ids"])
+    fragments = dataset.get_fragments()
+    return {
+        name: sum(one.count_rows() for one in fragments if one.fragment_id not in seen)
+        for name, seen in covered.items()
+    }
+
+
 def refresh_scalar_indexes(table: Table) -> None:
     """Make the scalar indexes, or extend them by the rows they do not cover."""
     dataset = table.dataset()
-    existing = {index["name"] for index in dataset.list_indices()}
+    uncovered = unindexed_rows(dataset)
     with store_faults(f"indexing {table.uri}"):
         for column, kind in SCALAR_INDEXES.items():
             name = f"{column}_idx"
-            if name not in existing:
+            if name not in uncovered:
                 dataset.create_scalar_index(column, kind, name=name)
-            elif _unindexed_rows(dataset, name):
+            elif uncovered[name]:
                 dataset.optimize.optimize_indices(index_names=[name])
             dataset = table.dataset()
 
@@ -73,10 +89,10 @@ def refresh_vector_index(table: Table, spec: IndexSpec) -> IndexReport | None:
         return None
     name = f"space_{table.space()[0][:SHOWN_DIGITS]}"
     trained = _stored(table)
-    exists = name in {index["name"] for index in dataset.list_indices()}
+    uncovered = unindexed_rows(dataset).get(name)
     with store_faults(f"indexing {table.uri}"):
-        if trained is not None and exists and n_rows < 2 * trained.rows_at_training:
-            if not _unindexed_rows(dataset, name):
+        if trained and uncovered is not None and n_rows < 2 * trained.rows_at_training:
+            if not uncovered:
                 return trained
             dataset.optimize.optimize_indices(index_names=[name])
             rows_at_training, partitions = trained.rows_at_training, trained.partitions
@@ -95,10 +111,6 @@ def refresh_vector_index(table: Table, spec: IndexSpec) -> IndexReport | None:
 def _stored(table: Table) -> IndexReport | None:
     settings = table.index_settings()
     return IndexReport(**settings) if settings else None
-
-
-def _unindexed_rows(dataset: lance.LanceDataset, name: str) -> int:
-    return int(dataset.stats.index_stats(name)["num_unindexed_rows"])
 
 
 def _tune(dataset: lance.LanceDataset, partitions: int, target: float) -> tuple[int, float]:

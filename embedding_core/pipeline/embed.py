@@ -153,9 +153,9 @@ def _encode(work: _UnitWork, texts: list[str]) -> npt.NDArray[np.float32]:
 def _count(
     work: _UnitWork, rows: pa.Table, vectors: npt.NDArray[np.float32], computed: set[int]
 ) -> None:
-    finite = np.isfinite(vectors).all(axis=1).tolist()
+    missing = set(np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist())
     for index, key in enumerate(rows.column("file_key").to_pylist()):
-        if not finite[index]:
+        if index in missing:
             work.failed[key] += 1
             work.rejects.append(_no_vector(rows, index))
         elif index in computed:

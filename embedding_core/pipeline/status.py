@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedding_core.lake import Lake, Table, ledger
+from embedding_core.lake.indexing import unindexed_rows
 from embedding_core.recipe import Recipe
 
 LAST_RUNS = 5
@@ -38,8 +39,8 @@ class Status:
     space_id: str
     space: dict[str, Any]
     """Description of the space in service."""
-    indexes: tuple[dict[str, Any], ...]
-    """Name, type and rows not covered yet, per index."""
+    unindexed_rows: dict[str, int]
+    """Rows that an index does not cover yet, by the index's name."""
     ledger: dict[str, int]
     """Sums over the file versions that have rows now."""
     rejects: dict[str, int]
@@ -63,14 +64,7 @@ def status(recipe: Recipe) -> Status:
         fragments=len(dataset.get_fragments()),
         space_id=held,
         space=asdict(space),
-        indexes=tuple(
-            {
-                "name": index["name"],
-                "type": index["type"],
-                "unindexed_rows": dataset.stats.index_stats(index["name"])["num_unindexed_rows"],
-            }
-            for index in dataset.list_indices()
-        ),
+        unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),
         rejects=dict(Counter(ledger.reject_rows(table).column("reason").to_pylist())),
         runs=_last_runs(table),

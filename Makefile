@@ -1,0 +1,48 @@
+# Every target makes what it needs; the environment lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench experiments lock clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) ## Install everything into .venv (about 3 GB; a few minutes)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "embedlake needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## Run the main job for real on text that Python ships
+	$(BIN)/python deployments/demo.py
+
+test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## Measure the encoder and the whole pipeline; results in benchmarks/results
+	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.retrieval
+
+experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
+	$(BIN)/python -m benchmarks.faults
+
+lock: ## Write requirements.lock from what .venv holds
+	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \
+	   echo '# Made by `make lock`.'; \
+	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } > requirements.lock
+
+clean: ## Remove what the targets made, .venv included
+	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
