@@ -123,7 +123,7 @@ def _drop(dataset: lance.LanceDataset, column: str, values: Collection[str]) -> 
         if left is None:
             dropped.removed.append(fragment_id)
         else:
-            dropped.updated.append(left.metadata)
+            dropped.updated.append(left)
     return dropped
 
 

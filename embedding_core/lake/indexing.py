@@ -53,9 +53,10 @@ def unindexed_rows(dataset: lance.LanceDataset) -> dict[str, int]:
     Counted over the fragments no part of the index has seen: the statistics of a vector index
     read all its centroids, and its row count includes deleted rows.
     """
-    covered: dict[str, set[int]] = {}
-    for part in dataset.list_indices():
-        covered.setdefault(part["name"], set()).update(part["fragment_ids"])
+    covered = {
+        index.name: {number for segment in index.segments for number in segment.fragment_ids}
+        for index in dataset.describe_indices()
+    }
     fragments = dataset.get_fragments()
     return {
         name: sum(one.count_rows() for one in fragments if one.fragment_id not in seen)

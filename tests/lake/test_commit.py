@@ -1,0 +1,130 @@
+"""One commit per group: rows go and come together, once, whatever happens between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+from embedding_core.errors import LakeError, Transient
+from embedding_core.lake import Lake, Table, replace_rows, write_fragments
+from embedding_core.lake import commit as commit_module
+from embedding_core.lake.commit import fragments_exist
+
+SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("value", pa.int64())])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    table = Table(Lake.open(str(tmp_path)), "t")
+    table.create(SCHEMA)
+    return table
+
+
+def fragments(table: Table, key: str, n_rows: int) -> tuple[str, ...]:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([[key] * n_rows, list(range(n_rows))], schema=SCHEMA)
+
+    return write_fragments(table, batches(), SCHEMA)
+
+
+def keys(table: Table) -> dict[str, int]:
+    found = table.dataset().to_table().group_by("key").aggregate([("key", "count")])
+    return {row["key"]: row["key_count"] for row in found.to_pylist()}
+
+
+def test_write_fragments_before_commit_no_reader_sees_them(table: Table) -> None:
+    fragments(table, "a", 3)
+    assert keys(table) == {}
+
+
+def test_replace_rows_old_rows_go_and_new_come_in_one_version(table: Table) -> None:
+    first = replace_rows(table, "key", [], fragments(table, "a", 3) + fragments(table, "b", 2))
+    second = replace_rows(table, "key", ["a"], fragments(table, "c", 4))
+    assert second == first + 1
+    assert keys(table) == {"b": 2, "c": 4}
+
+
+def test_replace_rows_part_of_a_fragment_leaves_its_other_rows(table: Table) -> None:
+    def mixed() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([["a", "b", "a"], [1, 2, 3]], schema=SCHEMA)
+
+    replace_rows(table, "key", [], write_fragments(table, mixed(), SCHEMA))
+    replace_rows(table, "key", ["a"], ())
+    assert table.dataset().to_table().to_pylist() == [{"key": "b", "value": 2}]
+
+
+def test_replace_rows_key_with_sql_in_it_removes_only_that_key(table: Table) -> None:
+    nasty = "x' OR 1=1 --"
+    replace_rows(table, "key", [], fragments(table, nasty, 2) + fragments(table, "b", 3))
+    replace_rows(table, "key", [nasty], ())
+    assert keys(table) == {"b": 3}
+
+
+def test_replace_rows_nothing_to_change_makes_no_version(table: Table) -> None:
+    version = table.dataset().version
+    assert replace_rows(table, "key", ["absent"], ()) == version
+
+
+def test_replace_rows_lost_reply_does_not_commit_twice(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lance.LanceDataset.commit
+
+    def commit_then_fail(*args: object, **kwargs: object) -> None:
+        real(*args, **kwargs)
+        raise OSError("connection reset")
+
+    new = fragments(table, "a", 3)
+    monkeypatch.setattr(lance.LanceDataset, "commit", commit_then_fail)
+    replace_rows(table, "key", [], new)
+    assert keys(table) == {"a": 3}
+
+
+def test_replace_rows_conflict_is_tried_again_on_the_newer_version(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(table, "key", [], fragments(table, "a", 3) + fragments(table, "b", 3))
+    real = commit_module._drop
+    compactions = iter([True])
+
+    def drop_while_compacting(*args: object) -> object:
+        dropped = real(*args)  # type: ignore[arg-type]
+        if next(compactions, False):
+            table.dataset().optimize.compact_files(target_rows_per_fragment=100)
+        return dropped
+
+    monkeypatch.setattr(commit_module, "_drop", drop_while_compacting)
+    monkeypatch.setattr(commit_module, "FIRST_PAUSE_SECONDS", 0.0)
+    replace_rows(table, "key", ["a"], fragments(table, "c", 1))
+    assert keys(table) == {"b": 3, "c": 1}
+
+
+def test_replace_rows_store_stays_down_says_what_to_do(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise OSError("service unavailable")
+
+    new = fragments(table, "a", 1)
+    monkeypatch.setattr(lance.LanceDataset, "commit", fail)
+    monkeypatch.setattr(commit_module, "FIRST_PAUSE_SECONDS", 0.0)
+    with pytest.raises(Transient, match="run the same command again"):
+        replace_rows(table, "key", [], new)
+    assert keys(table) == {}
+
+
+def test_fragments_exist_data_file_deleted_says_no(table: Table) -> None:
+    new = fragments(table, "a", 1)
+    assert fragments_exist(table, new)
+    for path in (Path(table.uri) / "data").iterdir():
+        path.unlink()
+    assert not fragments_exist(table, new)
+
+
+def test_lake_table_missing_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="embedlake embed"):
+        Lake.open(str(tmp_path)).table("none")

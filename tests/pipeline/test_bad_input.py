@@ -1,0 +1,186 @@
+"""Bad input: a clear reason in the rejects table or a clear error, other files unaffected."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from embedding_core import pipeline
+from embedding_core.errors import ModelError, SetupError, UsageError
+from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
+
+GOOD = {"good": "a perfectly good document"}
+
+
+def run_beside_a_good_file(folder: Path, bad_line: bytes) -> list[dict[str, object]]:
+    """Run over a good file and one whose second line is bad; returns the rejects."""
+    write_jsonl(folder, "good.jsonl", GOOD)
+    lines = [b'{"id": "1", "text": "first"}', bad_line, b'{"id": "3", "text": "third"}']
+    (folder / "src" / "bad.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    recipe = recipe_for(folder)
+    report = run(recipe)
+    assert report.exit_code == pipeline.REJECTED
+    assert report.verification.passed
+    assert texts(recipe) == ["first", "third", GOOD["good"]]
+    return rejects(recipe)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "2", "text": ', "malformed_json"),
+        (b'{"id": "2", "text": NaN}', "malformed_json"),
+        (b'["id", "text"]', "not_an_object"),
+        (b'{"id": "2"}', "missing_field"),
+        (b'{"id": "2", "text": null}', "missing_field"),
+        (b'{"id": "2", "text": ["a"]}', "wrong_type"),
+        (b'{"id": "2", "text": "\xff\xfe"}', "invalid_utf8"),
+        (b'{"id": "2", "text": "\\ud800"}', "lone_surrogate"),
+        (b'{"id": "2", "text": "   "}', "empty_text"),
+        (b'{"id": "1", "text": "again"}', "duplicate_id"),
+    ],
+)
+def test_run_bad_record_is_listed_with_its_place(tmp_path: Path, line: bytes, reason: str) -> None:
+    (reject,) = run_beside_a_good_file(tmp_path, line)
+    assert (reject["reason"], reject["position"]) == (reason, 1)
+    assert str(reject["source_uri"]).endswith("bad.jsonl")
+    assert reject["detail"]
+
+
+def test_run_rejects_within_tolerance_end_with_zero(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": ""})
+    assert run(recipe_for(tmp_path, max_rejected_share=0.5)).exit_code == pipeline.DONE
+
+
+def test_run_repaired_file_has_no_rejects_left(tmp_path: Path) -> None:
+    run_beside_a_good_file(tmp_path, b"{")
+    write_jsonl(tmp_path, "bad.jsonl", {"1": "first"})
+    recipe = recipe_for(tmp_path)
+    assert run(recipe).exit_code == pipeline.DONE
+    assert rejects(recipe) == []
+
+
+def test_run_truncated_gzip_rejects_the_file_and_none_of_its_rows_are_seen(
+    tmp_path: Path,
+) -> None:
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    lines = b"".join(b'{"id": "%d", "text": "text %d"}\n' % (n, n) for n in range(5_000))
+    whole = gzip.compress(lines)
+    (tmp_path / "src" / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    recipe = recipe_for(tmp_path)
+    report = run(recipe)
+    assert report.exit_code == pipeline.REJECTED
+    assert texts(recipe) == [GOOD["good"]]
+    assert [one["reason"] for one in rejects(recipe)] == ["truncated_gzip"]
+
+
+def test_run_file_that_became_unusable_keeps_its_last_good_rows(tmp_path: Path) -> None:
+    path = tmp_path / "src" / "a.jsonl.gz"
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    path.write_bytes(gzip.compress(b'{"id": "1", "text": "kept"}\n'))
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.write_bytes(gzip.compress(b'{"id": "1", "text": "new"}\n')[:-6])
+    assert run(recipe).exit_code == pipeline.REJECTED
+    assert texts(recipe) == ["kept", GOOD["good"]]
+    path.write_bytes(gzip.compress(b'{"id": "1", "text": "repaired"}\n'))
+    assert run(recipe).exit_code == pipeline.DONE
+    assert texts(recipe) == ["repaired", GOOD["good"]]
+
+
+def test_run_unreadable_file_is_listed_others_done_and_tried_again(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    link = tmp_path / "src" / "gone.jsonl"
+    link.symlink_to(tmp_path / "nowhere")
+    recipe = recipe_for(tmp_path)
+    report = run(recipe)
+    assert (report.unreadable, report.exit_code) == (1, pipeline.REJECTED)
+    assert texts(recipe) == [GOOD["good"]]
+    assert [one["reason"] for one in rejects(recipe)] == ["unreadable"]
+    link.unlink()
+    write_jsonl(tmp_path, "gone.jsonl", {"1": "back again"})
+    assert run(recipe).exit_code == pipeline.DONE
+    assert rejects(recipe) == []
+
+
+def test_run_file_that_cannot_be_read_any_more_keeps_its_rows(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    path = write_jsonl(tmp_path, "a.jsonl", {"1": "kept"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    assert run(recipe).removed == 0
+    assert texts(recipe) == ["kept", GOOD["good"]]
+
+
+def test_run_ids_and_names_with_quotes_and_sql_round_trip_and_can_be_removed(
+    tmp_path: Path,
+) -> None:
+    nasty = "it's; DROP TABLE x --\n../../etc"
+    write_jsonl(tmp_path, "it's ; --.jsonl", [{"id": nasty, "text": "nasty"}])
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    assert nasty in {row["doc_id"] for row in rows(recipe, "doc_id")}
+    (tmp_path / "src" / "it's ; --.jsonl").unlink()
+    assert run(recipe).rows == 1
+
+
+def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"short": "few words", "long": "word " * 30})
+    lengths = {"max_tokens": 16}
+    whole = {"strategy": "none", "max_tokens": None}
+    dropped = recipe_for(tmp_path, chunk=whole, model={**lengths, "over_length": "drop"})
+    report = run(dropped)
+    assert (report.dropped, report.exit_code) == (1, pipeline.REJECTED)
+    assert [one["reason"] for one in rejects(dropped)] == ["over_length"]
+    cut = recipe_for(
+        tmp_path, chunk=whole, model={**lengths, "over_length": "truncate"},
+        lake={"table": "cut"},
+    )  # fmt: skip
+    assert run(cut).embedded == 2
+    assert [one["reason"] for one in rejects(cut)] == ["truncated"]
+    split = recipe_for(
+        tmp_path, chunk=whole, model={**lengths, "over_length": "split"},
+        lake={"table": "split"},
+    )  # fmt: skip
+    assert run(split).embedded == 3
+    assert rejects(split) == []
+
+
+def test_plan_missing_source_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="src"):
+        pipeline.plan(recipe_for(tmp_path))
+
+
+def test_plan_empty_folder_names_the_globs(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    with pytest.raises(SetupError, match=r"\*\.jsonl"):
+        pipeline.plan(recipe_for(tmp_path))
+
+
+def test_plan_unknown_model_says_what_to_do(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    with pytest.raises(ModelError, match="no_such_package.*pip install"):
+        pipeline.plan(recipe_for(tmp_path, model={"name": "package:no_such_package", "dim": None}))
+
+
+def test_plan_checkpoint_without_safetensors_is_refused(tmp_path: Path, tiny_qwen3: Path) -> None:
+    import shutil
+
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    shutil.copytree(tiny_qwen3, tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    model = {"name": str(tmp_path / "pickled"), "dim": None}
+    with pytest.raises(ModelError, match="safetensors"):
+        pipeline.plan(recipe_for(tmp_path, model=model))
+
+
+def test_plan_chunks_longer_than_the_model_takes_name_both_numbers(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    recipe = recipe_for(tmp_path, chunk={"max_tokens": 300}, model={"max_tokens": 200})
+    with pytest.raises(UsageError, match=r"300.*200"):
+        pipeline.plan(recipe)
