@@ -26,9 +26,6 @@ from embedding_core.storage import StorageSpec
 READY_SECONDS = 60
 """The server takes 2 to 10 seconds to start, more on a busy machine."""
 
-STOP_SECONDS = 20
-"""Time to stop in good order before it is killed."""
-
 REGION = "us-east-1"
 
 _PORTS = (
@@ -134,12 +131,8 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[
     try:
         yield server
     finally:
-        server.terminate()
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        server.kill()  # its data goes with it, and stopping in good order takes 20 seconds
+        server.wait()
 
 
 def _wait_until_ready(endpoint_url: str, server: subprocess.Popen[bytes], log: Path) -> None:
