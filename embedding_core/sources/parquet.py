@@ -54,13 +54,19 @@ def _rows(batch: pa.RecordBatch, fields: tuple[str, ...]) -> Iterator[dict[str, 
 
 def _values(column: pa.Array) -> list[object]:
     if pa.types.is_timestamp(column.type):
-        # Python's datetime has microseconds; finer digits are cut rather than refused.
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+        column = column.cast(_python_timestamp(column.type), safe=False)
     try:
         values: list[object] = column.to_pylist()
     except (ValueError, OverflowError):  # UnicodeDecodeError is a ValueError
         return [_value(scalar) for scalar in column]
     return values
+
+
+def _python_timestamp(declared: Any) -> Any:
+    """The type whose values Python's datetime can hold: finer digits than microseconds are cut,
+    and a zone, which may have any name, becomes UTC; the instants stay."""
+    unit = "us" if declared.unit == "ns" else declared.unit
+    return pa.timestamp(unit, "UTC" if declared.tz else None)
 
 
 def _value(scalar: Any) -> object:
