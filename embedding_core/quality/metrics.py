@@ -43,10 +43,12 @@ class RetrievalScores:
 
 
 def score_query(ranked: Sequence[str], grades: Mapping[str, int]) -> RetrievalScores:
-    """Score one ranking (best first, no id twice) against graded documents.
+    """Score one ranking (best first) against graded documents.
 
-    Grade > 0 is relevant; a document without a grade is not. There must be a relevant one.
+    Grade > 0 is relevant; a document without a grade is not. There must be a relevant one. A
+    document ranked more than once counts at its best rank, and its repeats take no place.
     """
+    ranked = list(dict.fromkeys(ranked))
     return RetrievalScores(
         ndcg_10=ndcg(ranked, grades, 10),
         recall_10=recall(ranked, grades, 10),
