@@ -7,7 +7,7 @@ the rest: what only changes speed, never part of any digest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -209,16 +209,30 @@ class Resources(_Part):
             raise UsageError(_explain(error, "resources", Resources)) from error
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """``SafeLoader``, but a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(uri: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(storage.read_bytes(uri, StorageSpec()))
+        content = yaml.load(storage.read_bytes(uri, StorageSpec()), _StrictLoader)
     except FileNotFoundError as error:
         raise UsageError(f"no recipe at {uri}; give the path of a YAML file") from error
     except IsADirectoryError as error:
         raise UsageError(f"{uri} is a folder; give the path of a recipe (a YAML file)") from error
     except OSError as error:
         raise UsageError(f"cannot read the recipe {uri}: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{uri} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(

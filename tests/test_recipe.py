@@ -1,0 +1,276 @@
+"""Recipes: every field accepted and validated, everything else refused with a way out."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from embedding_core.errors import UsageError
+from embedding_core.recipe import RESERVED_COLUMNS, Recipe, Resources
+
+MINIMAL: dict[str, Any] = {
+    "name": "demo",
+    "source": {"uri": "/data"},
+    "model": {"name": "org/model"},
+    "lake": {"uri": "/lake", "table": "demo"},
+}
+
+# field, another valid value, a value that is refused
+FIELDS: list[tuple[str, Any, Any]] = [
+    ("name", "other", ""),
+    ("max_rejected_share", 0.5, 1.5),
+    ("source.uri", "/elsewhere", None),
+    ("source.include", ("*.md",), "*.md"),
+    ("source.id", "_id", 3),
+    ("source.text", "{title}\n{text}", ["text"]),
+    ("source.metadata", {"year": "int", "at": "timestamp"}, {"year": "number"}),
+    ("source.storage.endpoint_url", "http://127.0.0.1:1", 3),
+    ("source.storage.region", "eu-1", 3),
+    ("source.storage.anonymous", True, "perhaps"),
+    ("chunk.strategy", "none", "pages"),
+    ("chunk.max_tokens", 64, 7),
+    ("chunk.overlap", 16, -1),
+    ("chunk.min_tokens", 16, 0),
+    ("model.name", "package:x", None),
+    ("model.revision", "v1", 3),
+    ("model.dtype", "bf16", "fp8"),
+    ("model.dim", 128, 0),
+    ("model.max_tokens", 128, 7),
+    ("model.over_length", "split", "ignore"),
+    ("lake.uri", "s3://bucket/lake", None),
+    ("lake.table", "other_table-1.x", "a table"),
+    ("lake.storage.endpoint_url", "http://127.0.0.1:1", 3),
+    ("lake.storage.region", "eu-1", 3),
+    ("lake.storage.anonymous", True, "perhaps"),
+    ("index.min_rows", 1000, 255),
+    ("index.target_recall", 1.0, 0),
+    ("release.queries", "/q.jsonl", 3),
+    ("release.qrels", "/t.tsv", 3),
+    ("release.max_ndcg_drop", 0.5, -0.1),
+]
+
+RESOURCES: list[tuple[str, Any, Any]] = [
+    ("device", "cuda:1", 3),
+    ("batch_tokens", 4096, 0),
+    ("unit_bytes", 1024, 0),
+    ("units_per_commit", 2, 0),
+    ("gpus_per_task", 0.5, -1),
+    ("cpus_per_task", 2.0, 0),
+]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    content = copy.deepcopy(MINIMAL)
+    *parents, name = path.split(".")
+    part = content
+    for parent in parents:
+        part = part.setdefault(parent, {})
+    part[name] = value
+    return content
+
+
+def field_of(recipe: BaseModel, path: str) -> Any:
+    value: Any = recipe
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_every_field_is_in_the_tables_below() -> None:
+    assert {path for path, _, _ in FIELDS} == leaves(Recipe)
+    assert {path for path, _, _ in RESOURCES} == leaves(Resources)
+
+
+@pytest.mark.parametrize(("path", "value", "refused"), FIELDS, ids=[f[0] for f in FIELDS])
+def test_a_field_can_be_set_and_is_validated(path: str, value: Any, refused: Any) -> None:
+    given = list(value) if isinstance(value, tuple) else value
+    assert field_of(Recipe.load(changed(path, given)), path) == value
+    assert field_of(Recipe.load(MINIMAL), path) != value
+    with pytest.raises(UsageError, match=path):
+        Recipe.load(changed(path, refused))
+
+
+@pytest.mark.parametrize(("name", "value", "refused"), RESOURCES, ids=[f[0] for f in RESOURCES])
+def test_a_resource_can_be_set_and_is_validated(name: str, value: Any, refused: Any) -> None:
+    assert getattr(Resources().updated({name: value}), name) == value
+    assert getattr(Resources(), name) != value
+    with pytest.raises(UsageError, match=name):
+        Resources().updated({name: refused})
+
+
+def test_every_field_has_a_meaning_in_the_schema() -> None:
+    schema = Recipe.model_json_schema()
+    parts = {name: part for name, part in schema["$defs"].items() if name != "StorageSpec"}
+    for name, part in [("Recipe", schema), *parts.items()]:
+        for field, description in part["properties"].items():
+            is_part = "$ref" in description or "allOf" in description
+            assert is_part or description.get("description"), f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("modle", "modle: unknown key; did you mean 'model'?"),
+        ("source.includes", "source.includes: unknown key; did you mean 'include'?"),
+        ("source.storage.endpoint", "did you mean 'endpoint_url'?"),
+        ("chunk.max_token", "did you mean 'max_tokens'?"),
+        ("model.dtpye", "did you mean 'dtype'?"),
+        ("lake.tabel", "did you mean 'table'?"),
+        ("lake.storage.regoin", "did you mean 'region'?"),
+        ("index.target_recal", "did you mean 'target_recall'?"),
+        ("release.queris", "did you mean 'queries'?"),
+        ("lake.zzz", "known keys: uri, table, storage"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(path: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(changed(path, "x"))
+    assert words in str(caught.value)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load({"name": "x", "source": {}, "lake": {"uri": 3, "table": "t"}, "colour": 1})
+    message = str(caught.value)
+    assert all(word in message for word in ("source.uri", "model", "lake.uri", "colour"))
+    assert "embedlake schema" in message
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED_COLUMNS), "_rowid", "_x", "vector__12345678"])
+def test_metadata_may_not_take_a_column_of_the_table(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}.*rename the field"):
+        Recipe.load(changed("source.metadata", {name: "string"}))
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b", "1a", "a-b", ""])
+def test_metadata_names_must_be_identifiers(name: str) -> None:
+    with pytest.raises(UsageError, match="letters, digits and underscores"):
+        Recipe.load(changed("source.metadata", {name: "string"}))
+
+
+@pytest.mark.parametrize("table", ["a__b", "__x", "", "-x", "a/b", "a b", "../x", "x\n", "é"])
+def test_a_table_name_is_plain(table: str) -> None:
+    with pytest.raises(UsageError, match=r"lake\.table"):
+        Recipe.load(changed("lake.table", table))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        ({"max_tokens": 64, "overlap": 33}, ["overlap 33", "64", "at most 32"]),
+        ({"max_tokens": 64, "min_tokens": 65}, ["min_tokens 65", "64"]),
+    ],
+)
+def test_lengths_that_contradict_each_other_are_refused(
+    chunk: dict[str, int], words: list[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(changed("chunk", chunk))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_paths_in_a_file_are_relative_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    content = {
+        "name": "demo",
+        "source": {"uri": "./data"},
+        "model": {"name": "./model"},
+        "lake": {"uri": "../lake", "table": "t"},
+        "release": {"queries": "q.jsonl", "qrels": "/abs/t.tsv"},
+    }
+    recipe = Recipe.load(write(tmp_path, content))
+    root = tmp_path.resolve()
+    assert recipe.source.uri == str(root / "data")
+    assert recipe.model.name == str(root / "model")
+    assert recipe.lake.uri == str(root.parent / "lake")
+    assert recipe.release.queries == str(root / "q.jsonl")
+    assert recipe.release.qrels == "/abs/t.tsv"
+    assert Recipe.load(str(tmp_path / "recipe.yaml")) == recipe
+
+
+def test_paths_in_a_mapping_are_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.load(changed("source.uri", "data"))
+    assert recipe.source.uri == str(tmp_path.resolve() / "data")
+
+
+@pytest.mark.parametrize("name", ["org/model", "package:x", "hashing", "s3://bucket/model"])
+def test_a_model_that_is_no_path_is_left_alone(name: str) -> None:
+    assert Recipe.load(changed("model.name", name)).model.name == name
+
+
+def test_loading_a_loaded_recipe_again_changes_nothing(tmp_path: Path) -> None:
+    recipe = Recipe.load(write(tmp_path, changed("source.uri", "data")))
+    assert Recipe.load(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "holds no recipe"),
+        ("- a\n- b\n", "holds no recipe"),
+        ("just words", "holds no recipe"),
+        ("a: [", "is not YAML"),
+        ("a: b: c", "is not YAML"),
+        ("!!python/object/apply:os.getcwd []", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(UsageError, match=words) as caught:
+        Recipe.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump(MINIMAL) + "name: other\n")
+    with pytest.raises(UsageError, match="'name' twice"):
+        Recipe.load(path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(UsageError, match="is not YAML"):
+        Recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_a_missing_file_and_a_folder_say_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no recipe at .*none\.yaml"):
+        Recipe.load(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="is a folder"):
+        Recipe.load(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "source", "chunk", "model", "lake", "index", "release"])
+def test_a_recipe_is_frozen(part: str) -> None:
+    recipe = Recipe.load(MINIMAL)
+    target = getattr(recipe, part) if part else recipe
+    name = next(iter(type(target).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(target, name, "x")
