@@ -7,9 +7,10 @@ endpoint and the region.
 
 from __future__ import annotations
 
+import re
+import uuid
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from embedding_core.errors import UsageError
 
 SCHEMES = ("", "file", "s3")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class StorageSpec(BaseModel):
@@ -34,7 +37,8 @@ class StorageSpec(BaseModel):
 
 def scheme(uri: str) -> str:
     """``""`` for a local path, else the URI's scheme; refuses one that cannot be read."""
-    found = urlsplit(uri).scheme if "://" in uri else ""
+    match = _SCHEME.match(uri)
+    found = match.group(1) if match else ""
     if found not in SCHEMES:
         raise UsageError(
             f"cannot read {uri!r}: the scheme {found!r} is not supported; "
@@ -81,16 +85,20 @@ def read_bytes(uri: str, spec: StorageSpec) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
-    """Write the whole object, parents included; a local file appears complete or not at all."""
+    """Write the whole object, parents included; a local file appears complete or not at all,
+    whoever else writes it at the same time."""
     fs = filesystem(uri, spec)
     if not is_local(uri):
         fs.pipe_file(uri, data)
         return
     target = Path(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(target)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def lance_options(spec: StorageSpec) -> dict[str, str]:
