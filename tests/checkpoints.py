@@ -26,11 +26,14 @@ TEXTS = [text for _, text in sorted(topics.topics.items())]
 """Real prose with code in it: the language reference by topic."""
 
 
-def build_qwen3(folder: Path, *, post_processor: bool = True, **config: Any) -> Path:
+def build_qwen3(
+    folder: Path, *, post_processor: bool = True, half: bool = False, **config: Any
+) -> Path:
     """A random Qwen3 checkpoint: config.json, model.safetensors, tokenizer.json. Gives ``folder``.
 
     ``config`` overrides fields of its Qwen3Config; without ``post_processor`` the tokenizer is
-    like old copies of the real one, which do not end a text with ``<|endoftext|>``.
+    like old copies of the real one, which do not end a text with ``<|endoftext|>``. ``half``
+    stores the weights in bf16.
     """
     import torch
     import transformers
@@ -54,7 +57,7 @@ def build_qwen3(folder: Path, *, post_processor: bool = True, **config: Any) -> 
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.data = torch.rand_like(parameter) + 0.5
-    model.save_pretrained(folder)
+    model.to(torch.bfloat16 if half else torch.float32).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from embedding_core.encoder import attention
+from embedding_core.encoder import attention, cpu_linear
 from embedding_core.encoder.checkpoint import Checkpoint, Pooling
 from embedding_core.encoder.packing import Batch
 from embedding_core.errors import ModelError
@@ -26,6 +26,8 @@ class PackedModel:
         self._dim = dim
         self._pooling = checkpoint.pooling
         self._model = _load(checkpoint, dtype).to(device)
+        if dtype == torch.bfloat16 and device.type == "cpu" and cpu_linear.can_fuse():
+            _fuse(self._model)
         self._causal = checkpoint.family == "qwen3"
         config = self._model.config
         head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
@@ -100,6 +102,15 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"{missing[0]}; download the checkpoint again"
         )
     return model.eval().requires_grad_(False)
+
+
+def _fuse(model: Any) -> None:
+    """Swap in the CPU's faster linear layers; BERT's GELU moves into the one before it."""
+    fuse_gelu = model.config.model_type == "bert" and model.config.hidden_act == "gelu"
+    cpu_linear.fuse_linears(model, "intermediate.dense" if fuse_gelu else None)
+    if fuse_gelu:
+        for layer in model.encoder.layer:
+            layer.intermediate.intermediate_act_fn = torch.nn.Identity()
 
 
 def _model_class(checkpoint: Checkpoint) -> Any:

@@ -12,7 +12,8 @@ import torch
 
 SIDE = 768
 """Edge of the probed matrices: 0.9 GFLOP, a few milliseconds, larger than the caches' noise."""
-REPEATS = 3
+REPEATS = 6
+"""Enough that a busy neighbour cannot spoil all of them."""
 BF16_MUST_WIN = 1.2
 """How much faster bf16 matrices must be: around them it costs conversions and exactness."""
 

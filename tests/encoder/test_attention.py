@@ -131,3 +131,29 @@ def test_adapt_varlen_installed_torch_has_a_known_signature() -> None:
 
 def test_varlen_kernel_cpu_none() -> None:
     assert attention.varlen_kernel(torch.float16, torch.device("cpu"), 64) is None
+
+
+def test_packed_attention_bf16_bidirectional_near_fp32() -> None:
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = (_packed(4, seed) for _ in range(3))
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    half = (t.bfloat16() for t in (q, k, v))
+    got, _ = attention.packed_attention(_Layer(False), *half, None, scaling=0.3, packing=packing)
+    expected = _one_at_a_time(q, k, v, causal=False)
+    torch.testing.assert_close(got.float(), expected, atol=0.03, rtol=0.02)
+
+
+def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 4, 40, 8, generator=seed).bfloat16() for _ in range(3))
+    packing = attention.layout([5] * 8, torch.device("cpu"))
+
+    def attend() -> torch.Tensor:
+        options: Any = {"scaling": 0.3, "packing": packing}
+        return attention.packed_attention(_Layer(False), q, k, v, None, **options)[0]
+
+    whole = attend()
+    monkeypatch.setattr(attention, "PLAIN_SCORES", 3 * 4 * 25)  # three texts at a time
+    torch.testing.assert_close(attend(), whole)
+    monkeypatch.setattr(attention, "PLAIN_SCORES", 0)  # torch's own kernel
+    torch.testing.assert_close(attend(), whole, atol=0.03, rtol=0.02)
