@@ -41,9 +41,7 @@ def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # clean up too
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
     except click.Abort:
         sys.exit(FAILED)
     except click.ClickException as error:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from embedding_core.errors import SetupError
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
+
+_children: list[subprocess.Popen[bytes]] = []
+"""Servers this process started. They may outlive it: a handle that is dropped would complain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class Server:
     """Path of its output."""
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(n_ports: int) -> list[int]:
+    """Different TCP ports of the loopback interface that nobody uses now."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(n_ports)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def check_port_free(port: int) -> None:
@@ -79,6 +83,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _children.append(process)
     started_at = psutil.Process(process.pid).create_time()
     return Server(name, process.pid, started_at, url, str(log))
 
@@ -125,6 +130,9 @@ def stop(server: Server) -> None:
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
     _signal(alive, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    for child in [one for one in _children if one.pid == server.pid]:
+        child.wait()
+        _children.remove(child)
 
 
 def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

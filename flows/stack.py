@@ -100,7 +100,7 @@ def start_server(settings: Settings, port: int | None) -> Server:
     """A Prefect server on loopback that answers; its database is in the settings' home."""
     if port is not None:
         processes.check_port_free(port)
-    chosen = port or processes.free_port()
+    chosen = port or processes.free_ports(1)[0]
     url = f"http://{LOOPBACK}:{chosen}/api"
     server = processes.start(
         "prefect server",
@@ -134,12 +134,14 @@ def start_s3(home: Path) -> Server:
     """An S3 server (SeaweedFS) on loopback with its data and its credentials under ``home``/s3."""
     folder = home / "s3"
     folder.mkdir(parents=True, exist_ok=True)
-    ports = {name: processes.free_port() for name in S3_PORTS}
+    ports = dict(zip(S3_PORTS, processes.free_ports(len(S3_PORTS)), strict=True))
     url = f"http://{LOOPBACK}:{ports['s3.port']}"
     command = [
         str(_weed()), "server", f"-dir={folder}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
         "-s3", f"-s3.config={_s3_config(home)}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items()),
+        f"-s3.localSocket={folder / 's3.sock'}", f"-filer.localSocket={folder / 'filer.sock'}",
+        "-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false",
+        *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     server = processes.start("s3 server", command, {}, home / "logs" / "s3.log", url)
     try:

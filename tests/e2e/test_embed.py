@@ -1,0 +1,182 @@
+"""The main job on a real Prefect server, a real worker, real Ray."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from embedding_core import pipeline
+from embedding_core.recipe import Recipe
+from tests.driver import rejects, rows, texts, write_jsonl
+from tests.e2e.conftest import ROOT, Commands, run_command
+from tests.e2e.recipes import write_recipe, write_ten_files
+
+pytestmark = pytest.mark.e2e
+
+ONE_FILE_PER_UNIT = ("--set", "unit_bytes=1")
+
+
+def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path: Path) -> None:
+    files = write_ten_files(tmp_path)
+    path = write_recipe(tmp_path)
+    recipe = Recipe.load(path)
+
+    first = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    assert first.code == pipeline.DONE, first.err
+    assert (first.json["embedded"], first.json["rows"]) == (10, 10)
+    runs = commands.task_runs(first.json["run_id"])
+    assert sorted(run["state_name"] for run in runs) == ["Completed"] * 20
+
+    again = commands.run("embedlake", "embed", str(path), "--json")
+    assert again.code == pipeline.DONE and again.seconds < 10
+    assert commands.task_runs(again.json["run_id"]) == []
+    assert again.json["version"] == first.json["version"]
+
+    write_jsonl(tmp_path, "file-4.jsonl", {"d4": "now about pears"})
+    changed = commands.run("embedlake", "embed", str(path), "--json")
+    assert len(commands.task_runs(changed.json["run_id"])) == 2  # chunk and embed of one unit
+    assert texts(recipe)[4] == "now about pears" and changed.json["rows"] == 10
+
+    files[7].unlink()
+    removed = commands.run("embedlake", "embed", str(path), "--json")
+    assert commands.task_runs(removed.json["run_id"]) == []
+    assert (removed.json["removed"], removed.json["rows"]) == (1, 9)
+    assert "d7" not in {row["doc_id"] for row in rows(recipe, "doc_id")}
+
+
+def test_deployment_run_embeds_with_the_real_model_and_search_finds(
+    commands: Commands, tmp_path: Path, minilm: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"cat": "The cat sleeps on the sofa.", "tax": "Taxes rose."})
+    path = write_recipe(tmp_path, model={"name": minilm, "dim": None})
+    deployed = commands.run(
+        "prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all"
+    )
+    assert deployed.code == 0, deployed.out + deployed.err
+    run = commands.run(
+        "prefect", "deployment", "run", "embed/embed", "--watch", "--param", f"recipe={path}"
+    )
+    assert run.code == 0, run.out + run.err
+    names = {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
+    assert {"embed-plan", "embed-progress", "embed-report", "embed-ledger"} <= names
+
+    found = commands.run("embedlake", "search", str(path), "a pet is napping", "-k", "1", "--json")
+    assert found.json["hits"][0]["doc_id"] == "cat"
+    plain = lancedb.connect(tmp_path / "lake").open_table("docs")
+    vector = plain.search().where("doc_id = 'cat'").to_list()[0]["vector"]
+    assert plain.search(vector).limit(1).to_list()[0]["doc_id"] == "cat"
+
+
+def test_embed_killed_before_its_commit_reuses_what_was_embedded(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_ten_files(tmp_path)
+    path = write_recipe(tmp_path)
+    results = tmp_path / "lake" / "_embedlake" / "docs" / "results"
+    command = ["embedlake", "embed", str(path), *ONE_FILE_PER_UNIT]
+    flow = subprocess.Popen(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=ROOT, env=commands.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(results.glob("embed-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    flow.send_signal(signal.SIGKILL)
+    flow.wait()
+    assert Recipe.load(path) and not _committed(tmp_path)
+
+    again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    assert again.code == pipeline.DONE, again.err
+    states = [run["state_name"] for run in commands.task_runs(again.json["run_id"])]
+    assert "Cached" in states
+    assert again.json["rows"] == 10
+
+
+def _committed(folder: Path) -> bool:
+    table = lancedb.connect(folder / "lake").open_table("docs")
+    return bool(table.count_rows())
+
+
+def test_embed_cached_result_whose_rows_are_gone_is_made_again(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    path = write_recipe(tmp_path)
+    assert commands.run("embedlake", "embed", str(path)).code == pipeline.DONE
+    # The whole table is lost, Prefect's results are not: they name data files that are gone.
+    shutil.rmtree(tmp_path / "lake" / "docs.lance")
+    again = commands.run("embedlake", "embed", str(path), "--json")
+    assert again.code == pipeline.DONE, again.err
+    assert texts(Recipe.load(path)) == ["words"]
+
+
+def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_ten_files(tmp_path)
+    path = write_recipe(tmp_path)
+    planned = pipeline.plan(Recipe.load(path))
+    units = list(pipeline.work_units(planned, 1))
+    # A folder where the staged file belongs: every attempt to put the file there fails.
+    obstacle = tmp_path / "lake/_embedlake/docs/staged" / f"{units[2].unit_id}.arrow"
+    (obstacle / "in the way").mkdir(parents=True)
+
+    failed = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    assert failed.code == pipeline.FAILED
+    assert failed.json["rows"] == 9 and len(failed.json["failures"]) == 1
+    assert "file-2.jsonl" in failed.json["failures"][0]
+    attempts = [r["run_count"] for r in commands.task_runs(failed.json["run_id"])
+                if r["state_type"] == "FAILED"]  # fmt: skip
+    assert max(attempts) == 4  # the first and three retries
+
+    shutil.rmtree(obstacle)
+    again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    assert again.code == pipeline.DONE and again.json["embedded"] == 1
+    assert again.json["rows"] == 10
+
+
+def test_embed_rejects_end_with_three_and_are_listed(commands: Commands, tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "good.jsonl", {"x": "words"})
+    (tmp_path / "src" / "bad.jsonl").write_text('{"id": "1", "text": "first"}\n{"id": \n')
+    path = write_recipe(tmp_path)
+    run = commands.run("embedlake", "embed", str(path), "--json")
+    assert run.code == pipeline.REJECTED
+    assert run.json["rejects"] == {"malformed_json": 1}
+    assert [(one["reason"], one["position"]) for one in rejects(Recipe.load(path))] == [
+        ("malformed_json", 1)
+    ]
+    (state,) = commands.api(
+        "/flow_runs/filter", {"flow_runs": {"id": {"any_": [run.json["run_id"]]}}}
+    )
+    assert (state["state_type"], state["state_name"]) == ("COMPLETED", "Rejects")
+
+
+def test_embed_without_any_api_starts_one_and_stops_it(
+    no_api: dict[str, str], tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    path = write_recipe(tmp_path)
+    run = run_command(["embedlake", "embed", str(path), "--json"], no_api)
+    assert run.code == pipeline.DONE, run.err
+    assert run.json["rows"] == 1
+    again = run_command(["embedlake", "embed", str(path), "--json"], no_api)
+    assert again.code == pipeline.DONE and again.seconds < 10
+    assert "starting one" not in again.err
+
+
+def test_embed_tiny_qwen3_checkpoint_end_to_end(
+    commands: Commands, tmp_path: Path, tiny_qwen3: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "some words", "y": "other words"})
+    path = write_recipe(tmp_path, model={"name": str(tiny_qwen3), "dim": None, "dtype": "fp32"})
+    run = commands.run("embedlake", "embed", str(path), "--json")
+    assert run.code == pipeline.DONE, run.err
+    hits = commands.run("embedlake", "search", str(path), "some words", "--json").json["hits"]
+    assert len(hits) == 2

@@ -1,0 +1,80 @@
+"""The main job with source, table and task results on a real S3 server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embedding_core import pipeline
+from embedding_core.lake.probe import check_conditional_put
+from embedding_core.recipe import Recipe
+from tests.driver import rows, run, texts
+from tests.e2e.conftest import Commands
+from tests.e2e.recipes import write_recipe
+from tests.s3 import S3Server
+
+pytestmark = pytest.mark.e2e
+
+
+def put_documents(s3: S3Server, bucket: str, name: str, text: str) -> None:
+    line = json.dumps({"id": name, "text": text}) + "\n"
+    s3.put(bucket, f"in/{name}.jsonl", line.encode())
+
+
+def s3_recipe(s3: S3Server, bucket: str, folder: Path) -> Path:
+    storage = {"endpoint_url": s3.endpoint_url, "region": s3.storage.region}
+    return write_recipe(
+        folder,
+        source={"uri": f"s3://{bucket}/in", "storage": storage},
+        lake={"uri": f"s3://{bucket}/lake", "storage": storage},
+    )
+
+
+def test_embed_on_s3_first_again_changed_removed(
+    commands: Commands, s3: S3Server, tmp_path: Path
+) -> None:
+    bucket = s3.new_bucket()
+    for number in range(4):
+        put_documents(s3, bucket, f"d{number}", f"document number {number}")
+    path = s3_recipe(s3, bucket, tmp_path)
+    recipe = Recipe.load(path)
+
+    first = commands.run("embedlake", "embed", str(path), "--json", "--set", "unit_bytes=1")
+    assert first.code == pipeline.DONE, first.err
+    assert len(commands.task_runs(first.json["run_id"])) == 8
+    objects = s3.filesystem().find(f"{bucket}/lake/_embedlake/docs/results")
+    assert objects, "task results are not beside the lake"
+
+    again = commands.run("embedlake", "embed", str(path), "--json")
+    assert commands.task_runs(again.json["run_id"]) == []
+    assert again.seconds < 10
+
+    put_documents(s3, bucket, "d2", "now about pears")
+    s3.filesystem().rm_file(f"{bucket}/in/d1.jsonl")
+    changed = commands.run("embedlake", "embed", str(path), "--json")
+    assert len(commands.task_runs(changed.json["run_id"])) == 2
+    assert texts(recipe) == ["document number 0", "now about pears", "document number 3"]
+
+    hits = commands.run("embedlake", "search", str(path), "pears", "-k", "1", "--json")
+    assert hits.json["hits"][0]["doc_id"] == "d2"
+
+
+def test_run_on_s3_gives_the_same_rows_as_on_disk(s3: S3Server, tmp_path: Path) -> None:
+    bucket = s3.new_bucket()
+    for number in range(3):
+        put_documents(s3, bucket, f"d{number}", f"document number {number}")
+    remote = Recipe.load(s3_recipe(s3, bucket, tmp_path))
+    assert run(remote).exit_code == pipeline.DONE
+    lake = remote.lake.model_copy(update={"uri": str(tmp_path / "lake")})
+    local = remote.model_copy(update={"lake": lake})
+    assert run(local).exit_code == pipeline.DONE
+    columns = ("chunk_id", "file_key", "source_uri", "text", "vector")
+    assert rows(remote, *columns) == rows(local, *columns)
+
+
+def test_check_conditional_put_honest_store_passes_and_leaves_nothing(s3: S3Server) -> None:
+    bucket = s3.new_bucket()
+    check_conditional_put(f"s3://{bucket}/lake", s3.storage)
+    assert s3.filesystem().find(bucket) == []

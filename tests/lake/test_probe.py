@@ -1,0 +1,55 @@
+"""A store that ignores If-None-Match is refused before the first write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedding_core.errors import LakeError
+from embedding_core.lake import ensure_table
+from embedding_core.lake.probe import check_conditional_put
+from embedding_core.pipeline import resolve
+from embedding_core.storage import StorageSpec
+from tests.driver import recipe_for
+from tests.lake.forgetful_s3 import forgetful_store
+
+
+def test_check_conditional_put_local_folder_passes(tmp_path: Path) -> None:
+    check_conditional_put(str(tmp_path), StorageSpec())
+
+
+def test_check_conditional_put_store_that_overwrites_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with forgetful_store() as store:
+        spec = StorageSpec(endpoint_url=store.url, region="us-east-1")
+        with pytest.raises(LakeError, match="ignores If-None-Match"):
+            check_conditional_put("s3://bucket/lake", spec)
+        assert all("probe-" in key for key in store.written)
+
+
+def test_ensure_table_store_that_overwrites_is_refused_before_the_first_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with forgetful_store() as store:
+        storage = {"endpoint_url": store.url, "region": "us-east-1"}
+        recipe = recipe_for(tmp_path, lake={"uri": "s3://bucket/lake", "storage": storage})
+        with pytest.raises(LakeError, match="ignores If-None-Match"):
+            ensure_table(recipe, resolve(recipe.model).space)
+        assert all("probe-" in key for key in store.written)
+
+
+def test_check_conditional_put_nobody_there_says_what_to_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    spec = StorageSpec(endpoint_url="http://127.0.0.1:9", region="us-east-1")
+    with pytest.raises(LakeError, match="endpoint_url"):
+        check_conditional_put("s3://bucket/lake", spec)
