@@ -222,6 +222,16 @@ def test_minilm_bf16_near_fp32(minilm: str) -> None:
     assert _cosines(full, half).min() >= 0.9995
 
 
+def test_minilm_bf16_without_fused_layers_same_vectors(
+    minilm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [text[: 11 * i] for i, text in enumerate(TEXTS[:20])]
+    fused = Encoder.load(minilm, dtype="bf16", device="cpu").encode_documents(some)
+    monkeypatch.setattr("embedding_core.encoder.cpu_linear.can_fuse", lambda: False)
+    plain = Encoder.load(minilm, dtype="bf16", device="cpu").encode_documents(some)
+    assert _cosines(fused, plain).min() >= 0.9995
+
+
 def test_encode_lone_surrogate_value_error_names_the_text(tiny_qwen3: Path) -> None:
     with pytest.raises(ValueError, match="text 1 is not valid Unicode"):
         _load(tiny_qwen3).encode(["fine", "\ud800"])
