@@ -147,6 +147,7 @@ def _checkpoint(model: str) -> Iterator[str]:
 
 
 def _measure(args: argparse.Namespace, model: str, texts: list[str]) -> dict[str, Any]:
+    about = _about(args)  # first: the code that runs is the code of now
     resolved = resolve_model(model)
     counts = resolved.tokenizer.count(texts)
     n_tokens = sum(min(count, resolved.space.max_tokens) for count in counts)
@@ -167,7 +168,7 @@ def _measure(args: argparse.Namespace, model: str, texts: list[str]) -> dict[str
         asdict(_row(name, seconds[name], n_tokens, default, vectors[name], reference))
         for name in variants
     ]
-    return _about(args) | {
+    return about | {
         "model": args.model,
         "texts": len(texts),
         "tokens": n_tokens,
