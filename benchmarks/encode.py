@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
@@ -33,13 +29,13 @@ import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 
+from benchmarks.machine import RESULTS, about
 from embedding_core.encoder import Encoder, resolve_model
 from tests.checkpoints import as_sentence_transformer, build_qwen3
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 QWEN3_SHAPES = {
     "qwen3-0.6b-shape": (1024, 28, 16, 3072),
@@ -147,7 +143,7 @@ def _checkpoint(model: str) -> Iterator[str]:
 
 
 def _measure(args: argparse.Namespace, model: str, texts: list[str]) -> dict[str, Any]:
-    about = _about(args)  # first: the code that runs is the code of now
+    origin = _about(args)  # first: the code that runs is the code of now
     resolved = resolve_model(model)
     counts = resolved.tokenizer.count(texts)
     n_tokens = sum(min(count, resolved.space.max_tokens) for count in counts)
@@ -168,7 +164,7 @@ def _measure(args: argparse.Namespace, model: str, texts: list[str]) -> dict[str
         asdict(_row(name, seconds[name], n_tokens, default, vectors[name], reference))
         for name in variants
     ]
-    return about | {
+    return origin | {
         "model": args.model,
         "texts": len(texts),
         "tokens": n_tokens,
@@ -226,35 +222,10 @@ def _row(
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "benchmark": "encode",
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.encode " + " ".join(sys.argv[1:]),
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_encoder_changes": bool(_git("status", "--short", "embedding_core/encoder")),
-        "hardware": _hardware(args.device),
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in PACKAGES},
-    }
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "avx512_bf16": "avx512_bf16" in info,
-        "amx_bf16": "amx_bf16" in info,
+    return about("encode", PACKAGES) | {
         "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
     }
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent.parent, check=False
-    )
-    return done.stdout.strip()
 
 
 def _default_name(args: argparse.Namespace) -> str:

@@ -79,9 +79,16 @@ def join(uri: str, *parts: str) -> str:
 
 
 def read_bytes(uri: str, spec: StorageSpec) -> bytes:
-    """The whole object. Raises ``FileNotFoundError`` and other ``OSError``s unchanged."""
-    data: bytes = filesystem(uri, spec).cat_file(uri)
-    return data
+    """The whole object. Raises ``FileNotFoundError`` and other ``OSError``s, from S3 too."""
+    fs = filesystem(uri, spec)
+    if is_local(uri):
+        return bytes(fs.cat_file(uri))
+    from botocore.exceptions import BotoCoreError  # costs 0.1 s that local runs need not pay
+
+    try:
+        return bytes(fs.cat_file(uri))
+    except BotoCoreError as error:  # no credentials, no such endpoint: no OSErrors of their own
+        raise OSError(str(error)) from error
 
 
 def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:

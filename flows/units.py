@@ -41,11 +41,13 @@ def run_units(job: Job, planned: Plan, tally: RunTally, settings: Settings) -> N
     A unit that fails is noted in ``tally.failures`` and does not take others with it. A
     ``SetupError`` in a task ends the run: it would hit every unit.
     """
-    runner = _UnitRunner(job, settings)
     units = list(pipeline.work_units(planned, job.resources.unit_bytes))
-    removed = planned.removed_keys
+    if not units:
+        pipeline.commit_units(job, (), planned.removed_keys)
+        return
+    runner, removed = _UnitRunner(job, settings), planned.removed_keys
     in_flight: deque[list[_Submitted]] = deque()
-    with RunProgress(max(len(units), 1)) as progress:
+    with RunProgress(len(units)) as progress:
         for group in _groups(units, job.resources.units_per_commit):
             in_flight.append(runner.submit(group))
             if len(in_flight) == GROUPS_IN_FLIGHT:
@@ -54,8 +56,6 @@ def run_units(job: Job, planned: Plan, tally: RunTally, settings: Settings) -> N
         while in_flight:
             _commit(runner, in_flight.popleft(), removed, tally, progress)
             removed = ()
-    if removed:
-        pipeline.commit_units(job, (), removed)
 
 
 def _commit(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+
 from embedding_core.errors import LakeError, Transient
 
 
@@ -17,7 +19,7 @@ def store_faults(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except PermissionError as error:
-        raise LakeError(f"{doing}: access denied ({error}); check the credentials") from error
-    except OSError as error:
+    except (PermissionError, NoCredentialsError) as error:
+        raise LakeError(f"{doing}: access denied ({error}); check the AWS credentials") from error
+    except (OSError, BotoCoreError) as error:
         raise Transient(f"{doing}: {error}") from error

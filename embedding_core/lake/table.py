@@ -16,7 +16,7 @@ import lancedb
 import pyarrow as pa
 
 from embedding_core import storage
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
@@ -191,10 +191,13 @@ def table_of(recipe: Recipe) -> Table:
 def ensure_table(recipe: Recipe, space: Space) -> Table:
     """The recipe's table, made when missing, refused when it is another recipe's."""
     table = table_of(recipe)
-    if table.exists():
-        check_owner(table, recipe, space)
-    else:
-        table.create(schema.table_schema(recipe, space))
+    if not table.exists():
+        try:
+            table.create(schema.table_schema(recipe, space))
+        except Transient:
+            if not table.exists():  # else another run was first, and the owner is checked below
+                raise
+    check_owner(table, recipe, space)
     return table
 
 
