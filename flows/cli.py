@@ -46,6 +46,7 @@ def main() -> None:
         sys.exit(FAILED)
     except click.ClickException as error:
         error.show()
+        _answer_error(error.format_message(), UsageError)
         sys.exit(error.exit_code)
     except EmbedlakeError as error:
         _fail(error)
@@ -53,9 +54,13 @@ def main() -> None:
 
 def _fail(error: EmbedlakeError) -> None:
     click.echo(f"embedlake: {error}", err=True)
-    if "--json" in sys.argv:
-        click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+    _answer_error(str(error), type(error))
     sys.exit(BAD_USAGE if isinstance(error, UsageError) else FAILED)
+
+
+def _answer_error(message: str, kind: type[Exception]) -> None:
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"error": message, "kind": kind.__name__}))
 
 
 @cli.command()
@@ -92,10 +97,11 @@ def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
     """
     settings = read_settings()
     resources = settings.resources.updated(dict(_pair(change) for change in changes))
+    loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
     if (url := _known_api(settings)) is not None:
         use_prefect_api(url)
         report = _run_embed(recipe, resources)
-    elif (nothing := _nothing_to_do(recipe, resources)) is not None:
+    elif (nothing := _nothing_to_do(loaded, resources)) is not None:
         report = nothing
     else:
         from flows.stack import server_for_this_process
@@ -122,18 +128,17 @@ def _known_api(settings: Settings) -> str | None:
     return url
 
 
-def _nothing_to_do(recipe: str, resources: Resources) -> dict[str, Any] | None:
+def _nothing_to_do(recipe: Recipe, resources: Resources) -> dict[str, Any] | None:
     """The report of a run with an empty plan, without a server; None when there is work."""
     from embedding_core import pipeline
     from flows.report import plan_lines, report_data
 
     started = time.perf_counter()
-    loaded = Recipe.load(recipe)
-    planned = pipeline.plan(loaded)
+    planned = pipeline.plan(recipe)
     if not planned.is_empty:
         return None
     _say(plan_lines(planned))
-    job = pipeline.Job(loaded, resources, planned.space_id, planned.rows_id, "none")
+    job = pipeline.Job(recipe, resources, planned.space_id, planned.rows_id, "none")
     seconds = time.perf_counter() - started
     return report_data(pipeline.finish(job, planned, pipeline.RunTally(), seconds))
 
@@ -156,9 +161,15 @@ def _run_embed(recipe: str, resources: Resources) -> dict[str, Any]:
 @cli.command()
 @recipe_argument
 @click.argument("words")
-@click.option("-k", "k", default=10, show_default=True, help="Results.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Results.")
 @click.option("--where", help="SQL over the table's columns; write values as :name.")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Value of a :name.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help='Value of a :name: a JSON number, true, false, null or "text", else text as it is.',
+)
 @click.option("--exact", is_flag=True, help="Compare every row, past the index.")
 @json_option
 def search(
@@ -169,6 +180,8 @@ def search(
     from embedding_core import pipeline
     from embedding_core.lake import Lake
 
+    if params and where is None:
+        raise UsageError("--param gives a value for the filter, and there is none; give --where")
     loaded = Recipe.load(recipe)
     table = Lake.open(loaded.lake.uri, loaded.lake.storage).table(loaded.lake.table)
     encoder = pipeline.load(loaded.model, read_settings().resources)
@@ -282,12 +295,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _scalar(text: str) -> Scalar:
-    """A number, true, false or null when it reads as one, else the text itself."""
+    """A JSON scalar when it reads as one, else the text itself: 7 is a number, "7" is text."""
     try:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, (int, float, bool)) or value is None else text
+    return value if isinstance(value, (str, int, float, bool)) or value is None else text
 
 
 def _indented(text: str) -> str:

@@ -11,6 +11,7 @@ from prefect.task_runners import TaskRunner
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
+from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
 from flows.settings import Settings
 
@@ -39,8 +40,20 @@ class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray ha
             with warnings.catch_warnings():
                 # Lance warns of every fork; Ray forks only to exec its servers.
                 warnings.filterwarnings("ignore", message=r"lance.*fork")
-                super().__enter__()
+                self._start_ray()
         return super().submit(*args, **kwargs)
+
+    def _start_ray(self) -> None:
+        try:
+            super().__enter__()
+        except ConnectionError as error:
+            raise SetupError(
+                f"no Ray cluster at {self.address or 'auto'}: {error}; correct "
+                "EMBEDLAKE_RAY_ADDRESS, or unset it to have Ray started for the run"
+            ) from error
+        finally:
+            # The parent claims a Ray before it has one, and its __exit__ would then start another.
+            self._owns_ray = self._ray_context is not None
 
 
 def ray_runner(settings: Settings) -> RayWhenNeeded:
@@ -58,7 +71,10 @@ def ray_runner(settings: Settings) -> RayWhenNeeded:
             "logging_level": "WARNING",
         }
         return RayWhenNeeded(address="local", init_kwargs=options)
-    return RayWhenNeeded(address=settings.ray_address, init_kwargs={"log_to_driver": False})
+    joined = {"log_to_driver": False}
+    if settings.ray_address == "auto":  # as an address of its own, the parent would start a Ray
+        return RayWhenNeeded(init_kwargs={"address": "auto", **joined})
+    return RayWhenNeeded(address=settings.ray_address, init_kwargs=joined)
 
 
 def embed_options(resources: Resources, settings: Settings) -> AbstractContextManager[Any]:

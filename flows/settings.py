@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Resources
@@ -54,6 +54,11 @@ def read_settings() -> Settings:
             for p in error.errors()
         )
         raise UsageError(f"wrong setting in the environment: {problems}") from error
+    except SettingsError as error:  # only EMBEDLAKE_RESOURCES as a whole is read as JSON
+        raise UsageError(
+            "wrong setting in the environment: EMBEDLAKE_RESOURCES is not a JSON object; set one "
+            "resource at a time, for example EMBEDLAKE_RESOURCES__GPUS_PER_TASK=1"
+        ) from error
 
 
 def prefect_api_url() -> str | None:
