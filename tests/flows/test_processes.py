@@ -1,0 +1,138 @@
+"""Servers of our own: found again by identity, stopped with their children."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embedding_core.errors import SetupError
+from flows import processes, stack
+from flows.processes import Server
+from flows.settings import Settings
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+WITH_A_CHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of ours."""
+    with subprocess.Popen(SLEEP) as process:
+        yield process
+        process.kill()
+
+
+def stale(process: subprocess.Popen[bytes], log: Path) -> Server:
+    """A server that ended, and whose process id another process has now."""
+    began = psutil.Process(process.pid).create_time()
+    return Server("prefect server", process.pid, began - 3600.0, "http://127.0.0.1:9/api", str(log))
+
+
+def wait_for_line(log: Path) -> str:
+    deadline = time.monotonic() + 30
+    while not log.read_text().endswith("\n") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return log.read_text().strip()
+
+
+def test_is_running_same_process_id_of_another_process_is_not_ours(
+    bystander: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    server = stale(bystander, tmp_path / "log")
+    assert not processes.is_running(server)
+    processes.stop(server)
+    assert bystander.poll() is None
+    assert processes.is_running(replace(server, started_at=server.started_at + 3600.0))
+
+
+def test_down_with_a_stale_state_file_stops_nothing(
+    bystander: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path)
+    stack._save(settings, [stale(bystander, tmp_path / "log")])
+    assert stack.running_stack(settings) is None
+    assert stack.down(settings) == []
+    assert bystander.poll() is None
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_stop_ends_a_server_and_what_it_started(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "server.log"
+    server = processes.start("server", [sys.executable, "-c", WITH_A_CHILD], {}, log)
+    child = psutil.Process(int(wait_for_line(log)))
+    assert processes.is_running(server) and child.is_running()
+    processes.stop(server)
+    assert not processes.is_running(server)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    processes.stop(server)  # once more is fine
+
+
+def test_start_gives_the_environment_and_a_session_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    code = "import os; print(os.environ['WORD'], os.getsid(0) == os.getpid(), flush=True)"
+    server = processes.start("server", [sys.executable, "-c", code], {"WORD": "hello"}, log)
+    try:
+        assert wait_for_line(log) == "hello True"
+    finally:
+        processes.stop(server)
+
+
+def test_wait_until_answers_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('the database is locked')"]
+    server = processes.start("server", command, {}, tmp_path / "server.log")
+    with pytest.raises(SetupError, match="the database is locked"):
+        processes.wait_until_answers(server, "http://127.0.0.1:9/health", 30)
+    processes.stop(server)
+
+
+def test_check_port_free_busy_port_is_a_setup_error() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(SetupError, match=f"{port}.*--port"):
+            processes.check_port_free(port)
+    processes.check_port_free(port)
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = processes.free_ports(20)
+    assert len(set(ports)) == 20
+    processes.check_port_free(ports[0])
+
+
+def greet_once(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/", "http://127.0.0.1:port/", "127.0.0.1:80", "words", ""]
+)
+def test_answers_is_false_for_what_does_not_answer_or_is_no_url(url: str) -> None:
+    assert not processes.answers(url)
+
+
+def test_answers_is_false_for_a_server_that_does_not_speak_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        greeter = threading.Thread(target=greet_once, args=(listener,))
+        greeter.start()
+        assert not processes.answers(f"http://127.0.0.1:{port}/")
+        greeter.join()

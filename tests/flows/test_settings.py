@@ -1,0 +1,112 @@
+"""Settings: each environment variable has its effect, a wrong one is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from prefect_ray.context import RemoteOptionsContext
+
+from embedding_core.errors import UsageError
+from embedding_core.recipe import Resources
+from flows import stack
+from flows.runner import embed_options, ray_runner
+from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
+
+RESOURCES = {
+    "device": ("cpu", "cpu"),
+    "batch_tokens": ("4096", 4096),
+    "unit_bytes": ("1024", 1024),
+    "units_per_commit": ("2", 2),
+    "gpus_per_task": ("0.5", 0.5),
+    "cpus_per_task": ("3", 3.0),
+}
+"""By resource: a value in the environment, and what it means. What each does is tested where it
+is used."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("EMBEDLAKE_") or name == "PREFECT_API_URL":
+            monkeypatch.delenv(name)
+
+
+def test_settings_defaults() -> None:
+    settings = read_settings()
+    assert settings == Settings(
+        home=Path.home() / ".embedlake",
+        ray_address="local",
+        ray_cpus=os.cpu_count() or 1,
+        resources=Resources(),
+    )
+
+
+def test_home_is_where_the_stack_is_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_HOME", str(tmp_path))
+    (tmp_path / "stack.json").write_text("[]")
+    assert stack.running_stack(read_settings()) == stack.Stack(())
+    assert stack.down(read_settings()) == []
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_ray_address_is_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray_runner(read_settings()).address == "local"
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "ray://head:10001")
+    settings = read_settings()
+    assert not settings.is_local_ray
+    assert ray_runner(settings).address == "ray://head:10001"
+
+
+def test_ray_cpus_bound_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLAKE_RAY_CPUS", "5")
+    settings = read_settings()
+    assert ray_runner(settings).init_kwargs["num_cpus"] == 5
+    with embed_options(settings.resources, settings):
+        assert RemoteOptionsContext.get().current_remote_options["num_cpus"] == 5
+
+
+@pytest.mark.parametrize("name", sorted(RESOURCES))
+def test_each_resource_can_be_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, meant = RESOURCES[name]
+    monkeypatch.setenv(f"EMBEDLAKE_RESOURCES__{name.upper()}", written)
+    assert getattr(read_settings().resources, name) == meant
+
+
+def test_every_resource_is_in_the_test_above() -> None:
+    assert set(RESOURCES) == set(Resources.model_fields)
+
+
+def test_resources_as_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLAKE_RESOURCES", '{"unit_bytes": 7}')
+    assert read_settings().resources.unit_bytes == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMBEDLAKE_RAY_CPUS", "0"),
+        ("EMBEDLAKE_RAY_CPUS", "many"),
+        ("EMBEDLAKE_RESOURCES", "abc"),
+        ("EMBEDLAKE_RESOURCES__UNIT_BYTES", "-1"),
+        ("EMBEDLAKE_RESOURCES__GPUS_PER_TASK", "all"),
+        ("EMBEDLAKE_RESOURCES__GPU", "1"),
+    ],
+)
+def test_wrong_value_is_a_usage_error_naming_the_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=rf"\b{name}\b"):
+        read_settings()
+
+
+def test_prefect_api_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prefect_api_url() is None
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    assert prefect_api_url() is None
+    use_prefect_api("http://127.0.0.1:4200/api")
+    assert prefect_api_url() == "http://127.0.0.1:4200/api"
