@@ -140,7 +140,8 @@ def start_s3(home: Path) -> Server:
         str(_weed()), "server", f"-dir={folder}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
         "-s3", f"-s3.config={_s3_config(home)}", "-s3.port.iceberg=0", "-s3.port.lance=0",
         f"-s3.localSocket={folder / 's3.sock'}", f"-filer.localSocket={folder / 'filer.sock'}",
-        "-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64", "-volume.max=0",
+        "-master.telemetry=false",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     server = processes.start("s3 server", command, {}, home / "logs" / "s3.log", url)

@@ -78,3 +78,28 @@ def test_check_conditional_put_honest_store_passes_and_leaves_nothing(s3: S3Serv
     bucket = s3.new_bucket()
     check_conditional_put(f"s3://{bucket}/lake", s3.storage)
     assert s3.filesystem().find(bucket) == []
+
+
+def test_plan_reads_a_recipe_that_is_itself_on_s3(
+    commands: Commands, s3: S3Server, tmp_path: Path
+) -> None:
+    bucket = s3.new_bucket()
+    put_documents(s3, bucket, "d0", "document number 0")
+    s3.put(bucket, "recipes/r.yaml", s3_recipe(s3, bucket, tmp_path).read_bytes())
+    planned = commands.run(
+        "embedlake", "plan", f"s3://{bucket}/recipes/r.yaml", "--json",
+        AWS_ENDPOINT_URL=s3.endpoint_url,
+    )  # fmt: skip
+    assert planned.code == pipeline.DONE, planned.err
+    assert planned.json["files"][0]["file"]["uri"] == f"s3://{bucket}/in/d0.jsonl"
+
+
+def test_plan_without_credentials_says_so(commands: Commands, s3: S3Server, tmp_path: Path) -> None:
+    path = s3_recipe(s3, s3.new_bucket(), tmp_path)
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    for command in ("plan", "status"):
+        refused = commands.run(
+            "embedlake", command, str(path), AWS_EC2_METADATA_DISABLED="true", **nothing
+        )
+        assert refused.code == pipeline.FAILED
+        assert "credentials" in refused.err and "Traceback" not in refused.err

@@ -164,7 +164,7 @@ def test_plan_empty_folder_names_the_globs(tmp_path: Path) -> None:
 
 def test_plan_unknown_model_says_what_to_do(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", GOOD)
-    with pytest.raises(ModelError, match="no_such_package.*pip install"):
+    with pytest.raises(ModelError, match=r"no_such_package.*pip install"):
         pipeline.plan(recipe_for(tmp_path, model={"name": "package:no_such_package", "dim": None}))
 
 
