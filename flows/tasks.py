@@ -6,7 +6,8 @@ table already holds, and checks that a result's fragments still exist before it 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
@@ -17,6 +18,9 @@ from embedding_core import pipeline
 from embedding_core.errors import Transient
 from embedding_core.pipeline import Job
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RETRIES = 3
 FIRST_PAUSE_SECONDS = 2
@@ -39,31 +43,29 @@ def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return f"embed-{parameters['staged'].unit.unit_id}"
 
 
-@task(
-    name="chunk",
-    task_run_name="chunk {unit.label}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=is_transient,
-    persist_result=True,
-    cache_key_fn=chunk_key,
-)
+def _per_unit(
+    name: str, run_name: str, key: Callable[[TaskRunContext, dict[str, Any]], str]
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """The task decorator with what all tasks over work units share."""
+    return task(
+        name=name,
+        task_run_name=run_name,
+        cache_key_fn=key,
+        persist_result=True,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
+        retry_jitter_factor=JITTER,
+        retry_condition_fn=is_transient,
+    )
+
+
+@_per_unit("chunk", "chunk {unit.label}", chunk_key)
 def chunk(job: Job, unit: WorkUnit) -> StagedUnit:
     """Read and cut one unit."""
     return pipeline.chunk_unit(job, unit)
 
 
-@task(
-    name="embed",
-    task_run_name="embed {staged.unit.label}",
-    retries=RETRIES,
-    retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=is_transient,
-    persist_result=True,
-    cache_key_fn=embed_key,
-)
+@_per_unit("embed", "embed {staged.unit.label}", embed_key)
 def embed(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
     return pipeline.embed_unit(job, staged)

@@ -12,6 +12,7 @@ from typing import Any
 from embedding_core import pipeline
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import Plan
 
 ONE_FILE_PER_UNIT = Resources(unit_bytes=1)
 
@@ -44,14 +45,21 @@ def write_jsonl(folder: Path, name: str, texts: Mapping[str, str] | Sequence[Any
     return path
 
 
+def begin(recipe: Recipe, resources: Resources = ONE_FILE_PER_UNIT) -> tuple[Job, Plan]:
+    """Plan a run and make the table ready."""
+    planned = pipeline.plan(recipe)
+    job = Job(recipe, resources, planned.space_id, planned.rows_id, uuid.uuid4().hex)
+    if not planned.is_empty:
+        pipeline.prepare(job, planned)
+    return job, planned
+
+
 def run(recipe: Recipe, resources: Resources = ONE_FILE_PER_UNIT) -> RunReport:
     """Plan, chunk, embed, commit and finish; units in order, groups as the flow forms them."""
     started = time.perf_counter()
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, resources, planned.space_id, planned.rows_id, uuid.uuid4().hex)
+    job, planned = begin(recipe, resources)
     tally = RunTally()
     if not planned.is_empty:
-        pipeline.prepare(job, planned)
         units = pipeline.work_units(planned, resources.unit_bytes)
         done = [pipeline.embed_unit(job, pipeline.chunk_unit(job, unit)) for unit in units]
         pipeline.commit_units(job, done, planned.removed_keys)

@@ -15,7 +15,7 @@ from embedding_core.recipe import Resources
 from embedding_core.records import EmbeddedUnit, WorkUnit
 from flows import units
 from flows.settings import Settings
-from tests.driver import recipe_for, rows, write_jsonl
+from tests.driver import begin, recipe_for, rows, write_jsonl
 
 
 class SilentProgress:
@@ -59,12 +59,7 @@ class InProcessRunner:
 def prepared(folder: Path, n_files: int) -> tuple[Job, Any]:
     for number in range(n_files):
         write_jsonl(folder, f"{number:02}.jsonl", {"x": f"text {number}"})
-    recipe = recipe_for(folder)
-    planned = pipeline.plan(recipe)
-    resources = Resources(unit_bytes=1, units_per_commit=3)
-    job = Job(recipe, resources, planned.space_id, planned.rows_id, "run")
-    pipeline.prepare(job, planned)
-    return job, planned
+    return begin(recipe_for(folder), Resources(unit_bytes=1, units_per_commit=3))
 
 
 def test_run_units_never_more_than_two_groups_in_flight(

@@ -16,7 +16,7 @@ from embedding_core.identity import text_hash
 from embedding_core.lake import ledger, table_of
 from embedding_core.pipeline import Job
 from embedding_core.recipe import Resources
-from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
+from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
 TEN = [f"file-{number}.jsonl" for number in range(10)]
 
@@ -163,9 +163,7 @@ def test_run_side_data_deleted_costs_nothing_but_time(tmp_path: Path, lost: str)
 def test_embed_unit_staged_file_gone_makes_it_again(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, Resources(), planned.space_id, planned.rows_id, "run")
-    pipeline.prepare(job, planned)
+    job, planned = begin(recipe)
     (unit,) = pipeline.work_units(planned, 1)
     staged = pipeline.chunk_unit(job, unit)
     Path(staged.path).unlink()
@@ -175,9 +173,7 @@ def test_embed_unit_staged_file_gone_makes_it_again(tmp_path: Path) -> None:
 def test_commit_units_twice_changes_nothing(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, Resources(), planned.space_id, planned.rows_id, "run")
-    pipeline.prepare(job, planned)
+    job, planned = begin(recipe)
     done = [
         pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
         for unit in pipeline.work_units(planned, 1)
@@ -193,9 +189,7 @@ def test_commit_units_twice_changes_nothing(tmp_path: Path) -> None:
 def test_lost_units_fragments_deleted_are_found(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, Resources(), planned.space_id, planned.rows_id, "run")
-    pipeline.prepare(job, planned)
+    job, planned = begin(recipe)
     (unit,) = pipeline.work_units(planned, 1)
     done = pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
     assert pipeline.lost_units(job, [done]) == []
@@ -283,9 +277,7 @@ def test_run_text_without_finite_vector_is_rejected_and_counted(
 def test_finish_ledger_that_does_not_balance_fails_the_run(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, Resources(), planned.space_id, planned.rows_id, "run")
-    pipeline.prepare(job, planned)
+    job, planned = begin(recipe)
     (unit,) = pipeline.work_units(planned, 1)
     done = pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
     wrong = replace(done, counts=(replace(done.counts[0], chunks=5),))
