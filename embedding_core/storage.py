@@ -25,7 +25,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 class StorageSpec(BaseModel):
     """How to reach an S3-compatible store; not needed for AWS itself or a local folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     endpoint_url: str | None = None
     """Address of an S3-compatible store, for example ``http://127.0.0.1:8333``."""

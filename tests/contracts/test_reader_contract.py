@@ -1,0 +1,118 @@
+"""What every reader promises: the same documents whatever the format, in order, ids exact."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import Document, SourceFile
+from embedding_core.sources import discover, read_documents
+from embedding_core.sources.readers import READERS
+from tests.s3 import S3Server
+
+RECORDS = [
+    {"id": "it's; --", "title": "one", "text": "first\r\n text with 中文 🙂", "year": 1},
+    {"id": "../x", "title": "two", "text": "  second  ", "year": None},
+    {"id": "\u0065\u0301", "title": "three", "text": "third", "year": 3},
+]
+
+
+def as_lines(path: Path) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+
+
+def as_gzip(path: Path) -> None:
+    path.write_bytes(
+        b"".join(gzip.compress((json.dumps(record) + "\n").encode()) for record in RECORDS)
+    )
+
+
+def as_parquet(path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(RECORDS), path, row_group_size=2)
+
+
+FORMATS: dict[str, Callable[[Path], None]] = {
+    ".jsonl": as_lines,
+    ".ndjson": as_lines,
+    ".jsonl.gz": as_gzip,
+    ".ndjson.gz": as_gzip,
+    ".parquet": as_parquet,
+}
+WHOLE_FILE = {".txt", ".md"}
+"""Formats without records: a file is one document."""
+
+
+def spec_for(uri: str, server: S3Server | None = None) -> SourceSpec:
+    return SourceSpec(
+        uri=uri,
+        include=("**/*",),
+        id="id",
+        text="{title}: {text}",
+        metadata={"year": "int"},
+        **({"storage": server.storage} if server else {}),
+    )
+
+
+def documents(spec: SourceSpec) -> list[Document]:
+    (file,) = discover(spec).files
+    found = list(read_documents(file, spec))
+    assert all(isinstance(one, Document) for one in found)
+    return [one for one in found if isinstance(one, Document)]
+
+
+def test_every_registered_format_is_in_this_contract() -> None:
+    assert set(READERS) == set(FORMATS) | WHOLE_FILE
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_read_documents_exact_texts_ids_and_types_in_file_order(
+    tmp_path: Path, suffix: str
+) -> None:
+    FORMATS[suffix](tmp_path / f"a{suffix}")
+    assert documents(spec_for(str(tmp_path))) == [
+        Document(
+            doc_id=str(record["id"]),
+            position=position,
+            text=f"{record['title']}: {record['text']}",
+            metadata={"year": record["year"]},
+        )
+        for position, record in enumerate(RECORDS)
+    ]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_read_documents_from_s3_are_those_from_disk(
+    tmp_path: Path, s3: S3Server, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    FORMATS[suffix](path)
+    bucket = s3.new_bucket()
+    s3.put(bucket, f"in/a{suffix}", path.read_bytes())
+    remote = documents(spec_for(f"s3://{bucket}/in", s3))
+    assert remote == documents(spec_for(str(tmp_path)))
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, *WHOLE_FILE])
+def test_discover_same_content_same_fingerprint_other_content_another(
+    tmp_path: Path, suffix: str
+) -> None:
+    def fingerprint(folder: str, content: bytes) -> SourceFile:
+        path = tmp_path / folder / f"a{suffix}"
+        path.parent.mkdir()
+        path.write_bytes(content)
+        (file,) = discover(spec_for(str(path.parent))).files
+        return file
+
+    first, same, other = (
+        fingerprint("first", b"content"),
+        fingerprint("same", b"content"),
+        fingerprint("other", b"Content"),
+    )
+    assert first.fingerprint == same.fingerprint != other.fingerprint
