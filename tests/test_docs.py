@@ -1,0 +1,200 @@
+"""The documentation says everything there is, and what it shows works."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from embedding_core import pipeline
+from embedding_core.pipeline import Evaluation, RunReport, Status
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import Plan
+from flows.cli import cli
+from flows.settings import Settings
+from tests.driver import run, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+ARTICLES = [
+    {"id": "leaf", "title": "Leaves", "text": "Leaves turn light into sugar.", "year": 2021},
+    {"id": "bank", "title": "Banks", "text": "Interest rates rose again.", "year": 2022},
+    {"id": "lost", "title": "Rejected: its text is missing", "year": 2022},
+]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Code blocks of a page marked with a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# The command line
+
+
+def section_of(command: str) -> str:
+    """The part of cli.md under a command's heading."""
+    parts = re.split(r"^## ", page("cli.md"), flags=re.MULTILINE)
+    found = [part for part in parts if re.match(rf"`embedlake {command}\b", part)]
+    assert found, f"docs/cli.md has no heading for `embedlake {command}`"
+    return found[0]
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_cli_page_has_each_command_with_each_option(name: str) -> None:
+    section = section_of(name)
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, click.Option) and parameter.name != "as_json":
+            assert f"`{parameter.opts[0]}" in section, f"{name} {parameter.opts[0]}"
+        elif isinstance(parameter, click.Argument):
+            assert str(parameter.human_readable_name).upper() in section
+    assert "--json" in section and "JSON" in section
+
+
+def test_cli_page_has_no_command_that_does_not_exist() -> None:
+    named = re.findall(r"^## `embedlake ([a-z]+)", page("cli.md"), re.MULTILINE)
+    assert set(named) == set(cli.commands)
+
+
+@pytest.mark.parametrize(
+    ("command", "record"),
+    [("plan", Plan), ("embed", RunReport), ("status", Status), ("evaluate", Evaluation)],
+)
+def test_cli_page_has_each_json_key(command: str, record: type) -> None:
+    section = section_of(command)
+    names = {field.name for field in dataclasses.fields(record)} - {"metrics"}
+    assert {name for name in names if f"`{name}`" not in section} == set()
+
+
+# Recipes, settings, reasons
+
+
+def recipe_fields(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from recipe_fields(nested, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_recipes_page_has_each_field_and_no_other() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \|", page("recipes.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(recipe_fields(Recipe))
+
+
+def test_operations_page_has_each_setting_and_resource() -> None:
+    text = page("operations.md")
+    settings = set(Settings.model_fields) - {"resources"}
+    variables = [f"EMBEDLAKE_{name.upper()}" for name in settings]
+    variables += [f"EMBEDLAKE_RESOURCES__{name.upper()}" for name in Resources.model_fields]
+    assert [name for name in variables if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize("variable", ["EMBEDLAKE_DEMO_MODEL", "PREFECT_API_URL"])
+def test_other_variables_are_documented(variable: str) -> None:
+    assert variable in page("operations.md") and variable in (ROOT / "README.md").read_text()
+
+
+def reject_reasons() -> set[str]:
+    """Every reason that the library's code gives, found in its source."""
+    place = {"RejectedInput": 0, "Undecodable": 0, "Flaw": 1, "Reject": 3}
+    reasons = set()
+    for path in (ROOT / "embedding_core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                at = place.get(node.func.id)
+                given = node.args[at] if at is not None and len(node.args) > at else None
+                if isinstance(given, ast.Constant):
+                    reasons.add(str(given.value))
+    return reasons
+
+
+def test_operations_page_has_each_reject_reason() -> None:
+    reasons = reject_reasons()
+    assert {"malformed_json", "over_length", "unreadable", "corrupt_parquet"} <= reasons
+    text = page("operations.md")
+    assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
+
+
+def test_contributing_page_has_each_make_target() -> None:
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [target for target in targets if f"`make {target}`" not in text] == []
+
+
+# What the pages show
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_resolve(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (path.parent / name) if name else path
+        assert found.exists(), f"{path.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(found), f"{path.name} links to {target}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Headings as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def recipe_blocks() -> list[Any]:
+    found = []
+    for path in PAGES:
+        for number, block in enumerate(blocks(path.read_text(), "yaml")):
+            found.append(pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize("block", recipe_blocks())
+def test_yaml_blocks_are_recipes(block: str) -> None:
+    Recipe.load(yaml.safe_load(block))
+
+
+@pytest.fixture(scope="module")
+def articles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the README's recipe, files for it, and the table it makes."""
+    folder = tmp_path_factory.mktemp("readme")
+    (block,) = blocks((ROOT / "README.md").read_text(), "yaml")
+    (folder / "articles.yaml").write_text(block)
+    write_jsonl(folder, "../articles/a.jsonl", ARTICLES)
+    assert run(Recipe.load(folder / "articles.yaml")).exit_code == pipeline.REJECTED
+    return folder
+
+
+PYTHON_PAGES = [path for path in PAGES if blocks(path.read_text(), "python")]
+
+
+@pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_blocks_run(
+    path: Path, articles: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(articles)
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    for block in blocks(path.read_text(), "python"):
+        exec(compile(block, str(path), "exec"), namespace)
+    if path.name == "README.md":
+        said = capsys.readouterr().out.split()
+        assert said[1] == said[-1] == "leaf"
