@@ -139,8 +139,7 @@ def _nothing_to_do(recipe: Recipe, resources: Resources) -> dict[str, Any] | Non
         return None
     _say(plan_lines(planned))
     job = pipeline.Job(recipe, resources, planned.space_id, planned.rows_id, "none")
-    seconds = time.perf_counter() - started
-    return report_data(pipeline.finish(job, planned, pipeline.RunTally(), seconds))
+    return report_data(pipeline.finish(job, planned, pipeline.RunTally(), started))
 
 
 def _run_embed(recipe: str, resources: Resources) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def embed(
         pipeline.prepare(job, planned)
         run_units(job, planned, tally, settings)
         pipeline.forget_removed(job, planned)
-    report = pipeline.finish(job, planned, tally, time.perf_counter() - started)
+    report = pipeline.finish(job, planned, tally, started)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
         raise RunFailed(report)

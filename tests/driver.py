@@ -65,7 +65,7 @@ def run(recipe: Recipe, resources: Resources = ONE_FILE_PER_UNIT) -> RunReport:
         pipeline.commit_units(job, done, planned.removed_keys)
         tally.add(done)
         pipeline.forget_removed(job, planned)
-    return pipeline.finish(job, planned, tally, time.perf_counter() - started)
+    return pipeline.finish(job, planned, tally, started)
 
 
 def rows(recipe: Recipe, *columns: str) -> list[dict[str, Any]]:

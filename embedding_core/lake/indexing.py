@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import lance
 import numpy as np
@@ -26,6 +27,8 @@ INDEX_TYPE = "IVF_SQ"
 ROWS_PER_PARTITION = 4_096
 REFINE_FACTOR = 4
 """Candidates re-ranked by their full vectors, per result: undoes the scalar quantisation."""
+GROWTH_BEFORE_TUNING = 1.1
+"""Rows added before the recall is measured again: it reads every vector once per query."""
 SAMPLE_QUERIES = 100
 TOP_K = 10
 SEED = 0
@@ -39,6 +42,9 @@ class IndexReport:
     name: str
     """``space_<first digits of the space_id>``: an index follows its column through renames."""
     rows_at_training: int
+    """Rows the partitions were learned from."""
+    rows_at_tuning: int
+    """Rows when the recall was measured."""
     partitions: int
     nprobes: int
     """Partitions a query looks into, the fewest that reached the target."""
@@ -81,32 +87,40 @@ def refresh_scalar_indexes(table: Table) -> None:
 def refresh_vector_index(table: Table, spec: IndexSpec) -> IndexReport | None:
     """Build, extend or rebuild the vector index; None while the table is too small for one.
 
-    It is rebuilt when the rows have doubled since it was trained. Raises ``LakeError`` when no
-    setting reaches the recall asked for.
+    It is rebuilt when the rows have doubled since it was trained, and its recall is measured again
+    when they have grown by a tenth. Raises ``LakeError`` when no setting reaches the recall asked
+    for.
     """
     dataset = table.dataset()
     n_rows = dataset.count_rows()
     if n_rows < spec.min_rows:
         return None
     name = f"space_{table.space()[0][:SHOWN_DIGITS]}"
-    trained = _stored(table)
     uncovered = unindexed_rows(dataset).get(name)
+    known = _stored(table)
     with store_faults(f"indexing {table.uri}"):
-        if trained and uncovered is not None and n_rows < 2 * trained.rows_at_training:
-            if not uncovered:
-                return trained
+        if known is None or uncovered is None or n_rows >= 2 * known.rows_at_training:
+            return _build(table, name, n_rows, spec.target_recall)
+        if uncovered:
             dataset.optimize.optimize_indices(index_names=[name])
-            rows_at_training, partitions = trained.rows_at_training, trained.partitions
-        else:
-            rows_at_training, partitions = n_rows, max(1, math.ceil(n_rows / ROWS_PER_PARTITION))
-            dataset.create_index(
-                schema.VECTOR, INDEX_TYPE, name=name, metric="cosine",
-                num_partitions=partitions, replace=True,
-            )  # fmt: skip
-        nprobes, recall = _tune(table.dataset(), partitions, spec.target_recall)
-        report = IndexReport(name, rows_at_training, partitions, nprobes, REFINE_FACTOR, recall)
-        table.dataset().update_metadata({INDEX_KEY: json.dumps(asdict(report))})
-    return report
+        if n_rows < GROWTH_BEFORE_TUNING * known.rows_at_tuning and known.recall >= (
+            spec.target_recall
+        ):
+            return known
+        return _tune(table, replace(known, rows_at_tuning=n_rows), spec.target_recall)
+
+
+def _build(table: Table, name: str, n_rows: int, target: float) -> IndexReport:
+    partitions = max(1, math.ceil(n_rows / ROWS_PER_PARTITION))
+    table.dataset().create_index(
+        schema.VECTOR,
+        INDEX_TYPE,
+        name=name,
+        metric="cosine",
+        num_partitions=partitions,
+        replace=True,
+    )
+    return _tune(table, IndexReport(name, n_rows, n_rows, partitions, 1, REFINE_FACTOR, 0), target)
 
 
 def _stored(table: Table) -> IndexReport | None:
@@ -114,25 +128,32 @@ def _stored(table: Table) -> IndexReport | None:
     return IndexReport(**settings) if settings else None
 
 
-def _tune(dataset: lance.LanceDataset, partitions: int, target: float) -> tuple[int, float]:
-    """The fewest partitions to look into that reach the target, doubling from one."""
+def _tune(table: Table, index: IndexReport, target: float) -> IndexReport:
+    """Find the fewest partitions to look into that reach the target, doubling from one, and keep
+    that in the table."""
+    dataset = table.dataset()
     queries = _sample_vectors(dataset)
     exact = [_nearest(dataset, query, None) for query in queries]
     nprobes = 1
     while True:
         found = [_nearest(dataset, query, nprobes) for query in queries]
-        recall = float(
-            np.mean([len(a & b) / len(a) for a, b in zip(exact, found, strict=True) if a])
-        )
+        recall = _recall(exact, found)
         if recall >= target:
-            return nprobes, recall
-        if nprobes >= partitions:
+            tuned = replace(index, nprobes=nprobes, recall=recall)
+            dataset.update_metadata({INDEX_KEY: json.dumps(asdict(tuned))})
+            return tuned
+        if nprobes >= index.partitions:
             break
-        nprobes = min(2 * nprobes, partitions)
+        nprobes = min(2 * nprobes, index.partitions)
     raise LakeError(
         f"the vector index reaches recall@{TOP_K} {recall:.3f} at most, below the recipe's "
         f"index.target_recall {target}; lower it, or raise index.min_rows to search exactly"
     )
+
+
+def _recall(exact: Sequence[set[int]], found: Sequence[set[int]]) -> float:
+    """Mean share of the exact neighbours that were found."""
+    return float(np.mean([len(a & b) / len(a) for a, b in zip(exact, found, strict=True) if a]))
 
 
 def _sample_vectors(dataset: lance.LanceDataset) -> list[np.ndarray]:

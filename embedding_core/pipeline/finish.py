@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -91,8 +92,11 @@ class RunReport:
     """0 done, 1 failed, 3 finished with more rejects than the recipe tolerates."""
 
 
-def finish(job: Job, planned: Plan, tally: RunTally, seconds: float) -> RunReport:
-    """Refresh the indexes, verify what the run wrote and add it all up."""
+def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunReport:
+    """Refresh the indexes, verify what the run wrote and add it all up.
+
+    ``started`` is what ``time.perf_counter()`` said when the run began.
+    """
     table = table_of(job.recipe)
     exists = table.exists()
     index = _refresh_indexes(table, job) if exists else None
@@ -101,6 +105,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, seconds: float) -> RunRepor
     dataset = table.dataset() if exists else None
     changes = Counter(one.change for one in planned.files)
     tokens = tally.total("tokens")
+    seconds = time.perf_counter() - started
     return RunReport(
         run_id=job.run_id,
         recipe=planned.recipe,
@@ -122,7 +127,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, seconds: float) -> RunRepor
         tokens=tokens,
         recomputed=tally.recomputed,
         seconds=seconds,
-        tokens_per_second=tokens / seconds if seconds else 0.0,
+        tokens_per_second=tokens / seconds,
         rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
         failures=tuple(tally.failures),
         index=index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,6 +285,6 @@ def test_finish_ledger_that_does_not_balance_fails_the_run(tmp_path: Path) -> No
     pipeline.commit_units(job, [wrong])
     tally = pipeline.RunTally()
     tally.add([wrong])
-    report = pipeline.finish(job, planned, tally, 1.0)
+    report = pipeline.finish(job, planned, tally, time.perf_counter())
     assert report.exit_code == pipeline.FAILED
     assert "5 chunks are not 1 embedded" in report.verification.problems[0]
