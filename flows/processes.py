@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -74,9 +75,11 @@ def start(
     log: Path,
     url: str | None = None,
 ) -> Server:
-    """Start a server that outlives this process; its output goes to ``log``."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    """Start a server that outlives this process; its output goes to ``log``.
+
+    Raises ``SetupError`` when the log cannot be written.
+    """
+    with _opened(log) as output:
         process = subprocess.Popen(
             command,
             env={**os.environ, **environment},
@@ -88,6 +91,16 @@ def start(
     _children.append(process)
     started_at = psutil.Process(process.pid).create_time()
     return Server(name, process.pid, started_at, url, str(log))
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise SetupError(
+            f"cannot write {log} ({error}); set EMBEDLAKE_HOME to a folder you may write"
+        ) from error
 
 
 def is_running(server: Server) -> bool:

@@ -10,12 +10,15 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from embedding_core import storage
 from embedding_core.errors import SetupError
+from embedding_core.storage import StorageSpec
 from flows import processes
 from flows.processes import LOOPBACK, Server
 from flows.settings import Settings
 
 WORK_POOL = "embedlake"
+S3_SERVER = "s3 server"
 START_SECONDS = 120.0
 """A cold Prefect server migrates its database first: 10 s on an idle machine."""
 WORKER_POLL_SECONDS = 2
@@ -40,22 +43,24 @@ class Stack:
 
     @property
     def is_running(self) -> bool:
-        """Whether every server of the stack runs."""
-        return all(processes.is_running(server) for server in self.servers)
+        """Whether there are servers and every one of them runs."""
+        return bool(self.servers) and all(processes.is_running(server) for server in self.servers)
 
 
 def running_stack(settings: Settings) -> Stack | None:
     """The stack that ``embedlake up`` left running, None when there is none."""
-    path = _state_path(settings)
-    if not path.exists():
-        return None
-    stack = Stack(tuple(Server(**server) for server in json.loads(path.read_text())))
+    stack = _saved(settings)
     return stack if stack.is_running else None
 
 
 def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> Stack:
-    """Start the stack, or return the one that runs. Raises ``SetupError`` when it cannot start."""
+    """Start the stack, or return the one that runs.
+
+    Raises ``SetupError`` when it cannot start, of which nothing is left running, and when one runs
+    that is not what was asked for.
+    """
     if (stack := running_stack(settings)) is not None:
+        _check_as_asked(stack, port, with_s3)
         return stack
     down(settings)
     if with_s3:
@@ -67,21 +72,31 @@ def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> St
         servers.append(_start_worker(settings, api_url))
         if with_s3:
             servers.append(start_s3(settings.home))
-    finally:
-        _save(settings, servers)  # whatever was started can be stopped with `embedlake down`
+        _save(settings, servers)
+    except BaseException:  # Ctrl-C does not reach servers, which have sessions of their own
+        for server in reversed(servers):
+            processes.stop(server)
+        raise
     return Stack(tuple(servers))
+
+
+def _check_as_asked(stack: Stack, port: int | None, with_s3: bool) -> None:
+    if port is not None and f":{port}/" not in stack.api_url:
+        problem = f"at {stack.api_url}, not on port {port}"
+    elif with_s3 and not any(server.name == S3_SERVER for server in stack.servers):
+        problem = "without an S3 server"
+    else:
+        return
+    raise SetupError(f"a stack runs already, {problem}; run `embedlake down` first")
 
 
 def down(settings: Settings) -> list[Server]:
     """Stop what ``up`` started, newest first; returns what was running."""
-    path = _state_path(settings)
-    if not path.exists():
-        return []
-    servers = [Server(**server) for server in json.loads(path.read_text())]
-    running = [server for server in reversed(servers) if processes.is_running(server)]
+    running = [one for one in reversed(_saved(settings).servers) if processes.is_running(one)]
     for server in running:
         processes.stop(server)
-    path.unlink()
+    if (path := _state_path(settings)).exists():
+        path.unlink()
     return running
 
 
@@ -112,7 +127,7 @@ def start_server(settings: Settings, port: int | None) -> Server:
     )  # fmt: skip
     try:
         processes.wait_until_answers(server, f"{url}/health", START_SECONDS)
-    except SetupError:
+    except BaseException:
         processes.stop(server)
         raise
     return server
@@ -144,10 +159,10 @@ def start_s3(home: Path) -> Server:
         "-master.telemetry=false",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
-    server = processes.start("s3 server", command, {}, home / "logs" / "s3.log", url)
+    server = processes.start(S3_SERVER, command, {}, home / "logs" / "s3.log", url)
     try:
         processes.wait_until_answers(server, url, START_SECONDS)
-    except SetupError:
+    except BaseException:
         processes.stop(server)
         raise
     return server
@@ -202,5 +217,19 @@ def _state_path(settings: Settings) -> Path:
 
 
 def _save(settings: Settings, servers: list[Server]) -> None:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    _state_path(settings).write_text(json.dumps([asdict(server) for server in servers]))
+    content = json.dumps([asdict(server) for server in servers]).encode()
+    storage.write_bytes(str(_state_path(settings)), content, StorageSpec())
+
+
+def _saved(settings: Settings) -> Stack:
+    """What was started last, running or not; empty when nothing was."""
+    path = _state_path(settings)
+    try:
+        return Stack(tuple(Server(**server) for server in json.loads(path.read_bytes())))
+    except (FileNotFoundError, NotADirectoryError):
+        return Stack(())
+    except (OSError, ValueError, TypeError) as error:
+        raise SetupError(
+            f"cannot read {path} ({error}), which says what `embedlake up` started; stop that "
+            "Prefect server and worker yourself if they run, then remove the file"
+        ) from error

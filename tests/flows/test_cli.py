@@ -410,6 +410,7 @@ def test_up_on_a_busy_port_fails_and_leaves_nothing(
     assert (answer.code, answer.out) == (FAILED, "")
     assert str(busy_port) in answer.err and "--port" in answer.err
     assert embedlake("down", "--json").json == {"stopped": []}
+    assert embedlake("doctor").code == DONE
 
 
 def test_down_when_nothing_runs_is_done(embedlake: Embedlake) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -59,11 +60,51 @@ def test_is_running_same_process_id_of_another_process_is_not_ours(
     assert processes.is_running(replace(server, started_at=server.started_at + 3600.0))
 
 
+def test_up_interrupted_while_the_server_starts_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Server] = []
+
+    def interrupt(server: Server, *_: object) -> None:
+        started.append(server)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "wait_until_answers", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stack.up(Settings(home=tmp_path))
+    (server,) = started
+    assert not processes.is_running(server)
+    assert stack.running_stack(Settings(home=tmp_path)) is None
+
+
+def test_up_in_a_home_that_cannot_be_written_is_a_setup_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="EMBEDLAKE_HOME"):
+        stack.up(Settings(home=tmp_path / "file" / "home"))
+
+
+def test_up_while_another_stack_runs_returns_it_or_says_what_differs(
+    bystander: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path)
+    began = psutil.Process(bystander.pid).create_time()
+    url = "http://127.0.0.1:4200/api"
+    server = Server("prefect server", bystander.pid, began, url, "log")
+    (tmp_path / "stack.json").write_text(json.dumps([asdict(server)]))
+    assert stack.up(settings) == stack.up(settings, port=4200) == stack.Stack((server,))
+    with pytest.raises(SetupError, match=r"not on port 4300.*embedlake down"):
+        stack.up(settings, port=4300)
+    with pytest.raises(SetupError, match=r"without an S3 server.*embedlake down"):
+        stack.up(settings, with_s3=True)
+    assert stack.down(settings) == [server] and not processes.is_running(server)
+
+
 def test_down_with_a_stale_state_file_stops_nothing(
     bystander: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     settings = Settings(home=tmp_path)
-    stack._save(settings, [stale(bystander, tmp_path / "log")])
+    state = [asdict(stale(bystander, tmp_path / "log"))]
+    (tmp_path / "stack.json").write_text(json.dumps(state))
     assert stack.running_stack(settings) is None
     assert stack.down(settings) == []
     assert bystander.poll() is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prefect_ray.context import RemoteOptionsContext
 
-from embedding_core.errors import UsageError
+from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
 from flows import stack
 from flows.runner import embed_options, ray_runner
@@ -47,10 +47,9 @@ def test_home_is_where_the_stack_is_remembered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EMBEDLAKE_HOME", str(tmp_path))
-    (tmp_path / "stack.json").write_text("[]")
-    assert stack.running_stack(read_settings()) == stack.Stack(())
-    assert stack.down(read_settings()) == []
-    assert not (tmp_path / "stack.json").exists()
+    (tmp_path / "stack.json").write_text("damaged")
+    with pytest.raises(SetupError, match=str(tmp_path)):
+        stack.running_stack(read_settings())
 
 
 def test_ray_address_is_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
