@@ -96,11 +96,13 @@ def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
     time of the run when there is neither and there is something to do.
     """
     settings = read_settings()
-    resources = settings.resources.updated(dict(_pair(change) for change in changes))
+    asked = dict(_pair(change) for change in changes)
+    resources = settings.resources.updated(asked)
+    parameter = resources.model_dump(include=set(asked))  # the flow reads the settings too
     loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
     if (url := _known_api(settings)) is not None:
         use_prefect_api(url)
-        report = _run_embed(recipe, resources)
+        report = _run_embed(recipe, parameter)
     elif (nothing := _nothing_to_do(loaded, resources)) is not None:
         report = nothing
     else:
@@ -108,7 +110,7 @@ def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
 
         _say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
         use_prefect_api(server_for_this_process(settings))
-        report = _run_embed(recipe, resources)
+        report = _run_embed(recipe, parameter)
     _answer(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
 
@@ -142,13 +144,13 @@ def _nothing_to_do(recipe: Recipe, resources: Resources) -> dict[str, Any] | Non
     return report_data(pipeline.finish(job, planned, pipeline.RunTally(), started))
 
 
-def _run_embed(recipe: str, resources: Resources) -> dict[str, Any]:
+def _run_embed(recipe: str, resources: Mapping[str, Any]) -> dict[str, Any]:
     """Run the flow in this process; its log goes to stderr."""
     from flows.embed import RunFailed
     from flows.embed import embed as embed_flow
     from flows.report import report_data
 
-    state = embed_flow(recipe, resources.model_dump(exclude_defaults=True), return_state=True)
+    state = embed_flow(recipe, dict(resources), return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, RunFailed):
         return report_data(result.report)

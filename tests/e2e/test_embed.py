@@ -171,6 +171,17 @@ def test_embed_without_any_api_starts_one_and_stops_it(
     assert "starting one" not in again.err
 
 
+def test_embed_resource_on_the_command_line_wins_over_the_environment(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    path = write_recipe(tmp_path)
+    # With a GPU per task Ray would wait for one for ever; 0 is also the built-in default.
+    command = ("embedlake", "embed", str(path), "--json", "--set", "gpus_per_task=0")
+    run = commands.run(*command, EMBEDLAKE_RESOURCES__GPUS_PER_TASK="1")
+    assert run.code == pipeline.DONE, run.err
+
+
 def test_embed_tiny_qwen3_checkpoint_end_to_end(
     commands: Commands, tmp_path: Path, tiny_qwen3: Path
 ) -> None:
