@@ -7,6 +7,7 @@ Every name starts with ``EMBEDLAKE_``; nested ones use two underscores:
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -62,8 +63,23 @@ def read_settings() -> Settings:
 
 
 def prefect_api_url() -> str | None:
-    """The Prefect API named in the environment, None when there is none."""
-    return os.environ.get(API_URL) or None
+    """The Prefect API named in the environment or in the active Prefect profile, else None.
+
+    The profile is read here because importing prefect for it costs a second of every command. An
+    empty variable means none, whatever the profile says.
+    """
+    if API_URL in os.environ:
+        return os.environ[API_URL] or None
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    if not path.is_file():
+        return None
+    try:
+        profiles = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}; correct it, or set {API_URL}") from error
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    return profiles.get("profiles", {}).get(active, {}).get(API_URL) or None
 
 
 def use_prefect_api(url: str) -> None:

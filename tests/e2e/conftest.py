@@ -117,4 +117,4 @@ def no_api(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment that names no Prefect API and has no stack running."""
     home = tmp_path_factory.mktemp("no-api")
     environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-    return environment | {"EMBEDLAKE_HOME": str(home)}
+    return environment | {"EMBEDLAKE_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}

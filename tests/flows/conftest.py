@@ -39,7 +39,7 @@ def embedlake(
 ) -> Embedlake:
     """Calls the console script's entry point with arguments; no Prefect API is named."""
     monkeypatch.setenv("EMBEDLAKE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_URL", "")
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["embedlake", *arguments])

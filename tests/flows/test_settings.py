@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from embedding_core.recipe import Resources
 from flows import stack
 from flows.runner import embed_options, ray_runner
 from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
+
+URL = "http://127.0.0.1:4299/api"
 
 RESOURCES = {
     "device": ("cpu", "cpu"),
@@ -27,10 +31,13 @@ is used."""
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for name in list(os.environ):
-        if name.startswith("EMBEDLAKE_") or name == "PREFECT_API_URL":
+        if name.startswith(("EMBEDLAKE_", "PREFECT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
 
 
 def test_settings_defaults() -> None:
@@ -109,3 +116,27 @@ def test_prefect_api_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert prefect_api_url() is None
     use_prefect_api("http://127.0.0.1:4200/api")
     assert prefect_api_url() == "http://127.0.0.1:4200/api"
+
+
+def test_prefect_api_url_of_the_active_profile_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert prefect_api_url() is None
+    subprocess.run(
+        [str(Path(sys.executable).parent / "prefect"), "config", "set", f"PREFECT_API_URL={URL}"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert prefect_api_url() == URL
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    assert prefect_api_url() is None
+
+
+def test_prefect_api_url_profile_that_is_not_toml_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    (tmp_path / "profiles.toml").write_text("active = ")
+    with pytest.raises(UsageError, match=r"profiles\.toml"):
+        prefect_api_url()
