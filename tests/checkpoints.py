@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
@@ -51,15 +53,120 @@ def build_qwen3(
         "initializer_range": 0.15,  # large, so that attention and MLP matter beside the residual
         "tie_word_embeddings": True,
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = transformers.Qwen3Model(transformers.Qwen3Config(**(settings | config)))
-        for name, parameter in model.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.data = torch.rand_like(parameter) + 0.5
-    model.to(torch.bfloat16 if half else torch.float32).save_pretrained(folder)
+    random_config = transformers.Qwen3Config(**(settings | config))
+    dtype = torch.bfloat16 if half else torch.float32
+    _random_model(transformers.Qwen3Model, random_config).to(dtype).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A small checkpoint of one family: transformers' classes, and what differs from ``SMALL``."""
+
+    name: str
+    """The family's name in transformers, as in ``<name>Model``."""
+    pooling: str
+    config: dict[str, Any] = field(default_factory=dict)
+    dense: tuple[tuple[int, int], ...] = ()
+    """(n_in, n_out) of the Dense modules; the first of them has a bias and a tanh."""
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+SMALL = {
+    "vocab_size": 640,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 1,
+    "initializer_range": 0.15,
+}
+_GROUPED = {"num_key_value_heads": 2}
+_GEMMA = {
+    **_GROUPED,
+    "head_dim": 32,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 32,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+
+SHAPES = {
+    "bert-cls": Shape("Bert", "cls"),
+    "distilbert": Shape(
+        "DistilBert", "mean", {"dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 128}
+    ),
+    "gemma3-bidirectional": Shape(
+        "Gemma3Text",
+        "mean",
+        {**_GEMMA, "use_bidirectional_attention": True},
+        dense=((64, 96), (96, 48)),
+        prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
+    ),
+    "gemma3-causal": Shape("Gemma3Text", "lasttoken", _GEMMA),
+    "llama": Shape("Llama", "lasttoken", _GROUPED),
+    "mistral": Shape("Mistral", "lasttoken", {**_GROUPED, "sliding_window": None}),
+    "mistral-window": Shape("Mistral", "lasttoken", {**_GROUPED, "sliding_window": 40}),
+    "modernbert": Shape("ModernBert", "cls", {"local_attention": 32}),
+    "mpnet": Shape("MPNet", "mean"),
+    "qwen2": Shape("Qwen2", "lasttoken", _GROUPED),
+    "qwen2-mean": Shape("Qwen2", "mean", _GROUPED),
+    "roberta": Shape("Roberta", "mean"),
+    "xlm-roberta": Shape("XLMRoberta", "cls"),
+}
+"""Every verified family beside Qwen3, as sentence-transformers checkpoints."""
+
+
+def build_shape(folder: Path, shape: Shape) -> Path:
+    """A random checkpoint of this shape with modules.json and all it names. Gives ``folder``."""
+    import transformers
+
+    config = getattr(transformers, f"{shape.name}Config")(**(SMALL | shape.config))
+    _random_model(getattr(transformers, f"{shape.name}Model"), config).save_pretrained(folder)
+    _byte_level_bpe(post_processor=True).save(str(folder / "tokenizer.json"))
+    as_sentence_transformer(
+        folder, {"pooling_mode": shape.pooling}, *(["Dense"] * len(shape.dense))
+    )
+    for place, (n_in, n_out) in enumerate(shape.dense, 2):
+        add_dense(folder / f"{place}_Dense", n_in, n_out, first=place == 2)
+    if shape.prompts:
+        write_json(folder / "config_sentence_transformers.json", {"prompts": shape.prompts})
+    return folder
+
+
+def add_dense(folder: Path, n_in: int, n_out: int, *, first: bool) -> None:
+    """A Dense module of random weights; the ``first`` one has a bias and a tanh."""
+    import safetensors.torch
+    import torch
+
+    folder.mkdir(exist_ok=True)
+    activation = "activation.Tanh" if first else "linear.Identity"
+    config = {
+        "in_features": n_in,
+        "out_features": n_out,
+        "bias": first,
+        "activation_function": f"torch.nn.modules.{activation}",
+    }
+    write_json(folder / "config.json", config)
+    seeded = torch.Generator().manual_seed(n_in)
+    weights = {"linear.weight": torch.randn(n_out, n_in, generator=seeded) * 0.1}
+    if first:
+        weights["linear.bias"] = torch.randn(n_out, generator=seeded)
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+
+
+def _random_model(model_class: Any, config: Any) -> Any:
+    """Seeded weights, norms included, so that nothing in the model is the identity."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_class(config)
+        for name, parameter in model.named_parameters():
+            if "norm" in name.lower() and name.endswith("weight"):
+                parameter.data = torch.rand_like(parameter) + 0.5
+    return model
 
 
 def as_sentence_transformer(folder: Path, pooling: dict[str, Any], *extra: str) -> Path:
@@ -93,6 +200,20 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def _byte_level_bpe(post_processor: bool) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer.from_str(_trained())
+    ending = processors.TemplateProcessing(
+        single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, 0)]
+    )
+    byte_level = processors.ByteLevel(trim_offsets=False)
+    tokenizer.post_processor = (
+        processors.Sequence([byte_level, ending]) if post_processor else byte_level
+    )
+    return tokenizer
+
+
+@lru_cache(maxsize=1)
+def _trained() -> str:
+    """A byte-level BPE with Qwen's rules, trained on a little prose, as its JSON."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -110,11 +231,4 @@ def _byte_level_bpe(post_processor: bool) -> tokenizers.Tokenizer:
     )
     tokenizer.train_from_iterator(TEXTS[:20], trainer)
     tokenizer.add_tokens(ADDED_TOKENS)
-    ending = processors.TemplateProcessing(
-        single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, 0)]
-    )
-    byte_level = processors.ByteLevel(trim_offsets=False)
-    tokenizer.post_processor = (
-        processors.Sequence([byte_level, ending]) if post_processor else byte_level
-    )
-    return tokenizer
+    return str(tokenizer.to_str())

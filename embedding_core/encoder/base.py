@@ -84,6 +84,7 @@ class Encoder(ABC):
         dim: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
+        allow_unverified: bool = False,
     ) -> Encoder:
         """Find the model called ``name`` and make it ready to run.
 
@@ -91,6 +92,9 @@ class Encoder(ABC):
         auto, fp16, bf16 or fp32. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first
         values of each vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the
         token budget of one forward pass: it changes speed and memory, never the vectors.
+        ``allow_unverified`` runs an architecture whose vectors are not tested here, padded and
+        through transformers' own attention: slower, and right only if transformers is right for
+        right-padded texts. Code in a checkpoint is never run.
         Raises ``ModelError`` when the model cannot be found, trusted or run here.
         """
         from embedding_core.encoder.load import load_encoder
@@ -103,6 +107,7 @@ class Encoder(ABC):
             dim=dim,
             max_tokens=max_tokens,
             batch_tokens=batch_tokens,
+            allow_unverified=allow_unverified,
         )
 
     @abstractmethod

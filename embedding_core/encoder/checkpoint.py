@@ -1,54 +1,25 @@
 """What a checkpoint folder says about itself: files, family, pooling, prompts, limits.
 
-Reads the layout of sentence-transformers (``modules.json`` and what it names) and, where a file
-is missing, the published rules of the model's family. What it cannot honour exactly it refuses:
-a module skipped in silence would be another embedding space under the same name.
+Reads the layout of sentence-transformers and, where a file is missing, the published rules of the
+model's family. What it cannot honour exactly it refuses.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from embedding_core.errors import ModelError
-
-Pooling = Literal["mean", "cls", "last"]
-
-QWEN3_QUERY_PROMPT = (
-    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+from embedding_core.encoder.families import FAMILIES, UNVERIFIED, Family, Pooling
+from embedding_core.encoder.files import read_json, require, weight_files, whole_number
+from embedding_core.encoder.modules import (
+    Dense,
+    check_chain,
+    read_modules,
+    read_pooling,
+    read_prompts,
 )
-"""The default task of the Qwen3-Embedding model card; no space after ``Query:``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Rules of a verified architecture for what its checkpoints leave unsaid."""
-
-    pooling: Pooling | None
-    """Pooling when there is no modules.json; None: it must be said."""
-    query_prompt: str
-    """Query prompt when there is no config_sentence_transformers.json."""
-    trailing_token: str | None
-    """Token that a last-token pooled text must end with exactly once."""
-
-
-FAMILIES = {
-    "qwen3": Family("last", QWEN3_QUERY_PROMPT, "<|endoftext|>"),
-    "bert": Family(None, "", None),
-}
-"""Architectures whose packed forward is verified against transformers' own, by ``model_type``."""
-
-POOLINGS: dict[str, Pooling] = {
-    "mean": "mean",
-    "cls": "cls",
-    "lasttoken": "last",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
-"""sentence-transformers' words for pooling, new and old, and ours."""
+from embedding_core.errors import ModelError
 
 STABLE_ROPES = (None, "default", "linear", "yarn", "llama3")
 """Rotary encodings that do not depend on what else is in the batch."""
@@ -61,18 +32,31 @@ class Checkpoint:
     config_file: Path
     tokenizer_file: Path
     weight_files: tuple[Path, ...]
+    identity_files: tuple[Path, ...]
+    """Every file that decides the vectors beside the tokenizer: weights, configs, modules."""
     family: str
-    """``model_type`` of config.json, one of ``FAMILIES``."""
+    """``model_type`` of config.json."""
+    verified: bool
+    """Whether the family is in ``FAMILIES`` and the config asks for nothing that is not tested."""
+    causal: bool
+    """Whether a token sees only what stands before it. Says nothing of an unverified model."""
     hidden_size: int
-    """Length of a full vector."""
+    """Length of a token's vector, before Dense modules."""
     position_limit: int
     """Most tokens the model has positions for."""
+    position_offset: int
+    """Position of a text's first token."""
     max_tokens: int
     """Most tokens the checkpoint wants to be given, special tokens included."""
     vocab_size: int
+    pad_token_id: int
     pooling: Pooling
+    dense: tuple[Dense, ...]
+    """Linear layers between pooling and the vector, in order."""
     query_prompt: str
     document_prompt: str
+    added_end: str | None
+    """End token that tokenizer_config.json asks for, whatever tokenizer.json does."""
 
     @property
     def directory(self) -> Path:
@@ -80,187 +64,150 @@ class Checkpoint:
         return self.config_file.parent
 
     @property
+    def rules(self) -> Family:
+        """How to run it."""
+        return FAMILIES[self.family] if self.verified else UNVERIFIED
+
+    @property
+    def output_size(self) -> int:
+        """Length of a full vector."""
+        return self.dense[-1].n_out if self.dense else self.hidden_size
+
+    @property
     def trailing_token(self) -> str | None:
         """Token every text must end with exactly once."""
-        return FAMILIES[self.family].trailing_token if self.pooling == "last" else None
+        if self.pooling == "last" and self.rules.trailing_token is not None:
+            return self.rules.trailing_token
+        return self.added_end
 
 
-def read_checkpoint(root: Path) -> Checkpoint:
-    """Describe the checkpoint in ``root``. Raises ``ModelError`` for what cannot be run exactly."""
-    modules = _modules(root)
-    directory = root / modules.get("Transformer", "")
-    config_file = _require(directory, "config.json", "name the folder that holds the model")
-    config = _json(config_file)
-    family = _family(config, config_file)
+def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
+    """Describe the checkpoint in ``root``. Raises ``ModelError`` for what cannot be run exactly.
+
+    ``allow_unverified`` accepts an architecture that is not in ``FAMILIES``, and settings that are
+    not tested; never code of the checkpoint's own.
+    """
+    modules = read_modules(root)
+    directory = modules.transformer
+    config_file = require(directory, "config.json", "name the folder that holds the model")
+    config = read_json(config_file)
+    verified = _is_verified(config, config_file, allow_unverified)
+    family = FAMILIES[config["model_type"]] if verified else UNVERIFIED
     _refuse_lower_casing(directory)
-    query_prompt, document_prompt = _prompts(root, family)
+    query_prompt, document_prompt = read_prompts(root, family)
+    weights = weight_files(directory)
+    hidden_size = whole_number(config, _hidden_size_key(config), config_file)
+    check_chain(modules.dense, hidden_size)
+    offset = _first_position(config, family)
+    positions = whole_number(config, "max_position_embeddings", config_file) - offset
+    described = [file for dense in modules.dense for file in (dense.config_file, dense.weight_file)]
+    if modules.dense and modules.file is not None:
+        described.append(modules.file)  # it holds the order of the Dense modules
     return Checkpoint(
         config_file=config_file,
-        tokenizer_file=_require(directory, "tokenizer.json", "save the model's fast tokenizer"),
-        weight_files=_weight_files(directory),
-        family=family,
-        hidden_size=_number(config, "hidden_size", config_file),
-        position_limit=_number(config, "max_position_embeddings", config_file),
-        max_tokens=_max_tokens(directory, config),
-        vocab_size=_number(config, "vocab_size", config_file),
-        pooling=_pooling(root, modules, family),
+        tokenizer_file=require(directory, "tokenizer.json", "save the model's fast tokenizer"),
+        weight_files=weights,
+        identity_files=(*weights, config_file, *described),
+        family=str(config.get("model_type")),
+        verified=verified,
+        causal=family.causal and not config.get("use_bidirectional_attention"),
+        hidden_size=hidden_size,
+        position_limit=positions,
+        position_offset=offset,
+        max_tokens=_max_tokens(directory, positions),
+        vocab_size=whole_number(config, "vocab_size", config_file),
+        pad_token_id=_pad_token_id(config),
+        pooling=read_pooling(root, modules, family),
+        dense=modules.dense,
         query_prompt=query_prompt,
         document_prompt=document_prompt,
+        added_end=_added_end(directory),
     )
 
 
-def _modules(root: Path) -> dict[str, str]:
-    """Module name to its folder, from modules.json; empty when there is none."""
-    file = root / "modules.json"
-    if not file.is_file():
-        return {}
-    listed = [(str(m["type"]).rsplit(".", 1)[-1], str(m["path"]), m["type"]) for m in _json(file)]
-    for name, _, kind in listed:
-        if not kind.startswith("sentence_transformers.") or name not in (
-            "Transformer",
-            "Pooling",
-            "Normalize",
-        ):
-            raise ModelError(
-                f"{file} has a module {kind}, which embedlake does not run; its vectors would be "
-                "wrong without it. Use a checkpoint of Transformer, Pooling and Normalize"
-            )
-    names = [name for name, _, _ in listed]
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ModelError(
-            f"{file} lists {', '.join(names) or 'nothing'}; "
-            "supported: Transformer, Pooling and optionally Normalize"
-        )
-    return {name: path for name, path, _ in listed}
-
-
-def _pooling(root: Path, modules: dict[str, str], family: str) -> Pooling:
-    if not modules:
-        default = FAMILIES[family].pooling
-        if default is None:
-            raise ModelError(
-                f"{root} has no modules.json, so its pooling is unknown; save the model with "
-                "sentence-transformers, which writes it"
-            )
-        return default
-    file = _require(root / modules["Pooling"], "config.json", "copy the whole checkpoint")
-    config = _json(file)
-    mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else mode
-    if modes is None:
-        modes = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    if len(modes) != 1 or modes[0] not in POOLINGS:
-        raise ModelError(f"{file} asks for pooling {modes}; supported: mean, cls or last token")
-    if not config.get("include_prompt", True):
-        raise ModelError(f"{file} leaves prompts out of the pooling, which is not supported")
-    return POOLINGS[modes[0]]
-
-
-def _prompts(root: Path, family: str) -> tuple[str, str]:
-    """(query, document) prompts, chosen as sentence-transformers' encode_query and _document do."""
-    file = root / "config_sentence_transformers.json"
-    if not file.is_file():
-        return FAMILIES[family].query_prompt, ""
-    prompts = _json(file).get("prompts") or {}
-    document = next((prompts[k] for k in ("document", "passage", "corpus") if k in prompts), "")
-    return prompts.get("query") or "", document or ""
-
-
-def _family(config: dict[str, Any], file: Path) -> str:
-    """The verified family, when nothing in the config makes it another computation."""
+def _is_verified(config: dict[str, Any], file: Path, allow_unverified: bool) -> bool:
+    """Whether this very computation is tested; if not, it must be allowed."""
     if "auto_map" in config:
         raise ModelError(f"{file} wants to run code of its own (auto_map), which is refused")
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise ModelError(
-            f"{file} has model_type {family!r}, which is not verified; "
-            f"supported: {', '.join(sorted(FAMILIES))}"
-        )
+    if config.get("is_encoder_decoder"):
+        raise ModelError(f"{file} is an encoder and a decoder; use a model that is one of them")
+    for rope in _ropes(config):
+        if rope not in STABLE_ROPES:
+            raise ModelError(f"{file} sets rope_type {rope}, which makes a vector depend on others")
+    why = _untested(config)
+    if why is not None and not allow_unverified:
+        raise ModelError(f"{file} {why}. allow_unverified runs it padded, by transformers alone")
+    return why is None
+
+
+def _untested(config: dict[str, Any]) -> str | None:
+    """What of this config is not tested here; None when all of it is."""
+    model_type = str(config.get("model_type"))
+    if model_type not in FAMILIES:
+        supported = ", ".join(sorted(FAMILIES))
+        return f"has model_type {model_type!r}, which is not verified; supported: {supported}"
+    for key, expected in FAMILIES[model_type].required.items():
+        value = config.get(key)
+        if value is not None and value != expected:
+            return f"sets {key} to {value!r}, which is not verified for {model_type}"
+    return None
+
+
+def _ropes(config: dict[str, Any]) -> list[str | None]:
+    """Kinds of rotary encoding: one, or one for each kind of layer."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type"))
-    unsupported = {
-        "use_sliding_window": bool(config.get("use_sliding_window")),
-        "is_decoder": bool(config.get("is_decoder")),
-        "position_embedding_type": config.get("position_embedding_type", "absolute") != "absolute",
-        f"rope_type {rope_type}": rope_type not in STABLE_ROPES,
-    }
-    for setting, present in unsupported.items():
-        if present:
-            raise ModelError(f"{file} sets {setting}, which is not verified for {family}")
-    return str(family)
+    of_layers = [value for value in rope.values() if isinstance(value, dict)]
+    return [one.get("rope_type", one.get("type")) for one in of_layers or [rope]]
+
+
+def _hidden_size_key(config: dict[str, Any]) -> str:
+    family = FAMILIES.get(str(config.get("model_type")), UNVERIFIED)
+    return family.hidden_size_key
+
+
+def _pad_token_id(config: dict[str, Any]) -> int:
+    value = config.get("pad_token_id")
+    return value if isinstance(value, int) else 0
+
+
+def _first_position(config: dict[str, Any], family: Family) -> int:
+    """RoBERTa and its kin keep the positions up to the padding token's number unused."""
+    if not family.positions_after_padding:
+        return 0
+    return int(config.get("pad_token_id") or 1) + 1
+
+
+def _added_end(directory: Path) -> str | None:
+    """Mistral's and Llama's kin: an end token beyond what tokenizer.json's own rules add."""
+    file = directory / "tokenizer_config.json"
+    config = read_json(file) if file.is_file() else {}
+    if not config.get("add_eos_token"):
+        return None
+    token = config.get("eos_token")
+    content = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(content, str):
+        raise ModelError(f"{file} sets add_eos_token but names no eos_token; download it again")
+    return content
 
 
 def _refuse_lower_casing(directory: Path) -> None:
     """sentence-transformers can lower the text before its tokenizer sees it; we do not."""
     file = directory / "sentence_bert_config.json"
-    if file.is_file() and _json(file).get("do_lower_case"):
+    if file.is_file() and read_json(file).get("do_lower_case"):
         raise ModelError(
             f"{file} sets do_lower_case; save the model with a tokenizer that lowers text itself "
             "and set it to false"
         )
 
 
-def _max_tokens(directory: Path, config: dict[str, Any]) -> int:
+def _max_tokens(directory: Path, positions: int) -> int:
     """The smallest of what the files name; sentence-transformers takes the same."""
-    limits = [int(config["max_position_embeddings"])]
+    limits = [positions]
     for name, key in (
         ("sentence_bert_config.json", "max_seq_length"),
         ("tokenizer_config.json", "model_max_length"),
     ):
         if (directory / name).is_file():
-            limit = _json(directory / name).get(key)
+            limit = read_json(directory / name).get(key)
             limits += [int(limit)] if limit is not None else []
     return min(limits)
-
-
-def _weight_files(directory: Path) -> tuple[Path, ...]:
-    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if single.is_file():
-        names = {single.name}
-    elif index.is_file():
-        names = set(_json(index).get("weight_map", {}).values())
-    else:
-        names = set()
-    if not names:
-        pickles = sorted(p.name for p in directory.glob("*.bin"))
-        why = f"only {pickles[0]}, a pickle, which can run code" if pickles else "none"
-        raise ModelError(
-            f"{directory} has no safetensors weights ({why}); convert the model with "
-            "save_pretrained(safe_serialization=True) or use a revision that has them"
-        )
-    return tuple(_shard(directory, name) for name in sorted(names))
-
-
-def _shard(directory: Path, name: str) -> Path:
-    """A weight file that is there, inside the folder, and whole."""
-    from safetensors import SafetensorError, safe_open
-
-    if Path(name).name != name:
-        raise ModelError(f"{directory} names the weight file {name!r} outside its own folder")
-    path = _require(directory, name, "copy the whole checkpoint")
-    try:
-        with safe_open(path, framework="numpy"):
-            return path
-    except SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); download it again") from error
-
-
-def _require(directory: Path, name: str, action: str) -> Path:
-    path = directory / name
-    if not path.is_file():
-        raise ModelError(f"{directory} has no {name}; {action}")
-    return path
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); download it again") from error
-
-
-def _number(config: dict[str, Any], key: str, file: Path) -> int:
-    value = config.get(key)
-    if not isinstance(value, int):
-        raise ModelError(f"{file} has {key} {value!r} where a whole number is needed")
-    return value

@@ -16,9 +16,17 @@ def load_encoder(
     dim: int | None,
     max_tokens: int | None,
     batch_tokens: int | None,
+    allow_unverified: bool,
 ) -> Encoder:
     """See ``Encoder.load``. The hashing encoder has no device and no batches to speak of."""
-    resolved = resolve_model(name, revision=revision, dtype=dtype, dim=dim, max_tokens=max_tokens)
+    resolved = resolve_model(
+        name,
+        revision=revision,
+        dtype=dtype,
+        dim=dim,
+        max_tokens=max_tokens,
+        allow_unverified=allow_unverified,
+    )
     if resolved.directory is None:
         return HashingEncoder(resolved.space)
     from embedding_core.encoder.transformer import TransformerEncoder  # torch: seconds

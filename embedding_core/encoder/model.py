@@ -1,4 +1,4 @@
-"""A transformers model that takes packed batches and gives unit vectors, in one arithmetic."""
+"""A transformers model that takes batches of texts and gives unit vectors, in one arithmetic."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from embedding_core.encoder import attention, cpu_linear
-from embedding_core.encoder.checkpoint import Checkpoint, Pooling
+from embedding_core.encoder.checkpoint import Checkpoint
+from embedding_core.encoder.head import Head
 from embedding_core.encoder.packing import Batch
 from embedding_core.errors import ModelError
 
 Tensor = torch.Tensor
 
 
-class PackedModel:
+class LoadedModel:
     """One copy of a checkpoint's weights on one device."""
 
     def __init__(
         self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, dim: int
     ) -> None:
         self._device = device
-        self._dim = dim
-        self._pooling = checkpoint.pooling
+        self._packed = checkpoint.rules.packed
+        self._first_position = checkpoint.position_offset
+        self._pad_token_id = checkpoint.pad_token_id
         self._model = _load(checkpoint, dtype).to(device)
         if dtype == torch.bfloat16 and device.type == "cpu" and cpu_linear.can_fuse():
-            _fuse(self._model)
-        self._causal = checkpoint.family == "qwen3"
-        config = self._model.config
-        head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-        self._kernel = attention.varlen_kernel(dtype, device, head_dim)
-        if self._kernel is None and self._causal and device.type == "cuda":
-            self._kernel = attention.padded_kernel
+            _fuse(self._model, checkpoint)
+        self._kernel = _kernel(self._model, checkpoint, dtype, device)
+        self._head = Head(checkpoint.pooling, checkpoint.dense, dim, device)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
@@ -42,17 +41,29 @@ class PackedModel:
         Waits for nothing: on CUDA the result is still being computed when this returns.
         """
         packing = attention.layout(batch.lengths.tolist(), self._device, self._kernel)
+        states = self._packed_states if self._packed else self._padded_states
+        return self._head(states(batch, packing), packing.bounds)
+
+    def _packed_states(self, batch: Batch, packing: attention.Layout) -> Tensor:
+        """(n_tokens, hidden_size), texts end to end."""
         hidden: Tensor = self._model(
             input_ids=self._to_device(batch.ids)[None],  # (1, n_tokens)
-            position_ids=self._to_device(batch.positions)[None],
-            attention_mask={"full_attention": None} if self._causal else None,
+            position_ids=self._to_device(batch.positions + self._first_position)[None],
             use_cache=False,
             packing=packing,
-        ).last_hidden_state[0]  # (n_tokens, hidden_size)
-        pooled = pool(hidden, packing.bounds, self._pooling)[:, : self._dim]  # (n_rows, dim)
-        # A zero vector becomes 0 / 0, NaN, on purpose: it is computed again in a wider type.
-        norms: Tensor = torch.linalg.vector_norm(pooled, dim=1, keepdim=True)  # (n_rows, 1)
-        return pooled / norms  # (n_rows, dim) unit norm
+        ).last_hidden_state[0]
+        return hidden
+
+    def _padded_states(self, batch: Batch, packing: attention.Layout) -> Tensor:
+        """(n_tokens, hidden_size) of the real tokens, through transformers' own masks."""
+        texts = torch.split(torch.from_numpy(batch.ids), batch.lengths.tolist())
+        ids = pad_sequence(list(texts), batch_first=True, padding_value=self._pad_token_id)
+        real = torch.arange(packing.longest) < torch.from_numpy(batch.lengths)[:, None]
+        hidden: Tensor = self._model(
+            input_ids=ids.to(self._device),  # (n_rows, longest)
+            attention_mask=real.long().to(self._device),
+        ).last_hidden_state
+        return hidden[real.to(self._device)]
 
     def _to_device(self, values: Any) -> Tensor:
         tensor = torch.from_numpy(values)
@@ -61,34 +72,39 @@ class PackedModel:
         return tensor.to(self._device, non_blocking=True)
 
 
-def pool(hidden: Tensor, bounds: Tensor, pooling: Pooling) -> Tensor:
-    """One fp32 vector a text, (n_texts, hidden_size), of token states (n_tokens, hidden_size).
-
-    Each text is summed by itself, in order, whatever else is in the batch.
-    """
-    if pooling == "cls":
-        return hidden[bounds[:-1].long()].float()
-    if pooling == "last":
-        return hidden[bounds[1:].long() - 1].float()
-    means: Tensor = torch.segment_reduce(hidden.float(), "mean", lengths=bounds.diff().long())
-    return means
+def _kernel(
+    model: Any, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+) -> attention.VarlenKernel | None:
+    """Attention in one call where this device has it."""
+    config = model.config
+    if not checkpoint.rules.packed:
+        return None
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    windowed = getattr(config, "sliding_window", None) is not None
+    kernel = attention.varlen_kernel(dtype, device, head_dim, windowed)
+    if kernel is None and checkpoint.causal and not windowed and device.type == "cuda":
+        return attention.padded_kernel
+    return kernel
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """transformers' own model with our attention, from safetensors only, every weight present."""
+    import transformers
     from safetensors import SafetensorError
 
     attention.register()
+    options = {"attn_implementation": attention.NAME} if checkpoint.rules.packed else {}
     try:
         with _no_progress_bar():
-            model, report = _model_class(checkpoint).from_pretrained(
+            model, report = getattr(transformers, checkpoint.rules.model_class).from_pretrained(
                 checkpoint.directory,
                 dtype=dtype,
-                attn_implementation=attention.NAME,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **options,
             )
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ModelError(
@@ -104,19 +120,15 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _fuse(model: Any) -> None:
+def _fuse(model: Any, checkpoint: Checkpoint) -> None:
     """Swap in the CPU's faster linear layers; BERT's GELU moves into the one before it."""
-    fuse_gelu = model.config.model_type == "bert" and model.config.hidden_act == "gelu"
-    cpu_linear.fuse_linears(model, "intermediate.dense" if fuse_gelu else None)
-    if fuse_gelu:
+    gelu_after = checkpoint.rules.gelu_after
+    if gelu_after is not None and model.config.hidden_act != "gelu":
+        gelu_after = None
+    cpu_linear.fuse_linears(model, gelu_after)
+    if gelu_after is not None:
         for layer in model.encoder.layer:
             layer.intermediate.intermediate_act_fn = torch.nn.Identity()
-
-
-def _model_class(checkpoint: Checkpoint) -> Any:
-    import transformers
-
-    return {"qwen3": transformers.Qwen3Model, "bert": transformers.BertModel}[checkpoint.family]
 
 
 @contextmanager

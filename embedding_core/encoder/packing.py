@@ -29,20 +29,22 @@ class Batch:
     """(n_tokens,) 0-based place of each token in its own text."""
 
 
-def pack(lengths: Sequence[int], budget: int) -> list[npt.NDArray[np.int64]]:
+def pack(lengths: Sequence[int], budget: int, padded: bool = False) -> list[npt.NDArray[np.int64]]:
     """Split texts of these lengths into batches of at most ``budget`` tokens.
 
-    Every text is in exactly one batch. A text longer than the budget is a batch of its own, the
-    only case in which the budget is exceeded. Longest first, so that a lack of memory shows at
-    once; equal lengths in input order.
+    ``padded`` counts every text as long as the longest of its batch. Every text is in exactly one
+    batch. A text longer than the budget is a batch of its own, the only case in which the budget
+    is exceeded. Longest first, so that a lack of memory shows at once; equal lengths in input
+    order.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")  # (n_texts,)
     batches, start, used = [], 0, 0
     for place, row in enumerate(order.tolist()):
-        if place > start and used + lengths[row] > budget:
+        cost = lengths[order[start]] if padded and used else lengths[row]
+        if used and used + cost > budget:
             batches.append(order[start:place])
-            start, used = place, 0
-        used += lengths[row]
+            start, used, cost = place, 0, lengths[row]
+        used += cost
     if start < len(order):
         batches.append(order[start:])
     return batches

@@ -59,6 +59,7 @@ def resolve_model(
     dtype: str = "auto",
     dim: int | None = None,
     max_tokens: int | None = None,
+    allow_unverified: bool = False,
 ) -> ResolvedModel:
     """Find and describe the model called ``name``; see ``Encoder.load`` for the arguments.
 
@@ -73,20 +74,18 @@ def resolve_model(
     if name == hashing.NAME:
         return _resolve_hashing(revision, dtype, dim, max_tokens)
     located = locate(name, revision)
-    checkpoint = read_checkpoint(located.directory)
+    checkpoint = read_checkpoint(located.directory, allow_unverified)
     _check_limits(name, checkpoint, dim, max_tokens)
     space = Space(
         model=name,
         revision=located.revision,
-        weights=tuple(
-            sorted(file_digest(p) for p in (*checkpoint.weight_files, checkpoint.config_file))
-        ),
-        tokenizer=file_digest(checkpoint.tokenizer_file),
+        weights=tuple(sorted(map(file_digest, checkpoint.identity_files))),
+        tokenizer=_tokenizer_digest(checkpoint),
         pooling=checkpoint.pooling,
         query_prompt=checkpoint.query_prompt,
         document_prompt=checkpoint.document_prompt,
         max_tokens=checkpoint.max_tokens if max_tokens is None else max_tokens,
-        dim=checkpoint.hidden_size if dim is None else dim,
+        dim=checkpoint.output_size if dim is None else dim,
         normalize=True,
         dtype_class="full" if dtype == "fp32" else "half",
     )
@@ -105,6 +104,14 @@ def _digest(path: Path, size_bytes: int, modified_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _tokenizer_digest(checkpoint: Checkpoint) -> str:
+    """Of tokenizer.json, and of the end token if another file adds it."""
+    of_file = file_digest(checkpoint.tokenizer_file)
+    if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
+        return of_file
+    return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()
+
+
 def _resolve_hashing(
     revision: str | None, dtype: str, dim: int | None, max_tokens: int | None
 ) -> ResolvedModel:
@@ -118,10 +125,10 @@ def _resolve_hashing(
 def _check_limits(
     name: str, checkpoint: Checkpoint, dim: int | None, max_tokens: int | None
 ) -> None:
-    if dim is not None and dim > checkpoint.hidden_size:
+    if dim is not None and dim > checkpoint.output_size:
         raise ModelError(
-            f"dim {dim} is larger than the {checkpoint.hidden_size} values {name!r} gives; "
-            f"use at most {checkpoint.hidden_size}"
+            f"dim {dim} is larger than the {checkpoint.output_size} values {name!r} gives; "
+            f"use at most {checkpoint.output_size}"
         )
     if max_tokens is not None and max_tokens > checkpoint.position_limit:
         raise ModelError(

@@ -14,7 +14,7 @@ import torch
 
 from embedding_core.encoder.base import Encoded, Encoder, Kind, NonFiniteVectors, Vectors
 from embedding_core.encoder.checkpoint import Checkpoint
-from embedding_core.encoder.model import PackedModel
+from embedding_core.encoder.model import LoadedModel
 from embedding_core.encoder.packing import Ids, lay_out, pack
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
@@ -64,7 +64,7 @@ class TransformerEncoder(Encoder):
         self.dtype = choose_dtype(dtype, self._device)
         """Arithmetic of the model: torch.float16, bfloat16 or float32."""
         self._budget = BATCH_TOKENS[self._device.type] if batch_tokens is None else batch_tokens
-        self._models: dict[torch.dtype, PackedModel] = {}
+        self._models: dict[torch.dtype, LoadedModel] = {}
         self._model(self.dtype)
 
     @classmethod
@@ -110,7 +110,8 @@ class TransformerEncoder(Encoder):
         """(len(ids), dim) float32 in the order of ``ids``; waits for the device once, last."""
         model = self._model(dtype)
         out = torch.empty(len(ids), self.space.dim, device=self._device)  # (n_texts, dim) float32
-        for rows in pack([len(text_ids) for text_ids in ids], self._budget):
+        padded = not self._checkpoint.rules.packed
+        for rows in pack([len(text_ids) for text_ids in ids], self._budget, padded):
             out[torch.from_numpy(rows).to(self._device)] = model.forward(lay_out(ids, rows))
         vectors: Vectors = out.cpu().numpy()
         return vectors
@@ -127,10 +128,10 @@ class TransformerEncoder(Encoder):
             raise NonFiniteVectors((bad + window.start).tolist())
         return int(first.size)
 
-    def _model(self, dtype: torch.dtype) -> PackedModel:
+    def _model(self, dtype: torch.dtype) -> LoadedModel:
         """The weights in this type; a wider copy is read from the files when first needed."""
         if dtype not in self._models:
-            self._models[dtype] = PackedModel(self._checkpoint, dtype, self._device, self.space.dim)
+            self._models[dtype] = LoadedModel(self._checkpoint, dtype, self._device, self.space.dim)
         return self._models[dtype]
 
 

@@ -61,7 +61,7 @@ def test_padded_kernel_bidirectional_refused() -> None:
     packing = attention.layout([1], torch.device("cpu"))
     x = torch.zeros(1, 1, 8)
     with pytest.raises(ValueError, match="causal"):
-        attention.padded_kernel(x, x, x, packing, False, 1.0)
+        attention.padded_kernel(x, x, x, packing, attention.Rule(False, 1.0))
 
 
 # torch.nn.attention.varlen.varlen_attn of three torch versions, as far as the caller sees it.
@@ -93,7 +93,7 @@ def _varlen_2_12(
 def _call(fake: Any, kv_heads: int, causal: bool) -> Any:
     packing = attention.layout(LENGTHS, torch.device("cpu"))
     query, key = torch.ones(20, 4, 16), torch.ones(20, kv_heads, 16)
-    return attention.adapt_varlen(fake)(query, key, key, packing, causal, 0.5)
+    return attention.adapt_varlen(fake)(query, key, key, packing, attention.Rule(causal, 0.5))
 
 
 def test_adapt_varlen_2_10_causal_flag_and_scale_folded_into_query() -> None:
@@ -130,7 +130,7 @@ def test_adapt_varlen_installed_torch_has_a_known_signature() -> None:
 
 
 def test_varlen_kernel_cpu_none() -> None:
-    assert attention.varlen_kernel(torch.float16, torch.device("cpu"), 64) is None
+    assert attention.varlen_kernel(torch.float16, torch.device("cpu"), 64, windowed=False) is None
 
 
 def test_packed_attention_bf16_bidirectional_near_fp32() -> None:
@@ -157,3 +157,33 @@ def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.Mo
     torch.testing.assert_close(attend(), whole)
     monkeypatch.setattr(attention, "PLAIN_SCORES", 0)  # torch's own kernel
     torch.testing.assert_close(attend(), whole, atol=0.03, rtol=0.02)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("reach", "block"), [(3, 4), (2, 1), (5, 128), (0, 2), (40, 4)])
+def test_packed_attention_window_sees_neighbours_only(
+    monkeypatch: pytest.MonkeyPatch, causal: bool, reach: int, block: int
+) -> None:
+    monkeypatch.setattr(attention, "BAND_BLOCK", block)
+    seed, length = torch.Generator().manual_seed(0), 23
+    q, k, v = (torch.randn(1, heads, 2 * length, 8, generator=seed) for heads in (4, 2, 2))
+    packing = attention.layout([length] * 2, torch.device("cpu"))
+    got, _ = attention.packed_attention(
+        _Layer(causal), q, k, v, None, scaling=0.3, packing=packing, sliding_window=reach + 1
+    )
+    distance = torch.arange(length)[:, None] - torch.arange(length)[None]
+    unseen = (distance.abs() > reach) | (distance < 0 if causal else distance != distance)
+    k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+    for text in range(2):
+        rows = slice(text * length, (text + 1) * length)
+        scores = (q[:, :, rows] @ k[:, :, rows].mT * 0.3).masked_fill(unseen, float("-inf"))
+        expected = (scores.softmax(-1) @ v[:, :, rows]).transpose(1, 2)
+        torch.testing.assert_close(got[:, rows], expected)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(True, (16, 0)), (False, (16, 16))])
+def test_adapt_varlen_window_reaches_the_kernel(causal: bool, window: tuple[int, int]) -> None:
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    x, rule = torch.ones(20, 4, 16), attention.Rule(causal, 0.5, reach=16)
+    _, seen = attention.adapt_varlen(_varlen_2_12)(x, x, x, packing, rule)
+    assert seen["window_size"] == window

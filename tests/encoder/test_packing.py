@@ -19,6 +19,14 @@ def test_pack_any_lengths_every_text_once_within_budget(lengths: list[int], budg
         assert len(batch) == 1 or sum(lengths[row] for row in batch) <= budget
 
 
+@given(lengths=lengths_of_texts, budget=st.integers(1, 400))
+def test_pack_padded_longest_times_texts_within_budget(lengths: list[int], budget: int) -> None:
+    batches = pack(lengths, budget, padded=True)
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
+
+
 @given(lengths=lengths_of_texts)
 def test_pack_any_lengths_longest_first_equal_lengths_in_input_order(lengths: list[int]) -> None:
     rows = [row for batch in pack(lengths, 256) for row in batch.tolist()]

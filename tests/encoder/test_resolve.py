@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from embedding_core.encoder import ResolvedModel, resolve_model
-from embedding_core.encoder.checkpoint import QWEN3_QUERY_PROMPT
+from embedding_core.encoder.families import QWEN3_QUERY_PROMPT
 from embedding_core.errors import ModelError
 from tests.checkpoints import as_sentence_transformer, edit_json, write_json
 
@@ -181,7 +181,7 @@ def _lower_case(folder: Path) -> None:
         (_truncate, "is damaged"),
         (_outside_shard, "outside its own folder"),
         (_config(auto_map={"AutoModel": "evil.Model"}), "auto_map"),
-        (_config(model_type="gpt2"), "'gpt2', which is not verified; supported: bert, qwen3"),
+        (_config(model_type="gpt2"), "'gpt2', which is not verified; supported: bert, distilbert"),
         (_config(use_sliding_window=True), "use_sliding_window"),
         (_config(rope_parameters={"rope_type": "dynamic"}), "rope_type dynamic"),
         (_config(hidden_size=None), "hidden_size None"),
@@ -189,7 +189,7 @@ def _lower_case(folder: Path) -> None:
         (_pooling({"pooling_mode": "max"}), "supported: mean, cls or last token"),
         (_pooling({"pooling_mode": ["mean", "cls"]}), "supported: mean, cls or last token"),
         (_pooling({"pooling_mode": "mean", "include_prompt": False}), "prompts out of the pooling"),
-        (_pooling({"pooling_mode": "mean"}, "Dense"), "Dense, which embedlake does not run"),
+        (_pooling({"pooling_mode": "mean"}, "LSTM"), "LSTM, which embedlake does not run"),
         (_foreign_module, "custom_code.Transformer"),
         (_lower_case, "do_lower_case"),
     ],

@@ -1,0 +1,66 @@
+"""Reading the files of a checkpoint, with errors that say which file and what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from embedding_core.errors import ModelError
+
+
+def require(directory: Path, name: str, action: str) -> Path:
+    """The file, which must be there; ``action`` is what a person is to do if it is not."""
+    path = directory / name
+    if not path.is_file():
+        raise ModelError(f"{directory} has no {name}; {action}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """The file's content."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); download it again") from error
+
+
+def whole_number(config: dict[str, Any], key: str, file: Path) -> int:
+    """A setting that must be there and be an integer."""
+    value = config.get(key)
+    if not isinstance(value, int):
+        raise ModelError(f"{file} has {key} {value!r} where a whole number is needed")
+    return value
+
+
+def weight_files(directory: Path) -> tuple[Path, ...]:
+    """The safetensors files of a model, each whole; never a pickle."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.is_file():
+        names = {single.name}
+    elif index.is_file():
+        names = set(read_json(index).get("weight_map", {}).values())
+    else:
+        names = set()
+    if not names:
+        pickles = sorted(p.name for p in directory.glob("*.bin"))
+        why = f"only {pickles[0]}, a pickle, which can run code" if pickles else "none"
+        raise ModelError(
+            f"{directory} has no safetensors weights ({why}); convert the model with "
+            "save_pretrained(safe_serialization=True) or use a revision that has them"
+        )
+    return tuple(_shard(directory, name) for name in sorted(names))
+
+
+def _shard(directory: Path, name: str) -> Path:
+    """A weight file that is there, inside the folder, and whole."""
+    from safetensors import SafetensorError, safe_open
+
+    if Path(name).name != name:
+        raise ModelError(f"{directory} names the weight file {name!r} outside its own folder")
+    path = require(directory, name, "copy the whole checkpoint")
+    try:
+        with safe_open(path, framework="numpy"):
+            return path
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); download it again") from error
