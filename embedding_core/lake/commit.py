@@ -7,9 +7,7 @@ each commit it looks at what is there, so a commit whose reply was lost is never
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import lance
@@ -17,14 +15,9 @@ import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
 from embedding_core import storage
-from embedding_core.errors import Transient
-from embedding_core.lake.faults import store_faults
+from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
-
-ATTEMPTS = 5
-"""Commits tried when maintenance or a store fault comes between; backoff doubles from 0.2 s."""
-FIRST_PAUSE_SECONDS = 0.2
 
 
 def write_fragments(
@@ -62,28 +55,40 @@ def replace_rows(
     """Drop the rows whose ``column`` is one of ``values`` and add ``fragments``, in one commit.
 
     Returns the version that holds the change. A conflict with a writer or with maintenance is
-    tried again on the newer version.
+    tried again on the newer version; a commit whose reply was lost is recognised by its files.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _replace_once(table, column, values, fragments)
-        except Transient:
-            if attempt == ATTEMPTS or _is_committed(table, fragments):
-                break
-            time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
-    if _is_committed(table, fragments):
-        return int(table.dataset().version)
-    raise Transient(
-        f"could not commit to {table.uri} in {ATTEMPTS} attempts; nothing was changed; "
-        "look for another writer or a failing store, then run the same command again"
-    )
+
+    def once(dataset: lance.LanceDataset, attempt: int) -> int:
+        if attempt > 1 and fragments and len(_ids_of(dataset, fragments)) == len(fragments):
+            return int(dataset.version)
+        dropped = _drop(dataset, column, _locate(dataset, column, values))
+        return _commit(table, dataset, dropped, fragments)
+
+    return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
 
 
-def _replace_once(
-    table: Table, column: str, values: Collection[str], fragments: Sequence[str]
+def withdraw_second_copies(table: Table, fragments: Sequence[str]) -> int:
+    """Delete our rows of files that another run committed before us; the version without them.
+
+    Two runs over the same files make the same rows, and Lance lets both append. Fragment ids grow
+    from commit to commit, so both runs see alike who came second, and that one withdraws.
+    """
+
+    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
+        own = _ids_of(dataset, fragments)
+        if not own:
+            return int(dataset.version)
+        held = _locate(dataset, "file_key", _keys_in(dataset, own))
+        first = {key for one, keys in held.items() if one < min(own) for key in keys}
+        second = {one: held[one] & first for one in own if held[one] & first}
+        return _commit(table, dataset, _drop(dataset, "file_key", second), ())
+
+    return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+
+
+def _commit(
+    table: Table, dataset: lance.LanceDataset, dropped: _Dropped, fragments: Sequence[str]
 ) -> int:
-    dataset = table.dataset()
-    dropped = _drop(dataset, column, values)
     added = [FragmentMetadata.from_json(fragment) for fragment in fragments]
     if not (added or dropped.removed or dropped.updated):
         return int(dataset.version)
@@ -114,12 +119,13 @@ class _Dropped:
     """Fragments with a new deletion file."""
 
 
-def _drop(dataset: lance.LanceDataset, column: str, values: Collection[str]) -> _Dropped:
-    """Mark the rows deleted in each fragment that holds some; nothing is committed."""
-    by_fragment = _locate(dataset, column, values)
+def _drop(
+    dataset: lance.LanceDataset, column: str, by_fragment: Mapping[int, Collection[str]]
+) -> _Dropped:
+    """Mark rows deleted in each fragment, by their values of ``column``; commits nothing."""
     dropped = _Dropped([], [])
-    for fragment_id, present in sorted(by_fragment.items()):
-        left = dataset.get_fragment(fragment_id).delete(is_in(column, present))
+    for fragment_id, values in sorted(by_fragment.items()):
+        left = dataset.get_fragment(fragment_id).delete(is_in(column, values))
         if left is None:
             dropped.removed.append(fragment_id)
         else:
@@ -147,18 +153,22 @@ def _locate(
     return found
 
 
-def _is_committed(table: Table, fragments: Sequence[str]) -> bool:
-    """Whether the table already holds these fragments' data files: the reply was lost, not the
-    commit. Without fragments there is nothing to recognise, and dropping rows twice is harmless."""
-    if not fragments:
-        return False
-    held = {
+def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
+    """Ids that these fragments got in the table, by their data files; those not in it have none."""
+    paths = {
         data_file.path
-        for fragment in table.dataset().get_fragments()
-        for data_file in fragment.metadata.files
-    }
-    return all(
-        data_file.path in held
         for fragment in fragments
         for data_file in FragmentMetadata.from_json(fragment).files
-    )
+    }
+    return [
+        fragment.fragment_id
+        for fragment in dataset.get_fragments()
+        if any(data_file.path in paths for data_file in fragment.metadata.files)
+    ]
+
+
+def _keys_in(dataset: lance.LanceDataset, fragment_ids: Sequence[int]) -> set[str]:
+    """File keys of all rows of some fragments."""
+    fragments = [dataset.get_fragment(one) for one in fragment_ids]
+    batches = dataset.scanner(columns=["file_key"], fragments=fragments).to_batches()
+    return {key for batch in batches for key in batch.column("file_key").unique().to_pylist()}

@@ -1,13 +1,22 @@
-"""Telling store faults that may pass from those that will not, by class."""
+"""Telling store faults that may pass from those that will not, by class, and trying again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
 from embedding_core.errors import LakeError, Transient
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 5
+"""Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
+FIRST_PAUSE_SECONDS = 0.2
 
 
 @contextmanager
@@ -23,3 +32,23 @@ def store_faults(doing: str) -> Iterator[None]:
         raise LakeError(f"{doing}: access denied ({error}); check the AWS credentials") from error
     except (OSError, BotoCoreError) as error:
         raise Transient(f"{doing}: {error}") from error
+
+
+def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
+    """``action`` of the attempt's number, from 1, until no ``Transient`` comes of it.
+
+    The action must look at what is there before it writes: an attempt whose reply was lost may
+    have done its work. Raises the last ``Transient`` with what to do.
+    """
+    attempt = 1
+    while True:
+        try:
+            return action(attempt)
+        except Transient as error:
+            if attempt == ATTEMPTS:
+                raise Transient(
+                    f"could not {doing} in {ATTEMPTS} attempts ({error}); look for another "
+                    "writer or a failing store, then run the same command again"
+                ) from error
+        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
+        attempt += 1

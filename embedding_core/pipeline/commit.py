@@ -64,6 +64,7 @@ def _commit_rows(
         drop |= with_rows & present
     drop |= set(replaced_keys(units))
     replace_rows(table, "file_key", drop, fragments)
+    lake_commit.withdraw_second_copies(table, fragments)
 
 
 def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:

@@ -14,6 +14,7 @@ from embedding_core.lake import (
     refresh_scalar_indexes,
     refresh_vector_index,
     table_of,
+    tried_again,
     verify,
 )
 from embedding_core.pipeline.commit import replaced_keys
@@ -137,10 +138,15 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
 
 
 def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
+    """Another run may be indexing the same rows: whoever is second looks again."""
     if table.dataset().count_rows() == 0:
         return None
-    refresh_scalar_indexes(table)
-    return refresh_vector_index(table, job.recipe.index)
+
+    def refresh(_attempt: int) -> IndexReport | None:
+        refresh_scalar_indexes(table)
+        return refresh_vector_index(table, job.recipe.index)
+
+    return tried_again(f"index {table.uri}", refresh)
 
 
 def _unreadable(planned: Plan) -> Counter[str]:

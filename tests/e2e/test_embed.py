@@ -191,3 +191,22 @@ def test_embed_tiny_qwen3_checkpoint_end_to_end(
     assert run.code == pipeline.DONE, run.err
     hits = commands.run("embedlake", "search", str(path), "some words", "--json").json["hits"]
     assert len(hits) == 2
+
+
+def test_embed_twice_at_the_same_time_every_row_stands_once(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_ten_files(tmp_path)
+    path = write_recipe(tmp_path)
+    program = str(Path(sys.executable).parent / "embedlake")
+    both = [
+        subprocess.Popen(
+            [program, "embed", str(path), *ONE_FILE_PER_UNIT],
+            env=commands.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [one.wait() for one in both] == [pipeline.DONE, pipeline.DONE]
+    assert [row["doc_id"] for row in rows(Recipe.load(path), "doc_id")] == [
+        f"d{number}" for number in range(10)
+    ]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from embedding_core.errors import LakeError, Transient
-from embedding_core.lake import Lake, Table, replace_rows, write_fragments
+from embedding_core.lake import Lake, Table, faults, replace_rows, write_fragments
 from embedding_core.lake import commit as commit_module
 from embedding_core.lake.commit import fragments_exist
 
@@ -98,7 +98,7 @@ def test_replace_rows_conflict_is_tried_again_on_the_newer_version(
         return dropped
 
     monkeypatch.setattr(commit_module, "_drop", drop_while_compacting)
-    monkeypatch.setattr(commit_module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0.0)
     replace_rows(table, "key", ["a"], fragments(table, "c", 1))
     assert keys(table) == {"b": 3, "c": 1}
 
@@ -111,7 +111,7 @@ def test_replace_rows_store_stays_down_says_what_to_do(
 
     new = fragments(table, "a", 1)
     monkeypatch.setattr(lance.LanceDataset, "commit", fail)
-    monkeypatch.setattr(commit_module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0.0)
     with pytest.raises(Transient, match="run the same command again"):
         replace_rows(table, "key", [], new)
     assert keys(table) == {}

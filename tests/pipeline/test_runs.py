@@ -14,9 +14,11 @@ from embedding_core import pipeline
 from embedding_core.encoder import Encoder
 from embedding_core.errors import LakeError, ModelError
 from embedding_core.identity import text_hash
-from embedding_core.lake import ledger, table_of
+from embedding_core.lake import ledger, replace_rows, table_of
+from embedding_core.lake.commit import withdraw_second_copies
 from embedding_core.pipeline import Job
 from embedding_core.recipe import Resources
+from embedding_core.records import EmbeddedUnit
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
 TEN = [f"file-{number}.jsonl" for number in range(10)]
@@ -288,3 +290,27 @@ def test_finish_ledger_that_does_not_balance_fails_the_run(tmp_path: Path) -> No
     report = pipeline.finish(job, planned, tally, time.perf_counter())
     assert report.exit_code == pipeline.FAILED
     assert "5 chunks are not 1 embedded" in report.verification.problems[0]
+
+
+def test_commit_units_of_two_runs_at_once_keep_one_copy(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    write_jsonl(tmp_path, "b.jsonl", {"y": "more words"})
+    recipe = recipe_for(tmp_path)
+    one, planned = begin(recipe, Resources(unit_bytes=1))
+    other = replace(one, resources=Resources(unit_bytes=1 << 20), run_id="other")
+
+    def embedded(job: Job) -> list[EmbeddedUnit]:
+        units = pipeline.work_units(planned, job.resources.unit_bytes)
+        return [pipeline.embed_unit(job, pipeline.chunk_unit(job, unit)) for unit in units]
+
+    first, second = embedded(one), embedded(other)
+    # Both look before either has committed; then both commit.
+    table = table_of(recipe)
+    replace_rows(table, "file_key", [], [f for unit in first for f in unit.fragments])
+    fragments = [f for unit in second for f in unit.fragments]
+    replace_rows(table, "file_key", [], fragments)
+    assert len(rows(recipe)) == 4
+    withdraw_second_copies(table, fragments)
+    assert texts(recipe) == ["words", "more words"]
+    withdraw_second_copies(table, [f for unit in first for f in unit.fragments])
+    assert texts(recipe) == ["words", "more words"]
