@@ -196,8 +196,9 @@ class Resources(_Part):
     """Small files are packed to about this many bytes per task."""
     units_per_commit: int = Field(default=16, ge=1)
     """Work units committed together; twice as many are in flight at most."""
-    gpus_per_task: float = Field(default=0, ge=0)
-    """GPUs Ray reserves for an embed task; 0 runs it on CPUs."""
+    gpus_per_task: float | None = Field(default=None, ge=0)
+    """GPUs Ray reserves for an embed task; 0 runs it on CPUs; default: 1 when Ray is local, the
+    machine has an NVIDIA GPU and ``device`` is not ``cpu``, else 0."""
     cpus_per_task: float | None = Field(default=None, gt=0)
     """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError
+from embedding_core.errors import EmbedlakeError, SetupError
 from embedding_core.lake import table_of
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.recipe import Recipe
@@ -36,7 +36,7 @@ def diagnose(settings: Settings, recipe: Recipe | None) -> Iterator[Check]:
     yield _try("packages", _packages)
     yield _try("processor", _processor)
     yield _prefect(settings)
-    yield Check("ray", True, f"address {settings.ray_address}, {settings.ray_cpus} CPUs")
+    yield _try("ray", lambda: _ray(settings))
     if recipe is not None:
         yield _try("source", lambda: _source(recipe))
         yield _try("model", lambda: _model(recipe))
@@ -77,6 +77,24 @@ def _prefect(settings: Settings) -> Check:
         "prefect", False, f"no answer from {url}; start it, run `embedlake up`, or unset "
         "PREFECT_API_URL",
     )  # fmt: skip
+
+
+def _ray(settings: Settings) -> str:
+    from flows.runner import check_reachable, has_nvidia_gpu
+
+    if settings.is_local_ray:
+        gpu = "an NVIDIA GPU" if has_nvidia_gpu() else "no NVIDIA GPU"
+        return f"started for each run with {settings.ray_cpus} CPUs; this machine has {gpu}"
+    if settings.ray_address == "auto":
+        return "the cluster of this machine, looked for when a run starts"
+    try:
+        check_reachable(settings.ray_address)
+    except ConnectionError as error:
+        raise SetupError(
+            f"nobody answers at {settings.ray_address}: {error}; correct EMBEDLAKE_RAY_ADDRESS, "
+            "or unset it to have Ray started for each run"
+        ) from error
+    return f"something listens at {settings.ray_address}"
 
 
 def _source(recipe: Recipe) -> str:

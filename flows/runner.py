@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 import warnings
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect.task_runners import TaskRunner
 from prefect_ray import RayTaskRunner
@@ -15,6 +18,7 @@ from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
 from flows.settings import Settings
 
+CONNECT_SECONDS = 5.0
 QUIET = {
     "prefect.task_runner": logging.WARNING,  # "connecting to an existing instance" for a new one
     "ray._private.authentication": logging.ERROR,  # says that authentication is on, as it should be
@@ -45,6 +49,8 @@ class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray ha
 
     def _start_ray(self) -> None:
         try:
+            if self.address not in (None, "local"):
+                check_reachable(self.address)
             super().__enter__()
         except ConnectionError as error:
             raise SetupError(
@@ -54,6 +60,20 @@ class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray ha
         finally:
             # The parent claims a Ray before it has one, and its __exit__ would then start another.
             self._owns_ray = self._ray_context is not None
+
+
+def check_reachable(address: str) -> None:
+    """Raise ``ConnectionError`` unless something listens at ``ray://host:port`` or ``host:port``.
+
+    Ray itself waits for minutes before it says so.
+    """
+    where = urlsplit(address if "://" in address else f"ray://{address}")
+    if where.hostname is None or where.port is None:
+        raise ConnectionError(f"{address!r} is no address; write ray://host:10001")
+    try:
+        socket.create_connection((where.hostname, where.port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def ray_runner(settings: Settings) -> RayWhenNeeded:
@@ -84,11 +104,22 @@ def embed_options(resources: Resources, settings: Settings) -> AbstractContextMa
     Ray's default for GPU tasks is a new process each. On a local CPU one embed task takes all
     cores: one model in memory, its matrices spread over all of them.
     """
-    if resources.gpus_per_task:
-        cpus = resources.cpus_per_task or 1
-        return _options(num_gpus=resources.gpus_per_task, num_cpus=cpus)
+    if gpus := _gpus(resources, settings):
+        return _options(num_gpus=gpus, num_cpus=resources.cpus_per_task or 1)
     everything = settings.ray_cpus if settings.is_local_ray else 1
     return _options(num_gpus=0, num_cpus=resources.cpus_per_task or everything)
+
+
+def _gpus(resources: Resources, settings: Settings) -> float:
+    """GPUs an embed task needs. Ray hides every GPU from a task that asked for none."""
+    if resources.gpus_per_task is not None:
+        return resources.gpus_per_task
+    return float(settings.is_local_ray and resources.device != "cpu" and has_nvidia_gpu())
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether this machine has one, without loading torch to ask."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _options(num_gpus: float, num_cpus: float) -> AbstractContextManager[Any]:

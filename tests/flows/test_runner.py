@@ -10,6 +10,7 @@ from prefect_ray.context import RemoteOptionsContext
 
 from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
+from flows import runner as runner_module
 from flows.runner import embed_options, ray_runner
 from flows.settings import Settings
 
@@ -65,15 +66,23 @@ def test_runner_without_a_task_does_not_start_ray() -> None:
     assert not ray.is_initialized()
 
 
-def test_runner_cluster_that_does_not_answer_is_a_setup_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionError("ray client connection timeout")
-
-    monkeypatch.setattr(ray, "init", refuse)  # the real one takes 30 seconds to say so
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nonsense"])
+def test_runner_cluster_that_does_not_answer_is_a_setup_error(address: str) -> None:
     with (
-        ray_runner(CLUSTER) as runner,
-        pytest.raises(SetupError, match=r"ray://head:10001.*EMBEDLAKE_RAY_ADDRESS"),
+        ray_runner(Settings(ray_address=address)) as runner,
+        pytest.raises(SetupError, match=rf"{address}.*EMBEDLAKE_RAY_ADDRESS"),
     ):
         runner.submit(None, {})
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "gpus"),
+    [(LOCAL, "auto", 1.0), (LOCAL, "cuda", 1.0), (LOCAL, "cpu", 0), (CLUSTER, "auto", 0)],
+)
+def test_embed_task_takes_the_gpu_of_a_local_machine_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, device: str, gpus: float
+) -> None:
+    monkeypatch.setattr(runner_module, "has_nvidia_gpu", lambda: True)
+    assert options_for(Resources(device=device), settings)["num_gpus"] == gpus
+    assert options_for(Resources(device=device, gpus_per_task=0), settings)["num_gpus"] == 0
