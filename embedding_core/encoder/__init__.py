@@ -3,15 +3,29 @@
 Importing this package loads neither torch nor transformers; ``Encoder.load`` does.
 """
 
-from embedding_core.encoder.base import Encoded, Encoder, Kind, NonFiniteVectors, Tokenizer
+from embedding_core.encoder.base import (
+    FAILURES,
+    Encoded,
+    Encoder,
+    InvalidText,
+    Kind,
+    NonFiniteVectors,
+    TextsWithoutVector,
+    Tokenizer,
+    TooLargeForMemory,
+)
 from embedding_core.encoder.resolve import ResolvedModel, resolve_model
 
 __all__ = [
+    "FAILURES",
     "Encoded",
     "Encoder",
+    "InvalidText",
     "Kind",
     "NonFiniteVectors",
     "ResolvedModel",
+    "TextsWithoutVector",
     "Tokenizer",
+    "TooLargeForMemory",
     "resolve_model",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from embedding_core.encoder.stream import Piece, Rows, Texts, to_arrow
+from embedding_core.encoder.stream import pieces as cut
 from embedding_core.errors import RejectedInput
 from embedding_core.records import Space
 
@@ -51,20 +54,72 @@ class Encoded:
     """Rows that half precision made non-finite and that a wider type computed again."""
 
 
-class NonFiniteVectors(RejectedInput):
-    """Texts for which the model gives no finite vector even in fp32.
+class InvalidText(ValueError):
+    """A text that no encoder takes: not a string, or not valid Unicode. Nothing was encoded."""
 
-    ``indices`` are their 0-based positions in the call's input; the others are fine.
+    def __init__(self, index: int, why: str, batch: int | None = None) -> None:
+        place = f"text {index}" if batch is None else f"text {index} of batch {batch}"
+        super().__init__(f"{place} {why}")
+        self.index = index
+        """0-based position in the call's input, or in its batch of a stream."""
+        self.why = why
+        self.batch = batch
+        """0-based number of the stream's batch; None outside a stream."""
+
+
+class TextsWithoutVector(RejectedInput):
+    """Texts for which the model gives no vector here.
+
+    ``reasons`` are short fixed words by the texts' 0-based positions in the call's input, which
+    are also ``indices``; the other texts are fine.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        indices = sorted(reasons)
         shown = ", ".join(map(str, indices[:16])) + (", …" if len(indices) > 16 else "")
+        words = sorted(set(reasons.values()))
         super().__init__(
-            "non_finite_vector",
-            f"{len(indices)} text(s) have no finite vector even in fp32, at input positions "
-            f"{shown}; leave them out, or check the model's weights",
+            words[0] if len(words) == 1 else "no_vector",
+            f"{len(indices)} text(s) have no vector, at input positions {shown}: "
+            + "; ".join(FAILURES.get(word, word) for word in words),
         )
+        self.reasons = dict(reasons)
         self.indices = tuple(indices)
+
+
+class NonFiniteVectors(TextsWithoutVector):
+    """Texts for which the model gives no finite vector even in fp32."""
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        super().__init__(dict.fromkeys(indices, NON_FINITE))
+
+
+class TooLargeForMemory(TextsWithoutVector):
+    """Texts that do not fit the device's memory even alone."""
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        super().__init__(dict.fromkeys(indices, OUT_OF_MEMORY))
+
+
+NON_FINITE = "non_finite_vector"
+OUT_OF_MEMORY = "out_of_memory"
+FAILURES = {
+    NON_FINITE: "the model gives no finite vector for this text, not even in fp32; leave it out, "
+    "or check the model's weights",
+    OUT_OF_MEMORY: "the text does not fit the device's memory even alone; set a smaller "
+    "max_tokens or use a larger device",
+}
+"""Why a text can have no vector, for people."""
+
+
+def without_vector(reasons: Mapping[int, str]) -> TextsWithoutVector:
+    """The error that says these reasons most exactly."""
+    words = set(reasons.values())
+    if words == {NON_FINITE}:
+        return NonFiniteVectors(sorted(reasons))
+    if words == {OUT_OF_MEMORY}:
+        return TooLargeForMemory(sorted(reasons))
+    return TextsWithoutVector(reasons)
 
 
 class Encoder(ABC):
@@ -111,17 +166,60 @@ class Encoder(ABC):
         )
 
     @abstractmethod
-    def encode(self, texts: Sequence[str], kind: Kind = "document") -> Encoded:
-        """Encode every text, results in input order.
+    def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:
+        """Each piece with what became of it, in order; ``encode`` and ``encode_stream`` use it.
 
-        Raises ``ValueError`` naming the index of a text that is not valid Unicode, and
-        ``NonFiniteVectors`` when the model has no finite vector for a text.
+        Raises ``InvalidText`` for a text that cannot be tokenised, naming its place in its batch
+        and the batch.
         """
 
-    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Texts, kind: Kind = "document") -> Encoded:
+        """Encode every text, results in input order.
+
+        Memory beyond the result is bounded. Raises ``InvalidText``, a ``ValueError``, naming the
+        index of a text that is not valid Unicode, and ``TextsWithoutVector`` when the model has no
+        finite vector for a text (``NonFiniteVectors``) or a text does not fit the memory.
+        """
+        vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)  # (n_texts, dim)
+        n_tokens = n_truncated = n_recomputed = 0
+        reasons: dict[int, str] = {}
+        try:
+            for piece, rows in self.encode_pieces(cut([texts]), kind):
+                vectors[piece.start : piece.start + len(piece.texts)] = rows.vectors
+                reasons |= {piece.start + place: why for place, why in rows.failures.items()}
+                n_tokens += int(rows.n_tokens.sum())
+                n_truncated += int(rows.truncated.sum())
+                n_recomputed += int(rows.recomputed.sum())
+        except InvalidText as error:
+            raise InvalidText(error.index, error.why) from error.__cause__
+        if reasons:
+            raise without_vector(reasons)
+        return Encoded(vectors, n_tokens, n_truncated, n_recomputed)
+
+    def encode_stream(
+        self, batches: Iterable[Texts], kind: Kind = "document"
+    ) -> Iterator[pa.RecordBatch]:
+        """Encode a stream: for every batch of texts one Arrow batch, same order, same rows.
+
+        Batches are lists of strings or Arrow string arrays, of any size; texts are sorted by
+        length across batches. ``batches`` is read as far ahead as it takes to keep the model busy
+        and no further, so memory is bounded by some batches (or by the largest one), whatever the
+        stream's length. Columns (``stream_schema``): ``vector`` fixed_size_list<float32>[dim], unit
+        norm; ``n_tokens`` int32, read by the model; ``truncated`` and ``recomputed`` bool, see
+        ``Encoded``; ``failure`` null, or the reason (``non_finite_vector``, ``out_of_memory``) why
+        ``vector`` is null. Raises ``InvalidText`` naming batch and text.
+        """
+        parts: list[Rows] = []
+        for piece, rows in self.encode_pieces(cut(batches), kind):
+            parts.append(rows)
+            if piece.ends_batch:
+                yield to_arrow(parts, self.space.dim)
+                parts = []
+
+    def encode_documents(self, texts: Texts) -> Vectors:
         """(n_texts, dim) float32, unit norm, input order, with the document prompt."""
         return self.encode(texts, "document").vectors
 
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+    def encode_queries(self, texts: Texts) -> Vectors:
         """(n_texts, dim) float32, unit norm, input order, with the query prompt."""
         return self.encode(texts, "query").vectors

@@ -7,13 +7,14 @@ signed counts in ``dim`` buckets. Texts that share words are similar; meaning it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b, sha256
 
 import numpy as np
 
-from embedding_core.encoder.base import Encoded, Encoder, Kind, Offsets, Vectors
+from embedding_core.encoder.base import Encoder, InvalidText, Kind, Offsets, Vectors
+from embedding_core.encoder.stream import Piece, Rows
 from embedding_core.records import Space
 
 NAME = "hashing"
@@ -70,27 +71,30 @@ class HashingEncoder(Encoder):
         self.space = space
         self.tokenizer = HashingTokenizer()
 
-    def encode(self, texts: Sequence[str], kind: Kind = "document") -> Encoded:
+    def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:
         """Queries and documents are treated alike; a text without words has a vector too."""
-        vectors = np.zeros((len(texts), self.space.dim), dtype=np.float32)  # (n_texts, dim)
-        n_tokens = n_truncated = 0
-        for row, text in enumerate(texts):
-            _refuse_surrogates(row, text)
+        for piece in pieces:
+            yield piece, self._rows(piece)
+
+    def _rows(self, piece: Piece) -> Rows:
+        n_texts, limit = len(piece.texts), self.space.max_tokens
+        vectors = np.zeros((n_texts, self.space.dim), dtype=np.float32)  # (n_texts, dim)
+        counts = np.zeros(n_texts, dtype=np.int32)
+        for row, text in enumerate(piece.texts):
+            _refuse_surrogates(piece, row, text)
             tokens = [match.group() for match in _TOKEN.finditer(text)]
-            n_truncated += len(tokens) > self.space.max_tokens
-            tokens = tokens[: self.space.max_tokens]
-            n_tokens += len(tokens)
-            _add_features(vectors[row], tokens)
-        return Encoded(_unit(vectors), n_tokens, n_truncated, n_recomputed=0)
+            counts[row] = len(tokens)
+            _add_features(vectors[row], tokens[:limit])
+        none = np.zeros(n_texts, dtype=np.bool_)
+        return Rows(_unit(vectors), np.minimum(counts, limit), counts > limit, none, {})
 
 
-def _refuse_surrogates(row: int, text: str) -> None:
+def _refuse_surrogates(piece: Piece, row: int, text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text {row} is not valid Unicode ({error.reason}); repair or leave it out"
-        ) from error
+        why = f"is not valid Unicode ({error.reason}); repair or leave it out"
+        raise InvalidText(piece.start + row, why, piece.batch) from error
 
 
 def _add_features(vector: np.ndarray[tuple[int], np.dtype[np.float32]], words: list[str]) -> None:

@@ -34,6 +34,11 @@ class LoadedModel:
         self._kernel = _kernel(self._model, checkpoint, dtype, device)
         self._head = Head(checkpoint.pooling, checkpoint.dense, dim, device)
 
+    @property
+    def config(self) -> Any:
+        """transformers' configuration of the model."""
+        return self._model.config
+
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """(n_rows, dim) float32 on the model's device, unit norm; NaN where the model overflowed.

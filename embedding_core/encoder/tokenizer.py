@@ -9,19 +9,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
 
-from embedding_core.encoder.base import Offsets
+from embedding_core.encoder.base import InvalidText, Offsets
 from embedding_core.encoder.packing import Ids
 from embedding_core.errors import ModelError
 
 PIECE_CHARS = 1_000_000
 """Characters tokenised at a time: an encoding takes about 100 bytes a token while it lives."""
+
+FIRST_CHARS = 2_000
+CHARS_PER_TOKEN = 6
+"""How much of a long text is tokenised first: English has 4 to 5 characters a token."""
+
+_SPACE_AFTER_WORD = re.compile(r"\S ")
+_SPANS_SPACE = re.compile("(?:[^\\s▁ĠĊĉčċČł]|(?<!Â)ł)[ ▁Ġ]")
+"""In a token: a space after anything but white space, in the spellings of the tokenizers' kinds:
+plain, ▁ (SentencePiece), and byte-level, where Ġ Ċ ĉ č ċ Č and Âł (no-break) are white space."""
 
 _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 """Added tokens that look like this are control tokens even if the file does not call them special
@@ -64,17 +73,45 @@ class CheckpointTokenizer:
         """Tokens of each text as a document, ``n_special`` included, nothing cut off."""
         return [len(encoding.ids) + self.n_special for encoding in self._encodings(texts)]
 
-    def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> Iterator[EncodedIds]:
+    def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[EncodedIds]:
         """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
 
-        What is too long loses the end of its text, never a special token. Yields in input order.
+        What is too long loses the end of its text, never a special token. In input order. Of a
+        long text only as much is tokenised as it takes (see ``_head``).
         """
         room = max_tokens - len(self._prefix) - len(self._suffix)
+        _refuse_other_types(texts)
         prompted = texts if not prompt else [prompt + text for text in texts]
-        for encoding in self._encodings(prompted):
-            content = encoding.ids
-            kept = [*self._prefix, *content[:room], *self._suffix]
-            yield np.array(kept, dtype=np.int32), len(content) > room
+        done: dict[int, EncodedIds] = {}
+        todo, n_chars = list(range(len(texts))), max(FIRST_CHARS, room * CHARS_PER_TOKEN)
+        while todo:
+            heads = [self._head(prompted[place], n_chars, place) for place in todo]
+            for place, head, encoding in zip(todo, heads, self._encodings(heads), strict=True):
+                content = encoding.ids
+                if len(content) > room or len(head) == len(prompted[place]):
+                    kept = [*self._prefix, *content[:room], *self._suffix]
+                    done[place] = np.array(kept, dtype=np.int32), len(content) > room
+            todo, n_chars = [place for place in todo if place not in done], n_chars * 4
+        return [done[place] for place in range(len(texts))]
+
+    def _head(self, text: str, n_chars: int, place: int) -> str:
+        """About the first ``n_chars``, cut where the tokens before the cut cannot change.
+
+        That is before a space that follows anything but white space, if no token of the
+        vocabulary spans such a place: merges, words and normalisation then end there, too. A text
+        without such a place, or another vocabulary, is taken whole.
+        """
+        if len(text) <= n_chars or not self._tokens_end_at_spaces:
+            return text
+        if not text.isascii():
+            _check_unicode(text, place)  # also what is not going to be read
+        cut = _SPACE_AFTER_WORD.search(text, n_chars)
+        return text if cut is None else text[: cut.end() - 1]
+
+    @cached_property
+    def _tokens_end_at_spaces(self) -> bool:
+        """Whether no token has a space after anything but white space. 0.2 s for 150,000 tokens."""
+        return not any(map(_SPANS_SPACE.search, self._inner.get_vocab(with_added_tokens=True)))
 
     def _encodings(
         self, texts: Sequence[str], keep_offsets: bool = False
@@ -85,7 +122,8 @@ class CheckpointTokenizer:
             try:
                 yield from encode(piece, add_special_tokens=False)
             except TypeError as error:
-                raise ValueError(_explain(piece, start)) from error
+                _refuse_bad_unicode(piece, start)
+                raise ValueError(f"the tokenizer refused a text ({error})") from error
 
 
 EncodedIds = tuple[Ids, bool]
@@ -103,16 +141,23 @@ def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield start, len(texts)
 
 
-def _explain(piece: Sequence[object], start: int) -> str:
-    """Which text a tokenizer refused, and why."""
-    for place, text in enumerate(piece, start):
+def _refuse_other_types(texts: Sequence[object]) -> None:
+    for place, text in enumerate(texts):
         if not isinstance(text, str):
-            return f"text {place} is a {type(text).__name__}; pass strings"
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            return f"text {place} is not valid Unicode ({error.reason}); repair or leave it out"
-    return f"the tokenizer refused one of the texts {start} to {start + len(piece) - 1}"
+            raise InvalidText(place, f"is a {type(text).__name__}; pass strings")
+
+
+def _refuse_bad_unicode(texts: Sequence[str], start: int) -> None:
+    for place, text in enumerate(texts, start):
+        _check_unicode(text, place)
+
+
+def _check_unicode(text: str, place: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        why = f"is not valid Unicode ({error.reason}); repair or leave it out"
+        raise InvalidText(place, why) from error
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:

@@ -6,25 +6,41 @@ Which arithmetic, batch and attention kernel are used changes speed and memory o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from embedding_core.encoder.base import Encoded, Encoder, Kind, NonFiniteVectors, Vectors
+from embedding_core.encoder.base import (
+    NON_FINITE,
+    OUT_OF_MEMORY,
+    Encoder,
+    InvalidText,
+    Kind,
+    Vectors,
+)
+from embedding_core.encoder.budget import TokenBudget, first_budget
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.model import LoadedModel
-from embedding_core.encoder.packing import Ids, lay_out, pack
+from embedding_core.encoder.packing import Ids, lay_out
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
+from embedding_core.encoder.stream import PIECE_CHARS, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
-"""Default token budget: enough to fill the matrices, small enough for the CPU's caches."""
+"""Most tokens of a batch if not told: enough to fill the matrices; more only takes memory, on the
+CPU the caches'."""
 WINDOW_BATCHES = 64
 """Batches' worth of tokens that are sorted by length together; bounds the ids held at a time."""
+CHARS_PER_TOKEN = 4
+"""Of ordinary text: how many characters are tokenised while one window runs."""
+TOKENISER_THREADS = 2
+"""The library spreads each piece over all cores by itself; two overlap with its single parts."""
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.float32,)}
@@ -32,17 +48,13 @@ WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """Consecutive texts that are sorted and packed together."""
+class _Tokenised:
+    """A piece, ready to run."""
 
-    start: int
-    """Position of the first text in the call's input."""
+    piece: Piece
     ids: list[Ids]
-    n_truncated: int
-
-    @property
-    def n_tokens(self) -> int:
-        return sum(map(len, self.ids))
+    truncated: npt.NDArray[np.bool_]
+    """(n_texts,)"""
 
 
 class TransformerEncoder(Encoder):
@@ -63,8 +75,11 @@ class TransformerEncoder(Encoder):
         self._device = choose_device(device)
         self.dtype = choose_dtype(dtype, self._device)
         """Arithmetic of the model: torch.float16, bfloat16 or float32."""
-        self._budget = BATCH_TOKENS[self._device.type] if batch_tokens is None else batch_tokens
         self._models: dict[torch.dtype, LoadedModel] = {}
+        if batch_tokens is None:
+            most, config = BATCH_TOKENS[self._device.type], self._model(self.dtype).config
+            batch_tokens = first_budget(self._device, most, config, self.dtype)
+        self._budget = TokenBudget(batch_tokens)
         self._model(self.dtype)
 
     @classmethod
@@ -77,61 +92,108 @@ class TransformerEncoder(Encoder):
             raise ModelError(f"batch_tokens is {batch_tokens}; use at least 1, or leave it out")
         return cls(resolved.space, resolved.checkpoint, resolved.dtype, device, batch_tokens)
 
-    def encode(self, texts: Sequence[str], kind: Kind = "document") -> Encoded:
-        """See ``Encoder.encode``. Memory beyond the result is bounded by one window of texts."""
+    @property
+    def batch_tokens(self) -> int:
+        """Token budget of one forward pass now: what was asked for or chosen, less if need be."""
+        return self._budget.tokens
+
+    def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:
+        """See ``Encoder.encode_pieces``. Tokenises in the background while the model runs."""
         prompt = self.space.query_prompt if kind == "query" else self.space.document_prompt
-        vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)  # (n_texts, dim)
-        n_tokens = n_truncated = n_recomputed = 0
-        for window in self._windows(texts, prompt):
-            part = vectors[window.start : window.start + len(window.ids)]
-            part[:] = self._run(self.dtype, window.ids)
-            n_recomputed += self._widen(part, window)
-            n_tokens += window.n_tokens
-            n_truncated += window.n_truncated
-        return Encoded(vectors, n_tokens, n_truncated, n_recomputed)
+        window_tokens = self.batch_tokens * WINDOW_BATCHES
+        n_ahead = 1 + window_tokens * CHARS_PER_TOKEN // PIECE_CHARS
+        tokenise = partial(self._tokenise, prompt)
+        window: list[_Tokenised] = []
+        held = 0
+        for tokenised in map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS):
+            window.append(tokenised)
+            held += sum(map(len, tokenised.ids))
+            if held >= window_tokens:
+                yield from self._run_window(window)
+                window, held = [], 0
+        yield from self._run_window(window)
 
-    def _windows(self, texts: Sequence[str], prompt: str) -> Iterator[_Window]:
-        limit = self._budget * WINDOW_BATCHES
-        ids: list[Ids] = []
-        start = held = n_truncated = 0
-        for text_ids, truncated in self._tokenizer.encode(texts, prompt, self.space.max_tokens):
-            if len(text_ids) == 0:
-                raise ValueError(f"text {start + len(ids)} has no tokens; leave it out")
-            ids.append(text_ids)
-            held += len(text_ids)
-            n_truncated += truncated
-            if held >= limit:
-                yield _Window(start, ids, n_truncated)
-                start, ids, held, n_truncated = start + len(ids), [], 0, 0
-        if ids:
-            yield _Window(start, ids, n_truncated)
+    def _tokenise(self, prompt: str, piece: Piece) -> _Tokenised:
+        try:
+            encoded = self._tokenizer.encode(piece.texts, prompt, self.space.max_tokens)
+            for place, (ids, _) in enumerate(encoded):
+                if len(ids) == 0:
+                    raise InvalidText(place, "has no tokens; leave it out")
+        except InvalidText as error:
+            raise InvalidText(piece.start + error.index, error.why, piece.batch) from error
+        truncated = np.array([cut for _, cut in encoded], dtype=np.bool_)
+        return _Tokenised(piece, [ids for ids, _ in encoded], truncated)
 
-    def _run(self, dtype: torch.dtype, ids: Sequence[Ids]) -> Vectors:
-        """(len(ids), dim) float32 in the order of ``ids``; waits for the device once, last."""
+    def _run_window(self, window: list[_Tokenised]) -> Iterator[tuple[Piece, Rows]]:
+        """The pieces of one window, all sorted and packed together."""
+        ids = [text_ids for one in window for text_ids in one.ids]
+        vectors, failures = self._run(self.dtype, ids)
+        recomputed = self._widen(vectors, ids, failures)
+        start = 0
+        for one in window:
+            end = start + len(one.ids)
+            yield (
+                one.piece,
+                Rows(
+                    vectors=vectors[start:end],
+                    n_tokens=np.array([len(text_ids) for text_ids in one.ids], dtype=np.int32),
+                    truncated=one.truncated,
+                    recomputed=recomputed[start:end],
+                    failures={
+                        row - start: why for row, why in failures.items() if start <= row < end
+                    },
+                ),
+            )
+            start = end
+
+    def _run(self, dtype: torch.dtype, ids: Sequence[Ids]) -> tuple[Vectors, dict[int, str]]:
+        """(len(ids), dim) float32 in the order of ``ids``, NaN where the memory did not suffice.
+
+        Waits for the device once, last.
+        """
         model = self._model(dtype)
-        out = torch.empty(len(ids), self.space.dim, device=self._device)  # (n_texts, dim) float32
-        padded = not self._checkpoint.rules.packed
-        for rows in pack([len(text_ids) for text_ids in ids], self._budget, padded):
-            out[torch.from_numpy(rows).to(self._device)] = model.forward(lay_out(ids, rows))
-        vectors: Vectors = out.cpu().numpy()
-        return vectors
+        out = torch.full((len(ids), self.space.dim), torch.nan, device=self._device)
 
-    def _widen(self, vectors: Vectors, window: _Window) -> int:
-        """Compute the rows that are not finite again, in place; how many there were."""
-        bad = first = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        def forward(rows: npt.NDArray[np.int64]) -> None:
+            out[torch.from_numpy(rows).to(self._device)] = model.forward(lay_out(ids, rows))
+
+        padded = not self._checkpoint.rules.packed
+        too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
+        vectors: Vectors = out.cpu().numpy()
+        return vectors, dict.fromkeys(too_large, OUT_OF_MEMORY)
+
+    def _widen(
+        self, vectors: Vectors, ids: Sequence[Ids], failures: dict[int, str]
+    ) -> npt.NDArray[np.bool_]:
+        """Compute the rows that are not finite again, in place; (n_texts,) which these were.
+
+        Adds to ``failures`` what no type could represent.
+        """
+        recomputed: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(vectors).all(axis=1))
+        recomputed[list(failures)] = False
+        bad = np.flatnonzero(recomputed)
         for dtype in WIDER.get(self.dtype, ()):
             if not bad.size:
                 break
-            vectors[bad] = self._run(dtype, [window.ids[row] for row in bad])
+            vectors[bad], too_large = self._run(dtype, [ids[row] for row in bad.tolist()])
+            failures |= {int(bad[place]): why for place, why in too_large.items()}
             bad = bad[~np.isfinite(vectors[bad]).all(axis=1)]
-        if bad.size:
-            raise NonFiniteVectors((bad + window.start).tolist())
-        return int(first.size)
+            bad = bad[[row not in failures for row in bad.tolist()]]
+        failures |= dict.fromkeys(bad.tolist(), NON_FINITE)
+        return recomputed
 
     def _model(self, dtype: torch.dtype) -> LoadedModel:
         """The weights in this type; a wider copy is read from the files when first needed."""
         if dtype not in self._models:
-            self._models[dtype] = LoadedModel(self._checkpoint, dtype, self._device, self.space.dim)
+            try:
+                model = LoadedModel(self._checkpoint, dtype, self._device, self.space.dim)
+            except torch.OutOfMemoryError as error:
+                raise ModelError(
+                    f"the weights of {self.space.model!r} in {dtype} do not fit the free memory of "
+                    f"{self._device}; use a smaller model, a larger or an emptier device, or, if "
+                    "they fit in the model's own dtype, ask for bf16, which does not overflow"
+                ) from error
+            self._models[dtype] = model
         return self._models[dtype]
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.encoder import Encoder, NonFiniteVectors
-from embedding_core.identity import space_id
+from embedding_core.encoder import FAILURES, Encoder, TextsWithoutVector
+from embedding_core.identity import space_id, text_hash
 from embedding_core.lake import Table, schema, staging, table_of, write_fragments
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.job import Job, check_planned_space, load
@@ -60,6 +60,8 @@ class _UnitWork:
     reused: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why a text has no vector, by text hash."""
     recomputed: int = 0
 
 
@@ -137,12 +139,13 @@ def _vectors(work: _UnitWork, rows: pa.Table, shared: _SharedVectors) -> npt.NDA
 
 
 def _encode(work: _UnitWork, texts: list[str]) -> npt.NDArray[np.float32]:
-    """(n_texts, dim) float32, unit norm; a text without a finite vector gives a row of NaN."""
+    """(n_texts, dim) float32, unit norm; a text without a vector gives a row of NaN."""
     vectors = np.full((len(texts), work.encoder.space.dim), np.nan, np.float32)
     usable = list(range(len(texts)))
     try:
         encoded = work.encoder.encode(texts)
-    except NonFiniteVectors as error:
+    except TextsWithoutVector as error:
+        work.reasons |= {text_hash(texts[index]): why for index, why in error.reasons.items()}
         usable = sorted(set(usable) - set(error.indices))
         encoded = work.encoder.encode([texts[index] for index in usable])
     vectors[usable] = encoded.vectors
@@ -157,22 +160,18 @@ def _count(
     for index, key in enumerate(rows.column("file_key").to_pylist()):
         if index in missing:
             work.failed[key] += 1
-            work.rejects.append(_no_vector(rows, index))
+            work.rejects.append(_no_vector(work, rows, index))
         elif index in computed:
             work.embedded[key] += 1
         else:
             work.reused[key] += 1
 
 
-def _no_vector(rows: pa.Table, index: int) -> Reject:
-    row = rows.slice(index, 1).select(["source_uri", "doc_id", "chunk_index"]).to_pylist()[0]
-    return Reject(
-        row["source_uri"],
-        row["doc_id"],
-        row["chunk_index"],
-        "non_finite_vector",
-        "the model gives no finite vector for this text, not even in fp32",
-    )
+def _no_vector(work: _UnitWork, rows: pa.Table, index: int) -> Reject:
+    columns = ["source_uri", "doc_id", "chunk_index", "text_hash"]
+    row = rows.slice(index, 1).select(columns).to_pylist()[0]
+    reason = work.reasons[row["text_hash"]]
+    return Reject(row["source_uri"], row["doc_id"], row["chunk_index"], reason, FAILURES[reason])
 
 
 def _vector_column(

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tokenizers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from embedding_core.encoder import resolve_model
+from embedding_core.encoder import tokenizer as module
 from embedding_core.encoder.resolve import checkpoint_tokenizer
 from embedding_core.encoder.tokenizer import PIECE_CHARS, CheckpointTokenizer
 from embedding_core.errors import ModelError
@@ -105,3 +110,123 @@ def test_read_damaged_file_model_error(tmp_path: Path) -> None:
 def test_read_without_the_trailing_token_model_error(tiny_qwen3: Path) -> None:
     with pytest.raises(ModelError, match="no token '<eos>'"):
         CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", "<eos>", "")
+
+
+# Cutting a long text before it is tokenised must not change a single id.
+
+
+def _sentencepiece_like(path: Path) -> Path:
+    """BPE over the whole text at once, spaces as ▁, as Gemma's and Llama's tokenizers do it."""
+    inner = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    words = [text.replace(" ", " ▁") for text in TEXTS[:10]]
+    inner.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>"], show_progress=False)
+    inner.train_from_iterator(words, trainer)
+    inner.pre_tokenizer = None
+    inner.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    inner.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cutters(
+    tiny_qwen3: Path, minilm: str, tmp_path_factory: pytest.TempPathFactory
+) -> list[CheckpointTokenizer]:
+    path = _sentencepiece_like(tmp_path_factory.mktemp("spm") / "tokenizer.json")
+    return [
+        CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, ""),
+        checkpoint_tokenizer(resolve_model(minilm).checkpoint),
+        CheckpointTokenizer(path, None, ""),
+    ]
+
+
+PARTS = st.sampled_from(
+    [
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\u00a0",
+        "\u3000",
+        "a",
+        "word",
+        "Ünï",
+        "e\u0301",
+        "\u0301",
+        ".",
+        "...",
+        "\n\n",
+        "7",
+        "中文",
+        "🙂",
+        "don't",
+        "<|im_start|>",
+        "<think>",
+        "▁",
+        "Ġ",
+        "ﬁ",
+        "Σ",
+        "(",
+        "::",
+    ]
+)
+
+
+@given(parts=st.lists(PARTS, max_size=60), max_tokens=st.integers(4, 30), data=st.data())
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_encode_any_text_head_gives_the_ids_of_the_whole(
+    cutters: list[CheckpointTokenizer], parts: list[str], max_tokens: int, data: st.DataObject
+) -> None:
+    text = "".join(parts) * 3
+    tokenizer = data.draw(st.sampled_from(cutters))
+    prompt = data.draw(st.sampled_from(["", "query: "]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FIRST_CHARS", 3)
+        patch.setattr(module, "CHARS_PER_TOKEN", 1)
+        [(cut, cut_flag)] = tokenizer.encode([text], prompt, max_tokens)
+        patch.setattr(module, "FIRST_CHARS", 10**9)
+        [(whole, whole_flag)] = tokenizer.encode([text], prompt, max_tokens)
+    assert cut.tolist() == whole.tolist()
+    assert cut_flag == whole_flag
+
+
+def test_encode_book_only_its_head_is_tokenised(
+    cutters: list[CheckpointTokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = "\n".join(TEXTS) * 3
+    for tokenizer in cutters:
+        given_chars: list[int] = []
+        real = tokenizer._encodings
+
+        def encodings(texts: list[str], real: Any = real, seen: Any = given_chars) -> Any:
+            seen.extend(map(len, texts))
+            return real(texts)
+
+        monkeypatch.setattr(tokenizer, "_encodings", encodings)
+        [(ids, truncated)] = tokenizer.encode([book], "", 512)
+        assert truncated and len(ids) == 512
+        assert sum(given_chars) < 20_000 < len(book)
+
+
+def test_encode_vocabulary_with_spaces_inside_tokens_takes_the_whole(tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer(
+        models.BPE(
+            vocab={c: i for i, c in enumerate("ab ")} | {"a ": 3, "a b": 4},
+            merges=[("a", " "), ("a ", "b")],
+        )
+    )
+    inner.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = CheckpointTokenizer(tmp_path / "tokenizer.json", None, "")
+    [(ids, _)] = tokenizer.encode(["a b" * 10_000], "", 5)
+    assert ids.tolist() == [4] * 5
+    assert not tokenizer._tokens_end_at_spaces
+
+
+def test_encode_bad_unicode_after_the_head_still_named(tokenizer: CheckpointTokenizer) -> None:
+    with pytest.raises(ValueError, match="text 1 is not valid Unicode"):
+        tokenizer.encode(["fine", "words " * 10_000 + "\ud800"], "", 20)

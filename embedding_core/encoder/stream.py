@@ -1,0 +1,131 @@
+"""Texts in, vectors out, a few pieces at a time: memory is bounded whatever the corpus.
+
+Knows no model: cuts batches of texts into pieces, works ahead in the background, and puts results
+back together as Arrow. Order in is order out everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+PIECE_CHARS = 200_000
+"""Characters tokenised together: enough for every core, some 20 MB of encodings while it lasts."""
+PIECE_TEXTS = 4_096
+"""Texts taken from an Arrow array at a time."""
+
+Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
+"""A batch of texts: Python strings or an Arrow string array."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive texts of one batch."""
+
+    batch: int
+    """0-based number of the batch."""
+    start: int
+    """Position of the first text in its batch."""
+    texts: list[str]
+    ends_batch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What became of the texts of one piece, in their order."""
+
+    vectors: npt.NDArray[np.float32]
+    """(n_texts, dim) unit norm; a row of NaN where there is none."""
+    n_tokens: npt.NDArray[np.int32]
+    """(n_texts,) real tokens that went through the model, special tokens included."""
+    truncated: npt.NDArray[np.bool_]
+    """(n_texts,) whether the end of the text was not read."""
+    recomputed: npt.NDArray[np.bool_]
+    """(n_texts,) whether half precision failed and a wider type computed the row again."""
+    failures: dict[int, str]
+    """Why a text has no vector, by its place in the piece."""
+
+
+def pieces(batches: Iterable[Texts]) -> Iterator[Piece]:
+    """Every batch in pieces of about ``PIECE_CHARS``; an empty batch is one empty piece."""
+    for number, batch in enumerate(batches):
+        start = 0
+        for texts in _split(batch):
+            end = start + len(texts)
+            yield Piece(number, start, texts, ends_batch=end == len(batch))
+            start = end
+        if len(batch) == 0:
+            yield Piece(number, 0, [], ends_batch=True)
+
+
+def _split(batch: Texts) -> Iterator[list[str]]:
+    for first in range(0, len(batch), PIECE_TEXTS):
+        block: Any = batch[first : first + PIECE_TEXTS]
+        texts = list(block) if isinstance(block, Sequence) else block.to_pylist()
+        start = n_chars = 0
+        for place, text in enumerate(texts, 1):
+            n_chars += len(text) if isinstance(text, str) else 0
+            if n_chars >= PIECE_CHARS:
+                yield texts[start:place]
+                start, n_chars = place, 0
+        if start < len(texts):
+            yield texts[start:]
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], n_ahead: int, n_threads: int
+) -> Iterator[Result]:
+    """``function(item)`` in order, up to ``n_ahead`` items ahead of the reader, in the background.
+
+    ``items`` is read by the caller's own thread, and only as far as that. What ``function`` raises
+    is raised in its place.
+    """
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="embedlake-ahead")
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > n_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def stream_schema(dim: int) -> pa.Schema:
+    """Columns of a stream of vectors; see ``Encoder.encode_stream``."""
+    return pa.schema(
+        [
+            pa.field("vector", pa.list_(pa.float32(), dim)),
+            pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("truncated", pa.bool_(), nullable=False),
+            pa.field("recomputed", pa.bool_(), nullable=False),
+            pa.field("failure", pa.string()),
+        ]
+    )
+
+
+def to_arrow(parts: Sequence[Rows], dim: int) -> pa.RecordBatch:
+    """The pieces of one batch as one Arrow batch; a text without a vector is null."""
+    failures = [part.failures.get(i) for part in parts for i in range(len(part.n_tokens))]
+    vectors = np.concatenate([part.vectors for part in parts])  # (n_texts, dim)
+    missing = pa.array([reason is not None for reason in failures], pa.bool_())
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim, mask=missing),
+        pa.array(np.concatenate([part.n_tokens for part in parts])),
+        pa.array(np.concatenate([part.truncated for part in parts])),
+        pa.array(np.concatenate([part.recomputed for part in parts])),
+        pa.array(failures, pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=stream_schema(dim))

@@ -1,0 +1,141 @@
+"""Out of memory: smaller batches, the same vectors, and one text that does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_core.encoder import Encoder, TextsWithoutVector, TooLargeForMemory, budget
+from embedding_core.encoder.base import without_vector
+from embedding_core.encoder.budget import TokenBudget, first_budget
+from embedding_core.encoder.model import LoadedModel
+from embedding_core.encoder.packing import Batch
+from embedding_core.errors import ModelError, RejectedInput
+from tests.checkpoints import TEXTS
+
+Rows = npt.NDArray[np.int64]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=40),
+    tokens=st.integers(1, 500),
+    memory=st.integers(10, 100),
+    padded=st.booleans(),
+)
+def test_run_any_memory_every_text_once_or_too_large(
+    lengths: list[int], tokens: int, memory: int, padded: bool
+) -> None:
+    done: list[int] = []
+
+    def forward(rows: Rows) -> None:
+        sizes = [lengths[row] for row in rows]
+        if (max(sizes) * len(sizes) if padded else sum(sizes)) > memory:
+            raise torch.OutOfMemoryError
+        done.extend(rows.tolist())
+
+    too_large = TokenBudget(tokens).run(lengths, padded, forward)
+    assert sorted(done + too_large) == list(range(len(lengths)))
+    assert sorted(too_large) == [row for row, length in enumerate(lengths) if length > memory]
+
+
+def test_run_out_of_memory_smaller_budget_remembered() -> None:
+    tokens, sizes = TokenBudget(64), []
+
+    def forward(rows: Rows) -> None:
+        sizes.append(len(rows))
+        if len(rows) > 20:
+            raise torch.OutOfMemoryError
+
+    assert tokens.run([1] * 100, False, forward) == []
+    assert tokens.tokens == 16
+    assert sizes[:3] == [64, 32, 16]
+    sizes.clear()
+    tokens.run([1] * 32, False, forward)
+    assert sizes == [16, 16]
+
+
+class _SmallMemory:
+    """Lets a model run batches of up to so many tokens, and says how many it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n_tokens: int) -> None:
+        self.seen: list[int] = []
+        real = LoadedModel.forward
+
+        def forward(model: LoadedModel, batch: Batch) -> torch.Tensor:
+            self.seen.append(len(batch.ids))
+            if len(batch.ids) > n_tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(model, batch)
+
+        monkeypatch.setattr(LoadedModel, "forward", forward)
+
+
+def test_encode_out_of_memory_same_vectors_and_smaller_budget(
+    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [text[:150] for text in TEXTS[:30]]
+    encoder = Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu")
+    expected = encoder.encode_documents(texts)
+    memory = _SmallMemory(monkeypatch, 300)
+    assert np.abs(encoder.encode_documents(texts) - expected).max() <= 1e-5
+    assert max(memory.seen) > 300
+    memory.seen.clear()
+    encoder.encode_documents(texts)
+    assert max(memory.seen) <= 300
+
+
+def test_encode_text_too_large_alone_named_and_null_in_the_stream(
+    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["fine", TEXTS[0][:3_000], "also fine"]
+    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
+    _SmallMemory(monkeypatch, 100)
+    with pytest.raises(TooLargeForMemory, match=r"position.* 1: .*max_tokens") as caught:
+        encoder.encode(texts)
+    assert (caught.value.indices, caught.value.reason) == ((1,), "out_of_memory")
+    assert isinstance(caught.value, RejectedInput)
+    [batch] = encoder.encode_stream([texts])
+    assert batch.column("failure").to_pylist() == [None, "out_of_memory", None]
+    assert batch.column("vector").is_null().to_pylist() == [False, True, False]
+
+
+def test_without_vector_both_reasons_one_error_names_each() -> None:
+    error = without_vector({4: "non_finite_vector", 1: "out_of_memory"})
+    assert type(error) is TextsWithoutVector
+    assert (error.indices, error.reason) == ((1, 4), "no_vector")
+    assert error.reasons == {1: "out_of_memory", 4: "non_finite_vector"}
+
+
+def test_load_weights_do_not_fit_model_error(
+    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(LoadedModel, "__init__", load)
+    with pytest.raises(ModelError, match="do not fit the free memory of cpu"):
+        Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu")
+
+
+QWEN3_06B = SimpleNamespace(hidden_size=1024, intermediate_size=3072)
+
+
+@pytest.mark.parametrize(("free_gib", "tokens"), [(100.0, 32_768), (1.0, 9_362), (0.01, 1024)])
+def test_first_budget_cuda_from_free_memory(
+    monkeypatch: pytest.MonkeyPatch, free_gib: float, tokens: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * 2**30), 2**37))
+    cuda = torch.device("cuda")
+    assert first_budget(cuda, 32_768, QWEN3_06B, torch.float16) == tokens
+
+
+def test_first_budget_cpu_not_probed() -> None:
+    assert first_budget(torch.device("cpu"), 4096, None, torch.float32) == 4096
+    assert budget.activation_bytes(QWEN3_06B, torch.float32) == 4 * (16 * 1024 + 4 * 3072)
