@@ -30,20 +30,22 @@ def write_staged(table: Table, path: str, schema: pa.Schema, rows: Iterable[pa.R
     """Write rows as they come; the file appears complete or not at all. Returns the row count."""
     fs = storage.filesystem(path, table.lake.storage)
     local = storage.is_local(path)
+    # On S3 the object appears when its upload is completed; on disk it is renamed into place.
     target = f"{path}.{uuid.uuid4().hex}.partial" if local else path
-    if local:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
     n_rows = 0
-    with (
-        store_faults(f"staging {path}"),
-        fs.open(target, "wb") as sink,  # on S3 the object appears when the upload is completed
-        pa.ipc.new_stream(sink, schema) as writer,
-    ):
-        for batch in rows:
-            writer.write_batch(batch)
-            n_rows += batch.num_rows
-    if local:
-        Path(target).replace(path)
+    with store_faults(f"staging {path}"):
+        if local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with fs.open(target, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                for batch in rows:
+                    writer.write_batch(batch)
+                    n_rows += batch.num_rows
+            if local:
+                Path(target).replace(path)
+        finally:
+            if local:
+                Path(target).unlink(missing_ok=True)
     return n_rows
 
 
