@@ -14,6 +14,7 @@ from embedding_core.encoder.base import (
     Tokenizer,
     TooLargeForMemory,
 )
+from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.encoder.resolve import ResolvedModel, resolve_model
 
 __all__ = [
@@ -27,5 +28,7 @@ __all__ = [
     "TextsWithoutVector",
     "Tokenizer",
     "TooLargeForMemory",
+    "check_parity",
+    "parity_vectors",
     "resolve_model",
 ]
