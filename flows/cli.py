@@ -69,14 +69,47 @@ def _answer_error(message: str, kind: type[Exception]) -> None:
 def plan(recipe: str, as_json: bool) -> None:
     """Show what a run would do; change nothing."""
     from embedding_core import pipeline
+    from flows import speed
     from flows.report import plan_lines
 
-    planned = pipeline.plan(Recipe.load(recipe))
+    settings = read_settings()
+    planned = speed.estimated(pipeline.plan(Recipe.load(recipe)), settings)
+    cost = speed.cost(planned.estimated_seconds, settings)
     data = asdict(planned) | {
         "size_bytes": planned.size_bytes,
         "nothing_to_do": planned.is_empty,
+        "estimated_cost": cost,
     }
-    _answer(data, plan_lines(planned), as_json)
+    _answer(data, plan_lines(planned, cost), as_json)
+
+
+@cli.command()
+@recipe_argument
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    help="Time for each workload and token budget.",
+)
+@json_option
+def bench(recipe: str, seconds: float, as_json: bool) -> None:
+    """Measure the recipe's model on this machine and suggest a token budget.
+
+    Later plans use the rate for their estimates; EMBEDLAKE_PRICE_PER_HOUR adds costs.
+    """
+    from embedding_core import pipeline
+    from embedding_core.identity import space_id
+    from embedding_core.pipeline.speed import measure
+    from flows import speed
+    from flows.report import speed_lines
+
+    settings, loaded = read_settings(), Recipe.load(recipe)
+    found = measure(loaded, settings.resources, seconds)
+    speed.keep(settings, space_id(pipeline.resolve(loaded.model).space), found)
+    cost = speed.cost(1_000_000 / found.tokens_per_second, settings)
+    data = asdict(found) | {"cost_per_million_tokens": cost}
+    _answer(data, speed_lines(found, cost), as_json)
 
 
 @cli.command()

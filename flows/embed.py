@@ -21,6 +21,7 @@ from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from flows import report as words
+from flows import speed
 from flows.runner import ray_runner
 from flows.settings import read_settings
 from flows.units import run_units
@@ -56,8 +57,8 @@ def embed(
     loaded = Recipe.load(recipe)
     settings = read_settings()
     chosen = settings.resources.updated(resources or {})
-    planned = pipeline.plan(loaded)
-    _publish_plan(planned)
+    planned = speed.estimated(pipeline.plan(loaded), settings)
+    _publish_plan(planned, speed.cost(planned.estimated_seconds, settings))
     job = Job(loaded, chosen, planned.space_id, planned.rows_id, str(flow_run.get_id()))
     tally = RunTally()
     if not planned.is_empty:
@@ -75,8 +76,8 @@ def embed(
     return words.report_data(report)
 
 
-def _publish_plan(planned: Plan) -> None:
-    lines = words.plan_lines(planned)
+def _publish_plan(planned: Plan, cost: float | None) -> None:
+    lines = words.plan_lines(planned, cost)
     for line in lines:
         get_run_logger().info(line)
     create_markdown_artifact(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.pipeline import RunReport, Status
 from embedding_core.records import Plan
 
+if TYPE_CHECKING:  # it loads torch, which only `bench` needs
+    from embedding_core.encoder.measure import ModelSpeed
+
 FILES_SHOWN = 20
 
 
-def plan_lines(planned: Plan) -> list[str]:
+def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     """The plan as ``terraform plan`` would put it."""
     if planned.is_empty:
         return [f"Nothing to do: the table holds all {planned.unchanged:,} files as they are."]
@@ -28,14 +31,37 @@ def plan_lines(planned: Plan) -> list[str]:
     lines += shown[:FILES_SHOWN]
     if len(shown) > FILES_SHOWN:
         lines.append(f"  … and {len(shown) - FILES_SHOWN:,} more (all with --json)")
+    return [*lines, _estimate_line(planned, cost)]
+
+
+def _estimate_line(planned: Plan, cost: float | None) -> str:
+    line = f"{planned.size_bytes:,} bytes, about {planned.estimated_tokens:,} tokens"
+    if planned.estimated_seconds is not None:
+        line += f", about {planned.estimated_seconds:,.0f} s at the rate measured so far"
+    if cost is not None:
+        line += f", about {cost:,.2f} at EMBEDLAKE_PRICE_PER_HOUR"
+    return line
+
+
+def speed_lines(speed: ModelSpeed, cost_per_million_tokens: float | None) -> list[str]:
+    """What ``embedlake bench`` found."""
+    lines = [
+        f"{speed.device}, {speed.dtype}: matrices reach "
+        f"{speed.matrix_flops_per_second / 1e9:,.0f} GFLOP/s here",
+        "tokens per text   token budget   tokens/s   share of the matrix rate",
+    ]
+    lines += [
+        f"{one.name:>15}   {one.batch_tokens:>12,}   {one.tokens_per_second:>8,.0f}   "
+        f"{one.share_of_limit:>5.0%}"
+        for one in speed.workloads
+    ]
     lines.append(
-        f"{planned.size_bytes:,} bytes, about {planned.estimated_tokens:,} tokens"
-        + (
-            f", about {planned.estimated_seconds:,.0f} s at this table's rate so far"
-            if planned.estimated_seconds is not None
-            else ""
-        )
+        f"fastest on the mix: EMBEDLAKE_RESOURCES__BATCH_TOKENS={speed.batch_tokens}, "
+        f"{speed.tokens_per_second:,.0f} tokens/s, peak memory "
+        f"{speed.peak_memory_bytes / 2**20:,.0f} MiB"
     )
+    if cost_per_million_tokens is not None:
+        lines.append(f"a million tokens cost about {cost_per_million_tokens:,.4f}")
     return lines
 
 

@@ -31,13 +31,15 @@ class Settings(BaseSettings):
     )
 
     home: Path = Path.home() / ".embedlake"
-    """Folder of the local stack: Prefect's database, logs, what is running."""
+    """Folder of the local stack (Prefect's database, logs, what is running) and measured speeds."""
     ray_address: str = "local"
     """``local`` starts Ray for the run; else a cluster: ``auto`` or ``ray://host:10001``."""
     ray_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """CPUs a local Ray may use."""
     resources: Resources = Resources()
     """Defaults of the flow's ``resources`` parameter."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """What this machine costs an hour, in any currency: plans and ``bench`` then name costs."""
 
     @property
     def is_local_ray(self) -> bool:

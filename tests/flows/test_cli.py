@@ -198,6 +198,33 @@ def test_plan_of_an_embedded_source_has_nothing_to_do(embedlake: Embedlake, embe
     assert "Nothing to do" in embedlake("plan", str(embedded)).out
 
 
+# bench
+
+
+def test_bench_measures_the_model_and_later_plans_estimate_with_it(
+    embedlake: Embedlake, recipe: Path, tmp_path: Path, tiny_qwen3: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = write_recipe(tmp_path, model={"name": str(tiny_qwen3), "dim": None})
+    monkeypatch.setenv("EMBEDLAKE_PRICE_PER_HOUR", "3600")
+    assert embedlake("plan", str(path), "--json").json["estimated_cost"] is None
+    found = embedlake("bench", str(path), "--seconds", "0.1", "--json").json
+    assert found["tokens_per_second"] > 0 and len(found["workloads"]) == 5
+    assert found["cost_per_million_tokens"] == pytest.approx(1e6 / found["tokens_per_second"])
+    plan = embedlake("plan", str(path), "--json").json
+    seconds = plan["estimated_tokens"] / found["tokens_per_second"]
+    assert plan["estimated_seconds"] == pytest.approx(seconds)
+    assert plan["estimated_cost"] == pytest.approx(seconds)
+    assert "EMBEDLAKE_PRICE_PER_HOUR" in embedlake("plan", str(path)).out
+
+
+def test_bench_of_hashing_fails_because_there_is_no_model(
+    embedlake: Embedlake, recipe: Path
+) -> None:
+    answer = embedlake("bench", str(recipe), "--seconds", "0.1")
+    assert answer.code == FAILED and "runs no model" in answer.err
+
+
 # embed
 
 

@@ -51,7 +51,7 @@ def test_plan_lines_later_run_tells_changed_removed_unreadable_and_the_time(
     assert f"  ~ {changed}  (content changed)" in lines
     assert f"  - {removed}  (left the source)" in lines
     assert any(line.startswith(f"  ! {unreadable}  (") for line in lines)
-    assert lines[-1].endswith("s at this table's rate so far")
+    assert lines[-1].endswith(" s at the rate measured so far")
 
 
 def test_plan_lines_nothing_to_do_is_one_line(tmp_path: Path) -> None:
