@@ -115,6 +115,8 @@ class ModelSpec(_Part):
     """Keep the first ``dim`` values of a vector (Matryoshka models), then normalise."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest input, special tokens included; default: what the checkpoint says."""
+    allow_unverified: bool = False
+    """Run an architecture that embedlake does not test: padded, slower, by transformers alone."""
     over_length: Literal["drop", "truncate", "split"] = "drop"
     """A chunk longer than that: leave it out (listed in rejects), cut it, or make several."""
 

@@ -41,6 +41,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("model.dtype", "bf16", "fp8"),
     ("model.dim", 128, 0),
     ("model.max_tokens", 128, 7),
+    ("model.allow_unverified", True, "perhaps"),
     ("model.over_length", "split", "ignore"),
     ("lake.uri", "s3://bucket/lake", None),
     ("lake.table", "other_table-1.x", "a table"),

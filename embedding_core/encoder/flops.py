@@ -47,7 +47,7 @@ def forward_cost(checkpoint: Checkpoint) -> ForwardCost:
     return ForwardCost(
         matrix_weights=matrix_weights(checkpoint),
         attention_width=config.num_hidden_layers * heads * head_size,
-        causal=checkpoint.pooling == "last",
+        causal=checkpoint.causal,
     )
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.encoder import FAILURES, Encoder, TextsWithoutVector
-from embedding_core.identity import space_id, text_hash
+from embedding_core.identity import text_hash
 from embedding_core.lake import Table, schema, staging, table_of, write_fragments
 from embedding_core.pipeline.chunk import chunk_unit
-from embedding_core.pipeline.job import Job, check_planned_space, load
+from embedding_core.pipeline.job import Job, load_planned
 from embedding_core.records import EmbeddedUnit, FileCounts, Reject, StagedUnit
 
 ROWS_PER_BLOCK = 4_096
@@ -34,8 +34,7 @@ def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     table = table_of(job.recipe)
     if not staging.is_staged(table, staged.path):
         staged = chunk_unit(job, staged.unit)
-    encoder = load(job.recipe.model, job.resources)
-    check_planned_space(job, space_id(encoder.space))
+    encoder = load_planned(job)
     work = _UnitWork(table, staged, encoder)
     arrow_schema = schema.row_schema(job.recipe).append(schema.vector_field(encoder.space))
     fragments = write_fragments(table, _batches(work, arrow_schema), arrow_schema)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
+from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, space_id
-from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.lake.references import keep_reference, read_reference
+from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ def resolve(model: ModelSpec) -> ResolvedModel:
         dtype=model.dtype,
         dim=model.dim,
         max_tokens=model.max_tokens,
+        allow_unverified=model.allow_unverified,
     )
 
 
@@ -49,7 +52,32 @@ def _load(model: ModelSpec, device: str, batch_tokens: int | None) -> Encoder:
         dim=model.dim,
         max_tokens=model.max_tokens,
         batch_tokens=batch_tokens,
+        allow_unverified=model.allow_unverified,
     )
+
+
+def load_planned(job: Job) -> Encoder:
+    """The encoder for a task: the model that was planned, and it still gives what it gave.
+
+    The first worker of a space keeps the vectors of a few fixed texts beside the lake, every other
+    process compares its own before any work. Raises ``ModelError`` when they differ.
+    """
+    encoder = load(job.recipe.model, job.resources)
+    check_planned_space(job, space_id(encoder.space))
+    _check_parity_once(job.recipe.lake, job.space_id, job.recipe.model, job.resources)
+    return encoder
+
+
+@lru_cache(maxsize=8)
+def _check_parity_once(
+    lake: LakeSpec, planned: str, model: ModelSpec, resources: Resources
+) -> None:
+    encoder = load(model, resources)
+    reference = read_reference(lake, planned)
+    if reference is None:
+        keep_reference(lake, planned, parity_vectors(encoder))
+    else:
+        check_parity(encoder, reference)
 
 
 def check_planned_space(job: Job, found: str) -> None:

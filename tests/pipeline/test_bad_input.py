@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pytest
@@ -169,8 +170,6 @@ def test_plan_unknown_model_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_plan_checkpoint_without_safetensors_is_refused(tmp_path: Path, tiny_qwen3: Path) -> None:
-    import shutil
-
     write_jsonl(tmp_path, "a.jsonl", GOOD)
     shutil.copytree(tiny_qwen3, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
@@ -184,3 +183,17 @@ def test_plan_chunks_longer_than_the_model_takes_name_both_numbers(tmp_path: Pat
     recipe = recipe_for(tmp_path, chunk={"max_tokens": 300}, model={"max_tokens": 200})
     with pytest.raises(UsageError, match=r"300.*200"):
         pipeline.plan(recipe)
+
+
+def test_plan_architecture_that_is_not_tested_is_refused_unless_allowed(
+    tmp_path: Path, tiny_qwen3: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    shutil.copytree(tiny_qwen3, tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"qwen3"', '"qwen3_unheard_of"'))
+    model = {"name": str(tmp_path / "other"), "dim": None}
+    with pytest.raises(ModelError, match="qwen3_unheard_of"):
+        pipeline.plan(recipe_for(tmp_path, model=model))
+    allowed = recipe_for(tmp_path, model=model | {"allow_unverified": True})
+    assert len(pipeline.plan(allowed).files) == 1

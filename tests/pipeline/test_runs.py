@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from embedding_core import pipeline
-from embedding_core.encoder import Encoder
+from embedding_core.encoder import Encoder, hashing
 from embedding_core.errors import LakeError, ModelError
 from embedding_core.identity import text_hash
 from embedding_core.lake import ledger, replace_rows, table_of
 from embedding_core.lake.commit import withdraw_second_copies
 from embedding_core.pipeline import Job
+from embedding_core.pipeline import job as job_module
 from embedding_core.recipe import Resources
 from embedding_core.records import EmbeddedUnit
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
@@ -314,3 +315,22 @@ def test_commit_units_of_two_runs_at_once_keep_one_copy(tmp_path: Path) -> None:
     assert texts(recipe) == ["words", "more words"]
     withdraw_second_copies(table, [f for unit in first for f in unit.fragments])
     assert texts(recipe) == ["words", "more words"]
+
+
+def test_run_model_that_gives_other_vectors_stops_before_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    write_jsonl(tmp_path, "b.jsonl", {"y": "more words"})
+    job_module._check_parity_once.cache_clear()  # as in a process that was just started
+    real = hashing.HashingEncoder.encode_documents
+    monkeypatch.setattr(
+        hashing.HashingEncoder,
+        "encode_documents",
+        lambda encoder, batch: real(encoder, [text[::-1] for text in batch]),
+    )
+    with pytest.raises(ModelError, match="other vectors here"):
+        run(recipe)
+    assert texts(recipe) == ["words"]
