@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,20 @@ class Layout:
     """Tokens of the longest text."""
     kernel: VarlenKernel | None
     """Attention over variable lengths in one call; None: one call per run of equal lengths."""
+    ends_only: bool = False
+    """Whether there is one query a text, its last token, instead of one a token."""
+
+    @property
+    def query_bounds(self) -> Tensor:
+        """(n_texts + 1,) int32: first query of each text, and the end."""
+        if not self.ends_only:
+            return self.bounds
+        return torch.arange(len(self.bounds), dtype=torch.int32, device=self.bounds.device)
+
+    @property
+    def most_queries(self) -> int:
+        """Of one text."""
+        return 1 if self.ends_only else self.longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +145,27 @@ def _by_equal_lengths(
             out[0, start:end] = attended.transpose(1, 2).reshape(end - start, n_heads, head_dim)
             start = end
     return out
+
+
+def attend_from_ends(
+    query: Tensor, key: Tensor, value: Tensor, packing: Layout, scale: float
+) -> Tensor:
+    """Attention of each text's last token over its text: (1, n_texts, n_heads, head_dim).
+
+    ``query`` is (1, n_heads, n_texts, head_dim), ``key`` and ``value`` are those of all tokens.
+    """
+    rule = Rule(causal=False, scale=scale)  # the last token sees everything
+    if packing.kernel is not None:
+        q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+        return packing.kernel(q, k, v, replace(packing, ends_only=True), rule)[None]
+    out, text, start = [], 0, 0
+    for n_texts, length in packing.runs:
+        end = start + n_texts * length
+        q = _texts_of(query, text, text + n_texts, 1)
+        k, v = (_texts_of(t, start, end, length) for t in (key, value))
+        out.append(_dense(q, k, v, rule).transpose(1, 2).flatten(0, 1))  # (n_texts, n_heads, …)
+        text, start = text + n_texts, end
+    return torch.cat(out)[None]
 
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
@@ -237,8 +272,10 @@ def adapt_varlen(varlen_attn: Callable[..., Any]) -> VarlenKernel:
             else:
                 repeats = query.shape[1] // key.shape[1]
                 key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-        bounds, longest = packing.bounds, packing.longest
-        out: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+        bounds = (packing.query_bounds, packing.bounds)
+        out: Tensor = varlen_attn(
+            query, key, value, *bounds, packing.most_queries, packing.longest, **options
+        )
         return out  # (n_tokens, n_heads, head_dim)
 
     return kernel

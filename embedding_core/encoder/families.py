@@ -34,6 +34,8 @@ class Family:
     """What config.json calls the length of a vector."""
     gelu_after: str | None = None
     """End of the name of the linear layer whose GELU the CPU path can fuse into it."""
+    ends_only_last_layer: bool = False
+    """Whether ``EndsOnlyLayer`` can stand in for the last layer."""
     pooling: Pooling | None = None
     """Pooling when there is no modules.json; None: it must be said."""
     query_prompt: str = ""
@@ -62,6 +64,7 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3": Family(
         "Qwen3Model",
         causal=True,
+        ends_only_last_layer=True,
         pooling="last",
         query_prompt=QWEN3_QUERY_PROMPT,
         trailing_token="<|endoftext|>",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from embedding_core.encoder import attention, cpu_linear
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.head import Head
+from embedding_core.encoder.last_layer import EndsOnlyLayer
 from embedding_core.encoder.packing import Batch
 from embedding_core.errors import ModelError
 
@@ -32,6 +34,9 @@ class LoadedModel:
         if dtype == torch.bfloat16 and device.type == "cpu" and cpu_linear.can_fuse():
             _fuse(self._model, checkpoint)
         self._kernel = _kernel(self._model, checkpoint, dtype, device)
+        self._ends_only = _can_prune(checkpoint, self._kernel)
+        if self._ends_only:
+            self._model.layers[-1] = EndsOnlyLayer(self._model.layers[-1])
         self._head = Head(checkpoint.pooling, checkpoint.dense, dim, device)
 
     @property
@@ -47,10 +52,13 @@ class LoadedModel:
         """
         packing = attention.layout(batch.lengths.tolist(), self._device, self._kernel)
         states = self._packed_states if self._packed else self._padded_states
-        return self._head(states(batch, packing), packing.bounds)
+        hidden = states(batch, packing)
+        if self._ends_only:
+            packing = replace(packing, ends_only=True)  # one state a text is left
+        return self._head(hidden, packing.query_bounds)
 
     def _packed_states(self, batch: Batch, packing: attention.Layout) -> Tensor:
-        """(n_tokens, hidden_size), texts end to end."""
+        """(n_tokens, hidden_size), texts end to end; only their last tokens if ``_ends_only``."""
         hidden: Tensor = self._model(
             input_ids=self._to_device(batch.ids)[None],  # (1, n_tokens)
             position_ids=self._to_device(batch.positions + self._first_position)[None],
@@ -88,9 +96,24 @@ def _kernel(
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     windowed = getattr(config, "sliding_window", None) is not None
     kernel = attention.varlen_kernel(dtype, device, head_dim, windowed)
-    if kernel is None and checkpoint.causal and not windowed and device.type == "cuda":
+    if kernel is None and checkpoint.causal and not windowed and _has_padded_kernel(device):
         return attention.padded_kernel
     return kernel
+
+
+def _has_padded_kernel(device: torch.device) -> bool:
+    """On a GPU one padded call beats a call per length; on a CPU it is the other way round."""
+    return device.type == "cuda"
+
+
+def _can_prune(checkpoint: Checkpoint, kernel: attention.VarlenKernel | None) -> bool:
+    """Whether only the pooled tokens need to leave the last layer."""
+    structure_known = checkpoint.rules.ends_only_last_layer
+    return (
+        structure_known
+        and checkpoint.pooling == "last"
+        and kernel is not attention.padded_kernel  # it takes as many queries as keys
+    )
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:

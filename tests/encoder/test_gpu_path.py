@@ -1,0 +1,111 @@
+"""What runs on a GPU, run on the CPU: the packed model with a variable-length kernel's contract.
+
+``_varlen`` computes what torch 2.12's ``varlen_attn`` documents, one text at a time; the kernels
+themselves are not tested here.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from embedding_core.encoder import Encoder, attention
+from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
+
+CORPUS = "\n\n".join(TEXTS)
+
+
+def _varlen(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
+    scale: float, window_size: tuple[int, int] = (-1, -1), enable_gqa: bool = False,
+    num_splits: int | None = None,
+) -> Any:  # fmt: skip
+    assert (cu_seq_q.dtype, cu_seq_k.dtype, num_splits) == (torch.int32, torch.int32, 1)
+    assert (max_q, max_k) == (int(cu_seq_q.diff().max()), int(cu_seq_k.diff().max()))
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    out = torch.empty_like(query)
+    for q_rows, k_rows in zip(_slices(cu_seq_q), _slices(cu_seq_k), strict=True):
+        q, k, v = query[q_rows], key[k_rows], value[k_rows]
+        k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
+        scores = torch.einsum("qhd,khd->hqk", q, k) * scale
+        places = torch.arange(len(k))
+        distance = places[len(k) - len(q) :, None] - places  # queries are the last tokens
+        left, right = (float("inf") if side < 0 else side for side in window_size)
+        seen = (distance <= left) & (-distance <= right)
+        scores = scores.masked_fill(~seen, float("-inf"))
+        out[q_rows] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v)
+    return out
+
+
+def _slices(bounds: Any) -> list[slice]:
+    return [slice(*pair) for pair in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+
+
+def _texts() -> list[str]:
+    texts = [CORPUS[n : 2 * n] for n in [0, 1, 7, 7, 30, 120, 200, 200, 500, 900]]
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+def _vectors(folder: Path) -> Any:
+    encoder = Encoder.load(str(folder), dtype="fp32", device="cpu", batch_tokens=700)
+    return encoder.encode_documents(_texts())
+
+
+@pytest.fixture(params=["qwen3", *sorted(set(SHAPES) - {"mpnet"})])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "qwen3":
+        return build_qwen3(tmp_path)
+    return build_shape(tmp_path, SHAPES[request.param])
+
+
+def test_varlen_kernel_same_vectors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _vectors(folder)
+    kernel = attention.adapt_varlen(_varlen)
+    monkeypatch.setattr(attention, "varlen_kernel", lambda *_: kernel)
+    assert np.abs(_vectors(folder) - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gemma3-causal", "bert-cls"])
+def test_without_varlen_causal_models_padded_where_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """GPUs older than Ampere: the padded kernel for causal models without a window, else runs."""
+    folder = build_qwen3(tmp_path) if name == "qwen3" else build_shape(tmp_path, SHAPES[name])
+    expected = _vectors(folder)
+    used: list[bool] = []
+    real = attention.padded_kernel
+
+    def padded(query: Any, key: Any, value: Any, packing: Any, rule: Any) -> Any:
+        used.append(True)
+        return real(query, key, value, packing, rule)
+
+    monkeypatch.setattr(attention, "padded_kernel", padded)
+    monkeypatch.setattr("embedding_core.encoder.model._has_padded_kernel", lambda device: True)
+    assert np.abs(_vectors(folder) - expected).max() <= 1e-5
+    assert bool(used) == (name in ("qwen3", "llama"))
+
+
+@pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
+def test_last_layer_only_ends_when_the_last_token_is_pooled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str
+) -> None:
+    folder = as_sentence_transformer(build_qwen3(tmp_path), {"pooling_mode": pooling})
+    pruned = _vectors(folder)
+    rows: list[int] = []
+    real = attention.attend_from_ends
+
+    def attend(query: Any, *rest: Any) -> Any:
+        rows.append(query.shape[2])
+        return real(query, *rest)
+
+    monkeypatch.setattr("embedding_core.encoder.last_layer.attend_from_ends", attend)
+    _vectors(folder)
+    assert sum(rows) == (len(_texts()) if pooling == "lasttoken" else 0)
+    monkeypatch.setattr("embedding_core.encoder.model._can_prune", lambda *_: False)
+    assert np.abs(_vectors(folder) - pruned).max() <= 1e-5
