@@ -10,6 +10,7 @@ import pytest
 
 from embedding_core import pipeline
 from embedding_core.errors import ModelError, SetupError, UsageError
+from tests.checkpoints import as_sentence_transformer
 from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
 
 GOOD = {"good": "a perfectly good document"}
@@ -190,6 +191,7 @@ def test_plan_architecture_that_is_not_tested_is_refused_unless_allowed(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", GOOD)
     shutil.copytree(tiny_qwen3, tmp_path / "other")
+    as_sentence_transformer(tmp_path / "other", {"pooling_mode": "lasttoken"})
     config = tmp_path / "other" / "config.json"
     config.write_text(config.read_text().replace('"qwen3"', '"qwen3_unheard_of"'))
     model = {"name": str(tmp_path / "other"), "dim": None}
