@@ -49,7 +49,7 @@ def main() -> int:
     started = time.perf_counter()
     _clear()
     model = _write_recipe()
-    _check_weights(model)
+    _check_model(model)
     _write_corpus()
     settings = Settings(home=HOME / "home")
     _title("Start a Prefect server and a worker on loopback")
@@ -105,11 +105,13 @@ def _write_recipe() -> str:
     return str(recipe["model"]["name"])
 
 
-def _check_weights(model: str) -> None:
+def _check_model(model: str) -> None:
+    """Find (and for a hub id fetch) the model before anything is started."""
+    weights = resolve_model(model).space.weights
     published = PUBLISHED_SHA256.get(model)
     if published is None:
         return
-    if published not in resolve_model(model).space.weights:
+    if published not in weights:
         raise ModelError(
             f"the weights of {model} are not the published ones (sha256 {published}); "
             "install the package again"
