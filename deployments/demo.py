@@ -156,7 +156,10 @@ def _run(command: list[str], environment: dict[str, str], quiet: bool = False) -
     )
     if done.returncode:
         print(done.stdout or "", file=sys.stderr)
-        raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
+        logs = HOME / "home" / "logs"
+        raise SystemExit(
+            f"{' '.join(command)} ended with exit code {done.returncode}; the logs are in {logs}"
+        )
 
 
 @contextmanager
