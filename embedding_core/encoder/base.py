@@ -146,7 +146,8 @@ class Encoder(ABC):
         ``name``: hub id, local folder, ``package:<python package>`` or ``hashing``. ``dtype``:
         auto, fp16, bf16 or fp32. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first
         values of each vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the
-        token budget of one forward pass: it changes speed and memory, never the vectors.
+        token budget of one forward pass: it changes speed and memory, never the vectors. Left out,
+        it is chosen, on a GPU from the free memory; when memory runs out it is halved and stays so.
         ``allow_unverified`` runs an architecture whose vectors are not tested here, padded and
         through transformers' own attention: slower, and right only if transformers is right for
         right-padded texts. Code in a checkpoint is never run.
