@@ -59,8 +59,16 @@ class CheckpointTokenizer:
 
     @property
     def n_vocabulary(self) -> int:
-        """One more than the largest token id the tokenizer can produce."""
-        return 1 + max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1)
+        """One more than the largest token id the tokenizer can produce.
+
+        Control tokens count only where they are put around a text: Gemma 3's tokenizer has one
+        for images, beyond the vocabulary of the models without images.
+        """
+        added = self._inner.get_added_tokens_decoder()
+        control = {token.content for token in added.values() if token.special}
+        vocabulary = self._inner.get_vocab(with_added_tokens=True).items()
+        content = (number for token, number in vocabulary if token not in control)
+        return 1 + max((*content, *self._prefix, *self._suffix), default=-1)
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""

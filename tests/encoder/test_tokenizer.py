@@ -66,6 +66,18 @@ def test_encode_ends_with_end_of_text_exactly_once(tmp_path: Path, post_processo
         assert _ids(tokenizer, text)[-1] == 0
 
 
+def test_n_vocabulary_control_token_that_no_text_gives_does_not_count(
+    tmp_path: Path, tiny_qwen3: Path
+) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    size = CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, "").n_vocabulary
+    plain.add_special_tokens(["<image>"])
+    plain.save(str(tmp_path / "tokenizer.json"))
+    assert CheckpointTokenizer(tmp_path / "tokenizer.json", END_OF_TEXT, "").n_vocabulary == size
+    ended = CheckpointTokenizer(tmp_path / "tokenizer.json", "<image>", "").n_vocabulary
+    assert ended == plain.token_to_id("<image>") + 1 > size
+
+
 def test_encode_too_long_keeps_the_special_token(tokenizer: CheckpointTokenizer) -> None:
     full = _ids(tokenizer, TEXTS[0])
     [(ids, truncated)] = tokenizer.encode([TEXTS[0]], "", 16)
