@@ -14,6 +14,7 @@ from embedding_core.encoder.families import FAMILIES, UNVERIFIED, Family, Poolin
 from embedding_core.encoder.files import read_json, require, weight_files, whole_number
 from embedding_core.encoder.modules import (
     Dense,
+    Modules,
     check_chain,
     read_modules,
     read_pooling,
@@ -100,14 +101,11 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     check_chain(modules.dense, hidden_size)
     offset = _first_position(config, family)
     positions = whole_number(config, "max_position_embeddings", config_file) - offset
-    described = [file for dense in modules.dense for file in (dense.config_file, dense.weight_file)]
-    if modules.dense and modules.file is not None:
-        described.append(modules.file)  # it holds the order of the Dense modules
     return Checkpoint(
         config_file=config_file,
         tokenizer_file=require(directory, "tokenizer.json", "save the model's fast tokenizer"),
         weight_files=weights,
-        identity_files=(*weights, config_file, *described),
+        identity_files=(*weights, config_file, *_dense_files(modules)),
         family=str(config.get("model_type")),
         verified=verified,
         causal=family.causal and not config.get("use_bidirectional_attention"),
@@ -123,6 +121,13 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         document_prompt=document_prompt,
         added_end=_added_end(directory),
     )
+
+
+def _dense_files(modules: Modules) -> list[Path]:
+    """What decides the Dense modules: their files, and modules.json for their order."""
+    if not modules.dense or modules.file is None:
+        return []
+    return [modules.file, *(f for one in modules.dense for f in (one.config_file, one.weight_file))]
 
 
 def _is_verified(config: dict[str, Any], file: Path, allow_unverified: bool) -> bool:
