@@ -206,6 +206,7 @@ def _weed() -> Path:
 
 def _prefect_environment(settings: Settings) -> dict[str, str]:
     return {
+        "EMBEDLAKE_HOME": str(settings.home),
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_URL": "",
