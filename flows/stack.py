@@ -73,7 +73,7 @@ def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> St
         if with_s3:
             servers.append(start_s3(settings.home))
         _save(settings, servers)
-    except BaseException:  # Ctrl-C does not reach servers, which have sessions of their own
+    except BaseException:
         for server in reversed(servers):
             processes.stop(server)
         raise
@@ -125,9 +125,14 @@ def start_server(settings: Settings, port: int | None) -> Server:
         settings.home / "logs" / "prefect-server.log",
         url,
     )  # fmt: skip
+    return _answering(server, f"{url}/health")
+
+
+def _answering(server: Server, health_url: str) -> Server:
+    """The server once it answers; one that does not, or that nobody waits for, is stopped."""
     try:
-        processes.wait_until_answers(server, f"{url}/health", START_SECONDS)
-    except BaseException:
+        processes.wait_until_answers(server, health_url, START_SECONDS)
+    except BaseException:  # Ctrl-C does not reach servers, which have sessions of their own
         processes.stop(server)
         raise
     return server
@@ -160,12 +165,7 @@ def start_s3(home: Path) -> Server:
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     server = processes.start(S3_SERVER, command, {}, home / "logs" / "s3.log", url)
-    try:
-        processes.wait_until_answers(server, url, START_SECONDS)
-    except BaseException:
-        processes.stop(server)
-        raise
-    return server
+    return _answering(server, url)
 
 
 def s3_credentials(home: Path) -> dict[str, str]:
