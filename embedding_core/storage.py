@@ -83,7 +83,7 @@ def read_bytes(uri: str, spec: StorageSpec) -> bytes:
     fs = filesystem(uri, spec)
     if is_local(uri):
         return bytes(fs.cat_file(uri))
-    from botocore.exceptions import BotoCoreError  # costs 0.1 s that local runs need not pay
+    from botocore.exceptions import BotoCoreError  # only S3 needs it loaded
 
     try:
         return bytes(fs.cat_file(uri))

@@ -20,7 +20,7 @@ from flows.settings import Settings
 WORK_POOL = "embedlake"
 S3_SERVER = "s3 server"
 START_SECONDS = 120.0
-"""A cold Prefect server migrates its database first: 10 s on an idle machine."""
+"""A cold Prefect server migrates its database first; a busy machine takes its time over that."""
 WORKER_POLL_SECONDS = 2
 S3_REGION = "us-east-1"
 S3_PORTS = (

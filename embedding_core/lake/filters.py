@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?<![:\w]):([A-Za-z_]\w
 
 
 KEYS_PER_SCAN = 1_000
-"""Keys named in one filter: 1,000 digests are a 70 kB expression, which parses in milliseconds."""
+"""Keys named in one filter: 1,000 digests make an expression of 70 kB."""
 
 
 def quote(value: Scalar) -> str:

@@ -101,8 +101,8 @@ def table_schema(recipe: Recipe, space: Space) -> pa.Schema:
 def vector_field(space: Space) -> pa.Field:
     """The vector column: float16 for spaces computed in half precision, else float32.
 
-    Rounding a unit vector to float16 moves a cosine by less than 1e-6 (11 bits of mantissa,
-    errors average out over the dimensions), well below what half precision arithmetic does.
+    float16 keeps 11 bits, so each value moves by at most 2⁻¹¹ of itself and a cosine of unit
+    vectors by at most 4.9e-4 (Cauchy-Schwarz); what it does in practice is in docs/lab-log.md.
     """
     value = pa.float16() if space.dtype_class == "half" else pa.float32()
     description = json.dumps({"space_id": space_id(space), **asdict(space)})

@@ -158,5 +158,6 @@ def test_settings_misspelt_variable_is_refused_with_the_nearest_name(
 
 
 def test_settings_the_demo_s_variable_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = read_settings()
     monkeypatch.setenv("EMBEDLAKE_DEMO_MODEL", "hashing")
-    read_settings()
+    assert read_settings() == without

@@ -17,6 +17,7 @@ from tests.lake.forgetful_s3 import forgetful_store
 
 def test_check_conditional_put_local_folder_passes(tmp_path: Path) -> None:
     check_conditional_put(str(tmp_path), StorageSpec())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_conditional_put_store_that_overwrites_is_refused(
