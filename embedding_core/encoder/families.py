@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Pooling = Literal["mean", "cls", "last"]
+Structure = Literal["bert", "llama"]
+"""Layers that differ only in sizes, biases and norms."""
 
 QWEN3_QUERY_PROMPT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
@@ -32,10 +34,8 @@ class Family:
     """Positions count from ``pad_token_id + 1``, so that many fewer are left for tokens."""
     hidden_size_key: str = "hidden_size"
     """What config.json calls the length of a vector."""
-    gelu_after: str | None = None
-    """End of the name of the linear layer whose GELU the CPU path can fuse into it."""
-    ends_only_last_layer: bool = False
-    """Whether ``EndsOnlyLayer`` can stand in for the last layer."""
+    structure: Structure | None = None
+    """Of its layers, if ours can stand in for them."""
     pooling: Pooling | None = None
     """Pooling when there is no modules.json; None: it must be said."""
     query_prompt: str = ""
@@ -51,20 +51,20 @@ _CAUSAL = {"is_causal": True, "use_bidirectional_attention": False}
 _NO_WINDOW = {"use_sliding_window": False}
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family("BertModel", causal=False, gelu_after="intermediate.dense", required=_ABSOLUTE),
+    "bert": Family("BertModel", causal=False, structure="bert", required=_ABSOLUTE),
     "distilbert": Family("DistilBertModel", causal=False, hidden_size_key="dim"),
     "gemma3_text": Family(
         "Gemma3TextModel", causal=True, required={"attn_logit_softcapping": None}
     ),
-    "llama": Family("LlamaModel", causal=True, required=_CAUSAL),
-    "mistral": Family("MistralModel", causal=True, required=_CAUSAL),
+    "llama": Family("LlamaModel", causal=True, structure="llama", required=_CAUSAL),
+    "mistral": Family("MistralModel", causal=True, structure="llama", required=_CAUSAL),
     "modernbert": Family("ModernBertModel", causal=False),
     "mpnet": Family("MPNetModel", causal=False, packed=False, positions_after_padding=True),
-    "qwen2": Family("Qwen2Model", causal=True, required=_CAUSAL | _NO_WINDOW),
+    "qwen2": Family("Qwen2Model", causal=True, structure="llama", required=_CAUSAL | _NO_WINDOW),
     "qwen3": Family(
         "Qwen3Model",
         causal=True,
-        ends_only_last_layer=True,
+        structure="llama",
         pooling="last",
         query_prompt=QWEN3_QUERY_PROMPT,
         trailing_token="<|endoftext|>",
@@ -74,14 +74,14 @@ FAMILIES: Mapping[str, Family] = {
         "RobertaModel",
         causal=False,
         positions_after_padding=True,
-        gelu_after="intermediate.dense",
+        structure="bert",
         required=_ABSOLUTE,
     ),
     "xlm-roberta": Family(
         "XLMRobertaModel",
         causal=False,
         positions_after_padding=True,
-        gelu_after="intermediate.dense",
+        structure="bert",
         required=_ABSOLUTE,
     ),
 }

@@ -6,27 +6,25 @@ mix) and the mix with several token budgets. Nothing measured here changes a vec
 
 from __future__ import annotations
 
-import random
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from embedding_core.encoder.base import Encoder, Tokenizer
+from embedding_core.encoder.base import Encoder
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.flops import forward_cost, matrix_rate
 from embedding_core.encoder.resolve import ResolvedModel
 from embedding_core.encoder.transformer import BATCH_TOKENS, TransformerEncoder, choose_device
+from embedding_core.encoder.workloads import cut_texts, token_lengths
 from embedding_core.errors import ModelError
 
 BUDGET_FACTORS = (0.5, 1.0, 2.0)
 """Token budgets tried on the mix, as multiples of the device's default."""
-FIXED_LENGTHS = (50, 512)
-MIX_MEDIAN, MIX_SPREAD, MIX_RANGE = 300, 0.8, (16, 2_048)
-"""Tokens per text of the mix: lognormal, clipped."""
+WORKLOADS = ("50", "512", "mix")
 WORKLOAD_TOKENS = 8_192
 """Tokens of a workload's texts together; they are encoded again and again until time is up."""
 
@@ -74,7 +72,10 @@ def measure_speed(
     on = choose_device(device)
     default = BATCH_TOKENS[on.type]
     budgets = [("mix", round(default * factor)) for factor in BUDGET_FACTORS]
-    texts = _workloads(resolved, "\n".join(sample))
+    space, tokenizer = resolved.space, resolved.tokenizer
+    lengths = (token_lengths(name, WORKLOAD_TOKENS, space.max_tokens) for name in WORKLOADS)
+    corpus = "\n".join(sample)
+    texts = {name: cut_texts(corpus, tokenizer, some) for name, some in lengths}
     measured, rate, dtype = [], 0.0, torch.float32
     fixed = [(name, default) for name in texts if name != "mix"]
     for name, budget in fixed + budgets:
@@ -120,41 +121,6 @@ def _run(
         tokens_per_second=passes * sum(counts) / elapsed,
         share_of_limit=passes * flops / elapsed / rate,
     )
-
-
-def _workloads(resolved: ResolvedModel, text: str) -> dict[str, list[str]]:
-    """Texts by workload, cut from ``text`` (again and again if it is short) at token ends."""
-    limit = resolved.space.max_tokens
-    tokenizer = resolved.tokenizer
-    chance = random.Random(0)
-    low, high = MIX_RANGE
-    mix = [
-        min(max(round(MIX_MEDIAN * chance.lognormvariate(0, MIX_SPREAD)), low), high)
-        for _ in range(WORKLOAD_TOKENS // MIX_MEDIAN)
-    ]
-    lengths = {
-        str(n): [n] * max(1, WORKLOAD_TOKENS // n) for n in (min(m, limit) for m in FIXED_LENGTHS)
-    }
-    lengths["mix"] = [min(n, limit) for n in mix]
-    return {name: list(_cut(text, tokenizer, wanted)) for name, wanted in lengths.items()}
-
-
-def _cut(text: str, tokenizer: Tokenizer, lengths: Sequence[int]) -> Iterator[str]:
-    offsets = tokenizer.offsets([text])[0]
-    if not len(offsets):
-        raise ModelError("the source gave no text to measure with; check source.text")
-    needed = max(lengths)
-    if len(offsets) < needed:
-        yield from _cut(" ".join([text] * (needed // len(offsets) + 2)), tokenizer, lengths)
-        return
-    at = 0
-    for length in lengths:
-        n_content = max(1, length - tokenizer.n_special)
-        if at + n_content > len(offsets):
-            at = 0
-        start, end = int(offsets[at][0]), int(offsets[at + n_content - 1][1])
-        yield text[start:end]
-        at += n_content
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

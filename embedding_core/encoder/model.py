@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from embedding_core.encoder import attention, cpu_linear
+from embedding_core.encoder import attention
 from embedding_core.encoder.checkpoint import Checkpoint
+from embedding_core.encoder.cpu_memory import keep_freed_memory
 from embedding_core.encoder.head import Head
-from embedding_core.encoder.last_layer import EndsOnlyLayer
+from embedding_core.encoder.layers import gives_ends_only, install_layers
 from embedding_core.encoder.packing import Batch
 from embedding_core.errors import ModelError
 
@@ -30,13 +31,12 @@ class LoadedModel:
         self._packed = checkpoint.rules.packed
         self._first_position = checkpoint.position_offset
         self._pad_token_id = checkpoint.pad_token_id
+        if device.type == "cpu":
+            keep_freed_memory()
         self._model = _load(checkpoint, dtype).to(device)
-        if dtype == torch.bfloat16 and device.type == "cpu" and cpu_linear.can_fuse():
-            _fuse(self._model, checkpoint)
         self._kernel = _kernel(self._model, checkpoint, dtype, device)
-        self._ends_only = _can_prune(checkpoint, self._kernel)
-        if self._ends_only:
-            self._model.layers[-1] = EndsOnlyLayer(self._model.layers[-1])
+        self._ends_only = _can_prune(self._model, checkpoint, self._kernel)
+        install_layers(self._model, checkpoint.rules.structure, self._ends_only)
         self._head = Head(checkpoint.pooling, checkpoint.dense, dim, device)
 
     @property
@@ -54,14 +54,14 @@ class LoadedModel:
         states = self._packed_states if self._packed else self._padded_states
         hidden = states(batch, packing)
         if self._ends_only:
-            packing = replace(packing, ends_only=True)  # one state a text is left
+            packing = packing.of_ends()  # one state a text is left
         return self._head(hidden, packing.query_bounds)
 
     def _packed_states(self, batch: Batch, packing: attention.Layout) -> Tensor:
         """(n_tokens, hidden_size), texts end to end; only their last tokens if ``_ends_only``."""
         hidden: Tensor = self._model(
-            input_ids=self._to_device(batch.ids)[None],  # (1, n_tokens)
-            position_ids=self._to_device(batch.positions + self._first_position)[None],
+            input_ids=to_device(batch.ids, self._device)[None],  # (1, n_tokens)
+            position_ids=to_device(batch.positions + self._first_position, self._device)[None],
             use_cache=False,
             packing=packing,
         ).last_hidden_state[0]
@@ -78,11 +78,13 @@ class LoadedModel:
         ).last_hidden_state
         return hidden[real.to(self._device)]
 
-    def _to_device(self, values: Any) -> Tensor:
-        tensor = torch.from_numpy(values)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+
+def to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """The same values there; on CUDA the copy is only queued, and nothing waits for it."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _kernel(
@@ -106,11 +108,10 @@ def _has_padded_kernel(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _can_prune(checkpoint: Checkpoint, kernel: attention.VarlenKernel | None) -> bool:
+def _can_prune(model: Any, checkpoint: Checkpoint, kernel: attention.VarlenKernel | None) -> bool:
     """Whether only the pooled tokens need to leave the last layer."""
-    structure_known = checkpoint.rules.ends_only_last_layer
     return (
-        structure_known
+        gives_ends_only(model, checkpoint.rules.structure)
         and checkpoint.pooling == "last"
         and kernel is not attention.padded_kernel  # it takes as many queries as keys
     )
@@ -146,17 +147,6 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"{missing[0]}; download the checkpoint again"
         )
     return model.eval().requires_grad_(False)
-
-
-def _fuse(model: Any, checkpoint: Checkpoint) -> None:
-    """Swap in the CPU's faster linear layers; BERT's GELU moves into the one before it."""
-    gelu_after = checkpoint.rules.gelu_after
-    if gelu_after is not None and model.config.hidden_act != "gelu":
-        gelu_after = None
-    cpu_linear.fuse_linears(model, gelu_after)
-    if gelu_after is not None:
-        for layer in model.encoder.layer:
-            layer.intermediate.intermediate_act_fn = torch.nn.Identity()
 
 
 @contextmanager

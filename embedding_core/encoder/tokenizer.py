@@ -32,6 +32,10 @@ _SPANS_SPACE = re.compile("(?:[^\\s▁ĠĊĉčċČł]|(?<!Â)ł)[ ▁Ġ]")
 """In a token: a space after anything but white space, in the spellings of the tokenizers' kinds:
 plain, ▁ (SentencePiece), and byte-level, where Ġ Ċ ĉ č ċ Č and Âł (no-break) are white space."""
 
+_STOP_AFTER_LETTER = re.compile(r"[^\W\d_](?=[。，、；：！？])")
+_STOPS = "。，、；：！？"
+"""Full-width marks: where Chinese and Japanese, written without spaces, can be cut."""
+
 _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 """Added tokens that look like this are control tokens even if the file does not call them special
 (``<think>``); other added tokens are ordinary words of the model's vocabulary."""
@@ -106,20 +110,32 @@ class CheckpointTokenizer:
         """About the first ``n_chars``, cut where the tokens before the cut cannot change.
 
         That is before a space that follows anything but white space, if no token of the
-        vocabulary spans such a place: merges, words and normalisation then end there, too. A text
-        without such a place, or another vocabulary, is taken whole.
+        vocabulary spans such a place: merges, words and normalisation then end there, too. And
+        between a letter and a full-width mark, if the tokenizer splits words there. A text without
+        such a place, or another tokenizer, is taken whole.
         """
-        if len(text) <= n_chars or not self._tokens_end_at_spaces:
+        patterns = [_SPACE_AFTER_WORD] * self._tokens_end_at_spaces
+        patterns += [_STOP_AFTER_LETTER] * self._words_end_at_stops
+        if len(text) <= n_chars or not patterns:
             return text
         if not text.isascii():
             _check_unicode(text, place)  # also what is not going to be read
-        cut = _SPACE_AFTER_WORD.search(text, n_chars)
-        return text if cut is None else text[: cut.end() - 1]
+        found = (pattern.search(text, n_chars) for pattern in patterns)
+        return text[: min((match.start() + 1 for match in found if match), default=len(text))]
 
     @cached_property
     def _tokens_end_at_spaces(self) -> bool:
         """Whether no token has a space after anything but white space; reads them all."""
         return not any(map(_SPANS_SPACE.search, self._inner.get_vocab(with_added_tokens=True)))
+
+    @cached_property
+    def _words_end_at_stops(self) -> bool:
+        """Whether a letter and each full-width mark after it are words of their own."""
+        splitter = self._inner.pre_tokenizer
+        if splitter is None:
+            return False
+        pairs = (splitter.pre_tokenize_str(f"字字{stop}字") for stop in _STOPS)
+        return all(any(start == 2 for _, (start, _) in words) for words in pairs)
 
     def _encodings(
         self, texts: Sequence[str], keep_offsets: bool = False

@@ -6,6 +6,7 @@ Which arithmetic, batch and attention kernel are used changes speed and memory o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from embedding_core.encoder.base import (
 )
 from embedding_core.encoder.budget import TokenBudget, first_budget
 from embedding_core.encoder.checkpoint import Checkpoint
-from embedding_core.encoder.model import LoadedModel
+from embedding_core.encoder.model import LoadedModel, to_device
 from embedding_core.encoder.packing import Ids, lay_out
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
@@ -37,6 +38,9 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 CPU the caches'."""
 WINDOW_BATCHES = 64
 """Batches' worth of tokens that are sorted by length together; bounds the ids held at a time."""
+WINDOWS_AHEAD = {"cpu": 0, "cuda": 1}
+"""Windows queued before the results of the oldest are asked for, so that a GPU never waits for
+what the host does between two windows."""
 CHARS_PER_TOKEN = 4
 """Of ordinary text: how many characters are tokenised while one window runs."""
 TOKENISER_THREADS = 2
@@ -55,6 +59,50 @@ class _Tokenised:
     ids: list[Ids]
     truncated: npt.NDArray[np.bool_]
     """(n_texts,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """Texts whose vectors are on their way from the device."""
+
+    ids: list[Ids]
+    vectors: torch.Tensor
+    """(len(ids), dim) float32 in the host's memory, valid once ``copied``."""
+    copied: torch.cuda.Event | None
+    failures: dict[int, str]
+    """Why a text has no vector, by its place."""
+
+    def wait(self) -> Vectors:
+        """The vectors; waits for the device if need be."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        vectors: Vectors = self.vectors.numpy()
+        return vectors
+
+
+def _windows(pieces: Iterable[_Tokenised], n_tokens: int) -> Iterator[list[_Tokenised]]:
+    """Pieces in lots of at least ``n_tokens``, the last one of what is left."""
+    window: list[_Tokenised] = []
+    held = 0
+    for piece in pieces:
+        window.append(piece)
+        held += sum(map(len, piece.ids))
+        if held >= n_tokens:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def _to_host(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """A copy in the host's memory and what tells when it is complete; waits for nothing."""
+    if vectors.device.type != "cuda":
+        return vectors, None
+    host = torch.empty_like(vectors, device="cpu", pin_memory=True)
+    host.copy_(vectors, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(vectors.device))
+    return host, copied
 
 
 class TransformerEncoder(Encoder):
@@ -103,15 +151,16 @@ class TransformerEncoder(Encoder):
         window_tokens = self.batch_tokens * WINDOW_BATCHES
         n_ahead = 1 + window_tokens * CHARS_PER_TOKEN // PIECE_CHARS
         tokenise = partial(self._tokenise, prompt)
-        window: list[_Tokenised] = []
-        held = 0
-        for tokenised in map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS):
-            window.append(tokenised)
-            held += sum(map(len, tokenised.ids))
-            if held >= window_tokens:
-                yield from self._run_window(window)
-                window, held = [], 0
-        yield from self._run_window(window)
+        running: deque[tuple[list[_Tokenised], _Running]] = deque()
+        for window in _windows(
+            map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS), window_tokens
+        ):
+            ids = [text_ids for one in window for text_ids in one.ids]
+            running.append((window, self._start(self.dtype, ids)))
+            if len(running) > WINDOWS_AHEAD[self._device.type]:
+                yield from self._finish(*running.popleft())
+        while running:
+            yield from self._finish(*running.popleft())
 
     def _tokenise(self, prompt: str, piece: Piece) -> _Tokenised:
         try:
@@ -124,10 +173,24 @@ class TransformerEncoder(Encoder):
         truncated = np.array([cut for _, cut in encoded], dtype=np.bool_)
         return _Tokenised(piece, [ids for ids, _ in encoded], truncated)
 
-    def _run_window(self, window: list[_Tokenised]) -> Iterator[tuple[Piece, Rows]]:
-        """The pieces of one window, all sorted and packed together."""
-        ids = [text_ids for one in window for text_ids in one.ids]
-        vectors, failures = self._run(self.dtype, ids)
+    def _start(self, dtype: torch.dtype, ids: list[Ids]) -> _Running:
+        """Sort and pack the texts and run them all; on CUDA only queues the work.
+
+        Vectors are in the order of ``ids``, NaN where the memory did not suffice.
+        """
+        model = self._model(dtype)
+        out = torch.full((len(ids), self.space.dim), torch.nan, device=self._device)
+
+        def forward(rows: npt.NDArray[np.int64]) -> None:
+            out[to_device(rows, self._device)] = model.forward(lay_out(ids, rows))
+
+        padded = not self._checkpoint.rules.packed
+        too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
+        return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY))
+
+    def _finish(self, window: list[_Tokenised], running: _Running) -> Iterator[tuple[Piece, Rows]]:
+        """Wait for a window's vectors, compute the overflowed ones again, cut into pieces."""
+        vectors, ids, failures = running.wait(), running.ids, running.failures
         recomputed = self._widen(vectors, ids, failures)
         start = 0
         for one in window:
@@ -146,22 +209,6 @@ class TransformerEncoder(Encoder):
             )
             start = end
 
-    def _run(self, dtype: torch.dtype, ids: Sequence[Ids]) -> tuple[Vectors, dict[int, str]]:
-        """(len(ids), dim) float32 in the order of ``ids``, NaN where the memory did not suffice.
-
-        Waits for the device once, last.
-        """
-        model = self._model(dtype)
-        out = torch.full((len(ids), self.space.dim), torch.nan, device=self._device)
-
-        def forward(rows: npt.NDArray[np.int64]) -> None:
-            out[torch.from_numpy(rows).to(self._device)] = model.forward(lay_out(ids, rows))
-
-        padded = not self._checkpoint.rules.packed
-        too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
-        vectors: Vectors = out.cpu().numpy()
-        return vectors, dict.fromkeys(too_large, OUT_OF_MEMORY)
-
     def _widen(
         self, vectors: Vectors, ids: Sequence[Ids], failures: dict[int, str]
     ) -> npt.NDArray[np.bool_]:
@@ -175,8 +222,9 @@ class TransformerEncoder(Encoder):
         for dtype in WIDER.get(self.dtype, ()):
             if not bad.size:
                 break
-            vectors[bad], too_large = self._run(dtype, [ids[row] for row in bad.tolist()])
-            failures |= {int(bad[place]): why for place, why in too_large.items()}
+            again = self._start(dtype, [ids[row] for row in bad.tolist()])
+            vectors[bad] = again.wait()
+            failures |= {int(bad[place]): why for place, why in again.failures.items()}
             bad = bad[~np.isfinite(vectors[bad]).all(axis=1)]
             bad = bad[[row not in failures for row in bad.tolist()]]
         failures |= dict.fromkeys(bad.tolist(), NON_FINITE)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from embedding_core.encoder import attention
+from embedding_core.encoder.attention import runs
 
 LENGTHS = [9, 5, 5, 1]
 
@@ -46,6 +47,32 @@ def test_packed_attention_equals_one_text_at_a_time(causal: bool, kv_heads: int)
         _Layer(causal), q, k, v, None, scaling=0.3, packing=packing, dropout=0.0
     )
     torch.testing.assert_close(got, _one_at_a_time(q, k, v, causal))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("block", [1, 3, 4, 9])
+def test_packed_attention_causal_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, block: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    monkeypatch.setattr(runs, "CAUSAL_BLOCK", block)
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = _packed(4, seed), _packed(2, seed), _packed(2, seed)
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    typed = (t.to(dtype) for t in (q, k, v))
+    got, _ = attention.packed_attention(_Layer(True), *typed, None, scaling=0.3, packing=packing)
+    expected = _one_at_a_time(q, k, v, causal=True)
+    torch.testing.assert_close(got.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("reach", [None, 3])
+def test_attend_ends_only_equals_the_last_rows(reach: int | None) -> None:
+    seed = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(sum(LENGTHS), heads, 8, generator=seed) for heads in (4, 2, 2))
+    packing = attention.layout(LENGTHS, torch.device("cpu"))
+    rule = attention.Rule(causal=True, scale=0.3, reach=reach)
+    ends = torch.tensor(LENGTHS).cumsum(0) - 1
+    got = attention.attend(q[ends], k, v, packing.of_ends(), rule)
+    torch.testing.assert_close(got, attention.attend(q, k, v, packing, rule)[ends])
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])
@@ -153,9 +180,9 @@ def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.Mo
         return attention.packed_attention(_Layer(False), q, k, v, None, **options)[0]
 
     whole = attend()
-    monkeypatch.setattr(attention, "PLAIN_SCORES", 3 * 4 * 25)  # three texts at a time
+    monkeypatch.setattr(runs, "SCORE_BYTES", 3 * 4 * 25 * 2)  # three texts at a time
     torch.testing.assert_close(attend(), whole)
-    monkeypatch.setattr(attention, "PLAIN_SCORES", 0)  # torch's own kernel
+    monkeypatch.setattr(runs, "SCORE_BYTES", 0)  # torch's own kernel
     torch.testing.assert_close(attend(), whole, atol=0.03, rtol=0.02)
 
 
@@ -164,7 +191,7 @@ def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.Mo
 def test_packed_attention_window_sees_neighbours_only(
     monkeypatch: pytest.MonkeyPatch, causal: bool, reach: int, block: int
 ) -> None:
-    monkeypatch.setattr(attention, "BAND_BLOCK", block)
+    monkeypatch.setattr(runs, "BAND_BLOCK", block)
     seed, length = torch.Generator().manual_seed(0), 23
     q, k, v = (torch.randn(1, heads, 2 * length, 8, generator=seed) for heads in (4, 2, 2))
     packing = attention.layout([length] * 2, torch.device("cpu"))

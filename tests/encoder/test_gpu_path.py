@@ -7,6 +7,8 @@ themselves are not tested here.
 from __future__ import annotations
 
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from embedding_core.encoder import Encoder, attention
+from embedding_core.encoder import Encoder, attention, stream, transformer
+from embedding_core.encoder.layers import elementwise
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
 
 CORPUS = "\n\n".join(TEXTS)
@@ -98,14 +101,81 @@ def test_last_layer_only_ends_when_the_last_token_is_pooled(
     folder = as_sentence_transformer(build_qwen3(tmp_path), {"pooling_mode": pooling})
     pruned = _vectors(folder)
     rows: list[int] = []
-    real = attention.attend_from_ends
+    real = attention.attend
 
-    def attend(query: Any, *rest: Any) -> Any:
-        rows.append(query.shape[2])
-        return real(query, *rest)
+    def attend(query: Any, key: Any, value: Any, packing: Any, rule: Any) -> Any:
+        rows.append(len(query) if packing.ends_only else 0)
+        return real(query, key, value, packing, rule)
 
-    monkeypatch.setattr("embedding_core.encoder.last_layer.attend_from_ends", attend)
+    monkeypatch.setattr("embedding_core.encoder.layers.decoder.attend", attend)
     _vectors(folder)
     assert sum(rows) == (len(_texts()) if pooling == "lasttoken" else 0)
     monkeypatch.setattr("embedding_core.encoder.model._can_prune", lambda *_: False)
     assert np.abs(_vectors(folder) - pruned).max() <= 1e-5
+
+
+def test_merged_projections_same_vectors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _vectors(folder)
+    monkeypatch.setattr("embedding_core.encoder.layers.linear.merges_for", lambda device: True)
+    assert np.abs(_vectors(folder) - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_windows_queued_ahead_same_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    encoder = Encoder.load(str(build_qwen3(tmp_path)), dtype="fp32", device="cpu", batch_tokens=64)
+    batches = [[CORPUS[n : n + 90], CORPUS[n : n + 9]] for n in range(0, 4000, 200)]
+    expected = [batch.column("vector").to_pylist() for batch in encoder.encode_stream(batches)]
+    monkeypatch.setattr(stream, "PIECE_CHARS", 100)
+    monkeypatch.setattr(transformer, "WINDOW_BATCHES", 1)
+    monkeypatch.setitem(transformer.WINDOWS_AHEAD, "cpu", ahead)
+    got = [batch.column("vector").to_pylist() for batch in encoder.encode_stream(batches)]
+    assert len(got) == len(batches)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fused kernels as on a GPU, compiled for the CPU."""
+    monkeypatch.setattr(elementwise, "compiles_for", lambda device: True)
+    elementwise._compiled.cache_clear()
+    yield
+    elementwise._compiled.cache_clear()
+    torch.compiler.reset()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_kernels_same_vectors_and_one_graph_for_all_sizes(
+    tmp_path: Path, compiling: None
+) -> None:
+    from torch._dynamo.utils import counters
+
+    folder = build_qwen3(tmp_path)
+    encoder = Encoder.load(str(folder), dtype="fp32", device="cpu", batch_tokens=700)
+    compiled = encoder.encode_documents(_texts())
+    n_graphs = counters["stats"]["unique_graphs"]
+    assert n_graphs >= 4
+    for n_texts in (2, 5, 9):
+        encoder.encode_documents(_texts()[:n_texts])
+    assert counters["stats"]["unique_graphs"] == n_graphs
+    elementwise._compiled.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elementwise, "compiles_for", lambda device: False)
+        assert np.abs(_vectors(folder) - compiled).max() <= 1e-5
+
+
+def test_compiler_that_fails_warns_and_runs_plain(
+    tmp_path: Path, compiling: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            raise RuntimeError("no C compiler found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(RuntimeWarning, match="no C compiler found.*install a C compiler"):
+        assert np.isfinite(_vectors(build_qwen3(tmp_path))).all()

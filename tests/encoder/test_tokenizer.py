@@ -173,6 +173,12 @@ PARTS = st.sampled_from(
         "\n\n",
         "7",
         "中文",
+        "。",
+        "，",
+        "字！？",
+        "ア、",
+        "が",
+        "か\u3099。",
         "🙂",
         "don't",
         "<|im_start|>",
@@ -207,11 +213,17 @@ def test_encode_any_text_head_gives_the_ids_of_the_whole(
     assert cut_flag == whole_flag
 
 
+ENGLISH_BOOK = "\n".join(TEXTS) * 3
+CHINESE_BOOK = "他说的话很长，但是没有空格。" * 30_000
+
+
+@pytest.mark.parametrize("book", [ENGLISH_BOOK, CHINESE_BOOK], ids=["spaces", "no spaces"])
 def test_encode_book_only_its_head_is_tokenised(
-    cutters: list[CheckpointTokenizer], monkeypatch: pytest.MonkeyPatch
+    cutters: list[CheckpointTokenizer], monkeypatch: pytest.MonkeyPatch, book: str
 ) -> None:
-    book = "\n".join(TEXTS) * 3
-    for tokenizer in cutters:
+    able = [one for one in cutters if book == ENGLISH_BOOK or one._words_end_at_stops]
+    assert able
+    for tokenizer in able:
         given_chars: list[int] = []
         real = tokenizer._encodings
 
