@@ -7,6 +7,7 @@
         ├── UsageError       the command or the recipe itself is wrong (exit code 2)
         ├── ModelError       the model cannot be found, read, trusted or run here
         └── LakeError        the table or its store is not what the recipe says
+            └── Locked       another run is working on the table
 
 Every message gives the value, the limit and the next action.
 """
@@ -52,3 +53,7 @@ class ModelError(SetupError):
 
 class LakeError(SetupError):
     """The table, or the store under it, is not what the recipe says it is."""
+
+
+class Locked(LakeError):
+    """Another run is working on the table; nothing was changed."""

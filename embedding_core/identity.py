@@ -70,24 +70,27 @@ def space_id(space: Space) -> str:
     return digest(fields)
 
 
-def rows_id(recipe: Recipe, chunk: ChunkSpec, space: Space) -> str:
-    """Digest of what decides rows: source mapping, chunker, tokenizer, length policy.
+def row_rules(recipe: Recipe, chunk: ChunkSpec, space: Space) -> dict[str, Any]:
+    """What decides rows: source mapping, chunker, tokenizer, length policy.
 
     ``chunk`` is the recipe's chunk section with its ``max_tokens`` resolved for the model.
     """
     source = recipe.source
-    return digest(
-        {
-            "version": ROW_RULES_VERSION,
-            "id": source.id,
-            "text": source.text,
-            "metadata": source.metadata,
-            "chunk": chunk.model_dump(),
-            "tokenizer": space.tokenizer,
-            "length_limit": space.max_tokens,
-            "over_length": recipe.model.over_length,
-        }
-    )
+    return {
+        "version": ROW_RULES_VERSION,
+        "id": source.id,
+        "text": source.text,
+        "metadata": source.metadata,
+        "chunk": chunk.model_dump(),
+        "tokenizer": space.tokenizer,
+        "length_limit": space.max_tokens,
+        "over_length": recipe.model.over_length,
+    }
+
+
+def rows_id(rules: Mapping[str, Any]) -> str:
+    """Digest of the row rules: files cut by the same rules have the same rows."""
+    return digest(rules)
 
 
 def file_key(file: SourceFile, rows: str) -> str:
@@ -95,6 +98,9 @@ def file_key(file: SourceFile, rows: str) -> str:
     return digest([file.uri, file.fingerprint, rows])
 
 
-def unit_id(file_keys: Iterable[str], space: str) -> str:
-    """Digest of what a work unit makes: the rows of its files with vectors of one space."""
-    return digest([sorted(file_keys), space])
+def unit_id(file_keys: Iterable[str], space: str, attempt: int | None = None) -> str:
+    """Digest of what a work unit makes: the rows of its files with vectors of one space.
+
+    ``attempt`` tells apart units that make the same rows once more.
+    """
+    return digest([sorted(file_keys), space, *([] if attempt is None else [attempt])])

@@ -21,6 +21,9 @@ from embedding_core.storage import StorageSpec
 ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
 """Type of a metadata column; a timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
 
+IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
+"""How a vector index keeps vectors: a byte or a bit per dimension, a graph of bytes, codes."""
+
 RESERVED_COLUMNS = frozenset(
     [
         "chunk_id",
@@ -146,6 +149,20 @@ class IndexSpec(_Part):
     """Below this many rows exact search is fast enough and no vector index is built."""
     target_recall: float = Field(default=0.95, gt=0, le=1)
     """recall@10 against exact search that the index must reach on a sample of the table."""
+    kind: Literal["auto"] | IndexKind = "auto"
+    """Kind of vector index; ``auto`` chooses by number of rows and dimension."""
+    full_text: bool = False
+    """Keep a full-text index on ``text``, which hybrid search needs."""
+
+
+class MaintainSpec(_Part):
+    """How the table is kept fit; changes no row and no vector."""
+
+    small_fragments: int = Field(default=64, ge=2)
+    """A run that leaves more small fragments than this in one of its tables maintains them all."""
+    keep_hours: float = Field(default=168, ge=1)
+    """Versions older than this are removed, unless they are tagged; a reader that stays on one
+    version for longer fails."""
 
 
 class ReleaseSpec(_Part):
@@ -169,10 +186,16 @@ class Recipe(_Part):
     model: ModelSpec
     lake: LakeSpec
     index: IndexSpec = IndexSpec()
+    maintain: MaintainSpec = MaintainSpec()
     release: ReleaseSpec = ReleaseSpec()
     max_rejected_share: float = Field(default=0.01, ge=0, le=1)
     """Rejected records per record read that a run may have and still end with exit code 0.
     A whole file that is rejected always counts as too much."""
+    max_removed_share: float = Field(default=0.3, ge=0, le=1)
+    """A run stops before any change when more than this share of the table's files have left the
+    source, unless removals are allowed for that run: a broken mount must not empty a table."""
+    keep_removed: bool = False
+    """Keep the rows of files that leave the source."""
 
     @classmethod
     def load(cls, recipe: str | Path | Mapping[str, Any]) -> Recipe:
@@ -195,9 +218,13 @@ class Resources(_Part):
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens in one forward pass; default: chosen for the device."""
     unit_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
-    """Small files are packed to about this many bytes per task."""
+    """Small files are packed, and huge ones sliced, to about this many bytes per task."""
+    part_rows: int = Field(default=65_536, ge=1)
+    """Within a long unit, rows are saved in parts of about this many: a retry redoes one part."""
     units_per_commit: int = Field(default=16, ge=1)
     """Work units committed together; twice as many are in flight at most."""
+    seconds_per_commit: float = Field(default=60.0, gt=0)
+    """Units that are ready are committed after this time, even when they are fewer."""
     gpus_per_task: float | None = Field(default=None, ge=0)
     """GPUs Ray reserves for an embed task; 0 runs it on CPUs; default: 1 when Ray is local, the
     machine has an NVIDIA GPU and ``device`` is not ``cpu``, else 0."""

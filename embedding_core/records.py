@@ -108,12 +108,17 @@ class PlannedFile:
     file: SourceFile
     file_key: str
     """Digest of URI, content and row rules: same key, same rows."""
-    change: Literal["added", "changed"]
-    """``changed``: the table holds rows of another version of this file."""
+    change: Literal["added", "changed", "moved"]
+    """``changed``: the table holds other rows of this file; ``moved``: it holds rows of the same
+    content under a URI that left the source."""
     why: str
-    """For a person: new file, content changed, row rules changed."""
+    """For a person: new file, content changed, chunking changed, moved from another URI."""
     replaces: tuple[str, ...] = ()
     """File keys of the versions in the table whose rows this one replaces."""
+    moved_from: str | None = None
+    """The URI that the content had before."""
+    again: bool = False
+    """Its rows were made before by the same rules: results kept from then are not to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +137,22 @@ class Plan:
     """Files whose rows are in the table but which left the source."""
     removed_keys: tuple[str, ...]
     """The file keys of their rows."""
-    unchanged: int
+    removed_share: float
+    """``removed_uris`` per file that has rows in the table."""
+    max_removed_share: float
+    """What the recipe tolerates of that without being asked."""
+    kept_uris: tuple[str, ...]
+    """Files that left the source and whose rows stay, because the recipe says so."""
+    unchanged_uris: tuple[str, ...]
     """Files whose rows are in the table already."""
     unreadable: tuple[Reject, ...]
     """Files that could not be fingerprinted; rows they have in the table stay."""
+    table_version: int | None
+    """Version of the table that was compared; None when there is no table yet."""
+    estimated_chunks: int
+    """Chunks of the files to work on, from a sample of their text; moved files count as none."""
     estimated_tokens: int
-    """Tokens of the files to work on, from a sample of their text."""
+    """Tokens of these chunks; vectors that changed files keep are not taken off."""
     estimated_seconds: float | None
     """Time at the rate of this table's earlier runs; None before the first."""
 
@@ -147,28 +162,58 @@ class Plan:
         return sum(planned.file.size_bytes for planned in self.files)
 
     @property
+    def unchanged(self) -> int:
+        """Number of files whose rows are in the table already."""
+        return len(self.unchanged_uris)
+
+    @property
+    def removes_too_much(self) -> bool:
+        """Whether a run needs leave to remove that many files."""
+        return self.removed_share > self.max_removed_share
+
+    @property
     def is_empty(self) -> bool:
         """Whether the table already says what the source says."""
         return not (self.files or self.removed_keys or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a huge file that is read apart from the others."""
+
+    number: int
+    """0-based place among the file's slices."""
+    count: int
+    """How many slices the file has."""
+    start: int
+    """First byte of a line (JSON lines) or first row group (Parquet)."""
+    end: int
+    """After the last one."""
+    first_position: int
+    """0-based line or row of the slice's first record in the file."""
+    duplicates: tuple[int, ...] = ()
+    """Positions of records whose id a record of an earlier slice has."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """What one task processes: one file, or small files packed together."""
+    """What one task processes: one file, a slice of a huge one, or small files packed together."""
 
     unit_id: str
-    """Digest of the file keys and the space: the cache key of the unit's tasks."""
+    """Digest of the file keys, the slice and the space: the cache key of the unit's tasks."""
     files: tuple[PlannedFile, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all files as stored."""
-        return sum(planned.file.size_bytes for planned in self.files)
+    slice: Slice | None = None
+    """Which part of its only file the unit is; None for whole files."""
+    slice_ids: tuple[str, ...] = ()
+    """Of a file put together again: the units of its slices; of a slice that was done once more:
+    what it was before."""
 
     @property
     def label(self) -> str:
-        """Short name for people: the first file, and how many more."""
+        """Short name for people: the first file, and how many more or which slice."""
         first = self.files[0].file.uri.rsplit("/", 1)[-1]
+        if self.slice is not None:
+            return f"{first} [{self.slice.number + 1}/{self.slice.count}]"
         return first if len(self.files) == 1 else f"{first} +{len(self.files) - 1}"
 
 
@@ -191,7 +236,8 @@ class FileCounts:
     embedded: int = 0
     """Chunks whose vector was computed."""
     reused: int = 0
-    """Chunks whose vector was already known: an equal text in the same unit."""
+    """Chunks whose vector was already known: an equal text in the same unit, or in the rows that
+    this file replaces."""
     failed: int = 0
     """Chunks without a vector although none of the rules above left them out."""
 
@@ -215,7 +261,14 @@ class StagedUnit:
     """URI of the staged Arrow IPC stream, rows in file order."""
     counts: tuple[FileCounts, ...]
     """One per file, in the unit's order; ``embedded`` still 0."""
-    rejects: tuple[Reject, ...]
+    file_rejects: tuple[Reject, ...]
+    """Of files rejected as a whole; rejects of records are staged beside the rows."""
+    reasons: Mapping[str, int]
+    """Number of all rejects by reason."""
+    reject_paths: tuple[str, ...]
+    """URIs of the staged rejects."""
+    ids_path: str | None
+    """URI of the ids that a slice used; None when no ids can collide."""
     rejected_keys: tuple[str, ...]
     """Files rejected as a whole: rows staged before the fault was met are not to be used."""
     seconds: float
@@ -230,7 +283,13 @@ class EmbeddedUnit:
     fragments: tuple[str, ...]
     """Lance fragment metadata, JSON, ready to commit."""
     counts: tuple[FileCounts, ...]
-    rejects: tuple[Reject, ...]
+    file_rejects: tuple[Reject, ...]
+    reasons: Mapping[str, int]
+    """Number of all rejects by reason."""
+    reject_paths: tuple[str, ...]
+    """URIs of the staged rejects."""
+    ids_path: str | None
+    """URI of the ids that a slice used; None when no ids can collide."""
     rejected_keys: tuple[str, ...]
     """Files rejected as a whole: rows of an earlier version stay in the table."""
     recomputed: int

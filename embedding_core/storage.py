@@ -7,8 +7,13 @@ endpoint and the region.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ from pydantic import BaseModel, ConfigDict
 from embedding_core.errors import UsageError
 
 SCHEMES = ("", "file", "s3")
+
+CREATED_BY_ANOTHER = (409, 412)
+"""What S3 answers to a conditional PUT when another one is under way, or was first."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -106,6 +114,62 @@ def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as a listing shows it."""
+
+    uri: str
+    size_bytes: int
+    written_at: datetime
+    """By the store's clock, UTC."""
+
+
+def files_below(uri: str, spec: StorageSpec) -> Iterator[StoredFile]:
+    """All files below a folder, none if it does not exist; files that vanish meanwhile are left
+    out."""
+    if is_local(uri):
+        for folder, _, names in os.walk(uri):
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    written = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield StoredFile(str(path), stat.st_size, written)
+        return
+    for path, info in filesystem(uri, spec).find(uri, detail=True).items():
+        yield StoredFile(path, int(info["size"]), info["LastModified"])
+
+
+def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
+    """Write the object unless there is one already; False, and nothing changed, when there is.
+
+    Of several that try at once one succeeds: by the operating system's exclusive creation, on S3 by
+    ``If-None-Match``. Raises ``OSError``.
+    """
+    if is_local(uri):
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with Path(uri).open("xb") as target:
+                target.write(data)
+        except FileExistsError:
+            return False
+        return True
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    fs = filesystem(uri, spec)
+    try:
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    except (OSError, BotoCoreError, ClientError) as error:
+        answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        status = (answer or {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status in CREATED_BY_ANOTHER:
+            return False
+        if isinstance(error, OSError):
+            raise
+        raise OSError(str(error)) from error
+    return True
 
 
 def lance_options(spec: StorageSpec) -> dict[str, str]:

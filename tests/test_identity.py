@@ -52,7 +52,7 @@ def rows_id(changes: dict[str, dict[str, object]] | None = None, space: Space = 
     for part, values in (changes or {}).items():
         content[part] = {**content.get(part, {}), **values}  # type: ignore[dict-item]
     recipe = Recipe.load(content)
-    return identity.rows_id(recipe, recipe.chunk, space)
+    return identity.rows_id(identity.row_rules(recipe, recipe.chunk, space))
 
 
 def test_a_digest_is_sha256_of_canonical_json() -> None:
@@ -157,7 +157,8 @@ def test_what_decides_rows_changes_their_id(changes: dict[str, dict[str, object]
         {"source": {"uri": "/elsewhere"}}, {"source": {"include": ["*.md"]}},
         {"source": {"storage": {"region": "x"}}}, {"model": {"dtype": "fp32"}},
         {"model": {"name": "other"}}, {"model": {"dim": 8}}, {"lake": {"uri": "/other"}},
-        {"index": {"target_recall": 0.5}}, {"release": {"max_ndcg_drop": 0.5}},
+        {"index": {"target_recall": 0.5}}, {"maintain": {"keep_hours": 2}},
+        {"release": {"max_ndcg_drop": 0.5}},
     ],
     ids=str,
 )  # fmt: skip

@@ -50,16 +50,24 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("lake.storage.anonymous", True, "perhaps"),
     ("index.min_rows", 1000, 255),
     ("index.target_recall", 1.0, 0),
+    ("index.full_text", True, "perhaps"),
+    ("index.kind", "IVF_PQ", "HNSW"),
+    ("maintain.small_fragments", 2, 1),
+    ("maintain.keep_hours", 1.5, 0.5),
     ("release.queries", "/q.jsonl", 3),
     ("release.qrels", "/t.tsv", 3),
     ("release.max_ndcg_drop", 0.5, -0.1),
+    ("max_removed_share", 0.5, 1.1),
+    ("keep_removed", True, "perhaps"),
 ]
 
 RESOURCES: list[tuple[str, Any, Any]] = [
     ("device", "cuda:1", 3),
     ("batch_tokens", 4096, 0),
     ("unit_bytes", 1024, 0),
+    ("part_rows", 512, 0),
     ("units_per_commit", 2, 0),
+    ("seconds_per_commit", 5.0, 0),
     ("gpus_per_task", 0.5, -1),
     ("cpus_per_task", 2.0, 0),
 ]

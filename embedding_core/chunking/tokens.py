@@ -114,7 +114,11 @@ class TokenChunker:
             starts = [at for at in words if at <= tokens.start(wanted)]
         else:
             starts = [tokens.start(token) for token in range(lowest, wanted + 1)]
-        safe = (at for at in reversed(starts) if at < last.start and not joins(placer.text, at))
+        safe = (
+            at
+            for at in reversed(starts)
+            if at < last.start and not placer.text[at].isspace() and not joins(placer.text, at)
+        )
         return list(islice(safe, TAIL_TRIES))
 
 

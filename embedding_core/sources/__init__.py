@@ -1,12 +1,24 @@
 """Files in, documents out: what is there, and what each record says.
 
 ``discover`` lists the files of a source with fingerprints of their content; ``read_documents``
-streams one file's records as validated documents and rejects. Nothing here knows of tokens,
+streams one file's records as validated documents and rejects, ``slices`` says where a huge file can
+be cut. Nothing here knows of tokens,
 chunks, vectors or tables.
 """
 
 from embedding_core.sources.discovery import Discovery, discover
+from embedding_core.sources.mapping import ID_DIGEST_BYTES
+from embedding_core.sources.opening import check_unchanged
 from embedding_core.sources.readers import read_documents
+from embedding_core.sources.slicing import slices
 from embedding_core.sources.template import TextTemplate
 
-__all__ = ["Discovery", "TextTemplate", "discover", "read_documents"]
+__all__ = [
+    "ID_DIGEST_BYTES",
+    "Discovery",
+    "TextTemplate",
+    "check_unchanged",
+    "discover",
+    "read_documents",
+    "slices",
+]

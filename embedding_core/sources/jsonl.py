@@ -14,7 +14,7 @@ from io import BufferedReader, RawIOBase
 from typing import IO, NoReturn, cast
 
 from embedding_core.errors import RejectedInput
-from embedding_core.records import SourceFile
+from embedding_core.records import Slice, SourceFile
 from embedding_core.sources.records import Flaw, Record, shown, type_name
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -44,6 +44,15 @@ def read_json_lines(
         yield from _records(buffered)
 
 
+def read_json_lines_slice(
+    stream: RawIOBase, file: SourceFile, fields: tuple[str, ...], part: Slice
+) -> Iterator[Record | Flaw]:
+    """Records of the lines that begin in the slice's bytes."""
+    stream.seek(part.start)
+    with BufferedReader(stream, BUFFER_BYTES) as buffered:
+        yield from _records(buffered, part.first_position, part.end)
+
+
 def read_gzip_json_lines(
     stream: RawIOBase, file: SourceFile, fields: tuple[str, ...]
 ) -> Iterator[Record | Flaw]:
@@ -57,9 +66,12 @@ def read_gzip_json_lines(
         raise RejectedInput("corrupt_gzip", str(error)) from error
 
 
-def _records(lines: IO[bytes] | BufferedReader) -> Iterator[Record | Flaw]:
-    position = -1
-    while line := lines.readline(MAX_LINE_BYTES + 1):
+def _records(
+    lines: IO[bytes] | BufferedReader, first_position: int = 0, end: int | None = None
+) -> Iterator[Record | Flaw]:
+    """Records of the lines from here on, up to the byte ``end``, where a line begins."""
+    position = first_position - 1
+    while (end is None or lines.tell() < end) and (line := lines.readline(MAX_LINE_BYTES + 1)):
         position += 1
         if len(line) > MAX_LINE_BYTES:
             yield Flaw(position, "line_too_long", _skip_line(lines, line))

@@ -17,16 +17,22 @@ from embedding_core.sources.metadata import convert
 from embedding_core.sources.records import Flaw, Record, Undecodable, shown, type_name
 from embedding_core.sources.template import TextTemplate
 
+ID_DIGEST_BYTES = 16
+"""Of an id, to tell ids apart: 10⁹ ids collide with a chance of 10⁻²¹."""
+
 
 class RecordMapper:
-    """Maps the records of ONE file; remembers the ids it has given out.
+    """Maps the records of ONE file, or of a slice of one; remembers the ids it has given out.
 
     Of several usable records with one id the first wins and the others are rejected as
     ``duplicate_id``. Memory: a 16-byte hash per document, only when an id field is declared.
     """
 
-    def __init__(self, spec: SourceSpec, source_uri: str) -> None:
+    def __init__(
+        self, spec: SourceSpec, source_uri: str, duplicates: frozenset[int] = frozenset()
+    ) -> None:
         self._spec = spec
+        self._duplicates = duplicates  # positions whose id an earlier slice has given out
         self._uri = source_uri
         self._template = TextTemplate.parse(spec.text)
         self._seen: set[bytes] = set()
@@ -46,7 +52,7 @@ class RecordMapper:
             doc_id = self._doc_id(record)
             text = self._text(record.fields)
             metadata = self._metadata(record.fields)
-            self._claim(doc_id)
+            self._claim(doc_id, record.position)
         except RejectedInput as error:
             return Reject(self._uri, doc_id, record.position, error.reason, error.detail)
         return Document(doc_id, record.position, text, metadata)
@@ -89,12 +95,13 @@ class RecordMapper:
                 _clean(value, f"field {name!r}")
         return values
 
-    def _claim(self, doc_id: str) -> None:
+    def _claim(self, doc_id: str, position: int) -> None:
         """Only usable records claim their id, so a bad first one does not hide a good second."""
         if self._spec.id is None:
             return
-        key = hashlib.blake2b(doc_id.encode(), digest_size=16).digest()
-        if key in self._seen:
+        key = hashlib.blake2b(doc_id.encode(), digest_size=ID_DIGEST_BYTES).digest()
+        if key in self._seen or position in self._duplicates:
+            self._seen.add(key)
             raise RejectedInput(
                 "duplicate_id",
                 f"id {shown(doc_id)} was already used in this file; the first record is kept",

@@ -30,13 +30,9 @@ def fingerprint(path: Path) -> SourceFile:
 
 
 @contextmanager
-def open_source(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
-    """The file as an unbuffered, seekable stream.
-
-    Raises ``RejectedInput("unreadable")`` when it cannot be opened or read, and
-    ``RejectedInput("changed")`` when its content is not the fingerprinted one: for S3 with the
-    read that meets the other version, for a local file after the last read.
-    """
+def open_unchecked(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
+    """``open_source`` for a part of the file: that a local file did not change is for the caller to
+    ``check_unchanged`` once all parts are read."""
     if not storage.is_local(file.uri):
         with S3Object(file, spec.storage) as remote:
             yield remote
@@ -44,8 +40,31 @@ def open_source(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
     try:
         with Path(file.uri).open("rb", buffering=0) as stream:
             yield stream
+    except OSError as error:
+        raise RejectedInput("unreadable", str(error)) from error
+
+
+def check_unchanged(file: SourceFile) -> None:
+    """Raise ``RejectedInput`` when a local file is no longer the fingerprinted one. An object on S3
+    was checked with every read."""
+    if not storage.is_local(file.uri):
+        return
+    try:
         now = fingerprint(Path(file.uri))
     except OSError as error:
         raise RejectedInput("unreadable", str(error)) from error
     if now.fingerprint != file.fingerprint:
         raise RejectedInput("changed", "the file changed after it was listed; run again")
+
+
+@contextmanager
+def open_source(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
+    """The file as an unbuffered, seekable stream.
+
+    Raises ``RejectedInput("unreadable")`` when it cannot be opened or read, and
+    ``RejectedInput("changed")`` when its content is not the fingerprinted one: for S3 with the
+    read that meets the other version, for a local file after the last read.
+    """
+    with open_unchecked(file, spec) as stream:
+        yield stream
+    check_unchanged(file)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_core.errors import RejectedInput
-from embedding_core.records import SourceFile
+from embedding_core.records import Slice, SourceFile
 from embedding_core.sources.records import Record, Undecodable
 
 BATCH_ROWS = 512
@@ -23,13 +23,24 @@ BATCH_ROWS = 512
 
 def read_parquet(stream: RawIOBase, file: SourceFile, fields: tuple[str, ...]) -> Iterator[Record]:
     """Rows of a Parquet file; ``position`` is the row's number in the file."""
-    if file.size_bytes == 0:
-        return
+    if file.size_bytes > 0:
+        yield from _read(stream, fields, None)
+
+
+def read_parquet_slice(
+    stream: RawIOBase, file: SourceFile, fields: tuple[str, ...], part: Slice
+) -> Iterator[Record]:
+    """Rows of some row groups."""
+    return _read(stream, fields, part)
+
+
+def _read(stream: RawIOBase, fields: tuple[str, ...], part: Slice | None) -> Iterator[Record]:
     try:
         with pq.ParquetFile(stream) as parquet:
             _require(fields, parquet.schema_arrow.names)
-            position = 0
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(fields)):
+            groups = range(part.start, part.end) if part else range(parquet.num_row_groups)
+            position = part.first_position if part else 0
+            for batch in parquet.iter_batches(BATCH_ROWS, groups, columns=list(fields)):
                 for row in _rows(batch, fields):
                     yield Record(position, row)
                     position += 1

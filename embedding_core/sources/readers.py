@@ -6,13 +6,17 @@ from collections.abc import Iterator
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Document, Reject, SourceFile
-from embedding_core.sources.jsonl import read_gzip_json_lines, read_json_lines
+from embedding_core.records import Document, Reject, Slice, SourceFile
+from embedding_core.sources.jsonl import (
+    read_gzip_json_lines,
+    read_json_lines,
+    read_json_lines_slice,
+)
 from embedding_core.sources.mapping import RecordMapper
-from embedding_core.sources.opening import open_source
-from embedding_core.sources.parquet import read_parquet
+from embedding_core.sources.opening import open_source, open_unchecked
+from embedding_core.sources.parquet import read_parquet, read_parquet_slice
 from embedding_core.sources.plain import read_text
-from embedding_core.sources.records import Reader
+from embedding_core.sources.records import Reader, SliceReader
 
 READERS: dict[str, Reader] = {
     ".jsonl": read_json_lines,
@@ -25,16 +29,31 @@ READERS: dict[str, Reader] = {
 }
 """Readers by the end of a file's name, upper or lower case."""
 
+SLICE_READERS: dict[Reader, SliceReader] = {
+    read_json_lines: read_json_lines_slice,
+    read_parquet: read_parquet_slice,
+}
+"""For formats that can be read in slices, how."""
 
-def read_documents(file: SourceFile, spec: SourceSpec) -> Iterator[Document | Reject]:
-    """Stream one file: a document or a reject per record, in file order.
+
+def read_documents(
+    file: SourceFile, spec: SourceSpec, part: Slice | None = None
+) -> Iterator[Document | Reject]:
+    """Stream one file, or a slice of it: a document or a reject per record, in file order.
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
     ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
     (a truncated gzip, a file that changed meanwhile): none of them counts then. Raises
-    ``Transient`` when the store cannot be reached.
+    ``Transient`` when the store cannot be reached. Of a slice, whoever puts the slices together
+    calls ``check_unchanged``.
     """
     reader = _reader(file.uri)
+    if part is not None:
+        mapper = RecordMapper(spec, file.uri, frozenset(part.duplicates))
+        with open_unchecked(file, spec) as stream:
+            for record in SLICE_READERS[reader](stream, file, mapper.fields, part):
+                yield mapper.map(record)
+        return
     mapper = RecordMapper(spec, file.uri)
     with open_source(file, spec) as stream:
         for record in reader(stream, file, mapper.fields):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from typing import Protocol
 
-from embedding_core.records import SourceFile
+from embedding_core.records import Slice, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,16 @@ class Reader(Protocol):
         self, stream: RawIOBase, file: SourceFile, fields: tuple[str, ...]
     ) -> Iterator[Record | Flaw]:
         """Stream the records of an open file."""
+        ...
+
+
+class SliceReader(Protocol):
+    """Reads the records of one slice; positions are those in the whole file."""
+
+    def __call__(
+        self, stream: RawIOBase, file: SourceFile, fields: tuple[str, ...], part: Slice
+    ) -> Iterator[Record | Flaw]:
+        """Stream the records of a slice of an open file."""
         ...
 
 

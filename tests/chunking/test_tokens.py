@@ -9,7 +9,7 @@ from itertools import pairwise
 from pydoc_data.topics import topics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedding_core.chunking import Tokenizer
@@ -80,6 +80,7 @@ def test_chunks_of_any_text_are_sound(
 
 @pytest.mark.parametrize("name", ["minilm", "bpe"])
 @settings(max_examples=100, deadline=None)
+@example(text="0 \x80\x80\x80\x80\x80", setting=(11, 0, 11))
 @given(text=TEXTS, setting=settings_of_chunks())
 def test_chunks_with_real_tokenizers_are_sound(
     name: str, text: str, setting: tuple[int, int, int]
