@@ -2,24 +2,77 @@
 
 from __future__ import annotations
 
-from embedding_core.lake.commit import replace_rows, write_fragments
+from embedding_core.lake.columns import (
+    Filled,
+    PlacedVectors,
+    VectorColumn,
+    add_column,
+    columns,
+    field_of,
+    fill_fragment,
+    fragment_rows,
+    missing_rows,
+    model_of,
+)
+from embedding_core.lake.commit import (
+    check_in_service,
+    fragments_exist,
+    replace_rows,
+    write_fragments,
+)
 from embedding_core.lake.faults import tried_again
-from embedding_core.lake.indexing import IndexReport, refresh_scalar_indexes, refresh_vector_index
-from embedding_core.lake.search import Hit
-from embedding_core.lake.table import Lake, Table, check_owner, ensure_table, table_of
+from embedding_core.lake.foreign import check_all_ours
+from embedding_core.lake.indexing import refresh_scalar_indexes
+from embedding_core.lake.lock import Lock, locked
+from embedding_core.lake.maintenance import TableReport, maintain_table, small_fragments
+from embedding_core.lake.orphans import remove_orphans
+from embedding_core.lake.releases import Release, promote, releases, retire, rollback
+from embedding_core.lake.reuse import KnownVectors, OldRows, known_vectors
+from embedding_core.lake.search import Hit, Query
+from embedding_core.lake.table import Lake, Table, check_owner, check_recipe, ensure_table, table_of
+from embedding_core.lake.vector_index import IndexReport, refresh_vector_index
 from embedding_core.lake.verify import Verification, verify
 
 __all__ = [
+    "Filled",
     "Hit",
     "IndexReport",
+    "KnownVectors",
     "Lake",
+    "Lock",
+    "OldRows",
+    "PlacedVectors",
+    "Query",
+    "Release",
     "Table",
+    "TableReport",
+    "VectorColumn",
     "Verification",
+    "add_column",
+    "check_all_ours",
+    "check_in_service",
     "check_owner",
+    "check_recipe",
+    "columns",
     "ensure_table",
+    "field_of",
+    "fill_fragment",
+    "fragment_rows",
+    "fragments_exist",
+    "known_vectors",
+    "locked",
+    "maintain_table",
+    "missing_rows",
+    "model_of",
+    "promote",
     "refresh_scalar_indexes",
     "refresh_vector_index",
+    "releases",
+    "remove_orphans",
     "replace_rows",
+    "retire",
+    "rollback",
+    "small_fragments",
     "table_of",
     "tried_again",
     "verify",

@@ -15,6 +15,9 @@ import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
 from embedding_core import storage
+from embedding_core.errors import LakeError
+from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
@@ -25,46 +28,119 @@ def write_fragments(
 ) -> tuple[str, ...]:
     """Write rows into the table's storage as uncommitted fragments, batch by batch.
 
-    Returns the fragments' metadata as JSON; until a commit names them no reader sees a row.
+    Returns the fragments' metadata as JSON; until a commit names them no reader sees a row. What
+    ``rows`` raises comes out as it is: Lance would make an error of its store of it.
     """
-    with store_faults(f"writing rows into {table.uri}"):
+    raised: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    try:
         fragments = lance.fragment.write_fragments(
-            pa.RecordBatchReader.from_batches(arrow_schema, rows),
+            pa.RecordBatchReader.from_batches(arrow_schema, watched()),
             table.uri,
             schema=arrow_schema,
             mode="append",
             storage_options=table.lake.options(),
         )
+    except BaseException as error:
+        if raised:
+            raise raised[0] from error
+        with store_faults(f"writing rows into {table.uri}"):
+            raise
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 
 
 def fragments_exist(table: Table, fragments: Sequence[str]) -> bool:
-    """Whether the data files of uncommitted fragments are still in the table's storage."""
+    """Whether uncommitted fragments can be committed: their data files are still in the table's
+    storage, and the column they have vectors for is in service."""
+    if fragments and not _serves(table.dataset(), fragments):
+        return False
     fs = storage.filesystem(table.uri, table.lake.storage)
     with store_faults(f"looking for data files of {table.uri}"):
-        return all(
-            fs.exists(storage.join(table.uri, "data", data_file.path))
-            for fragment in fragments
-            for data_file in FragmentMetadata.from_json(fragment).files
-        )
+        return all(fs.exists(storage.join(table.uri, "data", path)) for path in files_of(fragments))
+
+
+def files_of(fragments: Sequence[str]) -> set[str]:
+    """Names of the data files of some fragments."""
+    return {
+        data_file.path
+        for fragment in fragments
+        for data_file in FragmentMetadata.from_json(fragment).files
+    }
 
 
 def replace_rows(
-    table: Table, column: str, values: Collection[str], fragments: Sequence[str]
+    table: Table,
+    column: str,
+    values: Collection[str],
+    fragments: Sequence[str],
+    space_id: str | None = None,
 ) -> int:
     """Drop the rows whose ``column`` is one of ``values`` and add ``fragments``, in one commit.
 
     Returns the version that holds the change. A conflict with a writer or with maintenance is
-    tried again on the newer version; a commit whose reply was lost is recognised by its files.
+    tried again on the newer version; a commit whose reply was lost is found in the table's history.
+    ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
+    when another one is in service by now: a switch of spaces is a conflict, so none goes unseen.
     """
+    tried: dict[str, int] = {}  # versions that transactions built on, by their ids
 
-    def once(dataset: lance.LanceDataset, attempt: int) -> int:
-        if attempt > 1 and fragments and len(_ids_of(dataset, fragments)) == len(fragments):
+    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
+        if tried and _has_committed(dataset, tried):
             return int(dataset.version)
+        if space_id is not None:
+            check_in_service(table, space_id, fragments, dataset)
         dropped = _drop(dataset, column, _locate(dataset, column, values))
-        return _commit(table, dataset, dropped, fragments)
+        return _commit(table, dataset, dropped, fragments, tried)
 
     return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+
+
+def check_in_service(
+    table: Table,
+    wanted: str,
+    fragments: Sequence[str] = (),
+    dataset: lance.LanceDataset | None = None,
+) -> None:
+    """Raise ``LakeError`` when another space than ``wanted`` is in service, or when uncommitted
+    ``fragments`` were written while another one was. ``dataset``: the version to look at."""
+    dataset = dataset or table.dataset()
+    held, space = schema.space_of(table.field(schema.VECTOR, dataset.schema))
+    if held != wanted or not _serves(dataset, fragments):
+        raise LakeError(
+            f"the space in service of table {table.name!r} in {table.lake.uri} was switched while "
+            f"these rows were made in space {wanted[:SHOWN_DIGITS]}; it is "
+            f"{held[:SHOWN_DIGITS]} ({space.model}) now. They were not committed: name that model "
+            "in the recipe and run again"
+        )
+
+
+def _serves(dataset: lance.LanceDataset, fragments: Sequence[str]) -> bool:
+    """Whether the vectors of uncommitted fragments are of the column in service: a column keeps
+    its field id when its name goes to another."""
+    if schema.VECTOR not in dataset.schema.names:
+        return True
+    number = dataset.lance_schema.field(schema.VECTOR).id()
+    return all(
+        any(number in file.fields for file in FragmentMetadata.from_json(one).files)
+        for one in fragments
+    )
+
+
+def _has_committed(dataset: lance.LanceDataset, tried: Mapping[str, int]) -> bool:
+    """Whether one of these transactions is among those since the first was tried.
+
+    Fragments would not tell: maintenance may have merged them already.
+    """
+    n_since = int(dataset.version) - min(tried.values())
+    recent = dataset.get_transactions(n_since) if n_since else []
+    return any(one is not None and one.uuid in tried for one in recent)
 
 
 def withdraw_second_copies(table: Table, fragments: Sequence[str]) -> int:
@@ -81,14 +157,19 @@ def withdraw_second_copies(table: Table, fragments: Sequence[str]) -> int:
         held = _locate(dataset, "file_key", _keys_in(dataset, own))
         first = {key for one, keys in held.items() if one < min(own) for key in keys}
         second = {one: held[one] & first for one in own if held[one] & first}
-        return _commit(table, dataset, _drop(dataset, "file_key", second), ())
+        return _commit(table, dataset, _drop(dataset, "file_key", second), (), {})
 
     return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
 
 
 def _commit(
-    table: Table, dataset: lance.LanceDataset, dropped: _Dropped, fragments: Sequence[str]
+    table: Table,
+    dataset: lance.LanceDataset,
+    dropped: _Dropped,
+    fragments: Sequence[str],
+    tried: dict[str, int],
 ) -> int:
+    """Commit once; the transaction's id is in ``tried`` before anything can go wrong with it."""
     added = [FragmentMetadata.from_json(fragment) for fragment in fragments]
     if not (added or dropped.removed or dropped.updated):
         return int(dataset.version)
@@ -101,14 +182,10 @@ def _commit(
         if dropped.removed or dropped.updated
         else lance.LanceOperation.Append(added)
     )
+    transaction = lance.Transaction(int(dataset.version), operation)
+    tried[transaction.uuid] = transaction.read_version
     with store_faults(f"committing to {table.uri}"):
-        committed = lance.LanceDataset.commit(
-            table.uri,
-            operation,
-            read_version=dataset.version,
-            storage_options=table.lake.options(),
-        )
-    return int(committed.version)
+        return int(lance.LanceDataset.commit(dataset, transaction).version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +232,14 @@ def _locate(
 
 def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
     """Ids that these fragments got in the table, by their data files; those not in it have none."""
-    paths = {
-        data_file.path
-        for fragment in fragments
-        for data_file in FragmentMetadata.from_json(fragment).files
-    }
-    return [
-        fragment.fragment_id
-        for fragment in dataset.get_fragments()
-        if any(data_file.path in paths for data_file in fragment.metadata.files)
-    ]
+    paths, found = files_of(fragments), list[int]()
+    # New fragments stand at the end, and reading the metadata of all takes too long.
+    for fragment in reversed(dataset.get_fragments()):
+        if len(found) == len(fragments):
+            break
+        if any(data_file.path in paths for data_file in fragment.metadata.files):
+            found.append(fragment.fragment_id)
+    return found
 
 
 def _keys_in(dataset: lance.LanceDataset, fragment_ids: Sequence[int]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from embedding_core.errors import LakeError, Transient
 
 Result = TypeVar("Result")
 
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 ATTEMPTS = 5
 """Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
 FIRST_PAUSE_SECONDS = 0.2
@@ -23,14 +26,22 @@ FIRST_PAUSE_SECONDS = 0.2
 def store_faults(doing: str) -> Iterator[None]:
     """Classify what Lance and s3fs raise while ``doing`` something.
 
-    A refused access is a ``LakeError``; every other ``OSError`` (Lance raises its I/O and commit
-    errors as such) is ``Transient``: tried again a few times, then reported with its cause.
+    A refused access and a full disk are a ``LakeError``; every other ``OSError`` (Lance raises its
+    I/O and commit errors as such) is ``Transient``: tried again a few times, then reported with its
+    cause.
     """
     try:
         yield
     except (PermissionError, NoCredentialsError) as error:
-        raise LakeError(f"{doing}: access denied ({error}); check the AWS credentials") from error
+        raise LakeError(
+            f"{doing}: access denied ({error}); check the AWS credentials, or the permissions of "
+            "the folder"
+        ) from error
     except (OSError, BotoCoreError) as error:
+        if isinstance(error, OSError) and error.errno in FULL_OR_READ_ONLY:
+            raise LakeError(
+                f"{doing}: {error}; make room or make it writable, then run the same command again"
+            ) from error
         raise Transient(f"{doing}: {error}") from error
 
 

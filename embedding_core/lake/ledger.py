@@ -6,19 +6,28 @@ known as done only here, so a lost ledger costs reading such files once more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedding_core.errors import Transient
 from embedding_core.lake import schema
 from embedding_core.lake.commit import replace_rows, write_fragments
-from embedding_core.lake.filters import is_in, quote
+from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts, Reject
+
+RULES_KEY = "embedlake:rules:"
+"""Before a ``rows_id``, in the metadata of the ledger's table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +69,62 @@ def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
     ]
     keys = [entry.counts.file_key for entry in entries]
-    _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, rows)
+    batches = pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
+    _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, iter(batches))
 
 
 def record_rejects(
-    table: Table, uris: Collection[str], rejects: Iterable[Reject], run_id: str
+    table: Table, uris: Collection[str], rejects: Iterable[pa.RecordBatch], run_id: str
 ) -> None:
-    """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's."""
-    now = datetime.now(UTC)
-    rows = [asdict(reject) | {"run_id": run_id, "rejected_at": now} for reject in rejects]
-    if rows or rejects_table(table).exists():
-        _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, rows)
+    """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
+
+    ``rejects`` are batches of ``staging.STAGED_REJECTS``; they stream, so a million need no memory.
+    """
+    batches = _stamped(rejects, run_id, datetime.now(UTC))
+    first = next(batches, None)
+    if first is not None or rejects_table(table).exists():
+        given = chain([first], batches) if first is not None else iter(())
+        _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, given)
+
+
+def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
+    """List more rejects of files whose other rejects stay; one that is listed already is not
+    listed again, so a repeated attempt changes nothing."""
+    listed = rejects_table(table)
+    _ensure(listed, schema.REJECTS_SCHEMA)
+    names = ["source_uri", "doc_id", "position", "reason", "detail"]
+    uris = sorted({one.source_uri for one in rejects})
+    known: set[tuple[Any, ...]] = set()
+    for start in range(0, len(uris), KEYS_PER_SCAN):
+        where = is_in("source_uri", uris[start : start + KEYS_PER_SCAN])
+        found = _read(listed, schema.REJECTS_SCHEMA, names, where).to_pylist()
+        known.update(tuple(row[name] for name in names) for row in found)
+    new = [one for one in rejects if tuple(asdict(one)[name] for name in names) not in known]
+    if new:
+        batches = _stamped(reject_batches(new), run_id, datetime.now(UTC))
+        replace_rows(
+            listed, "source_uri", (), write_fragments(listed, batches, schema.REJECTS_SCHEMA)
+        )
+
+
+def drop_rejects(table: Table, details: Collection[str]) -> None:
+    """Drop the rejects that say one of ``details``: they hold no longer."""
+    listed = rejects_table(table)
+    if listed.exists():
+        replace_rows(listed, "detail", details, ())
+
+
+def _stamped(
+    rejects: Iterable[pa.RecordBatch], run_id: str, now: datetime
+) -> Iterator[pa.RecordBatch]:
+    for batch in rejects:
+        if batch.num_rows:
+            n_rows = batch.num_rows
+            said = [
+                pa.array([run_id] * n_rows),
+                pa.array([now] * n_rows, pa.timestamp("us", tz="UTC")),
+            ]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *said], schema=schema.REJECTS_SCHEMA)
 
 
 def ledger_rows(table: Table, columns: Sequence[str], where: str | None = None) -> pa.Table:
@@ -78,22 +132,74 @@ def ledger_rows(table: Table, columns: Sequence[str], where: str | None = None) 
     return _read(ledger_table(table), schema.LEDGER_SCHEMA, columns, where)
 
 
-def reject_rows(table: Table, run_id: str | None = None) -> pa.Table:
+def reject_rows(table: Table, run_id: str | None = None, limit: int | None = None) -> pa.Table:
     """Rows of the rejects table, of one run or all; empty when there are none."""
     where = f"run_id = {quote(run_id)}" if run_id is not None else None
-    return _read(rejects_table(table), schema.REJECTS_SCHEMA, schema.REJECTS_SCHEMA.names, where)
+    names = schema.REJECTS_SCHEMA.names
+    return _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where, limit)
 
 
-def keys_without_rows(table: Table) -> frozenset[str]:
-    """File versions that were worked through and gave no rows."""
-    done = ledger_rows(table, ["file_key"], "embedded + reused = 0 AND failed = 0")
-    return frozenset(done.column("file_key").to_pylist())
+def rejected_uris(table: Table, reasons: Collection[str]) -> dict[str, str]:
+    """Files with a reject of one of some reasons: why to work on them again, by URI."""
+    if not reasons:
+        return {}
+    names = ["source_uri", "reason"]
+    where = is_in("reason", reasons)
+    found = _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where).group_by(names)
+    why: dict[str, list[str]] = defaultdict(list)
+    for row in found.aggregate([]).sort_by([(name, "ascending") for name in names]).to_pylist():
+        why[row["source_uri"]].append(row["reason"])
+    return {uri: f"retried: {', '.join(given)}" for uri, given in why.items()}
 
 
-def entries_of(table: Table, file_keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Ledger rows of some file versions, by file key."""
-    rows = ledger_rows(table, schema.LEDGER_SCHEMA.names, is_in("file_key", file_keys))
-    return {row["file_key"]: row for row in rows.to_pylist()}
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """What the ledger knows of a file version."""
+
+    fingerprint: str
+    rows_id: str
+    rows: int
+    """Rows it gave the table."""
+    failed: int
+    """Chunks that got no vector."""
+
+
+def known_versions(table: Table) -> dict[str, KnownVersion]:
+    """Every file version in the ledger, by file key."""
+    names = ["file_key", "fingerprint", "rows_id", "embedded", "reused", "failed"]
+    columns = ledger_rows(table, names).to_pydict()
+    return {
+        key: KnownVersion(fingerprint, rows_id, embedded + reused, failed)
+        for key, fingerprint, rows_id, embedded, reused, failed in zip(
+            *(columns[name] for name in names), strict=True
+        )
+    }
+
+
+def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
+    """Remember what a ``rows_id`` stands for, so that a later plan can say what changed."""
+    ledger = ledger_table(table)
+    _ensure(ledger, schema.LEDGER_SCHEMA)
+
+    def once(_attempt: int) -> None:
+        dataset = ledger.dataset()
+        if RULES_KEY + rows_id not in dataset.metadata:
+            with store_faults(f"writing to {ledger.uri}"):
+                dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
+
+    tried_again(f"write to {ledger.uri}", once)
+
+
+def known_rules(table: Table) -> dict[str, dict[str, Any]]:
+    """Row rules by ``rows_id``; a ledger of an older embedlake knows none."""
+    ledger = ledger_table(table)
+    if not ledger.exists():
+        return {}
+    return {
+        name.removeprefix(RULES_KEY): json.loads(rules)
+        for name, rules in ledger.dataset().metadata.items()
+        if name.startswith(RULES_KEY)
+    }
 
 
 def tokens_per_second(table: Table) -> float | None:
@@ -108,18 +214,32 @@ def _replace(
     arrow_schema: pa.Schema,
     column: str,
     values: Collection[str],
-    rows: list[dict[str, Any]],
+    batches: Iterator[pa.RecordBatch],
 ) -> None:
-    if not table.exists():
-        table.create(arrow_schema)
-    batches = pa.Table.from_pylist(rows, schema=arrow_schema).to_batches() if rows else []
-    fragments = write_fragments(table, iter(batches), arrow_schema) if batches else ()
+    """Rows of some values go, ``batches`` come, in one commit."""
+    _ensure(table, arrow_schema)
+    first = next(batches, None)
+    given = chain([first], batches) if first is not None else None
+    fragments = write_fragments(table, given, arrow_schema) if given is not None else ()
     replace_rows(table, column, values, fragments)
 
 
+def _ensure(table: Table, arrow_schema: pa.Schema) -> None:
+    if not table.exists():
+        try:
+            table.create(arrow_schema)
+        except Transient:
+            if not table.exists():  # else another run was first
+                raise
+
+
 def _read(
-    table: Table, arrow_schema: pa.Schema, columns: Sequence[str], where: str | None
+    table: Table,
+    arrow_schema: pa.Schema,
+    columns: Sequence[str],
+    where: str | None,
+    limit: int | None = None,
 ) -> pa.Table:
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
-    return table.dataset().to_table(columns=list(columns), filter=where)
+    return table.dataset().to_table(columns=list(columns), filter=where, limit=limit)

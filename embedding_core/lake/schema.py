@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from embedding_core.errors import LakeError
-from embedding_core.identity import space_id
+from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.lake.client import METADATA_KEY, function_metadata
 from embedding_core.recipe import ColumnType, Recipe
 from embedding_core.records import Space
 
 VECTOR = "vector"
 """The column of the space in service."""
+KEPT_PREFIX = "vector__"
+"""Columns of other spaces: ``vector__`` and the first digits of their ``space_id``."""
+FULL_TEXT_INDEX = "text_idx"
+"""Name of the full-text index on ``text``."""
 SPACE_KEY = b"embedlake:space"
+ORIGIN_KEY = b"embedlake:origin"
+"""Metadata of a vector field, beside its space; see ``Origin``."""
 RECIPE_KEY = b"embedlake:recipe"
+NAME_DIGITS = 8
+"""Digits of the ``space_id`` in the name of a column."""
+
+_EXTENSION_NAME, _EXTENSION_METADATA = b"ARROW:extension:name", b"ARROW:extension:metadata"
 
 COLUMN_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
@@ -94,8 +106,21 @@ def row_schema(recipe: Recipe) -> pa.Schema:
 
 
 def table_schema(recipe: Recipe, space: Space) -> pa.Schema:
-    """The table's schema for a recipe, with the space described in the vector field."""
-    return row_schema(recipe).append(vector_field(space)).with_metadata({RECIPE_KEY: recipe.name})
+    """The table's schema for a recipe: the space described in the vector field, and how LanceDB
+    makes vectors of words in the schema's metadata."""
+    function = function_metadata(recipe.model, space, "text", VECTOR)
+    columns = row_schema(recipe).append(vector_field(space))
+    return columns.with_metadata({RECIPE_KEY: recipe.name, METADATA_KEY: function})
+
+
+def is_vector_column(name: str) -> bool:
+    """Whether a column holds vectors, in service or kept."""
+    return name == VECTOR or name.startswith(KEPT_PREFIX)
+
+
+def is_hidden(field: pa.Field) -> bool:
+    """Whether a column is one of embedlake's for a space that is not in service."""
+    return field.name.startswith(KEPT_PREFIX) and SPACE_KEY in (field.metadata or {})
 
 
 def vector_field(space: Space) -> pa.Field:
@@ -107,6 +132,73 @@ def vector_field(space: Space) -> pa.Field:
     value = pa.float16() if space.dtype_class == "half" else pa.float32()
     description = json.dumps({"space_id": space_id(space), **asdict(space)})
     return pa.field(VECTOR, pa.list_(value, space.dim), metadata={SPACE_KEY: description})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a vector column came to be and what became of it; follows it through renames.
+
+    The column that a table was made with has none until it leaves service.
+    """
+
+    model: Mapping[str, Any] | None = None
+    """Fields of the ``ModelSpec`` that makes its vectors."""
+    made_at: str | None = None
+    """ISO 8601, UTC."""
+    run_id: str | None = None
+    """The run that added it."""
+    served_until: str | None = None
+    """When it left service, ISO 8601, UTC; None for a column that never served or serves now."""
+    complete_below: int | None = 0
+    """Fragments of a lower id have a vector in every row. None: those of every fragment that has
+    data for the column, because all rows came while it was in service."""
+
+    @classmethod
+    def of(cls, field: pa.Field) -> Origin:
+        """What the field's metadata says."""
+        stored = (field.metadata or {}).get(ORIGIN_KEY)
+        return cls(**json.loads(stored)) if stored else cls(complete_below=None)
+
+    def on(self, field: pa.Field) -> pa.Field:
+        """The field with this in its metadata."""
+        metadata = {**(field.metadata or {}), ORIGIN_KEY: json.dumps(asdict(self)).encode()}
+        return field.with_metadata(metadata)
+
+
+def hidden_name(identifier: str) -> str:
+    """Name of the column of a space that is not in service."""
+    return f"{KEPT_PREFIX}{identifier[:NAME_DIGITS]}"
+
+
+def hidden(field: pa.Field, name: str) -> pa.Field:
+    """A vector field as one not in service: LanceDB does not take it for the table's vectors.
+
+    Its Python client counts plain fixed-size lists alone, so with ``arrow.fixed_shape_tensor`` on
+    all the others ``table.search(v)`` needs no column name. Lance stores both alike.
+    """
+    kind = list_type(field)
+    # Lance compares the text of the shape: no space in it.
+    shape = json.dumps({"shape": [kind.list_size]}, separators=(",", ":"))
+    extension = {_EXTENSION_NAME: b"arrow.fixed_shape_tensor", _EXTENSION_METADATA: shape.encode()}
+    return pa.field(name, kind, metadata={**(field.metadata or {}), **extension})
+
+
+def shown(field: pa.Field) -> pa.Field:
+    """A vector field as the one in service: a plain fixed-size list."""
+    extension = (_EXTENSION_NAME, _EXTENSION_METADATA)
+    kept = {key: value for key, value in (field.metadata or {}).items() if key not in extension}
+    return pa.field(VECTOR, list_type(field), metadata=kept)
+
+
+def list_type(field: pa.Field) -> pa.FixedSizeListType:
+    """Type of a vector column's values, in service or not."""
+    kind = field.type
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def index_name(field: pa.Field) -> str:
+    """Name of a vector column's index: ``space_`` and the first digits of its ``space_id``."""
+    return f"space_{space_of(field)[0][:SHOWN_DIGITS]}"
 
 
 def space_of(field: pa.Field) -> tuple[str, Space]:

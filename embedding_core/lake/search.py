@@ -1,21 +1,34 @@
-"""Similarity search in the space in service, through LanceDB.
+"""Similarity search in the space in service, alone or fused with full-text search.
 
 A query vector of another space is refused: its numbers would mean nothing here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import lance
 import numpy as np
+import pyarrow as pa
 
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
+from embedding_core.lake.filters import bind
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
+
+FUSED_DEPTH = 50
+"""Candidates of each kind that a hybrid search fuses at least; more when more results are asked."""
+RRF_K = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
+_SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
+"""Columns of a hit. Each one more is one more small read for every row found."""
+_SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+\s*$")
+"""Where in Lance's own source an error was made, at the end of its message."""
 
 
 class QueryEncoder(Protocol):
@@ -33,7 +46,7 @@ class Hit:
     """One chunk found."""
 
     score: float
-    """Cosine similarity to the query, -1 to 1."""
+    """Cosine similarity to the query, -1 to 1; of a hybrid search the fused score of the ranks."""
     chunk_id: str
     source_uri: str
     doc_id: str
@@ -45,28 +58,37 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """How to search, apart from what for."""
+    """How to search, apart from what for. Raises ``UsageError`` for what makes no sense."""
 
-    column: str
-    """The vector column to search in."""
-    k: int
+    k: int = 10
     """Results per query."""
-    condition: str | None
-    """SQL with its values already quoted, applied before the search."""
-    exact: bool
+    where: str | None = None
+    """SQL over the table's columns, applied before the search; values stand as ``:name``."""
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    """Values of the names in ``where``."""
+    exact: bool = False
     """Compare every row, past the index."""
-    index_settings: Mapping[str, Any]
-    """How to query the vector index; empty when there is none."""
+    hybrid: bool = False
+    """Fuse with full-text search."""
+    nprobes: int | None = None
+    """Partitions of the index to look into, instead of the number stored with it."""
+    column: str = schema.VECTOR
+    """The vector column to search in."""
 
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k is {self.k}; ask for at least 1 result")
+        if self.nprobes is not None and self.nprobes < 1:
+            raise UsageError(f"nprobes is {self.nprobes}; look into at least 1 partition")
+        if self.nprobes is not None and self.exact:
+            raise UsageError("an exact search uses no index; give either exact or nprobes")
+        if self.params and self.where is None:
+            raise UsageError("params give values for a filter, and there is none; give where")
 
-def search_vectors(opened: Any, vectors: np.ndarray, query: Query) -> list[list[Hit]]:
-    """The nearest chunks of an opened LanceDB table for each vector, best first.
-
-    ``vectors``: (n_queries, dim) float32, unit norm. Raises ``UsageError`` for a bad filter.
-    """
-    if query.k < 1:
-        raise UsageError(f"k is {query.k}; ask for at least 1 result")
-    return [_search_one(opened, vector, query) for vector in vectors]
+    @property
+    def condition(self) -> str | None:
+        """``where`` with its values quoted."""
+        return bind(self.where, self.params) if self.where else None
 
 
 def check_query_space(asked: Space, held_id: str, held: Space) -> None:
@@ -80,37 +102,103 @@ def check_query_space(asked: Space, held_id: str, held: Space) -> None:
         )
 
 
-def _search_one(opened: Any, vector: np.ndarray, query: Query) -> list[Hit]:
-    columns = [name for name in opened.schema.names if not name.startswith(schema.VECTOR)]
-    built = (
-        opened.search(vector, vector_column_name=query.column)
-        .distance_type("cosine")
-        .select([*columns, "_distance"])
-        .limit(query.k)
-    )
-    if query.condition is not None:
-        built = built.where(query.condition, prefilter=True)
-    settings = query.index_settings
-    if query.exact or not settings:
-        built = built.bypass_vector_index()
-    else:
-        built = built.nprobes(settings["nprobes"]).refine_factor(settings["refine_factor"])
-    try:
-        return [_hit(row) for row in built.to_list()]
-    except ValueError as error:  # how LanceDB reports a filter that does not parse or fit
-        if query.condition is None:
-            raise
-        raise UsageError(f"the filter {query.condition!r} cannot be used: {error}") from error
+def search_dataset(
+    dataset: lance.LanceDataset,
+    words: Sequence[str],
+    vectors: np.ndarray,
+    query: Query,
+    index_settings: Mapping[str, Any],
+) -> list[list[Hit]]:
+    """The best chunks for each query, best first.
+
+    ``vectors``: (n_queries, dim) float32, unit norm, of ``words``. ``index_settings`` say how to
+    query the vector index; without them every row is compared. Raises ``UsageError`` for a bad
+    filter, and for a hybrid search of a table without a full-text index.
+    """
+    legs = _Legs(dataset, query, query.condition, index_settings)
+    if not query.hybrid:
+        return [_hits(legs.by_vector(vector, query.k)) for vector in vectors]
+    if schema.FULL_TEXT_INDEX not in {index.name for index in dataset.describe_indices()}:
+        raise UsageError(
+            "the table has no full-text index, which a hybrid search needs; set index.full_text: "
+            "true in the recipe and run `embedlake embed`"
+        )
+    depth = max(query.k, FUSED_DEPTH)
+    return [
+        _hits(_fused(text, legs.by_vector(vector, depth), legs.by_text(text, depth)))[: query.k]
+        for text, vector in zip(words, vectors, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Legs:
+    """The two kinds of search over one version of a table."""
+
+    dataset: lance.LanceDataset
+    query: Query
+    condition: str | None
+    index_settings: Mapping[str, Any]
+
+    def by_vector(self, vector: np.ndarray, k: int) -> pa.Table:
+        """The nearest rows with ``_distance`` (cosine) and ``_rowid``, nearest first."""
+        nearest = {"column": self.query.column, "q": vector, "k": k, "metric": "cosine"}
+        return self._rows(["_distance"], nearest=nearest | self._how_to_probe())
+
+    def by_text(self, words: str, k: int) -> pa.Table:
+        """The rows that hold most of the words, with ``_score`` (BM25) and ``_rowid``."""
+        match = {"query": words, "columns": ["text"]}
+        return self._rows(["_score"], full_text_query=match, limit=k)
+
+    def _how_to_probe(self) -> dict[str, object]:
+        settings, asked = self.index_settings, self.query.nprobes
+        if self.query.exact or not settings:
+            return {"use_index": False}
+        return {
+            "nprobes": asked or settings["nprobes"],
+            "refine_factor": settings["refine_factor"],
+        }
+
+    def _rows(self, computed: list[str], **search: Any) -> pa.Table:
+        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema), *computed]
+        try:
+            return self.dataset.to_table(
+                columns=columns, filter=self.condition, prefilter=True, with_row_id=True, **search
+            )
+        except ValueError as error:  # how Lance reports a filter that does not parse or fit
+            if self.condition is None:
+                raise
+            why = _SOURCE_LINE.sub("", str(error))
+            raise UsageError(f"the filter {self.condition!r} cannot be used: {why}") from error
+
+
+def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+    return [
+        name
+        for name in arrow_schema.names
+        if name not in RESERVED_COLUMNS and not schema.is_vector_column(name)
+    ]
+
+
+def _fused(words: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
+    """Both rankings as one, by reciprocal ranks, best first."""
+    from lancedb.rerankers import RRFReranker  # a second to import, and only this needs LanceDB
+
+    return RRFReranker(RRF_K).rerank_hybrid(words, by_vector, by_text)
+
+
+def _hits(found: pa.Table) -> list[Hit]:
+    return [_hit(row) for row in found.to_pylist()]
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:
     metadata = {
         name: value
         for name, value in row.items()
-        if name not in RESERVED_COLUMNS and name != "_distance"
+        if name not in _SHOWN and not name.startswith("_")
     }
+    fused = row.get("_relevance_score")
     return Hit(
-        score=1.0 - row["_distance"],  # Lance's cosine distance is 1 - cosine similarity
+        score=1.0 - row["_distance"] if fused is None else fused,  # distance: 1 - cosine
         chunk_id=row["chunk_id"],
         source_uri=row["source_uri"],
         doc_id=row["doc_id"],

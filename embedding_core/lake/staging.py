@@ -1,19 +1,45 @@
-"""Staged rows: one Arrow IPC stream per work unit, beside the lake.
+"""Staged work: a folder per work unit beside the lake, for as long as the unit is not committed.
 
-Staging only saves time: a staged file that is gone is made again from the source.
+    rows.arrow             rows without vectors, from the chunk unit
+    ids.npy                of a slice of a huge file: the ids it used
+    rejects*.arrow         what was left out, from the chunk unit and from each part embedded
+    part-<number>.json     a part of the unit that is embedded: its fragments and counts
+    report.json            the whole unit: what its embed task returned
+
+Staging only saves time: what is gone is made again from the source.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 
 from embedding_core import storage
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
+from embedding_core.records import Reject
+
+ROWS = "rows.arrow"
+REPORT = "report.json"
+REJECTS_PER_BATCH = 1_024
+
+STAGED_REJECTS = pa.schema(
+    [
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("doc_id", pa.string()),
+        pa.field("position", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
 
 
 def staging_folder(table: Table) -> str:
@@ -21,32 +47,76 @@ def staging_folder(table: Table) -> str:
     return storage.join(table.lake.uri, "_embedlake", table.name, "staged")
 
 
-def staged_path(table: Table, unit_id: str) -> str:
-    """URI of a unit's staged file."""
-    return storage.join(staging_folder(table), f"{unit_id}.arrow")
+def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:
+    """URI of one of a unit's staged files."""
+    return storage.join(staging_folder(table), unit_id, name)
 
 
 def write_staged(table: Table, path: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> int:
     """Write rows as they come; the file appears complete or not at all. Returns the row count."""
+    n_rows = 0
+    with _sink(table, path) as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in rows:
+            writer.write_batch(batch)
+            n_rows += batch.num_rows
+    return n_rows
+
+
+@contextmanager
+def _sink(table: Table, path: str) -> Iterator[IO[bytes]]:
     fs = storage.filesystem(path, table.lake.storage)
     local = storage.is_local(path)
     # On S3 the object appears when its upload is completed; on disk it is renamed into place.
     target = f"{path}.{uuid.uuid4().hex}.partial" if local else path
-    n_rows = 0
     with store_faults(f"staging {path}"):
         if local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            with fs.open(target, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
-                    n_rows += batch.num_rows
+            with fs.open(target, "wb") as sink:
+                yield sink
             if local:
                 Path(target).replace(path)
         finally:
             if local:
                 Path(target).unlink(missing_ok=True)
-    return n_rows
+
+
+class RejectWriter:
+    """Rejects to a staged file as they come, so that a million of them need no memory."""
+
+    def __init__(self, writer: pa.RecordBatchWriter) -> None:
+        self._writer = writer
+        self._waiting: list[Reject] = []
+        self.n_rejects = 0
+
+    def add(self, reject: Reject) -> None:
+        """Write one reject."""
+        self._waiting.append(reject)
+        self.n_rejects += 1
+        if len(self._waiting) == REJECTS_PER_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        for batch in reject_batches(self._waiting):
+            self._writer.write_batch(batch)
+        self._waiting = []
+
+
+@contextmanager
+def reject_writer(table: Table, path: str) -> Iterator[RejectWriter]:
+    """A writer for one staged file of rejects."""
+    with _sink(table, path) as sink, pa.ipc.new_stream(sink, STAGED_REJECTS) as writer:
+        rejects = RejectWriter(writer)
+        yield rejects
+        rejects.flush()
+
+
+def reject_batches(rejects: Iterable[Reject]) -> Iterator[pa.RecordBatch]:
+    """Rejects as Arrow."""
+    rows = [asdict(reject) for reject in rejects]
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=STAGED_REJECTS)
 
 
 def is_staged(table: Table, path: str) -> bool:
@@ -66,10 +136,47 @@ def read_staged(table: Table, path: str) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def drop_staged(table: Table, paths: Iterable[str]) -> None:
-    """Forget staged files whose rows are committed; one that is gone already is fine."""
+def save_bytes(table: Table, path: str, content: bytes) -> None:
+    """Write a staged file whole; it appears complete or not at all."""
+    with store_faults(f"writing {path}"):
+        storage.write_bytes(path, content, table.lake.storage)
+
+
+def load_bytes(table: Table, path: str) -> bytes:
+    """A staged file, whole."""
+    with store_faults(f"reading {path}"):
+        return storage.read_bytes(path, table.lake.storage)
+
+
+def save_json(table: Table, path: str, content: Any) -> None:
+    """Write a small record; it appears complete or not at all."""
+    save_bytes(table, path, json.dumps(content).encode())
+
+
+def read_json(table: Table, path: str) -> Any:
+    """A record that was saved; None when it is gone or damaged."""
+    with store_faults(f"reading {path}"):
+        try:
+            return json.loads(storage.read_bytes(path, table.lake.storage))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+
+def staged_units(table: Table) -> Counter[str]:
+    """Ids of units that have a folder, with the number of files in it."""
+    folder = staging_folder(table)
+    fs = storage.filesystem(folder, table.lake.storage)
+    with store_faults(f"listing {folder}"):
+        if not fs.exists(folder):
+            return Counter()
+        return Counter(str(path).rstrip("/").split("/")[-2] for path in fs.find(folder))
+
+
+def drop_staged(table: Table, unit_ids: Collection[str]) -> None:
+    """Forget what was staged for units that are committed; what is gone already is fine."""
     fs = storage.filesystem(table.lake.uri, table.lake.storage)
-    for path in paths:
-        with store_faults(f"removing {path}"):
-            if fs.exists(path):
-                fs.rm_file(path)
+    for unit_id in unit_ids:
+        folder = storage.join(staging_folder(table), unit_id)
+        with store_faults(f"removing {folder}"):
+            if fs.exists(folder):
+                fs.rm(folder, recursive=True)

@@ -7,27 +7,32 @@ opening for writing, so that rows of two recipes or vectors of two spaces never 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import lance
-import lancedb
 import pyarrow as pa
 
 from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
-from embedding_core.lake.faults import store_faults
-from embedding_core.lake.filters import KEYS_PER_SCAN, bind, is_in
+from embedding_core.lake.client import METADATA_KEY
+from embedding_core.lake.evolution import commit_schema
+from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.probe import check_conditional_put
-from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_vectors
+from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_dataset
 from embedding_core.recipe import Recipe
 from embedding_core.records import Scalar, Space
 from embedding_core.storage import StorageSpec
 
-INDEX_KEY = "embedlake:index"
+INDEX_KEY = "embedlake:index:"
+"""Table metadata: how an index is queried, under this and its name, so it survives appends, and
+follows its column when that is renamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class FileVersion:
 
     source_uri: str
     file_key: str
+    n_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,25 @@ class Table:
         with store_faults(f"looking for {self.uri}"):
             return bool(fs.exists(storage.join(self.uri, "_versions")))
 
-    def dataset(self) -> lance.LanceDataset:
-        """The newest version of the dataset."""
+    def dataset(self, version: int | None = None) -> lance.LanceDataset:
+        """The newest version of the dataset, or the one asked for if it is still there."""
         with store_faults(f"opening {self.uri}"):
+            newest = self._open()
+            if version is None or version == newest.version:
+                return newest
+            try:
+                return newest.checkout_version(version)
+            except OSError:  # cleaned up meanwhile
+                return newest
+
+    def _open(self) -> lance.LanceDataset:
+        try:
             return lance.dataset(self.uri, storage_options=self.lake.options())
+        except ValueError as error:  # what Lance says of a dataset that is not there
+            raise LakeError(
+                f"cannot open {self.uri}: {error}; if it was deleted meanwhile, run the same "
+                "command again to make it anew"
+            ) from error
 
     def create(self, arrow_schema: pa.Schema) -> None:
         """Commit an empty table, after making sure that the store can hold one safely."""
@@ -102,7 +123,7 @@ class Table:
 
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: the one in service."""
-        return schema.space_of(self._field(column))
+        return schema.space_of(self.field(column, self.dataset().schema))
 
     def recipe_name(self) -> str | None:
         """Name of the recipe that made the table."""
@@ -110,27 +131,36 @@ class Table:
         return name.decode() if name is not None else None
 
     def file_versions(self) -> Iterator[FileVersion]:
-        """Each (file, version) that has rows, once per fragment it is in; flat memory."""
-        scanner = self.dataset().scanner(columns=["source_uri", "file_key"])
-        for batch in scanner.to_batches():
-            pairs = pa.Table.from_batches([batch]).group_by(["source_uri", "file_key"])
-            for pair in pairs.aggregate([]).to_pylist():
-                yield FileVersion(pair["source_uri"], pair["file_key"])
+        """Each file version that has rows, once; memory grows with the versions, not the rows."""
+        names = ["source_uri", "file_key"]
+        counted: list[pa.Table] = []
+        with store_faults(f"reading {self.uri}"):
+            for batch in self.dataset().scanner(columns=names).to_batches():
+                pairs = pa.Table.from_batches([batch]).group_by(names)
+                counted.append(pairs.aggregate([("file_key", "count")]))
+        if not counted:
+            return
+        whole = pa.concat_tables(counted).group_by(names)
+        columns = whole.aggregate([("file_key_count", "sum")]).to_pydict()
+        for uri, key, n_rows in zip(
+            columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
+        ):
+            yield FileVersion(uri, key, n_rows)
 
-    def present_keys(self, file_keys: Collection[str]) -> set[str]:
-        """Which of some file versions have rows, by the scalar index where there is one."""
-        dataset, ordered, present = self.dataset(), sorted(file_keys), set[str]()
+    def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
+        """Rows of some file versions, by the scalar index where there is one."""
+        dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
         for start in range(0, len(ordered), KEYS_PER_SCAN):
             condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
             for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
-                present.update(batch.column("file_key").unique().to_pylist())
-        return present
+                for one in batch.column("file_key").value_counts().to_pylist():
+                    rows[one["values"]] += one["counts"]
+        return rows
 
-    def index_settings(self) -> Mapping[str, Any]:
-        """How to query the vector index (``nprobes``, ``refine_factor``, …); empty without one."""
-        stored = self.dataset().metadata.get(INDEX_KEY)
-        settings: Mapping[str, Any] = json.loads(stored) if stored else {}
-        return settings
+    def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
+        """How to query a column's index (``nprobes``, ``refine_factor``, …); empty without one."""
+        dataset = self.dataset()
+        return _settings(dataset, self.field(column, dataset.schema))
 
     def search(
         self,
@@ -140,47 +170,60 @@ class Table:
         where: str | None = None,
         params: Mapping[str, Scalar] | None = None,
         exact: bool = False,
+        hybrid: bool = False,
+        nprobes: int | None = None,
         column: str = schema.VECTOR,
     ) -> list[Hit]:
         """The ``k`` chunks nearest to ``words``, best first.
 
         ``where`` is a SQL filter over the table's columns, applied before the search; write values
         as ``:name`` and give them in ``params``, where they are quoted. ``exact`` goes past the
-        index. Raises ``UsageError`` for a bad filter, ``LakeError`` for an encoder of another
-        space.
+        vector index, ``nprobes`` looks into more or fewer of its partitions than the tuned number.
+        ``hybrid`` fuses the result with a full-text search for the same words. Raises
+        ``UsageError`` for a bad filter or a missing full-text index, ``LakeError`` for an encoder
+        of another space.
         """
-        return self.search_many([words], encoder, k, where, params, exact, column)[0]
+        query = Query(k, where, params or {}, exact, hybrid, nprobes, column)
+        return self.search_many([words], encoder, query)[0]
 
     def search_many(
-        self,
-        queries: Sequence[str],
-        encoder: QueryEncoder,
-        k: int = 10,
-        where: str | None = None,
-        params: Mapping[str, Scalar] | None = None,
-        exact: bool = False,
-        column: str = schema.VECTOR,
+        self, queries: Sequence[str], encoder: QueryEncoder, query: Query | None = None
     ) -> list[list[Hit]]:
         """``search`` for several queries, encoded together; results in the queries' order."""
-        check_query_space(encoder.space, *self.space(column))
-        condition = bind(where, params or {}) if where else None
+        query = query or Query()
+        with store_faults(f"opening {self.uri}"):
+            dataset = self._warm_dataset()
+        column = self.field(query.column, dataset.schema)
+        check_query_space(encoder.space, *schema.space_of(column))
+        vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
         with store_faults(f"searching {self.uri}"):
-            return search_vectors(
-                lancedb.connect(self.lake.uri, storage_options=self.lake.options()).open_table(
-                    self.name
-                ),
-                encoder.encode_queries(queries),  # (n_queries, dim) float32, unit norm
-                Query(column, k, condition, exact, self.index_settings()),
-            )
+            return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
 
-    def _field(self, column: str) -> pa.Field:
-        arrow_schema = self.dataset().schema
+    def _warm_dataset(self) -> lance.LanceDataset:
+        """The newest version; index pages that this process has read stay in memory."""
+        return lance.dataset(self.uri, storage_options=self.lake.options(), session=_session())
+
+    def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
+        """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
         if column not in arrow_schema.names:
             raise LakeError(
                 f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
                 f"{', '.join(arrow_schema.names)}"
             )
         return arrow_schema.field(column)
+
+
+@cache
+def _session() -> lance.Session:
+    """What this process has read of manifests and indexes, shared by all its searches."""
+    return lance.Session()
+
+
+def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any]:
+    """How to query the index of a vector column, as it was tuned; empty without one."""
+    stored = dataset.metadata.get(INDEX_KEY + schema.index_name(column))
+    settings: Mapping[str, Any] = json.loads(stored) if stored else {}
+    return settings
 
 
 def table_of(recipe: Recipe) -> Table:
@@ -198,33 +241,67 @@ def ensure_table(recipe: Recipe, space: Space) -> Table:
             if not table.exists():  # else another run was first, and the owner is checked below
                 raise
     check_owner(table, recipe, space)
+    tried_again(f"describe {table.uri}", lambda _attempt: _name_function(table, recipe, space))
     return table
 
 
-def check_owner(table: Table, recipe: Recipe, space: Space) -> None:
-    """Raise ``LakeError`` unless the table is this recipe's and holds this space's vectors."""
-    where = f"table {table.name!r} in {table.lake.uri}"
-    held, held_space = table.space()
+def _name_function(table: Table, recipe: Recipe, space: Space) -> None:
+    """Let the table's embedding function name the model as the recipe now does."""
+    dataset = table.dataset()
+    named = schema.table_schema(recipe, space).metadata[METADATA_KEY]
+    if (dataset.schema.metadata or {}).get(METADATA_KEY) != named:
+        check_owner(table, recipe, space, dataset)  # another space may be in service by now
+        described = dataset.schema.with_metadata({**dataset.schema.metadata, METADATA_KEY: named})
+        commit_schema(dataset, described, table.lake.options())
+
+
+def check_recipe(table: Table, recipe: Recipe) -> None:
+    """Raise ``LakeError`` unless the table is this recipe's."""
     owner = table.recipe_name()
     if owner != recipe.name:
         raise LakeError(
-            f"{where} belongs to the recipe {owner!r}, not to {recipe.name!r}; "
-            "use another lake.table, or the recipe's own name"
+            f"table {table.name!r} in {table.lake.uri} belongs to the recipe {owner!r}, not to "
+            f"{recipe.name!r}; use another lake.table, or the recipe's own name"
         )
+
+
+def check_owner(
+    table: Table, recipe: Recipe, space: Space, dataset: lance.LanceDataset | None = None
+) -> None:
+    """Raise ``LakeError`` unless the table is this recipe's and has this space in service.
+
+    Columns of other spaces, being built or kept, are no difference. ``dataset``: the version to
+    look at, the newest when none is given.
+    """
+    where = f"table {table.name!r} in {table.lake.uri}"
+    check_recipe(table, recipe)
+    found = (dataset or table.dataset()).schema
+    held, held_space = schema.space_of(table.field(schema.VECTOR, found))
     wanted = space_id(space)
     if held != wanted:
         raise LakeError(
             f"{where} holds vectors of space {held[:SHOWN_DIGITS]} ({held_space.model}), the "
             f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); vectors of two "
-            "spaces never mix: use the model in service, or another lake.table for this one"
+            f"spaces never mix: {_way_out(found, wanted)}"
         )
     columns = schema.table_schema(recipe, space)
-    found = table.dataset().schema
-    if found.remove_metadata() != columns.remove_metadata():
+    found = pa.schema([one for one in found if not schema.is_hidden(one)])
+    if found != columns.remove_metadata():
         raise LakeError(
             f"{where} has other columns than the recipe ({_difference(found, columns)}); metadata "
             "columns are fixed when a table is made: use another lake.table, or the old columns"
         )
+
+
+def _way_out(found: pa.Schema, wanted: str) -> str:
+    """What to do about a recipe whose model is not the one in service."""
+    other = schema.hidden_name(wanted)
+    if other in found.names:
+        return (
+            f"put that space in service with `embedlake promote RECIPE {other}`, or name the model "
+            "in service in the recipe"
+        )
+    return "use the model in service, or another lake.table for this one"
 
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:

@@ -49,7 +49,7 @@ def verify(table: Table, counts: Sequence[FileCounts], gone: Collection[str]) ->
         file_keys = batch.column("file_key").to_pylist()
         rows.update(file_keys)
         seen.update(batch.column("chunk_id").to_pylist())
-        bad = np.flatnonzero(~_is_unit(batch.column(schema.VECTOR)))
+        bad = np.flatnonzero(~is_unit(batch.column(schema.VECTOR)))
         bad_vectors.update(file_keys[index] for index in bad)
     problems = [
         *_count_problems(counts, rows),
@@ -80,7 +80,7 @@ def _rows_of(table: Table, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
         yield from dataset.scanner(columns=columns, filter=some).to_batches()
 
 
-def _is_unit(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
+def is_unit(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
     """(n_rows,) bool; a null, NaN or infinite vector is not a unit vector."""
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)

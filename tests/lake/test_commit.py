@@ -9,7 +9,7 @@ import lance
 import pyarrow as pa
 import pytest
 
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError, ModelError, Transient
 from embedding_core.lake import Lake, Table, faults, replace_rows, write_fragments
 from embedding_core.lake import commit as commit_module
 from embedding_core.lake.commit import fragments_exist
@@ -39,6 +39,15 @@ def keys(table: Table) -> dict[str, int]:
 def test_write_fragments_before_commit_no_reader_sees_them(table: Table) -> None:
     fragments(table, "a", 3)
     assert keys(table) == {}
+
+
+def test_write_fragments_error_of_the_rows_comes_out_as_it_is(table: Table) -> None:
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([["a"], [1]], schema=SCHEMA)
+        raise ModelError("the model is gone; bring it back")
+
+    with pytest.raises(ModelError, match="bring it back"):
+        write_fragments(table, rows(), SCHEMA)
 
 
 def test_replace_rows_old_rows_go_and_new_come_in_one_version(table: Table) -> None:
@@ -82,6 +91,24 @@ def test_replace_rows_lost_reply_does_not_commit_twice(
     monkeypatch.setattr(lance.LanceDataset, "commit", commit_then_fail)
     replace_rows(table, "key", [], new)
     assert keys(table) == {"a": 3}
+
+
+def test_replace_rows_lost_reply_is_recognised_after_a_compaction(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(table, "key", [], fragments(table, "b", 3))
+    real = lance.LanceDataset.commit
+
+    def commit_compact_and_fail(*args: object, **kwargs: object) -> None:
+        real(*args, **kwargs)
+        monkeypatch.setattr(lance.LanceDataset, "commit", real)
+        table.dataset().optimize.compact_files(target_rows_per_fragment=100)
+        raise OSError("connection reset")
+
+    new = fragments(table, "a", 3)
+    monkeypatch.setattr(lance.LanceDataset, "commit", commit_compact_and_fail)
+    replace_rows(table, "key", [], new)
+    assert keys(table) == {"a": 3, "b": 3}
 
 
 def test_replace_rows_conflict_is_tried_again_on_the_newer_version(

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedding_core.errors import LakeError
-from embedding_core.lake import refresh_vector_index, table_of
-from embedding_core.lake.indexing import unindexed_rows
-from embedding_core.recipe import IndexSpec, Recipe
+from embedding_core.lake import (
+    Table,
+    indexing,
+    refresh_scalar_indexes,
+    refresh_vector_index,
+    schema,
+    table_of,
+    tuning,
+)  # fmt: skip
+from embedding_core.lake.indexing import coverage, unindexed_rows
+from embedding_core.lake.table import INDEX_KEY
+from embedding_core.recipe import IndexKind, IndexSpec, Recipe
 from tests.driver import recipe_for, run, write_jsonl
+from tests.synthetic import Clusters, add_files
+
+CLUSTERS = Clusters.make(30, 32)
 
 WORDS = [f"word{number}" for number in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the sample: quick, and enough for these tables."""
+    monkeypatch.setattr(tuning, "SAMPLE_QUERIES", 50)
 
 
 def documents(first: int, n_documents: int) -> dict[str, str]:
@@ -25,6 +44,15 @@ def documents(first: int, n_documents: int) -> dict[str, str]:
 
 def small_index(folder: Path, **spec: float) -> Recipe:
     return recipe_for(folder, index={"min_rows": 256, **spec})
+
+
+def made_up(
+    folder: Path, n_rows: int, uri: str = "a", dim: int = 32, no_vector: bool = False
+) -> Table:
+    """Add ``n_rows`` made-up rows to the table in ``folder``."""
+    recipe = recipe_for(folder, model={"dim": dim})
+    clusters = CLUSTERS if dim == 32 else Clusters.make(30, dim)
+    return add_files(recipe, [uri], n_rows, clusters, seed=len(uri), no_vector=no_vector)
 
 
 def test_refresh_vector_index_below_the_size_where_it_pays_there_is_none(tmp_path: Path) -> None:
@@ -90,11 +118,144 @@ def test_refresh_vector_index_rows_replaced_search_finds_the_new_ones(tmp_path: 
 def test_refresh_vector_index_target_out_of_reach_says_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedding_core.lake import indexing
-
-    write_jsonl(tmp_path, "a.jsonl", documents(0, 600))
-    recipe = small_index(tmp_path)
-    run(recipe_for(tmp_path, index={"min_rows": 10_000}))
-    monkeypatch.setattr(indexing, "_recall", lambda exact, found: 0.5)
+    table = made_up(tmp_path, n_rows=600)
+    monkeypatch.setattr(tuning, "_recall", lambda exact, found: 0.5)
     with pytest.raises(LakeError, match=r"0\.500 at most.*target_recall"):
-        refresh_vector_index(table_of(recipe), IndexSpec(min_rows=256))
+        refresh_vector_index(table, IndexSpec(min_rows=256))
+    assert unindexed_rows(table.dataset()) == {} and table.index_settings() == {}
+
+
+@pytest.mark.parametrize("kind", ["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"])
+def test_refresh_vector_index_kind_of_the_recipe_reaches_the_target(
+    tmp_path: Path, kind: IndexKind
+) -> None:
+    table = made_up(tmp_path, n_rows=2_000)
+    refresh_vector_index(table, IndexSpec(min_rows=256))
+    index = refresh_vector_index(table, IndexSpec(min_rows=256, kind=kind))
+    assert index is not None and index.kind == kind and index.recall >= 0.95
+    assert coverage(table.dataset())[index.name].kind == kind
+
+
+def test_refresh_vector_index_kind_that_cannot_do_the_dimension_is_refused(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=300, dim=20)
+    with pytest.raises(LakeError, match="have 20"):
+        refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_RQ"))
+
+
+def test_refresh_vector_index_grown_in_many_steps_is_merged_and_finds_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "MOST_PARTS", 3)
+    table = made_up(tmp_path, n_rows=2_000)
+    spec, parts = IndexSpec(min_rows=256), []
+    name = schema.index_name(table.dataset().schema.field("vector"))
+    for step in range(1, 6):
+        refresh_scalar_indexes(table)
+        refresh_vector_index(table, spec)
+        parts.append(coverage(table.dataset())[name].parts)
+        made_up(tmp_path, n_rows=20, uri=f"new{step}")
+        assert table.dataset().count_rows(filter=f"source_uri = 'new{step}'") == 20
+    assert parts == [1, 2, 3, 1, 2]
+    assert set(unindexed_rows(table.dataset()).values()) == {20}
+
+
+def test_refresh_indexes_with_merge_are_of_one_part_that_covers_everything(tmp_path: Path) -> None:
+    table, spec = made_up(tmp_path, n_rows=600), IndexSpec(min_rows=256)
+    for step in range(3):
+        refresh_scalar_indexes(table, full_text=True, merge=step == 2)
+        refresh_vector_index(table, spec, merge=step == 2)
+        found = coverage(table.dataset())
+        assert len(found) == 5
+        assert {one.parts for one in found.values()} == {2 if step == 1 else 1}
+        assert {one.uncovered_rows for one in found.values()} == {0}
+        made_up(tmp_path, n_rows=10, uri=f"new{step}")
+
+
+def test_refresh_scalar_indexes_extended_in_one_commit(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=100)
+    refresh_scalar_indexes(table)
+    made_up(tmp_path, n_rows=10, uri="new")
+    before = table.dataset().version
+    refresh_scalar_indexes(table)
+    assert table.dataset().version == before + 1
+
+
+def test_refresh_vector_index_recall_that_fell_far_is_trained_again(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=8_500)
+    first = refresh_vector_index(table, IndexSpec(min_rows=256, target_recall=0.1))
+    assert first is not None and (first.partitions, first.nprobes) == (3, 1)
+    made_up(tmp_path, n_rows=100, uri="new")
+    better = refresh_vector_index(table, IndexSpec(min_rows=256, target_recall=0.995))
+    assert better is not None and better.recall >= 0.995
+    assert better.rows_at_training == 8_600
+
+
+def test_refresh_vector_index_shrunk_table_is_searched_exactly_again(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=600)
+    assert refresh_vector_index(table, IndexSpec(min_rows=600)) is not None
+    table.dataset().delete("chunk_index >= 500")  # not far below: building and dropping costs
+    assert refresh_vector_index(table, IndexSpec(min_rows=600)) is not None
+    table.dataset().delete("chunk_index >= 200")
+    assert refresh_vector_index(table, IndexSpec(min_rows=600)) is None
+    assert table.index_settings() == {} and unindexed_rows(table.dataset()) == {}
+
+
+def test_refresh_vector_index_changed_by_hand_is_put_right(tmp_path: Path) -> None:
+    table, spec = made_up(tmp_path, n_rows=600), IndexSpec(min_rows=256)
+    index = refresh_vector_index(table, spec)
+    assert index is not None
+    dataset = table.dataset()
+    dataset.create_index("vector", "IVF_PQ", name="theirs", num_partitions=1, num_sub_vectors=4)
+    assert refresh_vector_index(table, spec) == index
+    assert set(coverage(table.dataset())) == {index.name}
+    table.dataset().create_index(
+        "vector", "IVF_PQ", name=index.name, num_partitions=1, num_sub_vectors=4, replace=True
+    )
+    again = refresh_vector_index(table, spec)
+    assert again is not None and coverage(table.dataset())[index.name].kind == again.kind
+    table.dataset().drop_index(index.name)
+    assert refresh_vector_index(table, spec) is not None
+    table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps({"nprobes": "many"})})
+    mended = refresh_vector_index(table, spec)
+    assert mended is not None and table.index_settings()["nprobes"] == mended.nprobes
+
+
+def test_refresh_scalar_indexes_dropped_by_hand_are_made_again(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=300)
+    refresh_scalar_indexes(table, full_text=True)
+    table.dataset().drop_index("file_key_idx")
+    refresh_scalar_indexes(table, full_text=True)
+    assert unindexed_rows(table.dataset()) == {
+        "file_key_idx": 0, "source_uri_idx": 0, "chunk_id_idx": 0, "text_idx": 0,
+    }  # fmt: skip
+
+
+def test_refresh_vector_index_rows_without_vectors_are_passed_over(tmp_path: Path) -> None:
+    spec = IndexSpec(min_rows=256)
+    table = made_up(tmp_path, n_rows=300, no_vector=True)
+    assert refresh_vector_index(table, spec) is None
+    made_up(tmp_path, n_rows=300, uri="good")
+    index = refresh_vector_index(table, spec)
+    assert index is not None and index.recall >= 0.95
+    made_up(tmp_path, n_rows=20, uri="bad", no_vector=True)
+    assert refresh_vector_index(table, spec) == index  # nothing to extend by, and no failure
+    made_up(tmp_path, n_rows=20, uri="good too")
+    assert refresh_vector_index(table, spec) is not None
+    assert set(unindexed_rows(table.dataset()).values()) == {0}
+
+
+def test_sample_texts_that_stand_many_times_are_no_misses(tmp_path: Path) -> None:
+    same = Clusters(CLUSTERS.draw(5, seed=1) * 1e6)  # no spread left: five vectors in all
+    table = add_files(recipe_for(tmp_path), ["a"], 1_000, same)
+    index = refresh_vector_index(table, IndexSpec(min_rows=256, target_recall=1.0))
+    assert index is not None and index.recall == 1.0
+
+
+def test_sample_measures_what_a_loop_over_all_rows_does(tmp_path: Path) -> None:
+    table = made_up(tmp_path, n_rows=1_000)
+    refresh_vector_index(table, IndexSpec(min_rows=256))
+    vectors = np.array(table.dataset().to_table().column("vector").to_pylist(), np.float32)
+    sample = tuning.Sample(table.dataset(), "vector")
+    near = np.sort(1 - sample.queries @ vectors.T, axis=1)[:, :11]
+    assert np.allclose(sample._nearest, near, atol=1e-6)
+    assert sample.measure(1, 50).recall == 1.0

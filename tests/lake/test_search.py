@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import lancedb
 import pytest
 
 from embedding_core import Encoder, Lake
 from embedding_core.errors import LakeError, UsageError
-from embedding_core.lake import Table
+from embedding_core.lake import Query, Table, table_of
+from embedding_core.lake.client import METADATA_KEY
+from embedding_core.lake.indexing import unindexed_rows
 from tests.driver import recipe_for, run, write_jsonl
 
 RECORDS = [
@@ -29,7 +35,7 @@ def encoder() -> Encoder:
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     folder = tmp_path_factory.mktemp("search")
     write_jsonl(folder, "a.jsonl", RECORDS)
-    recipe = recipe_for(folder, source={"metadata": COLUMNS})
+    recipe = recipe_for(folder, source={"metadata": COLUMNS}, index={"full_text": True})
     assert run(recipe).exit_code == 0
     return Lake.open(recipe.lake.uri).table("docs")
 
@@ -71,8 +77,76 @@ def test_search_encoder_of_another_space_names_both(table: Table) -> None:
         table.search("apples", Encoder.load("hashing", dim=64))
 
 
+def test_search_filter_that_fails_while_it_runs_is_bad_usage(
+    table: Table, encoder: Encoder
+) -> None:
+    with pytest.raises(UsageError, match=r"cannot be used: [^/]*$"):
+        table.search("apples", encoder, where="1 / 0 = 1")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"nprobes": 0}, "nprobes is 0"),
+        ({"nprobes": 1, "exact": True}, "exact"),
+    ],
+)
+def test_search_that_makes_no_sense_is_bad_usage(
+    table: Table, encoder: Encoder, wrong: dict[str, int], named: str
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        table.search("apples", encoder, **wrong)  # type: ignore[arg-type]
+
+
+def test_search_hybrid_ranks_by_reciprocal_ranks_of_both(table: Table, encoder: Encoder) -> None:
+    by_vector = [hit.doc_id for hit in table.search("moon", encoder)]
+    expected = {doc_id: 1 / (60 + rank) for rank, doc_id in enumerate(by_vector, start=1)}
+    expected["3"] += 1 / 61  # the only text with the word
+    hits = table.search("moon", encoder, hybrid=True)
+    assert {hit.doc_id: hit.score for hit in hits} == pytest.approx(expected)
+    assert hits[0].doc_id == "3"
+
+
+def test_search_hybrid_finds_by_a_word_what_the_vectors_do_not(
+    table: Table, encoder: Encoder
+) -> None:
+    (hit,) = table.search("moon", encoder, k=1, hybrid=True, where="year IS NULL")
+    assert hit.doc_id == "3"
+    assert table.search("moon", encoder, hybrid=True, where="year = 1") == []
+
+
+def test_search_hybrid_rows_that_came_later_are_found_by_their_words(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
+    recipe = recipe_for(tmp_path, index={"full_text": True})
+    run(recipe)
+    write_jsonl(tmp_path, "b.jsonl", {"2": "zanzibar"})
+    run(recipe)
+    encoder = Encoder.load("hashing", dim=32)
+    assert table_of(recipe).search("zanzibar", encoder, k=1, hybrid=True)[0].doc_id == "2"
+    assert set(unindexed_rows(table_of(recipe).dataset()).values()) == {0}
+
+
+def test_search_hybrid_without_a_full_text_index_says_how_to_get_one(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
+    run(recipe_for(tmp_path, index={"full_text": True}))
+    write_jsonl(tmp_path, "a.jsonl", {"1": "pears"})
+    recipe = recipe_for(tmp_path)  # no longer asked for: dropped by the next run
+    run(recipe)
+    with pytest.raises(UsageError, match=r"index\.full_text: true"):
+        table_of(recipe).search("pears", Encoder.load("hashing", dim=32), hybrid=True)
+
+
+def test_search_metadata_column_called_almost_vector_is_kept(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "1", "text": "apples", "vector_kind": "fruit"}])
+    recipe = recipe_for(tmp_path, source={"metadata": {"vector_kind": "string"}})
+    run(recipe)
+    (hit,) = table_of(recipe).search("apples", Encoder.load("hashing", dim=32))
+    assert hit.metadata == {"vector_kind": "fruit"}
+
+
 def test_search_many_in_the_order_of_the_queries(table: Table, encoder: Encoder) -> None:
-    found = table.search_many(["rockets to the moon", "apples and plums"], encoder, k=1)
+    found = table.search_many(["rockets to the moon", "apples and plums"], encoder, Query(k=1))
     assert [hits[0].doc_id for hits in found] == ["3", "2"]
 
 
@@ -87,5 +161,48 @@ def test_plain_lancedb_client_searches_without_naming_a_column(
     table: Table, encoder: Encoder
 ) -> None:
     opened = lancedb.connect(table.lake.uri).open_table("docs")
+    assert opened.search("rockets", query_type="fts").to_list()[0]["doc_id"] == "3"
     vector = encoder.encode_queries(["rockets to the moon"])[0]
     assert opened.search(vector).limit(1).to_list()[0]["doc_id"] == "3"
+
+
+IN_A_PLAIN_CLIENT = """
+import sys, lancedb
+import embedding_core.pipeline.lancedb_client
+table = lancedb.connect(sys.argv[1]).open_table("docs")
+print(table.search("rockets to the moon").limit(1).to_list()[0]["doc_id"])
+"""
+
+
+def test_lancedb_client_searches_by_words_through_the_registered_function(table: Table) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PLAIN_CLIENT, table.lake.uri],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["3"]
+
+
+def test_lancedb_client_whose_model_is_another_is_refused_with_both_spaces(tmp_path: Path) -> None:
+    import embedding_core.pipeline.lancedb_client  # noqa: F401
+
+    write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    stored = json.loads(table_of(recipe).dataset().schema.metadata[METADATA_KEY])
+    assert stored[0]["model"]["name"] == "hashing"
+    stored[0]["model"]["dim"] = 64
+    table_of(recipe).dataset().update_schema_metadata({METADATA_KEY.decode(): json.dumps(stored)})
+    opened = lancedb.connect(recipe.lake.uri).open_table("docs")
+    with pytest.raises(LakeError, match=r"space [0-9a-f]{12} here.*in space [0-9a-f]{12}"):
+        opened.search("apples")
+
+
+def test_embed_names_the_function_again_when_it_is_lost(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    before = table_of(recipe).dataset().schema.metadata
+    table_of(recipe).dataset().update_schema_metadata({METADATA_KEY.decode(): None})
+    write_jsonl(tmp_path, "b.jsonl", {"2": "pears"})
+    run(recipe)
+    assert table_of(recipe).dataset().schema.metadata == before

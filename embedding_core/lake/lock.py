@@ -1,0 +1,201 @@
+"""One run at a time on a table: numbered records beside it, made so that only one can win.
+
+A record ``<number>.json`` is created only if nobody has created it, and the highest number is the
+holder. The holder rewrites its record every few seconds. Whoever waits watches the record with its
+own steady clock and takes over with the next number when it has not changed for
+``EXPIRY_SECONDS``, or says that it was given back: no machine's time of day matters, and a run that
+was killed delays the next one by that long. A holder that was taken for dead finds a higher number
+and stops. Beyond that, commits themselves stay right with two runs at once (see ``commit``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from botocore.exceptions import BotoCoreError
+
+from embedding_core import storage
+from embedding_core.errors import EmbedlakeError, LakeError, Locked
+from embedding_core.lake.faults import store_faults
+from embedding_core.lake.table import Table
+
+BEAT_SECONDS = 5.0
+EXPIRY_SECONDS = 30.0
+"""A record that stays the same this long belongs to a run that is gone: six beats were missed."""
+POLL_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Lock:
+    """A table's lock, held."""
+
+    table: Table
+    number: int
+    holder: str
+    token: str
+    beats: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise ``LakeError`` when another run has taken over; to be asked before a commit."""
+        if _highest(self.table) > self.number:
+            raise LakeError(
+                f"another run took over table {self.table.name!r} in {self.table.lake.uri}, "
+                f"because this one did not answer for {EXPIRY_SECONDS:.0f} s; what was committed "
+                "stays, run the same command again"
+            )
+
+
+@contextmanager
+def locked(table: Table, holder: str, wait_seconds: float) -> Iterator[Lock]:
+    """Hold the table's lock; its heart beats in a thread of its own.
+
+    Waits for a holder that is alive ``wait_seconds`` at most, then raises ``Locked``. A holder that
+    is gone is waited for as long as it takes to be sure.
+    """
+    lock = _acquire(table, holder, wait_seconds)
+    heart = threading.Thread(target=_beat, args=(lock,), name="embedlake-lock", daemon=True)
+    heart.start()
+    try:
+        yield lock
+    finally:
+        lock.stopped.set()
+        heart.join()
+        _release(lock)
+
+
+def _acquire(table: Table, holder: str, wait_seconds: float) -> Lock:
+    started = time.monotonic()
+    seen: tuple[int, bytes] | None = None
+    seen_at = started
+    beats_seen = 0
+    while True:
+        found = _newest(table)
+        now = time.monotonic()
+        if found != seen:
+            beats_seen += seen is not None
+            seen, seen_at = found, now
+        if found is None or _given_back(found[1]) or now - seen_at >= EXPIRY_SECONDS:
+            lock = Lock(table, (found[0] if found else 0) + 1, holder, uuid.uuid4().hex)
+            if _created(lock):
+                return lock
+            continue
+        if beats_seen and now - started >= wait_seconds:
+            raise Locked(
+                f"{_holder(found[1])} is working on table {table.name!r} in {table.lake.uri}; "
+                "run the same command again when it has ended, or wait longer "
+                "(EMBEDLAKE_LOCK_WAIT_SECONDS)"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _created(lock: Lock) -> bool:
+    """Whether the record is ours and the highest; lower ones are cleared away."""
+    if not _create(lock.table, lock.number, _record(lock)):
+        return False
+    numbers = _numbers(lock.table)
+    if max(numbers) > lock.number:  # we looked at a listing that was long out of date
+        _remove(lock.table, lock.number)
+        return False
+    for number in numbers:
+        if number < lock.number:
+            _remove(lock.table, number)
+    return True
+
+
+def _beat(lock: Lock) -> None:
+    while not lock.stopped.wait(BEAT_SECONDS):
+        lock.beats += 1
+        try:
+            _write(lock.table, lock.number, _record(lock))
+        except (OSError, BotoCoreError):
+            continue  # the store hiccups: the next beat may get through, else `check` tells
+
+
+def _release(lock: Lock) -> None:
+    """Say that the lock is free; where that fails, it expires."""
+    try:
+        if _highest(lock.table) == lock.number:
+            _write(lock.table, lock.number, _record(lock, given_back=True))
+    except (OSError, BotoCoreError, EmbedlakeError):
+        return
+
+
+def _record(lock: Lock, given_back: bool = False) -> bytes:
+    content = {
+        "holder": lock.holder, "token": lock.token, "beats": lock.beats, "given_back": given_back,
+    }  # fmt: skip
+    return json.dumps(content).encode()
+
+
+def _given_back(record: bytes) -> bool:
+    return bool(_content(record).get("given_back"))
+
+
+def _holder(record: bytes) -> str:
+    return str(_content(record).get("holder", "another run"))
+
+
+def _content(record: bytes) -> dict[str, object]:
+    try:
+        content = json.loads(record)
+    except ValueError:
+        return {}  # not ours, or half written: it expires like any other
+    return content if isinstance(content, dict) else {}
+
+
+def _folder(table: Table) -> str:
+    return storage.join(table.lake.uri, "_embedlake", table.name, "lock")
+
+
+def _path(table: Table, number: int) -> str:
+    return storage.join(_folder(table), f"{number}.json")
+
+
+def _numbers(table: Table) -> list[int]:
+    fs = storage.filesystem(_folder(table), table.lake.storage)
+    with store_faults(f"looking at the lock of {table.uri}"):
+        if not fs.exists(_folder(table)):
+            return []
+        names = [str(path).rpartition("/")[2] for path in fs.ls(_folder(table), detail=False)]
+    return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
+
+
+def _highest(table: Table) -> int:
+    return max(_numbers(table), default=0)
+
+
+def _newest(table: Table) -> tuple[int, bytes] | None:
+    """The highest record with its content; None when there is none."""
+    number = _highest(table)
+    if not number:
+        return None
+    with store_faults(f"reading the lock of {table.uri}"):
+        try:
+            return number, storage.read_bytes(_path(table, number), table.lake.storage)
+        except FileNotFoundError:  # its holder was followed by another just now
+            return number, b""
+
+
+def _create(table: Table, number: int, record: bytes) -> bool:
+    path = _path(table, number)
+    with store_faults(f"writing the lock of {table.uri}"):
+        return storage.create_bytes(path, record, table.lake.storage)
+
+
+def _write(table: Table, number: int, record: bytes) -> None:
+    storage.write_bytes(_path(table, number), record, table.lake.storage)
+
+
+def _remove(table: Table, number: int) -> None:
+    fs = storage.filesystem(_folder(table), table.lake.storage)
+    try:
+        fs.rm_file(_path(table, number))
+    except (OSError, BotoCoreError):
+        return  # it is lower than another, so it says nothing

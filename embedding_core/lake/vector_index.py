@@ -1,0 +1,213 @@
+"""The vector index of a space: chosen, tuned to a recall, extended, trained again.
+
+How it must be queried is measured (``lake.tuning``) and stored in the table, so every query uses
+it. Building and extending commit new versions of the table; readers go on with the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import lance
+
+from embedding_core.errors import LakeError
+from embedding_core.lake import schema
+from embedding_core.lake.faults import store_faults
+from embedding_core.lake.indexing import Coverage, coverage, extend
+from embedding_core.lake.table import INDEX_KEY, Table
+from embedding_core.lake.tuning import TOP_K, Sample, Setting, tune
+from embedding_core.recipe import IndexKind, IndexSpec
+
+ROWS_PER_PARTITION = 4_096
+LARGEST_SQ_BYTES = 16 * 2**30
+"""IVF_SQ keeps one byte per dimension of every row; above this, one bit."""
+DIMENSIONS_PER_PQ_CODE = 8
+FEWEST_VECTORS = 256
+"""With less there is nothing to learn partitions from."""
+GROWTH_BEFORE_MEASURING = 1.1
+"""Rows added before the recall is measured again: that reads every vector once."""
+MOST_EXTRA_PROBES = 2
+"""Partitions to look into, against what was enough before, until training anew is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """The vector index as it now is."""
+
+    name: str
+    """``space_<first digits of the space_id>``: an index follows its column through renames."""
+    kind: IndexKind
+    rows_at_training: int
+    """Rows the partitions were learned from."""
+    rows_at_tuning: int
+    """Rows when the recall was measured."""
+    partitions: int
+    nprobes: int
+    """Partitions a query looks into."""
+    refine_factor: int
+    """Candidates per result that are ranked again by their full vectors."""
+    recall: float
+    """Measured recall@10 against exact search with these settings."""
+    milliseconds: float
+    """Median time of a query when that was measured, index in memory."""
+
+
+def refresh_vector_index(
+    table: Table, spec: IndexSpec, merge: bool = False, column: str = schema.VECTOR
+) -> IndexReport | None:
+    """Build, extend or rebuild a column's index; None while the table is too small for one.
+
+    It is rebuilt when the rows have doubled since it was trained, when its recall fell so far that
+    queries would have to look into twice the partitions, when the recipe names another kind, and
+    when someone put another index in its place. Its recall is measured again when the rows have
+    grown by a tenth. Other indexes on the column are dropped: queries might use either. ``merge``:
+    see ``indexing.extend``. Raises ``LakeError`` when no setting reaches the recall asked for.
+    """
+    with store_faults(f"indexing {table.uri}"):
+        dataset = table.dataset()
+        name = schema.index_name(table.field(column, dataset.schema))
+        found, known = _only_ours(table, column, name), _stored(table, column)
+        n_rows = dataset.count_rows()
+        if n_rows < (spec.min_rows if found is None else spec.min_rows / 2):
+            if found is not None:
+                _drop(table, name)
+            return None
+        if known is None or found is None or _is_outdated(known, found, n_rows, spec):
+            return _build(table, column, name, spec)
+        if _holds_vectors(dataset, column, found.uncovered):
+            extend(table, {name: found}, merge)
+        few_new = n_rows < GROWTH_BEFORE_MEASURING * known.rows_at_tuning
+        if few_new and known.recall >= spec.target_recall:
+            return known
+        return _measured_again(table, column, replace(known, rows_at_tuning=n_rows), spec)
+
+
+def _only_ours(table: Table, column: str, name: str) -> Coverage | None:
+    """The index of this name, if it is there; any other on the column is dropped."""
+    found = coverage(table.dataset())
+    for other, one in found.items():
+        if one.columns == (column,) and other != name:
+            table.dataset().drop_index(other)
+    return found.get(name)
+
+
+def _stored(table: Table, column: str) -> IndexReport | None:
+    """What the table says of its index; None when that is missing or cannot be read."""
+    try:
+        return IndexReport(**table.index_settings(column))
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_outdated(known: IndexReport, found: Coverage, n_rows: int, spec: IndexSpec) -> bool:
+    return (
+        found.kind != known.kind
+        or spec.kind not in ("auto", known.kind)
+        or n_rows >= 2 * known.rows_at_training
+    )
+
+
+def _holds_vectors(dataset: lance.LanceDataset, column: str, fragment_ids: tuple[int, ...]) -> bool:
+    """Whether some of these rows have a vector: Lance cannot extend an index by none."""
+    if not fragment_ids:
+        return True
+    some = dataset.scanner(
+        columns=["chunk_id"],
+        filter=f"{column} IS NOT NULL",
+        fragments=[dataset.get_fragment(one) for one in fragment_ids],
+        limit=1,
+    )
+    return bool(some.to_table().num_rows)
+
+
+def _drop(table: Table, name: str) -> None:
+    table.dataset().drop_index(name)
+    table.dataset().update_metadata({INDEX_KEY + name: None})
+
+
+def _measured_again(
+    table: Table, column: str, known: IndexReport, spec: IndexSpec
+) -> IndexReport | None:
+    """Keep the settings, or find others, or train anew when too many partitions were needed."""
+    sample = Sample(table.dataset(), column)
+    setting = sample.measure(known.nprobes, known.refine_factor)
+    if setting.recall < spec.target_recall:
+        setting = tune(sample, known.partitions, spec.target_recall)
+        too_slow = setting.nprobes > MOST_EXTRA_PROBES * known.nprobes
+        if too_slow or not setting.reaches(spec.target_recall):
+            return _build(table, column, known.name, spec)
+    return _keep(table, known, setting)
+
+
+def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport | None:
+    """Train and tune; a kind chosen for its size that does not reach the target gives way."""
+    dataset = table.dataset()
+    n_rows = dataset.count_rows()
+    n_vectors = dataset.count_rows(filter=f"{column} IS NOT NULL")
+    if n_vectors < FEWEST_VECTORS:
+        return None
+    dim = schema.list_type(dataset.schema.field(column)).list_size
+    partitions = math.ceil(n_vectors / ROWS_PER_PARTITION)
+    reached = 0.0
+    for kind in _kinds(spec.kind, n_vectors, dim):
+        dataset.create_index(
+            column,
+            kind,
+            name=name,
+            metric="cosine",
+            num_partitions=partitions,
+            replace=True,
+            **_options(kind, dim),
+        )
+        dataset = table.dataset()
+        setting = tune(Sample(dataset, column), partitions, spec.target_recall)
+        if setting.reaches(spec.target_recall):
+            new = IndexReport(name, kind, n_rows, n_rows, partitions, 0, 0, 0.0, 0.0)
+            return _keep(table, new, setting)
+        reached = max(reached, setting.recall)
+    _drop(table, name)
+    raise LakeError(
+        f"the vector index ({kind}) reaches recall@{TOP_K} {reached:.3f} at most, not surely "
+        f"the recipe's index.target_recall {spec.target_recall}; lower that, choose another "
+        "index.kind, or raise index.min_rows to search exactly"
+    )
+
+
+def _kinds(wanted: str, n_vectors: int, dim: int) -> tuple[IndexKind, ...]:
+    """Kinds to try, in order."""
+    if wanted != "auto":
+        return (wanted,)  # type: ignore[return-value]  # the recipe's field has no other values
+    if n_vectors * dim > LARGEST_SQ_BYTES and dim % 8 == 0:
+        return ("IVF_RQ", "IVF_SQ")
+    return ("IVF_SQ",)
+
+
+def _options(kind: IndexKind, dim: int) -> Mapping[str, int]:
+    """What Lance must be told beyond the kind. Raises ``LakeError`` for dimensions it cannot do."""
+    if kind == "IVF_RQ":
+        if dim % 8:
+            raise LakeError(
+                f"IVF_RQ needs a dimension that 8 divides, and the vectors have {dim}; choose "
+                "another index.kind"
+            )
+        return {"num_bits": 1}
+    if kind == "IVF_PQ":
+        most = max(1, dim // DIMENSIONS_PER_PQ_CODE)
+        return {"num_sub_vectors": max(one for one in range(1, most + 1) if dim % one == 0)}
+    return {}
+
+
+def _keep(table: Table, index: IndexReport, setting: Setting) -> IndexReport:
+    """Store how the index is to be queried."""
+    tuned = replace(
+        index,
+        nprobes=setting.nprobes,
+        refine_factor=setting.refine_factor,
+        recall=setting.recall,
+        milliseconds=setting.milliseconds,
+    )
+    table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps(asdict(tuned))})
+    return tuned
