@@ -6,12 +6,13 @@ tolerates · 4 the gate said no. Heavy packages are imported by the command that
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,11 +24,23 @@ from embedding_core.records import Scalar
 from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
 
 if TYPE_CHECKING:
+    from embedding_core.lake import Release, Table
     from flows.processes import Server
 
 FAILED, BAD_USAGE = 1, 2
+HEALING_REASONS = ("out_of_memory", "non_finite_vector")
+"""Causes outside the file that pass without a change of file or recipe: another device, dtype or
+batch size. Files that were unreadable or changed are tried again by every run."""
+LINES_SHOWN = 20
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
+set_option = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
@@ -70,13 +83,16 @@ def plan(recipe: str, as_json: bool) -> None:
     """Show what a run would do; change nothing."""
     from embedding_core import pipeline
     from flows import speed
-    from flows.report import plan_lines
+    from flows.report import counts, plan_lines
 
     settings = read_settings()
     planned = speed.estimated(pipeline.plan(Recipe.load(recipe)), settings)
     cost = speed.cost(planned.estimated_seconds, settings)
     data = asdict(planned) | {
         "size_bytes": planned.size_bytes,
+        "counts": counts(planned),
+        "unchanged": planned.unchanged,
+        "removes_too_much": planned.removes_too_much,
         "nothing_to_do": planned.is_empty,
         "estimated_cost": cost,
     }
@@ -114,20 +130,55 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
 
 @cli.command()
 @recipe_argument
+@set_option
 @click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
+    "--allow-removals",
+    is_flag=True,
+    help="Remove files even when more left the source than the recipe's max_removed_share.",
 )
 @json_option
-def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
+def embed(recipe: str, changes: Sequence[str], allow_removals: bool, as_json: bool) -> None:
     """Make the table say what the source says.
 
     Runs on the Prefect API in PREFECT_API_URL, or on that of `embedlake up`; starts one for the
     time of the run when there is neither and there is something to do.
     """
+    _embed(recipe, changes, _RunOptions(allow_removals), as_json)
+
+
+@cli.command("retry-rejected")
+@recipe_argument
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    metavar="REASON",
+    default=HEALING_REASONS,
+    show_default=True,
+    help="Work again on files with rejects of this reason; as often as needed.",
+)
+@set_option
+@json_option
+def retry_rejected(
+    recipe: str, reasons: Sequence[str], changes: Sequence[str], as_json: bool
+) -> None:
+    """Read files with rejects again and embed what now works.
+
+    Like `embed`, and unchanged files with rejects of causes that lie outside the file are in the
+    plan too. Vectors that such a file has are kept.
+    """
+    _embed(recipe, changes, _RunOptions(retry_reasons=tuple(reasons)), as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunOptions:
+    """What a run may do, beside the recipe."""
+
+    allow_removals: bool = False
+    retry_reasons: tuple[str, ...] = ()
+
+
+def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: bool) -> None:
     settings = read_settings()
     asked = dict(_pair(change) for change in changes)
     resources = settings.resources.updated(asked)
@@ -135,15 +186,15 @@ def embed(recipe: str, changes: Sequence[str], as_json: bool) -> None:
     loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
     if (url := _known_api(settings)) is not None:
         use_prefect_api(url)
-        report = _run_embed(recipe, parameter)
-    elif (nothing := _nothing_to_do(loaded, resources)) is not None:
+        report = _run_embed(recipe, parameter, options)
+    elif (nothing := _nothing_to_do(loaded, resources, options)) is not None:
         report = nothing
     else:
         from flows.stack import server_for_this_process
 
         _say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
         use_prefect_api(server_for_this_process(settings))
-        report = _run_embed(recipe, parameter)
+        report = _run_embed(recipe, parameter, options)
     _answer(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
 
@@ -163,27 +214,36 @@ def _known_api(settings: Settings) -> str | None:
     return url
 
 
-def _nothing_to_do(recipe: Recipe, resources: Resources) -> dict[str, Any] | None:
+def _nothing_to_do(
+    recipe: Recipe, resources: Resources, options: _RunOptions
+) -> dict[str, Any] | None:
     """The report of a run with an empty plan, without a server; None when there is work."""
     from embedding_core import pipeline
     from flows.report import plan_lines, report_data
 
     started = time.perf_counter()
-    planned = pipeline.plan(recipe)
+    planned = pipeline.plan(recipe, options.retry_reasons)
+    pipeline.check_removals(planned, options.allow_removals)
     if not planned.is_empty:
         return None
     _say(plan_lines(planned))
-    job = pipeline.Job(recipe, resources, planned.space_id, planned.rows_id, "none")
+    job = pipeline.Job.of(planned, recipe, resources, "none")
     return report_data(pipeline.finish(job, planned, pipeline.RunTally(), started))
 
 
-def _run_embed(recipe: str, resources: Mapping[str, Any]) -> dict[str, Any]:
+def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) -> dict[str, Any]:
     """Run the flow in this process; its log goes to stderr."""
     from flows.embed import RunFailed
     from flows.embed import embed as embed_flow
     from flows.report import report_data
 
-    state = embed_flow(recipe, dict(resources), return_state=True)
+    state = embed_flow(
+        recipe,
+        dict(resources),
+        options.allow_removals,
+        list(options.retry_reasons),
+        return_state=True,
+    )
     result = state.result(raise_on_failure=False)
     if isinstance(result, RunFailed):
         return report_data(result.report)
@@ -194,7 +254,7 @@ def _run_embed(recipe: str, resources: Mapping[str, Any]) -> dict[str, Any]:
 
 @cli.command()
 @recipe_argument
-@click.argument("words")
+@click.argument("words", required=False)
 @click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Results.")
 @click.option("--where", help="SQL over the table's columns; write values as :name.")
 @click.option(
@@ -205,27 +265,39 @@ def _run_embed(recipe: str, resources: Mapping[str, Any]) -> dict[str, Any]:
     help='Value of a :name: a JSON number, true, false, null or "text", else text as it is.',
 )
 @click.option("--exact", is_flag=True, help="Compare every row, past the index.")
+@click.option("--hybrid", is_flag=True, help="Fuse with a full-text search for the same words.")
+@click.option(
+    "--nprobes",
+    type=click.IntRange(min=1),
+    help="Partitions of the index to look into; default: the tuned number.",
+)
+@click.option("--queries", metavar="FILE", help="JSON lines with _id and text, instead of WORDS.")
 @json_option
 def search(
-    recipe: str, words: str, k: int, where: str | None, params: Sequence[str], exact: bool,
-    as_json: bool,
+    recipe: str, words: str | None, k: int, where: str | None, params: Sequence[str], exact: bool,
+    hybrid: bool, nprobes: int | None, queries: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the chunks nearest to WORDS, in the space in service."""
-    from embedding_core import pipeline
-    from embedding_core.lake import Lake
-
+    if (words is None) == (queries is None):
+        raise UsageError("say what to look for: either WORDS or --queries FILE")
     if params and where is None:
         raise UsageError("--param gives a value for the filter, and there is none; give --where")
+    from embedding_core import pipeline
+    from embedding_core.lake import Query
+    from flows.report import answer_lines
+
     loaded = Recipe.load(recipe)
-    table = Lake.open(loaded.lake.uri, loaded.lake.storage).table(loaded.lake.table)
-    encoder = pipeline.load(loaded.model, read_settings().resources)
     values = {name: _scalar(value) for name, value in map(_pair, params)}
-    hits = table.search(words, encoder, k, where, values, exact)
-    lines = [
-        f"{rank:>3}. {hit.score:.3f}  {hit.doc_id}  ({hit.source_uri})\n{_indented(hit.text)}"
-        for rank, hit in enumerate(hits, start=1)
-    ]
-    _answer({"hits": [asdict(hit) for hit in hits]}, lines or ["nothing found"], as_json)
+    query = Query(k, where, values, exact, hybrid, nprobes)
+    asked = pipeline.queries_from(queries, loaded) if queries else {"words": words or ""}
+    answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
+    data = (
+        {"results": [asdict(answer) for answer in answers]}
+        if queries
+        else {"hits": [asdict(hit) for hit in answers[0].hits]}
+    )
+    lines = [line for answer in answers for line in answer_lines(answer, named=bool(queries))]
+    _answer(data, lines, as_json)
 
 
 @cli.command()
@@ -255,14 +327,139 @@ def evaluate(
 
 @cli.command()
 @recipe_argument
+@click.option("--files", "with_files", is_flag=True, help="List the files and what they gave.")
+@click.option("--rejects", "with_rejects", is_flag=True, help="List what was left out, and why.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=LINES_SHOWN,
+    show_default=True,
+    help="Lines of each list at most; 0: all.",
+)
 @json_option
-def status(recipe: str, as_json: bool) -> None:
+def status(recipe: str, with_files: bool, with_rejects: bool, limit: int, as_json: bool) -> None:
     """Show the table, its space, indexes, ledger, rejects and last runs."""
     from embedding_core import pipeline
-    from flows.report import status_lines
+    from flows.report import file_list_lines, reject_list_lines, status_lines
 
-    found = pipeline.status(Recipe.load(recipe))
-    _answer(asdict(found), status_lines(found), as_json)
+    loaded = Recipe.load(recipe)
+    found = pipeline.status(loaded)
+    data, lines = asdict(found), status_lines(found)
+    if with_files:
+        files = pipeline.file_lines(loaded, limit or None)
+        data["file_list"] = [asdict(one) for one in files]
+        lines += file_list_lines(files)
+    if with_rejects:
+        rejects = pipeline.reject_lines(loaded, limit or None)
+        data["reject_list"] = [asdict(one) for one in rejects]
+        lines += reject_list_lines(rejects)
+    _answer(data, lines, as_json)
+
+
+@cli.command()
+@recipe_argument
+@click.argument("column", metavar="COLUMN")
+@json_option
+def promote(recipe: str, column: str, as_json: bool) -> None:
+    """Put the space of COLUMN in service, in one commit.
+
+    Refused while a row has no vector in it. The space that was in service is kept in a column of
+    its own; `embedlake rollback` goes back to it. Name the new model in the recipe afterwards.
+    """
+    from embedding_core import lake
+
+    _answer_release(lake.promote(_released_table(recipe), column, getpass.getuser()), as_json)
+
+
+@cli.command()
+@recipe_argument
+@click.option("--now", is_flag=True, help="Switch even when rows that came since are not in it.")
+@json_option
+def rollback(recipe: str, now: bool, as_json: bool) -> None:
+    """Put the space back in service that was there before, in one commit.
+
+    Refused while rows that came since have no vector in it; with --now they are not found until
+    they have one. Name the old model in the recipe afterwards.
+    """
+    from embedding_core import lake
+
+    _answer_release(lake.rollback(_released_table(recipe), getpass.getuser(), now=now), as_json)
+
+
+@cli.command()
+@recipe_argument
+@click.argument("column", metavar="COLUMN")
+@json_option
+def retire(recipe: str, column: str, as_json: bool) -> None:
+    """Drop the vectors of COLUMN, and their index; never those in service."""
+    from embedding_core import lake
+
+    _answer_release(lake.retire(_released_table(recipe), column, getpass.getuser()), as_json)
+
+
+@cli.command()
+@recipe_argument
+@json_option
+def releases(recipe: str, as_json: bool) -> None:
+    """List what was promoted, rolled back and retired, newest first."""
+    from embedding_core import lake
+    from flows.report import release_lines
+
+    found = lake.releases(_released_table(recipe))
+    _answer({"releases": [asdict(one) for one in found]}, release_lines(found), as_json)
+
+
+def _released_table(recipe: str) -> Table:
+    from embedding_core.lake import Lake, check_recipe
+
+    loaded = Recipe.load(recipe)
+    table = Lake.open(loaded.lake.uri, loaded.lake.storage).table(loaded.lake.table)
+    check_recipe(table, loaded)
+    return table
+
+
+def _answer_release(release: Release, as_json: bool) -> None:
+    from flows.report import release_line
+
+    _answer(asdict(release), [release_line(release)], as_json)
+
+
+@cli.command()
+@recipe_argument
+@json_option
+def maintain(recipe: str, as_json: bool) -> None:
+    """Compact the table, keep its indexes fresh, remove old versions and orphans.
+
+    May run beside readers and embed runs. Reports to the Prefect API that is named or that
+    `embedlake up` started; needs none.
+    """
+    loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
+    if (url := _known_api(read_settings())) is not None:
+        use_prefect_api(url)
+        report = _run_maintain(recipe)
+    else:
+        from embedding_core import pipeline
+        from flows.report import maintenance_data, maintenance_lines
+
+        done = pipeline.maintain(loaded)
+        _say(maintenance_lines(done))
+        report = maintenance_data(done)
+    _answer(report, [report["summary"]], as_json)
+    raise click.exceptions.Exit(report["exit_code"])
+
+
+def _run_maintain(recipe: str) -> dict[str, Any]:
+    """Run the flow in this process; its log goes to stderr."""
+    from flows.maintain import MaintenanceUnfinished
+    from flows.maintain import maintain as maintain_flow
+    from flows.report import maintenance_data
+
+    result = maintain_flow(recipe, return_state=True).result(raise_on_failure=False)
+    if isinstance(result, MaintenanceUnfinished):
+        return maintenance_data(result.report)
+    if isinstance(result, BaseException):
+        raise result
+    return dict(result)
 
 
 @cli.command()
@@ -335,10 +532,6 @@ def _scalar(text: str) -> Scalar:
     except ValueError:
         return text
     return value if isinstance(value, (str, int, float, bool)) or value is None else text
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"       {line}" for line in text.splitlines())
 
 
 def _servers(servers: Sequence[Server]) -> list[dict[str, Any]]:

@@ -7,24 +7,25 @@ verification and report.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError
+from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from flows import report as words
 from flows import speed
 from flows.runner import ray_runner
-from flows.settings import read_settings
-from flows.units import run_units
+from flows.settings import Settings, read_settings
+from flows.units import run_plan
 
 
 class RunFailed(EmbedlakeError):
@@ -45,27 +46,41 @@ class RunFailed(EmbedlakeError):
     validate_parameters=False,
 )
 def embed(
-    recipe: str | dict[str, Any], resources: dict[str, Any] | None = None
+    recipe: str | dict[str, Any],
+    resources: dict[str, Any] | None = None,
+    allow_removals: bool = False,
+    retry_reasons: list[str] | None = None,
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Run one recipe.
 
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
         resources: settings that only change speed, over those of the environment.
+        allow_removals: remove files even above the recipe's max_removed_share.
+        retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
     started = time.perf_counter()
     loaded = Recipe.load(recipe)
     settings = read_settings()
     chosen = settings.resources.updated(resources or {})
-    planned = speed.estimated(pipeline.plan(loaded), settings)
-    _publish_plan(planned, speed.cost(planned.estimated_seconds, settings))
-    job = Job(loaded, chosen, planned.space_id, planned.rows_id, str(flow_run.get_id()))
-    tally = RunTally()
-    if not planned.is_empty:
-        pipeline.prepare(job, planned)
-        run_units(job, planned, tally, settings)
-        pipeline.forget_removed(job, planned)
-    report = pipeline.finish(job, planned, tally, started)
+    run_id = str(flow_run.get_id())
+    planned = _plan(loaded, retry_reasons or (), settings)
+    pipeline.check_removals(planned, allow_removals)
+    if planned.is_empty:
+        job = Job.of(planned, loaded, chosen, run_id)
+        report = pipeline.finish(job, planned, RunTally(), started)
+    else:
+        try:
+            with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
+                if pipeline.is_outdated(planned, loaded):
+                    planned = _plan(loaded, retry_reasons or (), settings)
+                job = Job.of(planned, loaded, chosen, run_id)
+                tally = RunTally()
+                pipeline.prepare(job, planned, allow_removals)
+                run_plan(job, planned, tally, settings, lock.check)
+                report = pipeline.finish(job, planned, tally, started)
+        except Locked as error:
+            return Failed(name="Locked", message=str(error), data=error)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
         raise RunFailed(report)
@@ -74,6 +89,13 @@ def embed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)
         )
     return words.report_data(report)
+
+
+def _plan(recipe: Recipe, retry_reasons: Sequence[str], settings: Settings) -> Plan:
+    """The plan that this run executes, shown in the log and as an artifact."""
+    planned = speed.estimated(pipeline.plan(recipe, retry_reasons), settings)
+    _publish_plan(planned, speed.cost(planned.estimated_seconds, settings))
+    return planned
 
 
 def _publish_plan(planned: Plan, cost: float | None) -> None:

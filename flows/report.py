@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from embedding_core.identity import SHOWN_DIGITS
-from embedding_core.pipeline import RunReport, Status
+from embedding_core.lake import Release
+from embedding_core.pipeline import (
+    Answer,
+    FileLine,
+    MaintenanceReport,
+    RejectLine,
+    RunReport,
+    SpaceLine,
+    Status,
+)
 from embedding_core.records import Plan
 
 if TYPE_CHECKING:  # it loads torch, which only `bench` needs
@@ -18,13 +28,22 @@ FILES_SHOWN = 20
 def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     """The plan as ``terraform plan`` would put it."""
     if planned.is_empty:
-        return [f"Nothing to do: the table holds all {planned.unchanged:,} files as they are."]
-    changes = [one.change for one in planned.files]
+        kept = f" ({len(planned.kept_uris):,} more left the source)" if planned.kept_uris else ""
+        return [
+            f"Nothing to do: the table holds all {planned.unchanged:,} files as they are{kept}."
+        ]
+    n = counts(planned)
     lines = [
-        f"{changes.count('added'):,} files to add, {changes.count('changed'):,} to replace, "
-        f"{len(planned.removed_uris):,} to remove, {planned.unchanged:,} unchanged"
+        f"{n['added']:,} files to add, {n['changed']:,} to replace, {n['moved']:,} moved, "
+        f"{n['removed']:,} to remove, {n['unchanged']:,} unchanged"
     ]
-    marks = {"added": "+", "changed": "~"}
+    if planned.removes_too_much:
+        lines.append(
+            f"  DANGER: {planned.removed_share:.0%} of the table's files have left the source, "
+            f"more than max_removed_share ({planned.max_removed_share:.0%}): a run will stop and "
+            "ask for --allow-removals"
+        )
+    marks = {"added": "+", "changed": "~", "moved": ">"}
     shown = [f"  {marks[one.change]} {one.file.uri}  ({one.why})" for one in planned.files]
     shown += [f"  - {uri}  (left the source)" for uri in planned.removed_uris]
     shown += [f"  ! {one.source_uri}  ({one.detail})" for one in planned.unreadable]
@@ -34,8 +53,25 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     return [*lines, _estimate_line(planned, cost)]
 
 
+def counts(planned: Plan) -> dict[str, int]:
+    """Files by what becomes of them."""
+    changes = [one.change for one in planned.files]
+    return {
+        "added": changes.count("added"),
+        "changed": changes.count("changed"),
+        "moved": changes.count("moved"),
+        "removed": len(planned.removed_uris),
+        "unchanged": planned.unchanged,
+        "unreadable": len(planned.unreadable),
+        "kept": len(planned.kept_uris),
+    }
+
+
 def _estimate_line(planned: Plan, cost: float | None) -> str:
-    line = f"{planned.size_bytes:,} bytes, about {planned.estimated_tokens:,} tokens"
+    line = (
+        f"{planned.size_bytes:,} bytes, about {planned.estimated_chunks:,} chunks and "
+        f"{planned.estimated_tokens:,} tokens"
+    )
     if planned.estimated_seconds is not None:
         line += f", about {planned.estimated_seconds:,.0f} s at the rate measured so far"
     if cost is not None:
@@ -69,8 +105,9 @@ def report_lines(report: RunReport) -> list[str]:
     """The ledger of a run and its verification."""
     lines = [
         f"table {report.table} · version {report.version} · {report.rows:,} rows",
-        f"files: {report.added:,} added, {report.changed:,} replaced, {report.removed:,} removed, "
-        f"{report.unchanged:,} unchanged, {report.unreadable:,} unreadable",
+        f"files: {report.added:,} added, {report.changed:,} replaced, {report.moved:,} moved, "
+        f"{report.removed:,} removed, {report.unchanged:,} unchanged, "
+        f"{report.unreadable:,} unreadable",
         f"ledger: {report.documents:,} documents, {report.chunks:,} chunks = "
         f"{report.embedded:,} embedded + {report.reused:,} reused + {report.dropped:,} dropped + "
         f"{report.failed:,} failed",
@@ -85,8 +122,11 @@ def report_lines(report: RunReport) -> list[str]:
     if report.index is not None:
         lines.append(
             f"index {report.index.name}: recall@10 {report.index.recall:.3f} measured against "
-            f"exact search, nprobes {report.index.nprobes}"
+            f"exact search, {report.index.kind}, nprobes {report.index.nprobes}, refine factor "
+            f"{report.index.refine_factor}"
         )
+    if report.maintenance is not None:
+        lines += maintenance_lines(report.maintenance)
     checks = report.verification
     lines.append(
         f"verified: {checks.files:,} files, {checks.rows:,} rows, no problem"
@@ -109,6 +149,51 @@ def report_data(report: RunReport) -> dict[str, Any]:
     return {"summary": run_summary(report), **asdict(report)}
 
 
+def maintenance_lines(done: MaintenanceReport) -> list[str]:
+    """What maintenance did, table by table."""
+    lines = []
+    for one in done.tables:
+        before, after = one.before, one.after
+        lines.append(
+            f"maintained {one.table}: {before.fragments:,} to {after.fragments:,} fragments, "
+            f"{before.versions:,} to {after.versions:,} versions, {before.size_bytes:,} to "
+            f"{after.size_bytes:,} bytes"
+        )
+        lines += [
+            f"  {name} covers {share:.1%} of the rows"
+            for name, share in after.indexed_share.items()
+            if share < 1
+        ]
+    if done.orphans_removed:
+        lines.append(f"removed {done.orphans_removed:,} files of runs that died long ago")
+    return [*lines, *(f"NOT DONE, for the next time: {problem}" for problem in done.problems)]
+
+
+def maintenance_data(done: MaintenanceReport) -> dict[str, Any]:
+    """What maintenance did, as plain values, with its summary."""
+    return {"summary": maintenance_summary(done), **asdict(done), "exit_code": done.exit_code}
+
+
+def maintenance_summary(done: MaintenanceReport) -> str:
+    """One line for a state's message."""
+    merged = sum(one.fragments_merged for one in done.tables)
+    versions = sum(one.versions_removed for one in done.tables)
+    outcome = f"unfinished, {len(done.problems)} problems" if done.problems else "done"
+    return (
+        f"{outcome}: {merged:,} fragments merged, {versions:,} versions removed from "
+        f"{len(done.tables)} tables of {done.recipe} in {done.seconds:.1f} s"
+    )
+
+
+def answer_lines(answer: Answer, named: bool) -> list[str]:
+    """What a query found; ``named``: under the query's id and words."""
+    lines = [f"{answer.query_id}: {answer.query}"] if named else []
+    for rank, hit in enumerate(answer.hits, start=1):
+        lines.append(f"{rank:>3}. {hit.score:.3f}  {hit.doc_id}  ({hit.source_uri})")
+        lines += [f"       {line}" for line in hit.text.splitlines()]
+    return lines if answer.hits else [*lines, "nothing found"]
+
+
 def status_lines(status: Status) -> list[str]:
     """A table's state in words."""
     space = status.space
@@ -118,6 +203,7 @@ def status_lines(status: Status) -> list[str]:
         f"recipe: {status.recipe}",
         f"space in service: {status.space_id[:SHOWN_DIGITS]} · {space['model']} · "
         f"{space['dim']} dimensions · {space['max_tokens']:,} tokens · {space['pooling']} pooling",
+        *(space_line(one) for one in status.spaces[1:]),
         "ledger: " + ", ".join(f"{n:,} {name}" for name, n in status.ledger.items()),
         "rejects: " + (", ".join(f"{n:,} {r}" for r, n in status.rejects.items()) or "none"),
     ]
@@ -130,6 +216,53 @@ def status_lines(status: Status) -> list[str]:
         for run in status.runs
     ]
     return lines
+
+
+def space_line(space: SpaceLine) -> str:
+    """A space that is not in service."""
+    filled = "every row" if not space.missing_rows else f"{space.filled_share:.1%} of the rows"
+    since = f", in service until {space.served_until}" if space.served_until else ""
+    return (
+        f"space {space.state}: {space.space_id[:SHOWN_DIGITS]} · {space.model} · {space.dim} "
+        f"dimensions · {filled} in column {space.column}{since}"
+    )
+
+
+def release_lines(found: Sequence[Release]) -> list[str]:
+    """Changes of a table's spaces, one a line."""
+    return [release_line(one) for one in found] or ["no space was ever switched"]
+
+
+def release_line(release: Release) -> str:
+    """One change of a table's spaces."""
+    gone = f"{release.from_space[:SHOWN_DIGITS]} ({release.from_model})"
+    what = f"retire of {gone}"
+    if release.to_space is not None:
+        come = f"{release.to_space[:SHOWN_DIGITS]} ({release.to_model})"
+        what = f"{release.action}: {come} in place of {gone}"
+    run = f" · run {release.run_id[:SHOWN_DIGITS]}" if release.run_id else ""
+    return f"{release.at} · {what} · by {release.by}{run}"
+
+
+def file_list_lines(files: Sequence[FileLine]) -> list[str]:
+    """Files and what they gave, one a line."""
+    return [
+        f"file {one.source_uri}: {one.rows:,} rows, {one.documents:,} documents, "
+        f"{one.chunks:,} chunks = {one.embedded:,} embedded + {one.reused:,} reused + "
+        f"{one.dropped:,} dropped + {one.failed:,} failed, {one.rejected:,} rejected"
+        for one in files
+    ]
+
+
+def reject_list_lines(rejects: Sequence[RejectLine]) -> list[str]:
+    """What was left out, one a line."""
+    return [
+        f"reject {one.source_uri}"
+        + (f" position {one.position}" if one.position is not None else "")
+        + (f" id {one.doc_id!r}" if one.doc_id is not None else "")
+        + f": {one.reason}: {one.detail}"
+        for one in rejects
+    ]
 
 
 def run_summary(report: RunReport) -> str:

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """``local`` starts Ray for the run; else a cluster: ``auto`` or ``ray://host:10001``."""
     ray_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """CPUs a local Ray may use."""
+    lock_wait_seconds: float = Field(default=60.0, ge=0)
+    """How long a run waits for another run on its table before it ends as locked."""
     resources: Resources = Resources()
     """Defaults of the flow's ``resources`` parameter."""
     price_per_hour: float | None = Field(default=None, ge=0)

@@ -22,6 +22,9 @@ from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 P = ParamSpec("P")
 R = TypeVar("R")
 
+RESULTS_VERSION = 2
+"""Raised when the records that tasks return change: results of older code are not read."""
+
 RETRIES = 3
 FIRST_PAUSE_SECONDS = 2
 """Pauses of 2, 4 and 8 s, each stretched by up to half: a store comes back without a stampede."""
@@ -35,12 +38,12 @@ def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> boo
 
 def chunk_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of a chunked unit: the digest of its files, their rules and the space."""
-    return f"chunk-{parameters['unit'].unit_id}"
+    return f"chunk-{RESULTS_VERSION}-{parameters['unit'].unit_id}"
 
 
 def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of an embedded unit."""
-    return f"embed-{parameters['staged'].unit.unit_id}"
+    return f"embed-{RESULTS_VERSION}-{parameters['staged'].unit.unit_id}"
 
 
 def _per_unit(

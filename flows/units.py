@@ -1,13 +1,14 @@
 """Work units through Ray: chunk tasks mapped, embed tasks behind them, groups committed in order.
 
-Two groups are in flight at most: while one is embedded and committed, the next is being chunked.
+Two groups are in flight at most: while one is embedded and committed, the next is being worked on.
 Ray hangs with thousands of pending tasks, and a bounded window bounds staged data too.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -16,7 +17,7 @@ from prefect import get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 
 from embedding_core import pipeline
-from embedding_core.errors import SetupError
+from embedding_core.errors import SetupError, Transient
 from embedding_core.pipeline import Job, RunTally
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
 from flows import tasks
@@ -26,6 +27,8 @@ from flows.runner import embed_options
 from flows.settings import Settings
 
 GROUPS_IN_FLIGHT = 2
+MOST_SPLITS = 64
+"""Failed units of a run that are taken apart; with more than that, it is not the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +38,158 @@ class _Submitted:
     embedded: PrefectFuture[EmbeddedUnit]
 
 
-def run_units(job: Job, planned: Plan, tally: RunTally, settings: Settings) -> None:
+def run_plan(
+    job: Job,
+    planned: Plan,
+    tally: RunTally,
+    settings: Settings,
+    before_commit: Callable[[], None],
+) -> None:
+    """``run_units``, and once more for files that changed while they were read.
+
+    What changes again waits for the next run; so do files that came or went meanwhile.
+    """
+    run_units(job, planned, tally, settings, before_commit)
+    pipeline.forget_removed(job, planned)
+    if not tally.changed_uris:
+        return
+    newest = pipeline.plan(job.recipe)
+    files = tuple(one for one in newest.files if one.file.uri in tally.changed_uris)
+    again = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
+    if not files:
+        return
+    get_run_logger().info("%d files changed while they were read: once more", len(files))
+    tally.forget_changed({one.file.uri for one in files})
+    second = Job.of(again, job.recipe, job.resources, job.run_id)
+    run_units(second, again, tally, settings, before_commit)
+
+
+def run_units(
+    job: Job,
+    planned: Plan,
+    tally: RunTally,
+    settings: Settings,
+    before_commit: Callable[[], None],
+) -> None:
     """Run every unit of the plan and commit what comes of it into ``tally``.
 
-    A unit that fails is noted in ``tally.failures`` and does not take others with it. A
-    ``SetupError`` in a task ends the run: it would hit every unit.
+    What an earlier run embedded and did not commit is committed first, before anything is
+    submitted. Then units are committed in order, as soon as ``units_per_commit`` are ready or
+    ``seconds_per_commit`` have passed; rows of removed files go with the first. A unit that fails
+    is noted in ``tally.failures`` and does not take others with it. A ``SetupError`` in a task ends
+    the run: it would hit every unit. ``before_commit`` may raise to stop a run that lost its table.
     """
-    units = list(pipeline.work_units(planned, job.resources.unit_bytes))
+    source = job.recipe.source
+    units = list(pipeline.work_units(planned, job.resources.unit_bytes, source))
     if not units:
+        before_commit()
         pipeline.commit_units(job, (), planned.removed_keys)
         return
-    runner, removed = _UnitRunner(job, settings), planned.removed_keys
-    in_flight: deque[list[_Submitted]] = deque()
+    removed = planned.removed_keys
+
+    def commit(done: list[EmbeddedUnit]) -> None:
+        nonlocal removed
+        before_commit()
+        pipeline.commit_units(job, done, removed)
+        removed = ()
+        tally.add(done)
+        progress.publish()
+
     with RunProgress(len(units)) as progress:
-        for group in _groups(units, job.resources.units_per_commit):
-            in_flight.append(runner.submit(group))
-            if len(in_flight) == GROUPS_IN_FLIGHT:
-                _commit(runner, in_flight.popleft(), removed, tally, progress)
-                removed = ()
-        while in_flight:
-            _commit(runner, in_flight.popleft(), removed, tally, progress)
-            removed = ()
+        left = _left_to_do(job, units, progress, commit)
+        runner = _UnitRunner(job, settings)
+        for ready in _ready(runner, left, tally, progress):
+            commit(runner.with_fragments(ready, tally))
 
 
-def _commit(
-    runner: _UnitRunner,
-    group: list[_Submitted],
-    removed: Sequence[str],
-    tally: RunTally,
+def _left_to_do(
+    job: Job,
+    units: Sequence[WorkUnit],
     progress: RunProgress,
-) -> None:
-    """Wait for a group and commit it, rows of removed files along with the first."""
-    done = runner.with_fragments(runner.collect(group, tally, progress), tally)
-    pipeline.commit_units(runner.job, done, removed)
-    tally.add(done)
-    progress.publish()
+    commit: Callable[[list[EmbeddedUnit]], None],
+) -> list[WorkUnit]:
+    """Commit what an earlier run embedded before anything is submitted; the other units."""
+    gatherer = pipeline.Gatherer()
+    finished: list[EmbeddedUnit] = []
+    done: set[str] = set()
+    for unit in pipeline.finished_units(job, units):
+        gathered = gatherer.add(unit)
+        if not pipeline.slices_to_redo(job, gathered):
+            done.update(one.unit.unit_id for one in gathered)
+            finished += _whole(gathered)
+            for one in gathered:
+                progress.finished(one)
+    for start in range(0, len(finished), job.resources.units_per_commit):
+        commit(finished[start : start + job.resources.units_per_commit])
+    return [unit for unit in units if unit.unit_id not in done]
+
+
+def _whole(gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
+    """Whole files of what a gatherer gave."""
+    if gathered and gathered[0].unit.slice is not None:
+        return [pipeline.joined(gathered)]
+    return gathered
+
+
+def _ready(
+    runner: _UnitRunner, units: Sequence[WorkUnit], tally: RunTally, progress: RunProgress
+) -> Iterator[list[EmbeddedUnit]]:
+    """Embedded units in groups to commit, at least one group, which may be empty."""
+    size, seconds = (
+        runner.job.resources.units_per_commit,
+        runner.job.resources.seconds_per_commit,
+    )
+    waiting, in_flight = iter(units), deque[_Submitted]()
+    ready: list[EmbeddedUnit] = []
+    gatherer = pipeline.Gatherer()
+    since = time.monotonic()
+    while True:
+        room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
+        if some := list(islice(waiting, room)):
+            in_flight.extend(runner.submit(some))
+        if in_flight:
+            done = runner.collect([in_flight.popleft()], tally, progress)
+            gathered = [one for unit in done for one in gatherer.add(unit)]
+            ready += _whole(_settled(runner, gathered, tally))
+        late = bool(ready) and time.monotonic() - since >= seconds
+        if len(ready) >= size or late or not in_flight:
+            yield ready
+            ready, since = [], time.monotonic()
+            if not in_flight:
+                return
+
+
+def _settled(
+    runner: _UnitRunner, gathered: list[EmbeddedUnit], tally: RunTally
+) -> list[EmbeddedUnit]:
+    """All slices of a file, each with its fragments and without an id of an earlier one; nothing
+    when one of them failed."""
+    if not gathered or gathered[0].unit.slice is None:
+        return gathered
+    expected, size = len(gathered), runner.job.resources.units_per_commit
+    slices = _by_number(runner.with_fragments(gathered, tally))
+    if len(slices) == expected and (redo := pipeline.slices_to_redo(runner.job, slices)):
+        made = [one for some in _groups(redo, size) for one in _made(runner, some, tally)]
+        if len(made) < len(redo):
+            return []  # the file waits for the next run; the tally says why
+        numbers = {one.unit.slice.number for one in made if one.unit.slice}
+        kept = [one for one in slices if one.unit.slice and one.unit.slice.number not in numbers]
+        slices = _by_number([*kept, *made])
+    return slices if len(slices) == expected else []
+
+
+def _made(runner: _UnitRunner, some: list[WorkUnit], tally: RunTally) -> list[EmbeddedUnit]:
+    return runner.with_fragments(runner.collect(runner.submit(some), tally), tally)
+
+
+def _groups(units: Sequence[WorkUnit], size: int) -> Iterator[list[WorkUnit]]:
+    remaining = iter(units)
+    while group := list(islice(remaining, size)):
+        yield group
+
+
+def _by_number(slices: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
+    return sorted(slices, key=lambda one: one.unit.slice.number if one.unit.slice else 0)
 
 
 class _UnitRunner:
@@ -78,6 +198,7 @@ class _UnitRunner:
     def __init__(self, job: Job, settings: Settings) -> None:
         self.job = job
         self._settings = settings
+        self._splits = MOST_SPLITS
         storage = result_storage(job.recipe)
         self._chunk = tasks.chunk.with_options(result_storage=storage)
         self._embed = tasks.embed.with_options(result_storage=storage)
@@ -102,12 +223,23 @@ class _UnitRunner:
                 done.append(replace(result, unit=submitted.unit))
             elif isinstance(result, SetupError):
                 raise result
+            elif _is_of_the_unit(result) and self._splits > 0:
+                done += self._alone(submitted.unit, result, tally)
             else:
                 tally.failures.append(f"{submitted.unit.label}: {result}")
                 get_run_logger().error("unit %s failed: %s", submitted.unit.label, result)
             if progress is not None:
                 progress.finished(done[-1] if isinstance(result, EmbeddedUnit) else None)
         return done
+
+    def _alone(self, unit: WorkUnit, error: Exception, tally: RunTally) -> list[EmbeddedUnit]:
+        """The unit again in two halves, down to the file it fails for, which is rejected."""
+        self._splits -= 1
+        if len(unit.files) == 1:
+            get_run_logger().error("%s rejected: %s", unit.label, error)
+            return [pipeline.failed_alone(unit, error)]
+        get_run_logger().warning("unit %s failed, once more in halves: %s", unit.label, error)
+        return self.collect(self.submit(pipeline.halves(unit)), tally)
 
     def with_fragments(self, done: list[EmbeddedUnit], tally: RunTally) -> list[EmbeddedUnit]:
         """``done``, with units whose cached fragments are gone from the store embedded again."""
@@ -126,7 +258,6 @@ class _UnitRunner:
         return submitted.embedded.result()
 
 
-def _groups(units: Sequence[WorkUnit], size: int) -> Iterator[list[WorkUnit]]:
-    remaining = iter(units)
-    while group := list(islice(remaining, size)):
-        yield group
+def _is_of_the_unit(error: Any) -> bool:
+    """Whether another unit may well fare better: not a store that fails, nor a run that ends."""
+    return isinstance(error, Exception) and not isinstance(error, Transient)

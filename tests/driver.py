@@ -45,19 +45,29 @@ def write_jsonl(folder: Path, name: str, texts: Mapping[str, str] | Sequence[Any
     return path
 
 
-def begin(recipe: Recipe, resources: Resources = ONE_FILE_PER_UNIT) -> tuple[Job, Plan]:
+def begin(
+    recipe: Recipe,
+    resources: Resources = ONE_FILE_PER_UNIT,
+    allow_removals: bool = False,
+    retry_reasons: Sequence[str] = (),
+) -> tuple[Job, Plan]:
     """Plan a run and make the table ready."""
-    planned = pipeline.plan(recipe)
-    job = Job(recipe, resources, planned.space_id, planned.rows_id, uuid.uuid4().hex)
+    planned = pipeline.plan(recipe, retry_reasons)
+    job = Job.of(planned, recipe, resources, uuid.uuid4().hex)
     if not planned.is_empty:
-        pipeline.prepare(job, planned)
+        pipeline.prepare(job, planned, allow_removals)
     return job, planned
 
 
-def run(recipe: Recipe, resources: Resources = ONE_FILE_PER_UNIT) -> RunReport:
+def run(
+    recipe: Recipe,
+    resources: Resources = ONE_FILE_PER_UNIT,
+    allow_removals: bool = False,
+    retry_reasons: Sequence[str] = (),
+) -> RunReport:
     """Plan, chunk, embed, commit and finish; units in order, groups as the flow forms them."""
     started = time.perf_counter()
-    job, planned = begin(recipe, resources)
+    job, planned = begin(recipe, resources, allow_removals, retry_reasons)
     tally = RunTally()
     if not planned.is_empty:
         units = pipeline.work_units(planned, resources.unit_bytes)

@@ -15,7 +15,18 @@ import yaml
 from pydantic import BaseModel
 
 from embedding_core import pipeline
-from embedding_core.pipeline import Evaluation, RunReport, Status
+from embedding_core.lake import Hit, Release, TableReport
+from embedding_core.lake.maintenance import TableState
+from embedding_core.pipeline import (
+    Answer,
+    Evaluation,
+    FileLine,
+    MaintenanceReport,
+    RejectLine,
+    RunReport,
+    SpaceLine,
+    Status,
+)
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from flows.cli import cli
@@ -51,7 +62,7 @@ def blocks(text: str, language: str) -> list[str]:
 def section_of(command: str) -> str:
     """The part of cli.md under a command's heading."""
     parts = re.split(r"^## ", page("cli.md"), flags=re.MULTILINE)
-    found = [part for part in parts if re.match(rf"`embedlake {command}\b", part)]
+    found = [part for part in parts if re.match(rf"`embedlake {command}[ `]", part)]
     assert found, f"docs/cli.md has no heading for `embedlake {command}`"
     return found[0]
 
@@ -68,13 +79,28 @@ def test_cli_page_has_each_command_with_each_option(name: str) -> None:
 
 
 def test_cli_page_has_no_command_that_does_not_exist() -> None:
-    named = re.findall(r"^## `embedlake ([a-z]+)", page("cli.md"), re.MULTILINE)
+    named = re.findall(r"^## `embedlake ([a-z-]+)", page("cli.md"), re.MULTILINE)
     assert set(named) == set(cli.commands)
 
 
 @pytest.mark.parametrize(
     ("command", "record"),
-    [("plan", Plan), ("embed", RunReport), ("status", Status), ("evaluate", Evaluation)],
+    [
+        ("plan", Plan),
+        ("embed", RunReport),
+        ("status", Status),
+        ("maintain", MaintenanceReport),
+        ("maintain", TableReport),
+        ("maintain", TableState),
+        ("search", Answer),
+        ("search", Hit),
+        ("status", FileLine),
+        ("status", RejectLine),
+        ("evaluate", Evaluation),
+        ("status", SpaceLine),
+        ("promote", Release),
+        ("releases", Release),
+    ],
 )
 def test_cli_page_has_each_json_key(command: str, record: type) -> None:
     section = section_of(command)

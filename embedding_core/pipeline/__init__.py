@@ -6,35 +6,79 @@ gets the same result; nothing here knows who that is.
 
 from __future__ import annotations
 
+from embedding_core.pipeline.backfill import (
+    FilledFragment,
+    SpaceReport,
+    backfill_fragment,
+    begin_space,
+    build_space,
+)
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.commit import commit_units, forget_removed, lost_units, prepare
 from embedding_core.pipeline.embed import embed_unit
 from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
-from embedding_core.pipeline.job import Job, load, resolve
-from embedding_core.pipeline.plan import plan, work_units
-from embedding_core.pipeline.status import Status, status
+from embedding_core.pipeline.job import Job, load, locked_for, resolve
+from embedding_core.pipeline.maintain import MaintenanceReport, maintain
+from embedding_core.pipeline.plan import check_removals, is_outdated, plan
+from embedding_core.pipeline.saved import finished_units
+from embedding_core.pipeline.search import Answer, queries_from, search
+from embedding_core.pipeline.slices import Gatherer, joined, slices_to_redo
+from embedding_core.pipeline.status import (
+    FileLine,
+    RejectLine,
+    SpaceLine,
+    Status,
+    file_lines,
+    reject_lines,
+    status,
+)
+from embedding_core.pipeline.units import failed_alone, halves, work_units
 
 __all__ = [
     "DONE",
     "FAILED",
     "REJECTED",
+    "Answer",
     "Evaluation",
+    "FileLine",
+    "FilledFragment",
+    "Gatherer",
     "Job",
+    "MaintenanceReport",
+    "RejectLine",
     "RunReport",
     "RunTally",
+    "SpaceLine",
+    "SpaceReport",
     "Status",
+    "backfill_fragment",
+    "begin_space",
+    "build_space",
+    "check_removals",
     "chunk_unit",
     "commit_units",
     "embed_unit",
     "evaluate",
+    "failed_alone",
+    "file_lines",
     "finish",
+    "finished_units",
     "forget_removed",
+    "halves",
+    "is_outdated",
+    "joined",
     "load",
+    "locked_for",
     "lost_units",
+    "maintain",
     "plan",
     "prepare",
+    "queries_from",
+    "reject_lines",
     "resolve",
+    "search",
+    "slices_to_redo",
     "status",
     "work_units",
 ]

@@ -20,6 +20,7 @@ from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging, table_of
 from embedding_core.pipeline.job import Job, resolve_planned
+from embedding_core.pipeline.slices import UsedIds
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -27,6 +28,7 @@ from embedding_core.records import (
     FileCounts,
     PlannedFile,
     Reject,
+    Slice,
     StagedUnit,
     WorkUnit,
 )
@@ -43,16 +45,25 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     fails and ``ModelError`` when the model is not the planned one.
     """
     started = time.perf_counter()
-    work = _UnitWork(job.recipe, *_cutting(job))
     table = table_of(job.recipe)
     path = staging.staged_path(table, unit.unit_id)
+    reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)
-    staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
+    with staging.reject_writer(table, reject_path) as rejects:
+        work = _UnitWork(job.recipe, *_cutting(job), rejects)
+        staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
+    ids_path = None
+    if unit.slice is not None and job.recipe.source.id is not None:
+        ids_path = staging.staged_path(table, unit.unit_id, "ids.npy")
+        work.ids.save(table, ids_path)
     return StagedUnit(
         unit=unit,
         path=path,
         counts=tuple(work.counts),
-        rejects=tuple(work.rejects),
+        file_rejects=tuple(work.file_rejects),
+        reasons=dict(work.reasons),
+        reject_paths=(reject_path,) if rejects.n_rejects else (),
+        ids_path=ids_path,
         rejected_keys=tuple(work.rejected_keys),
         seconds=time.perf_counter() - started,
     )
@@ -66,8 +77,13 @@ class _UnitWork:
     chunker: Chunker
     tokenizer: Tokenizer
     limit: int
+    rejects: staging.RejectWriter
     counts: list[FileCounts] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejects by reason, of files that were read to their end."""
+    file_rejects: list[Reject] = field(default_factory=list)
+    ids: UsedIds = field(default_factory=UsedIds)
+    """Filled for a slice of a file."""
     rejected_keys: list[str] = field(default_factory=list)
 
 
@@ -81,7 +97,7 @@ def _cutting(job: Job) -> tuple[Chunker, Tokenizer, int]:
 def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows: list[dict[str, object]] = []
     for planned in unit.files:
-        for row in _file_rows(work, planned):
+        for row in _file_rows(work, planned, unit.slice):
             rows.append(row)
             if len(rows) == ROWS_PER_BATCH:
                 yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
@@ -90,23 +106,29 @@ def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterat
         yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
 
 
-def _file_rows(work: _UnitWork, planned: PlannedFile) -> Iterator[dict[str, object]]:
+def _file_rows(
+    work: _UnitWork, planned: PlannedFile, part: Slice | None
+) -> Iterator[dict[str, object]]:
     """A file's rows; at its end its counts, or its rejection as a whole, are noted."""
-    tally: Counter[str] = Counter()
-    n_rejects = len(work.rejects)
+    found = _Found()
+    tally, reasons = found.tally, found.reasons
     try:
-        for record in read_documents(planned.file, work.recipe.source):
+        for record in read_documents(planned.file, work.recipe.source, part):
             if isinstance(record, Reject):
                 tally["rejected"] += 1
-                work.rejects.append(record)
+                work.rejects.add(record)
+                reasons[record.reason] += 1
             else:
                 tally["documents"] += 1
-                yield from _document_rows(work, planned, record, tally)
+                if part is not None:
+                    work.ids.add(record)
+                yield from _document_rows(work, planned, record, found)
     except RejectedInput as error:
         uri = planned.file.uri
-        work.rejects[n_rejects:] = [Reject(uri, None, None, error.reason, error.detail)]
+        work.file_rejects.append(Reject(uri, None, None, error.reason, error.detail))
         work.rejected_keys.append(planned.file_key)
-        tally = Counter({"rejected": 1})
+        tally, reasons = Counter({"rejected": 1}), Counter({error.reason: 1})
+    work.reasons += reasons
     work.counts.append(
         FileCounts(
             file_key=planned.file_key,
@@ -120,19 +142,30 @@ def _file_rows(work: _UnitWork, planned: PlannedFile) -> Iterator[dict[str, obje
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one file gave so far."""
+
+    tally: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
 def _document_rows(
-    work: _UnitWork, planned: PlannedFile, document: Document, tally: Counter[str]
+    work: _UnitWork, planned: PlannedFile, document: Document, found: _Found
 ) -> Iterator[dict[str, object]]:
     cut = apply_length_policy(
         work.chunker.chunk(document.text), work.recipe.model.over_length, work.tokenizer, work.limit
     )
+    tally = found.tally
     tally["chunks"] += len(cut.kept) + len(cut.dropped)
     tally["dropped"] += len(cut.dropped)
     uri = planned.file.uri
     for chunk, detail in cut.dropped:
-        work.rejects.append(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
     for chunk, detail in cut.truncated:
-        work.rejects.append(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+    found.reasons["over_length"] += len(cut.dropped)
+    found.reasons["truncated"] += len(cut.truncated)
     for chunk in cut.kept:
         tally["tokens"] += min(chunk.n_tokens, work.limit)
         yield _row(planned, document, chunk)

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedding_core.lake import Table, ensure_table, ledger, replace_rows, staging, table_of
 from embedding_core.lake import commit as lake_commit
 from embedding_core.pipeline.job import Job, resolve_planned
-from embedding_core.records import EmbeddedUnit, Plan
+from embedding_core.pipeline.plan import check_removals, rules_of
+from embedding_core.pipeline.saved import usable_units
+from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
 
-UNREADABLE = "unreadable"
-"""The one reason for a rejected file that says nothing of its content: it is tried again."""
+PASSING = frozenset(["unreadable", "changed", "failed"])
+"""Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 
-def prepare(job: Job, planned: Plan) -> None:
-    """Make the table if need be and list the files that could not even be fingerprinted."""
-    table = ensure_table(job.recipe, resolve_planned(job).space)
+def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
+    """Make the table if need be and list the files that could not even be fingerprinted.
+
+    Raises ``SetupError`` before any change when the plan removes too much; see
+    ``check_removals``.
+    """
+    check_removals(planned, allow_removals)
+    resolved = resolve_planned(job)
+    table = ensure_table(job.recipe, resolved.space)
+    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, resolved))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
-        ledger.record_rejects(table, uris, planned.unreadable, job.run_id)
+        rejects = staging.reject_batches(planned.unreadable)
+        ledger.record_rejects(table, uris, rejects, job.run_id)
 
 
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
-    """Units whose fragments are no longer in the store (a cached result that outlived them)."""
+    """Units of which something is no longer in the store: a cached result outlived its files."""
     table = table_of(job.recipe)
-    return [unit for unit in units if not lake_commit.fragments_exist(table, unit.fragments)]
+    usable = {unit.unit.unit_id for unit in usable_units(table, units)}
+    return [unit for unit in units if unit.unit.unit_id not in usable]
 
 
 def commit_units(
@@ -36,12 +50,33 @@ def commit_units(
     staged files) loses nothing if it is cut off anywhere: the next run does the rest.
     """
     table = table_of(job.recipe)
-    uris = [planned.file.uri for unit in units for planned in unit.unit.files]
-    rejects = [reject for unit in units for reject in unit.rejects]
-    ledger.record_rejects(table, uris, rejects, job.run_id)
-    _commit_rows(table, units, removed_keys)
+    # Staged rejects that are gone were recorded by an earlier commit of the same unit.
+    new = [unit for unit in units if all(staging.is_staged(table, p) for p in unit.reject_paths)]
+    uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
+    ledger.record_rejects(table, uris, _rejects(table, new), job.run_id)
+    _commit_rows(job, table, units, removed_keys)
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
-    staging.drop_staged(table, (staging.staged_path(table, u.unit.unit_id) for u in units))
+    staging.drop_staged(table, {one for unit in units for one in _unit_ids(unit)})
+
+
+def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
+    return (unit.unit.unit_id, *unit.unit.slice_ids)
+
+
+def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:
+    """Everything the units left out; of a file rejected as a whole only that."""
+    for unit in units:
+        yield from staging.reject_batches(unit.file_rejects)
+        whole = pa.array([reject.source_uri for reject in unit.file_rejects], pa.string())
+        for path in unit.reject_paths:
+            for batch in staging.read_staged(table, path):
+                yield batch.filter(pc.invert(pc.is_in(batch.column("source_uri"), value_set=whole)))
+
+
+def _uris(unit: EmbeddedUnit, planned: PlannedFile) -> list[str]:
+    """Where rejects of the file were listed: under a URI it moved from, too."""
+    moved = planned.moved_from is not None and planned.file_key not in unit.rejected_keys
+    return [planned.file.uri, *([planned.moved_from] if moved and planned.moved_from else [])]
 
 
 def forget_removed(job: Job, planned: Plan) -> None:
@@ -51,19 +86,19 @@ def forget_removed(job: Job, planned: Plan) -> None:
 
 
 def _commit_rows(
-    table: Table, units: Sequence[EmbeddedUnit], removed_keys: Collection[str]
+    job: Job, table: Table, units: Sequence[EmbeddedUnit], removed_keys: Collection[str]
 ) -> None:
-    present = table.present_keys({one.file_key for unit in units for one in unit.counts})
+    present = table.rows_by_key({one.file_key for unit in units for one in unit.counts})
     drop = set(removed_keys)
     fragments: list[str] = []
     for unit in units:
-        with_rows = {one.file_key for one in unit.counts if one.rows}
-        if with_rows and with_rows <= present:
+        expected = {one.file_key: one.rows for one in unit.counts if one.rows}
+        if expected and all(present[key] == n_rows for key, n_rows in expected.items()):
             continue  # an earlier commit of this unit went through; its reply was lost
         fragments.extend(unit.fragments)
-        drop |= with_rows & present
+        drop |= {key for key in expected if present[key]}
     drop |= set(replaced_keys(units))
-    replace_rows(table, "file_key", drop, fragments)
+    replace_rows(table, "file_key", drop, fragments, job.space_id)
     lake_commit.withdraw_second_copies(table, fragments)
 
 
@@ -81,7 +116,7 @@ def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
 
 def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
     fingerprints = {one.file_key: one.file.fingerprint for one in unit.unit.files}
-    retry = {reject.source_uri for reject in unit.rejects if reject.reason == UNREADABLE}
+    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in PASSING}
     tokens = sum(one.tokens for one in unit.counts) or 1
     return [
         ledger.LedgerEntry(

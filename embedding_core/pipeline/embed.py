@@ -1,109 +1,251 @@
-"""One staged unit to uncommitted Lance fragments: each distinct text through the encoder once."""
+"""One staged unit to uncommitted Lance fragments: no text is encoded that has a vector already.
+
+A text has one when the rows that the unit replaces hold it, or when it stood in the unit before.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.encoder import FAILURES, Encoder, TextsWithoutVector
-from embedding_core.identity import text_hash
-from embedding_core.lake import Table, schema, staging, table_of, write_fragments
+from embedding_core.encoder import FAILURES, Encoder
+from embedding_core.identity import chunk_id
+from embedding_core.lake import (
+    KnownVectors,
+    OldRows,
+    Table,
+    check_in_service,
+    known_vectors,
+    schema,
+    staging,
+    table_of,
+    write_fragments,
+)
 from embedding_core.pipeline.chunk import chunk_unit
-from embedding_core.pipeline.job import Job, load_planned
+from embedding_core.pipeline.job import Job, load_planned, resolve_planned
+from embedding_core.pipeline.saved import Part, save_report, saved_parts, saved_report, usable_units
 from embedding_core.records import EmbeddedUnit, FileCounts, Reject, StagedUnit
 
 ROWS_PER_BLOCK = 4_096
-"""Rows encoded together: enough to sort by length well, some 20 MB of text and vectors."""
+"""Rows worked on together: enough to sort by length well, some 20 MB of text and vectors."""
 
 
 def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     """Encode the staged rows and write them into the table's storage, not yet into the table.
 
-    Memory is bounded by a block of rows. A staged file that is gone is made again. Raises
-    ``ModelError`` when the model cannot run here or is not the planned one, ``Transient`` when the
-    store fails.
+    Works in parts of about ``part_rows`` rows and saves each, so that a second attempt begins with
+    the first part that is not there; the report of the whole is saved before it is returned. Memory
+    is bounded by some blocks of rows. A staged file that is gone is made again. The model is loaded
+    only when a text needs it. Raises ``ModelError`` when the model cannot run here or is not the
+    planned one, ``LakeError`` when another space was put in service meanwhile, ``Transient`` when
+    the store fails.
     """
     started = time.perf_counter()
     table = table_of(job.recipe)
-    if not staging.is_staged(table, staged.path):
+    check_in_service(table, job.space_id)
+    before = saved_report(table, staged.unit)
+    if before is not None and usable_units(table, [before]):
+        return before
+    needed = [staged.path, *([staged.ids_path] if staged.ids_path else [])]
+    if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
-    encoder = load_planned(job)
-    work = _UnitWork(table, staged, encoder)
-    arrow_schema = schema.row_schema(job.recipe).append(schema.vector_field(encoder.space))
-    fragments = write_fragments(table, _batches(work, arrow_schema), arrow_schema)
-    return EmbeddedUnit(
+    parts = _parts(job, table, staged)
+    embedded = EmbeddedUnit(
         unit=staged.unit,
-        fragments=fragments,
-        counts=tuple(_with_vectors(one, work) for one in staged.counts),
-        rejects=(*staged.rejects, *work.rejects),
+        fragments=tuple(fragment for part in parts for fragment in part.fragments),
+        counts=tuple(_with_vectors(one, parts) for one in staged.counts),
+        file_rejects=staged.file_rejects,
+        reasons=dict(sum((part.reasons for part in parts), Counter(staged.reasons))),
+        reject_paths=(*staged.reject_paths, *(part.reject_path for part in parts if part.failed)),
+        ids_path=staged.ids_path,
         rejected_keys=staged.rejected_keys,
-        recomputed=work.recomputed,
+        recomputed=sum(part.recomputed for part in parts),
         seconds=staged.seconds + time.perf_counter() - started,
     )
+    save_report(table, embedded)
+    return embedded
+
+
+def _parts(job: Job, table: Table, staged: StagedUnit) -> list[Part]:
+    """Every part of the unit: those saved by an earlier attempt, and the others made now."""
+    rows = _usable_rows(table, staged)
+    parts = saved_parts(table, staged.unit.unit_id, rows)
+    done = sum(part.rows for part in parts)
+    work = _begin(job, table, staged, done)
+    arrow_schema = schema.row_schema(job.recipe).append(work.field)
+    blocks = _blocks(work, done)
+    following = next(blocks, None)
+    while following is not None:
+        part = Part.begun(table, staged.unit.unit_id, len(parts))
+        some = _up_to(chain([following], blocks), job.resources.part_rows)
+        with staging.reject_writer(table, part.reject_path) as rejects:
+            batches = _batches(work, part, rejects, some, arrow_schema)
+            part.fragments = write_fragments(table, batches, arrow_schema)
+        parts.append(part)
+        following = next(blocks, None)
+        if following is not None:
+            part.save(table, staged.unit.unit_id, len(parts) - 1)
+    return parts
+
+
+def _up_to(blocks: Iterator[_Block], n_rows: int) -> Iterator[_Block]:
+    """Blocks of at least ``n_rows`` rows together, if there are that many."""
+    for block in blocks:
+        yield block
+        n_rows -= block.rows.num_rows
+        if n_rows <= 0:
+            return
 
 
 @dataclass(slots=True)
 class _UnitWork:
     table: Table
     staged: StagedUnit
-    encoder: Encoder
-    embedded: Counter[str] = field(default_factory=Counter)
-    """Rows whose vector was computed, by file key; likewise below."""
-    reused: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
+    field: pa.Field
+    """The vector column."""
+    encoder: Encoder | None
+    """None when every text has a vector already."""
+    known: KnownVectors
+    """Vectors of the rows that this unit replaces."""
+    repeated: frozenset[str]
+    """Hashes of texts that stand more than once in the unit: only their vectors are kept."""
+    shared: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """(dim,) vectors of repeated texts met so far, by text hash."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why a text has no vector, by text hash."""
-    recomputed: int = 0
 
 
-def _with_vectors(counts: FileCounts, work: _UnitWork) -> FileCounts:
-    key = counts.file_key
-    return replace(
-        counts,
-        embedded=work.embedded[key],
-        reused=work.reused[key],
-        failed=work.failed[key],
+def _begin(job: Job, table: Table, staged: StagedUnit, done: int) -> _UnitWork:
+    seen, repeated = _hashes(table, staged, done)
+    old_rows = _old_rows(table, staged, done)
+    known = known_vectors(table, job.table_version, job.space_id, old_rows, seen)
+    new_texts = bool(seen - known.row_ids.keys())
+    return _UnitWork(
+        table=table,
+        staged=staged,
+        field=schema.vector_field(resolve_planned(job).space),
+        encoder=load_planned(job) if new_texts else None,
+        known=known,
+        repeated=frozenset(repeated),
     )
 
 
-def _batches(work: _UnitWork, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The unit's rows with their vectors, in staged order."""
-    shared = _SharedVectors(_repeated_hashes(work))
-    for rows in _blocks(_usable_rows(work)):
-        vectors = _vectors(work, rows, shared)  # (n_rows, dim) float32; NaN where there is none
-        good = pa.array(np.isfinite(vectors).all(axis=1))
-        column = _vector_column(vectors, arrow_schema.field(schema.VECTOR).type)
-        yield from (
-            rows.append_column(schema.VECTOR, column).filter(good).cast(arrow_schema).to_batches()
-        )
+def _old_rows(table: Table, staged: StagedUnit, done: int) -> OldRows:
+    """Rows that the unit replaces.
+
+    A slice of a huge file must not look through all rows of the old version: it asks for the very
+    rows that its chunks were if nothing about them changed, under the name the file had.
+    """
+    files = staged.unit.files
+    replaced = {old for planned in files for old in planned.replaces}
+    if staged.unit.slice is None or not replaced:
+        return OldRows("file_key", replaced)
+    uri = files[0].moved_from or files[0].file.uri
+    names = ["doc_id", "chunk_index", "text_hash"]
+    return OldRows(
+        "chunk_id",
+        {
+            chunk_id(uri, row["doc_id"], row["chunk_index"], row["text_hash"])
+            for batch in _after(_usable_rows(table, staged), done)
+            for row in batch.select(names).to_pylist()
+        },
+    )
 
 
-def _usable_rows(work: _UnitWork) -> Iterator[pa.RecordBatch]:
+def _hashes(table: Table, staged: StagedUnit, done: int) -> tuple[set[str], set[str]]:
+    """Hashes of the texts that are left, and of those that stand more than once among them."""
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for batch in _after(_usable_rows(table, staged), done):
+        for hashed in batch.column("text_hash").to_pylist():
+            (repeated if hashed in seen else seen).add(hashed)
+    return seen, repeated
+
+
+def _with_vectors(counts: FileCounts, parts: Sequence[Part]) -> FileCounts:
+    key = counts.file_key
+    return replace(
+        counts,
+        embedded=sum(part.embedded[key] for part in parts),
+        reused=sum(part.reused[key] for part in parts),
+        failed=sum(part.failed[key] for part in parts),
+    )
+
+
+def _usable_rows(table: Table, staged: StagedUnit) -> Iterator[pa.RecordBatch]:
     """Staged rows, less those of files that were rejected after some rows had been staged."""
-    rejected = pa.array(work.staged.rejected_keys, pa.string())
-    for batch in staging.read_staged(work.table, work.staged.path):
+    rejected = pa.array(staged.rejected_keys, pa.string())
+    for batch in staging.read_staged(table, staged.path):
         yield batch.filter(pc.invert(pc.is_in(batch.column("file_key"), value_set=rejected)))
 
 
-def _repeated_hashes(work: _UnitWork) -> frozenset[str]:
-    """Texts that stand more than once in the unit: only their vectors are worth keeping."""
-    seen: set[str] = set()
-    repeated: set[str] = set()
-    for batch in _usable_rows(work):
-        for hashed in batch.column("text_hash").to_pylist():
-            (repeated if hashed in seen else seen).add(hashed)
-    return frozenset(repeated)
+def _after(batches: Iterator[pa.RecordBatch], n_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows after the first ``n_rows``."""
+    for batch in batches:
+        if n_rows < batch.num_rows:
+            yield batch.slice(n_rows)
+        n_rows = max(0, n_rows - batch.num_rows)
 
 
-def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _batches(
+    work: _UnitWork,
+    part: Part,
+    rejects: staging.RejectWriter,
+    blocks: Iterator[_Block],
+    arrow_schema: pa.Schema,
+) -> Iterator[pa.RecordBatch]:
+    """The part's rows with their vectors, in staged order."""
+    waiting: deque[_Block] = deque()
+
+    def texts() -> Iterator[list[str]]:
+        for block in blocks:
+            waiting.append(block)
+            yield block.texts()
+
+    for encoded in _encoded(work, texts()):
+        block = waiting.popleft()
+        vectors = _vectors(work, part, block, encoded)  # (n_rows, dim); NaN where there is none
+        _count(work, part, rejects, block, vectors)
+        good = pa.array(np.isfinite(vectors).all(axis=1))
+        rows = block.rows.append_column(work.field, _vector_column(vectors, work.field.type))
+        yield from rows.filter(good).cast(arrow_schema).to_batches()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    rows: pa.Table
+    hashes: list[str]
+    fresh: list[int]
+    """Positions of the rows whose texts are encoded; the others have vectors by then."""
+
+    def texts(self) -> list[str]:
+        taken = self.rows.column("text").take(pa.array(self.fresh, pa.int64()))
+        texts: list[str] = taken.to_pylist()
+        return texts
+
+
+def _blocks(work: _UnitWork, done: int) -> Iterator[_Block]:
+    """The unit's rows after the first ``done``, in blocks."""
+    started: set[str] = set()  # repeated texts that an earlier block encodes
+    for rows in _tables(_after(_usable_rows(work.table, work.staged), done)):
+        hashes = rows.column("text_hash").to_pylist()
+        first: dict[str, int] = {}
+        for index, hashed in enumerate(hashes):
+            if hashed not in started and hashed not in work.known.row_ids:
+                first.setdefault(hashed, index)
+        started.update(work.repeated.intersection(first))
+        yield _Block(rows, hashes, sorted(first.values()))
+
+
+def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows:
@@ -115,61 +257,72 @@ def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(pending).combine_chunks()
 
 
-@dataclass(slots=True)
-class _SharedVectors:
-    repeated: frozenset[str]
-    known: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """(dim,) vectors of repeated texts met so far, by text hash."""
+def _encoded(work: _UnitWork, texts: Iterator[list[str]]) -> Iterator[pa.RecordBatch | None]:
+    """What the encoder makes of each list of texts; None for each when there is none to encode."""
+    if work.encoder is not None:
+        yield from work.encoder.encode_stream(texts)
+    else:
+        yield from (None for _ in texts)
 
 
-def _vectors(work: _UnitWork, rows: pa.Table, shared: _SharedVectors) -> npt.NDArray[np.float32]:
-    """(n_rows, dim): each text of the block that has no vector yet is encoded once."""
-    hashes = rows.column("text_hash").to_pylist()
-    first = {h: index for index, h in reversed(list(enumerate(hashes))) if h not in shared.known}
-    chosen = sorted(first.values())
-    texts = rows.column("text").take(pa.array(chosen, pa.int64())).to_pylist()
-    computed = dict(zip((hashes[i] for i in chosen), _encode(work, texts), strict=True))
-    shared.known.update({h: v for h, v in computed.items() if h in shared.repeated})
-    vectors = np.empty((len(hashes), work.encoder.space.dim), np.float32)
-    for index, hashed in enumerate(hashes):
-        vectors[index] = computed[hashed] if hashed in computed else shared.known[hashed]
-    _count(work, rows, vectors, set(chosen))
+def _vectors(
+    work: _UnitWork, part: Part, block: _Block, encoded: pa.RecordBatch | None
+) -> npt.NDArray[np.float32]:
+    """(n_rows, dim): computed for the block's fresh texts, known for the others."""
+    found = work.known.read(block.hashes)
+    if encoded is not None:
+        found |= _computed(work, block, encoded)
+        part.recomputed += pc.sum(encoded.column("recomputed")).as_py() or 0
+    work.shared.update({h: v.copy() for h, v in found.items() if h in work.repeated})
+    vectors = np.empty((len(block.hashes), work.field.type.list_size), np.float32)
+    for index, hashed in enumerate(block.hashes):
+        vectors[index] = found[hashed] if hashed in found else work.shared[hashed]
     return vectors
 
 
-def _encode(work: _UnitWork, texts: list[str]) -> npt.NDArray[np.float32]:
-    """(n_texts, dim) float32, unit norm; a text without a vector gives a row of NaN."""
-    vectors = np.full((len(texts), work.encoder.space.dim), np.nan, np.float32)
-    usable = list(range(len(texts)))
-    try:
-        encoded = work.encoder.encode(texts)
-    except TextsWithoutVector as error:
-        work.reasons |= {text_hash(texts[index]): why for index, why in error.reasons.items()}
-        usable = sorted(set(usable) - set(error.indices))
-        encoded = work.encoder.encode([texts[index] for index in usable])
-    vectors[usable] = encoded.vectors
-    work.recomputed += encoded.n_recomputed
-    return vectors
+def _computed(
+    work: _UnitWork, block: _Block, encoded: pa.RecordBatch
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Vectors of the fresh texts by hash; NaN for a text without one, whose reason is noted."""
+    column = encoded.column(schema.VECTOR)
+    dim = column.type.list_size
+    vectors = np.full((len(block.fresh), dim), np.nan, np.float32)
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    vectors[valid] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    hashes = [block.hashes[index] for index in block.fresh]
+    for hashed, reason in zip(hashes, encoded.column("failure").to_pylist(), strict=True):
+        if reason is not None:
+            work.reasons[hashed] = reason
+    return dict(zip(hashes, vectors, strict=True))
 
 
 def _count(
-    work: _UnitWork, rows: pa.Table, vectors: npt.NDArray[np.float32], computed: set[int]
+    work: _UnitWork,
+    part: Part,
+    rejects: staging.RejectWriter,
+    block: _Block,
+    vectors: npt.NDArray[np.float32],
 ) -> None:
     missing = set(np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist())
-    for index, key in enumerate(rows.column("file_key").to_pylist()):
+    computed = set(block.fresh)
+    for index, key in enumerate(block.rows.column("file_key").to_pylist()):
         if index in missing:
-            work.failed[key] += 1
-            work.rejects.append(_no_vector(work, rows, index))
+            reject = _no_vector(work, block, index)
+            rejects.add(reject)
+            part.failed[key] += 1
+            part.reasons[reject.reason] += 1
         elif index in computed:
-            work.embedded[key] += 1
+            part.embedded[key] += 1
         else:
-            work.reused[key] += 1
+            part.reused[key] += 1
+    part.rows += block.rows.num_rows
+    part.last_chunk_id = block.rows.column("chunk_id")[-1].as_py()
 
 
-def _no_vector(work: _UnitWork, rows: pa.Table, index: int) -> Reject:
-    columns = ["source_uri", "doc_id", "chunk_index", "text_hash"]
-    row = rows.slice(index, 1).select(columns).to_pylist()[0]
-    reason = work.reasons[row["text_hash"]]
+def _no_vector(work: _UnitWork, block: _Block, index: int) -> Reject:
+    columns = ["source_uri", "doc_id", "chunk_index"]
+    row = block.rows.slice(index, 1).select(columns).to_pylist()[0]
+    reason = work.reasons[block.hashes[index]]
     return Reject(row["source_uri"], row["doc_id"], row["chunk_index"], reason, FAILURES[reason])
 
 

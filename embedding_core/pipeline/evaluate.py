@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedding_core import storage
 from embedding_core.errors import UsageError
-from embedding_core.lake import Hit, Lake
+from embedding_core.lake import Hit, Lake, Query, model_of
 from embedding_core.lake.schema import VECTOR
 from embedding_core.pipeline.job import load
+from embedding_core.pipeline.search import labelled_bytes
 from embedding_core.quality import Interval, read_qrels, read_queries, score_run
 from embedding_core.recipe import Recipe, Resources
 
@@ -42,8 +42,9 @@ def evaluate(
     """Rank documents for each query by exact search and score the ranking.
 
     A document stands where its best chunk does. Exact search judges the embeddings alone; the
-    index's recall is measured when it is built. ``queries`` and ``qrels`` default to the recipe's
-    release section. Raises ``UsageError`` for missing or malformed files.
+    index's recall is measured when it is built. A column that is not in service is judged with the
+    model that it names, and by the rows that it has vectors for. ``queries`` and ``qrels`` default
+    to the recipe's release section. Raises ``UsageError`` for missing or malformed files.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     texts = read_queries(*_labelled(recipe, queries or recipe.release.queries, "queries"))
@@ -54,13 +55,15 @@ def evaluate(
             "no query has a relevant document in the qrels; check that their query ids are the "
             "same as in the queries file"
         )
-    encoder = load(recipe.model, resources)
+    in_service = column == VECTOR
+    table.space(column)  # a wrong name is found before a model is loaded
+    encoder = load(recipe.model if in_service else model_of(table.dataset(), column), resources)
     depth = _depth(table.dataset().count_rows())
     ranked: dict[str, list[str]] = {}
     for start in range(0, len(judged), QUERIES_PER_CALL):
         some = judged[start : start + QUERIES_PER_CALL]
         words = [texts[query] for query in some]
-        found = table.search_many(words, encoder, k=depth, exact=True, column=column)
+        found = table.search_many(words, encoder, Query(k=depth, exact=True, column=column))
         ranked.update(zip(some, map(_documents, found), strict=True))
     return Evaluation(
         column=column,
@@ -76,12 +79,7 @@ def _labelled(recipe: Recipe, uri: str | None, kind: str) -> tuple[bytes, str]:
         raise UsageError(
             f"no {kind} file: give --{kind}, or name it in the recipe as release.{kind}"
         )
-    try:
-        return storage.read_bytes(uri, recipe.source.storage), uri
-    except FileNotFoundError as error:
-        raise UsageError(f"no {kind} file at {uri}; check --{kind} or release.{kind}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read the {kind} file {uri}: {error}") from error
+    return labelled_bytes(uri, recipe, kind), uri
 
 
 def _depth(n_rows: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from embedding_core.lake import (
@@ -19,7 +19,11 @@ from embedding_core.lake import (
 )
 from embedding_core.pipeline.commit import replaced_keys
 from embedding_core.pipeline.job import Job
+from embedding_core.pipeline.maintain import MaintenanceReport, maintain, needs_maintenance
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan
+
+CHANGED = "changed"
+"""Reason of the reject of a file that was no longer the listed one when it had been read."""
 
 DONE, FAILED, REJECTED = 0, 1, 3
 """Exit codes of a run; 2 (bad usage) and 4 (the gate said no) come from elsewhere."""
@@ -35,6 +39,8 @@ class RunTally:
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejects by reason."""
     recomputed: int = 0
+    changed_uris: set[str] = field(default_factory=set)
+    """Files that changed while they were read."""
     failures: list[str] = field(default_factory=list)
     """One sentence per unit that could not be finished; its files are tried again next time."""
 
@@ -43,9 +49,19 @@ class RunTally:
         for unit in units:
             self.counts.extend(unit.counts)
             self.rejected_files += len(unit.rejected_keys)
-            self.reasons.update(reject.reason for reject in unit.rejects)
+            self.reasons.update(unit.reasons)
             self.recomputed += unit.recomputed
+            self.changed_uris |= {
+                reject.source_uri for reject in unit.file_rejects if reject.reason == CHANGED
+            }
         self.replaced_keys.extend(replaced_keys(units))
+
+    def forget_changed(self, uris: Collection[str]) -> None:
+        """Count some of ``changed_uris`` no longer: they are worked on once more."""
+        self.counts = [one for one in self.counts if one.source_uri not in uris]
+        self.rejected_files -= len(uris)
+        self.reasons -= Counter({CHANGED: len(uris)})
+        self.changed_uris -= set(uris)
 
     def total(self, name: str) -> int:
         """Sum of one count over all files."""
@@ -65,8 +81,9 @@ class RunReport:
     rows: int
     """Rows of the whole table."""
     added: int
-    """Files; likewise the next four."""
+    """Files; likewise the next five."""
     changed: int
+    moved: int
     removed: int
     unchanged: int
     unreadable: int
@@ -88,13 +105,15 @@ class RunReport:
     """Rows of the rejects table that this run wrote, by reason."""
     failures: tuple[str, ...]
     index: IndexReport | None
+    maintenance: MaintenanceReport | None
+    """What maintenance did, when the run left too many small fragments."""
     verification: Verification
     exit_code: int
     """0 done, 1 failed, 3 finished with more rejects than the recipe tolerates."""
 
 
 def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunReport:
-    """Refresh the indexes, verify what the run wrote and add it all up.
+    """Refresh the indexes, verify what the run wrote, maintain the table if need be, add it all up.
 
     ``started`` is what ``time.perf_counter()`` said when the run began.
     """
@@ -103,6 +122,8 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     index = _refresh_indexes(table, job) if exists else None
     gone = [*planned.removed_keys, *tally.replaced_keys]
     verification = verify(table, tally.counts, gone) if exists else Verification(0, 0, ())
+    needed = exists and verification.passed and needs_maintenance(job.recipe, table)
+    maintenance = maintain(job.recipe) if needed else None
     dataset = table.dataset() if exists else None
     changes = Counter(one.change for one in planned.files)
     tokens = tally.total("tokens")
@@ -115,6 +136,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         rows=dataset.count_rows() if dataset is not None else 0,
         added=changes["added"],
         changed=changes["changed"],
+        moved=changes["moved"],
         removed=len(planned.removed_uris),
         unchanged=planned.unchanged,
         unreadable=len(planned.unreadable),
@@ -132,6 +154,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
         failures=tuple(tally.failures),
         index=index,
+        maintenance=maintenance,
         verification=verification,
         exit_code=_exit_code(job, planned, tally, verification),
     )
@@ -143,7 +166,7 @@ def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
         return None
 
     def refresh(_attempt: int) -> IndexReport | None:
-        refresh_scalar_indexes(table)
+        refresh_scalar_indexes(table, job.recipe.index.full_text)
         return refresh_vector_index(table, job.recipe.index)
 
     return tried_again(f"index {table.uri}", refresh)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,8 +11,10 @@ from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.lake import Lock, locked, table_of
 from embedding_core.lake.references import keep_reference, read_reference
 from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
+from embedding_core.records import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,16 @@ class Job:
     """The space that was planned; a task that finds another model stops."""
     rows_id: str
     run_id: str
+    table_version: int | None = None
+    """The version of the table that was planned with; None before there is a table. Vectors of
+    replaced rows are read from it."""
+
+    @classmethod
+    def of(cls, planned: Plan, recipe: Recipe, resources: Resources, run_id: str) -> Job:
+        """The run that executes a plan."""
+        return cls(
+            recipe, resources, planned.space_id, planned.rows_id, run_id, planned.table_version
+        )
 
 
 def resolve(model: ModelSpec) -> ResolvedModel:
@@ -40,6 +54,13 @@ def resolve(model: ModelSpec) -> ResolvedModel:
 def load(model: ModelSpec, resources: Resources) -> Encoder:
     """The recipe's encoder; the process keeps the one it used last."""
     return _load(model, resources.device, resources.batch_tokens)
+
+
+@contextmanager
+def locked_for(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Lock]:
+    """Hold the lock of the recipe's table. Raises ``Locked`` when another run goes on with it."""
+    with locked(table_of(recipe), f"run {run_id[:SHOWN_DIGITS]}", wait_seconds) as lock:
+        yield lock
 
 
 @lru_cache(maxsize=1)

@@ -3,143 +3,228 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any, Literal
 
 from embedding_core.chunking import resolve_chunk_spec
-from embedding_core.encoder import Tokenizer
-from embedding_core.errors import RejectedInput
-from embedding_core.identity import file_key, rows_id, space_id, unit_id
-from embedding_core.lake import Table, check_owner, ledger, table_of
+from embedding_core.encoder import ResolvedModel
+from embedding_core.errors import SetupError
+from embedding_core.identity import file_key, row_rules, rows_id, space_id
+from embedding_core.lake import Table, check_all_ours, check_owner, ledger, table_of
+from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
-from embedding_core.recipe import Recipe, SourceSpec
-from embedding_core.records import Document, Plan, PlannedFile, SourceFile, Space, WorkUnit
-from embedding_core.sources import discover, read_documents
+from embedding_core.recipe import Recipe
+from embedding_core.records import Plan, PlannedFile, SourceFile, Space
+from embedding_core.sources import discover
 
-SAMPLE_FILES = 3
-SAMPLE_DOCUMENTS = 100
-"""Per sampled file; 300 documents tell tokens per byte to a few percent on even corpora."""
+CHANGED_RULES = {
+    "version": "embedlake cuts texts differently now",
+    "id": "id field changed",
+    "text": "text template changed",
+    "metadata": "metadata columns changed",
+    "chunk": "chunking changed",
+    "tokenizer": "model's tokenizer changed",
+    "length_limit": "model's input limit changed",
+    "over_length": "length policy changed",
+}
+"""Why rows are made again, by the row rule that is another one."""
+SOME_RULE = "rules changed (text template, chunking, tokenizer or length policy)"
+"""Said where the ledger does not know the old rules."""
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     """Compare the source with the table; changes nothing.
 
+    Files with a reject of one of ``retry_reasons`` are worked on again though they did not change.
     Raises ``SetupError`` when the source, the model or the table cannot be used.
     """
     resolved = resolve(recipe.model)
-    chunk = resolve_chunk_spec(recipe.chunk, resolved.space.max_tokens)
-    rules = rows_id(recipe, chunk, resolved.space)
+    rules = rules_of(recipe, resolved)
     table = table_of(recipe)
     held = _held(table, recipe, resolved.space)
     found = discover(recipe.source)
-    keys = {file.uri: file_key(file, rules) for file in found.files}
-    files = _to_do(table, found.files, keys, held)
+    retried = ledger.rejected_uris(table, retry_reasons)
+    comparison = _Comparison(rules, held, {file.uri: file for file in found.files}, retried)
+    files, unchanged = comparison.to_do()
     unreadable = {reject.source_uri for reject in found.unreadable}
-    gone = sorted(held.versions.keys() - keys.keys() - unreadable)
-    tokens = _estimate_tokens(files, recipe.source, resolved.tokenizer)
+    gone = comparison.gone(files, unreadable)
+    removed = () if recipe.keep_removed else gone
+    expected = estimate([one for one in files if one.change != "moved"], recipe, resolved)
     rate = ledger.tokens_per_second(table)
     return Plan(
         recipe=recipe.name,
         space_id=space_id(resolved.space),
-        rows_id=rules,
+        rows_id=rows_id(rules),
         files=files,
-        removed_uris=tuple(gone),
-        removed_keys=tuple(sorted(key for uri in gone for key in held.versions[uri])),
-        unchanged=len(keys) - len(files),
+        removed_uris=removed,
+        removed_keys=tuple(sorted(key for uri in removed for key in held.versions[uri])),
+        removed_share=len(removed) / len(held.versions) if held.versions else 0.0,
+        max_removed_share=recipe.max_removed_share,
+        kept_uris=gone if recipe.keep_removed else (),
+        unchanged_uris=unchanged,
         unreadable=found.unreadable,
-        estimated_tokens=tokens,
-        estimated_seconds=tokens / rate if rate else None,
+        table_version=held.version,
+        estimated_chunks=expected.chunks,
+        estimated_tokens=expected.tokens,
+        estimated_seconds=expected.tokens / rate if rate else None,
     )
 
 
-def work_units(planned: Plan, unit_bytes: int) -> Iterator[WorkUnit]:
-    """The planned files in order, small ones packed to about ``unit_bytes``, each exactly once."""
-    pack: list[PlannedFile] = []
-    packed_bytes = 0
-    for one in planned.files:
-        if pack and packed_bytes + one.file.size_bytes > unit_bytes:
-            yield _unit(pack, planned.space_id)
-            pack, packed_bytes = [], 0
-        pack.append(one)
-        packed_bytes += one.file.size_bytes
-    if pack:
-        yield _unit(pack, planned.space_id)
+def rules_of(recipe: Recipe, resolved: ResolvedModel) -> dict[str, Any]:
+    """What decides the rows of the recipe with this model."""
+    chunk = resolve_chunk_spec(recipe.chunk, resolved.space.max_tokens)
+    return row_rules(recipe, chunk, resolved.space)
 
 
-def _unit(files: Sequence[PlannedFile], space: str) -> WorkUnit:
-    return WorkUnit(unit_id((one.file_key for one in files), space), tuple(files))
+def check_removals(planned: Plan, allowed: bool) -> None:
+    """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked."""
+    if planned.removes_too_much and not allowed:
+        raise SetupError(
+            f"{len(planned.removed_uris):,} files, {planned.removed_share:.0%} of those in the "
+            f"table, are no longer in the source; above {planned.max_removed_share:.0%} "
+            "(max_removed_share) a run stops before any change, because a source that is only "
+            "partly there would empty the table. Look at `embedlake plan`; if they are meant to "
+            "go, run with --allow-removals, or set keep_removed: true to keep their rows"
+        )
+
+
+def is_outdated(planned: Plan, recipe: Recipe) -> bool:
+    """Whether the table was changed after it was planned with."""
+    table = table_of(recipe)
+    version = int(table.dataset().version) if table.exists() else None
+    return version != planned.table_version
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    versions: dict[str, set[str]]
-    """File keys that have rows in the table, by source URI."""
-    empty: frozenset[str]
-    """File keys that were worked through and gave no rows."""
+    """What the table and its ledger know."""
+
+    versions: dict[str, dict[str, int]]
+    """Rows in the table by file key, by source URI."""
+    entries: dict[str, ledger.KnownVersion]
+    """The ledger's lines, by file key."""
+    rules: Mapping[str, Mapping[str, Any]]
+    """Row rules that files were cut by, by ``rows_id``."""
+    version: int | None
+    """Version of the table; None when there is none."""
 
 
 def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
     if not table.exists():
-        return _Held({}, frozenset())
+        return _Held({}, {}, {}, None)
     check_owner(table, recipe, space)
-    versions: dict[str, set[str]] = defaultdict(set)
+    newest = int(table.dataset().version)
+    versions: dict[str, dict[str, int]] = defaultdict(dict)
     for version in table.file_versions():
-        versions[version.source_uri].add(version.file_key)
-    return _Held(dict(versions), ledger.keys_without_rows(table))
+        versions[version.source_uri][version.file_key] = version.n_rows
+    entries = ledger.known_versions(table)
+    keys = {key for held in versions.values() for key in held}
+    check_all_ours(table, keys - entries.keys())
+    return _Held(dict(versions), entries, ledger.known_rules(table), newest)
 
 
-def _to_do(
-    table: Table, files: Sequence[SourceFile], keys: dict[str, str], held: _Held
-) -> tuple[PlannedFile, ...]:
-    """Files whose current version is not in the table, or that have rows of another version too."""
-    todo = []
-    for file in files:
-        key, versions = keys[file.uri], held.versions.get(file.uri, set())
-        if key not in held.empty and versions != {key}:
-            todo.append((file, key, tuple(sorted(versions))))
-    known = ledger.entries_of(table, [old for _, _, olds in todo for old in olds])
-    return tuple(
-        PlannedFile(
-            file=file,
-            file_key=key,
-            change="changed" if olds else "added",
-            why=_why(file, [known[old] for old in olds if old in known]) if olds else "new file",
-            replaces=olds,
-        )
-        for file, key, olds in todo
-    )
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    rules: Mapping[str, Any]
+    held: _Held
+    files: Mapping[str, SourceFile]
+    """What the source holds, by URI, sorted."""
+    retried: Mapping[str, str]
+    """Why a file is to be worked on again, by URI."""
+
+    def to_do(self) -> tuple[tuple[PlannedFile, ...], tuple[str, ...]]:
+        """(files to work on, URIs of the others), in the source's order."""
+        left = self._left_the_source()
+        rules = rows_id(self.rules)
+        todo: list[PlannedFile] = []
+        unchanged: list[str] = []
+        for uri, file in self.files.items():
+            key = file_key(file, rules)
+            held = self.held.versions.get(uri, {})
+            if self._is_done(key, held):
+                if uri in self.retried:
+                    todo.append(self._again(file, key, held, self.retried[uri]))
+                else:
+                    unchanged.append(uri)
+            elif held:
+                why = self._why_again(key, held) if key in held else self._why(file, held)
+                olds, again = tuple(sorted(held)), key in self.held.entries
+                todo.append(PlannedFile(file, key, "changed", why, olds, again=again))
+            elif sources := left.get(file.fingerprint):
+                todo.append(self._moved(file, key, sources.pop(0)))
+            else:
+                known = self.held.entries.get(key)
+                why = "new file" if known is None else _why_gone(known)
+                todo.append(PlannedFile(file, key, "added", why, again=known is not None))
+        return tuple(todo), tuple(unchanged)
+
+    def gone(self, files: Iterable[PlannedFile], unreadable: set[str]) -> tuple[str, ...]:
+        """URIs that have rows but are in the source neither under that name nor another."""
+        moved = {one.moved_from for one in files}
+        return tuple(sorted(self.held.versions.keys() - self.files.keys() - unreadable - moved))
+
+    def _is_done(self, key: str, held: Mapping[str, int]) -> bool:
+        """Whether the table says of the file what its current version says, and nothing else."""
+        entry = self.held.entries.get(key)
+        if not held:
+            return entry is not None and entry.rows == 0 and entry.failed == 0
+        return held.keys() == {key} and (entry is None or entry.rows == held[key])
+
+    def _again(self, file: SourceFile, key: str, held: Mapping[str, int], why: str) -> PlannedFile:
+        change: Literal["changed", "added"] = "changed" if held else "added"
+        return PlannedFile(file, key, change, why, tuple(sorted(held)), again=True)
+
+    def _why_again(self, key: str, held: Mapping[str, int]) -> str:
+        entry = self.held.entries.get(key)
+        if entry is not None and entry.rows != held[key]:
+            return f"the table has {held[key]} of its {entry.rows} rows: changed by hand"
+        return "rows of another version are still there"
+
+    def _why(self, file: SourceFile, held: Mapping[str, int]) -> str:
+        known = [self.held.entries[old] for old in held if old in self.held.entries]
+        if not known:
+            return "content or rules changed (its old version is not in the ledger)"
+        reasons = [] if any(one.fingerprint == file.fingerprint for one in known) else [
+            "content changed"
+        ]  # fmt: skip
+        return ", ".join([*reasons, *self._changed_rules(known[-1].rows_id)])
+
+    def _changed_rules(self, old_id: str) -> list[str]:
+        if old_id == rows_id(self.rules):
+            return []
+        old = self.held.rules.get(old_id)
+        if old is None:
+            return [SOME_RULE]
+        return [why for name, why in CHANGED_RULES.items() if old.get(name) != self.rules[name]]
+
+    def _left_the_source(self) -> dict[str, list[str]]:
+        """URIs with rows that the source does not name any more, by the fingerprint they had.
+
+        The ledger is believed only where the file key confirms it.
+        """
+        found: dict[str, list[str]] = defaultdict(list)
+        for uri in sorted(self.held.versions.keys() - self.files.keys()):
+            for key in self.held.versions[uri]:
+                entry = self.held.entries.get(key)
+                if entry is None:
+                    continue
+                file = SourceFile(uri, entry.fingerprint, 0)
+                if file_key(file, entry.rows_id) == key:
+                    found[entry.fingerprint].append(uri)
+                    break
+        return found
+
+    def _moved(self, file: SourceFile, key: str, old: str) -> PlannedFile:
+        held = self.held.versions[old]
+        ids = {self.held.entries[one].rows_id for one in held if one in self.held.entries}
+        changed = [why for one in sorted(ids) for why in self._changed_rules(one)]
+        why, again = ", ".join([f"moved from {old}", *changed]), key in self.held.entries
+        olds = tuple(sorted(held))
+        return PlannedFile(file, key, "moved", why, olds, moved_from=old, again=again)
 
 
-def _why(file: SourceFile, old_entries: Sequence[dict[str, object]]) -> str:
-    if any(entry["fingerprint"] == file.fingerprint for entry in old_entries):
-        return "rules changed (text template, chunking, tokenizer or length policy)"
-    return "content changed"
-
-
-def _estimate_tokens(files: Sequence[PlannedFile], source: SourceSpec, tokenizer: Tokenizer) -> int:
-    """Tokens of all files at the rate of a sample spread over them."""
-    if not files:
-        return 0
-    step = max(1, len(files) // SAMPLE_FILES)
-    sampled_tokens = sampled_bytes = 0
-    for planned in files[::step][:SAMPLE_FILES]:
-        tokens, n_bytes = _sample(planned.file, source, tokenizer)
-        sampled_tokens += tokens
-        sampled_bytes += n_bytes
-    size_bytes = sum(planned.file.size_bytes for planned in files)
-    return round(size_bytes * sampled_tokens / sampled_bytes) if sampled_bytes else 0
-
-
-def _sample(file: SourceFile, source: SourceSpec, tokenizer: Tokenizer) -> tuple[int, int]:
-    """(tokens, bytes) of a file's first documents: stored bytes of the file when it was read to
-    its end, else bytes of the text."""
-    texts: list[str] = []
-    try:
-        documents = (d for d in read_documents(file, source) if isinstance(d, Document))
-        texts.extend(document.text for document in islice(documents, SAMPLE_DOCUMENTS))
-    except RejectedInput:
-        return 0, file.size_bytes  # the run itself lists it; an estimate may ignore it
-    whole = len(texts) < SAMPLE_DOCUMENTS
-    n_bytes = file.size_bytes if whole else sum(len(text.encode()) for text in texts)
-    return sum(tokenizer.count(texts)), n_bytes
+def _why_gone(known: ledger.KnownVersion) -> str:
+    if known.rows:
+        return "it was in the table before, its rows are gone"
+    return "its chunks got no vectors"

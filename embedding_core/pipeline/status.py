@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from embedding_core.lake import Lake, Table, ledger
+import pyarrow as pa
+
+from embedding_core.lake import Lake, Table, VectorColumn, columns, ledger
 from embedding_core.lake.indexing import unindexed_rows
 from embedding_core.recipe import Recipe
 
@@ -26,6 +28,28 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceLine:
+    """One space that the table has vectors of."""
+
+    column: str
+    """``vector`` for the one in service, else ``vector__…``."""
+    state: str
+    """``in service``, ``building``, ``ready`` (built, never in service) or ``previous``."""
+    space_id: str
+    model: str
+    dim: int
+    filled_share: float
+    """Rows with a vector, of all rows."""
+    missing_rows: int
+    made_at: str | None
+    """When its column was added, ISO 8601, UTC; null for the column the table was made with."""
+    run_id: str | None
+    """The run that added it."""
+    served_until: str | None
+    """When it last left service, ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A table at its newest version."""
 
@@ -39,6 +63,8 @@ class Status:
     space_id: str
     space: dict[str, Any]
     """Description of the space in service."""
+    spaces: tuple[SpaceLine, ...]
+    """All spaces of the table, the one in service first."""
     unindexed_rows: dict[str, int]
     """Rows that an index does not cover yet, by the index's name."""
     ledger: dict[str, int]
@@ -49,9 +75,83 @@ class Status:
     """The last runs, newest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileLine:
+    """One file, as it is in the table now or as it was last tried."""
+
+    source_uri: str
+    rows: int
+    """In the table now."""
+    documents: int
+    rejected: int
+    chunks: int
+    embedded: int
+    reused: int
+    dropped: int
+    failed: int
+    tokens: int
+    seconds: float
+    run_id: str
+    committed_at: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLine:
+    """One thing that was left out."""
+
+    source_uri: str
+    doc_id: str | None
+    position: int | None
+    reason: str
+    detail: str
+    run_id: str
+    rejected_at: str
+    """ISO 8601, UTC."""
+
+
+def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
+    """The newest ledger line of each file, sorted by URI, ``limit`` of them at most.
+
+    Files whose rows left the table are no longer among them.
+    """
+    table = _table(recipe)
+    held = {version.file_key: version.n_rows for version in table.file_versions()}
+    names = [field.name for field in fields(FileLine) if field.name != "rows"]
+    entries = ledger.ledger_rows(table, ["file_key", *names]).sort_by("committed_at")
+    newest: dict[str, int] = {}
+    shown = ("file_key", "source_uri", "embedded", "reused")
+    lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
+    for index, (key, uri, embedded, reused) in enumerate(lines):
+        if key in held or embedded + reused == 0:
+            newest[uri] = index
+    chosen = [newest[uri] for uri in sorted(newest)][:limit]
+    return [
+        FileLine(
+            rows=held.get(row.pop("file_key"), 0),
+            committed_at=row.pop("committed_at").isoformat(timespec="seconds"),
+            **row,
+        )
+        for row in entries.take(pa.array(chosen, pa.int64())).to_pylist()
+    ]
+
+
+def reject_lines(recipe: Recipe, limit: int | None = None) -> list[RejectLine]:
+    """Rows of the rejects table, ``limit`` of them at most."""
+    found = ledger.reject_rows(_table(recipe), limit=limit).to_pylist()
+    return [
+        RejectLine(rejected_at=row.pop("rejected_at").isoformat(timespec="seconds"), **row)
+        for row in found
+    ]
+
+
+def _table(recipe: Recipe) -> Table:
+    return Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+
+
 def status(recipe: Recipe) -> Status:
     """Read the recipe's table and ledger. Raises ``LakeError`` when there is no table."""
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    table = _table(recipe)
     dataset = table.dataset()
     held, space = table.space()
     keys = {version.file_key for version in table.file_versions()}
@@ -64,10 +164,26 @@ def status(recipe: Recipe) -> Status:
         fragments=len(dataset.get_fragments()),
         space_id=held,
         space=asdict(space),
+        spaces=tuple(_space_line(one) for one in columns(table)),
         unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),
         rejects=dict(Counter(ledger.reject_rows(table).column("reason").to_pylist())),
         runs=_last_runs(table),
+    )
+
+
+def _space_line(column: VectorColumn) -> SpaceLine:
+    return SpaceLine(
+        column=column.name,
+        state=column.state,
+        space_id=column.space_id,
+        model=column.space.model,
+        dim=column.space.dim,
+        filled_share=column.filled_share,
+        missing_rows=column.missing_rows,
+        made_at=column.made_at,
+        run_id=column.run_id,
+        served_until=column.served_until,
     )
 
 

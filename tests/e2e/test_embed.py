@@ -69,6 +69,14 @@ def test_deployment_run_embeds_with_the_real_model_and_search_finds(
 
     found = commands.run("embedlake", "search", str(path), "a pet is napping", "-k", "1", "--json")
     assert found.json["hits"][0]["doc_id"] == "cat"
+    maintained = commands.run(
+        "prefect", "deployment", "run", "maintain/maintain", "--watch", "--param", f"recipe={path}"
+    )
+    assert maintained.code == 0, maintained.out + maintained.err
+    report = commands.run("embedlake", "maintain", str(path), "--json")
+    assert report.code == 0 and report.json["tables"][0]["after"]["rows"] == 2
+    assert "maintain-report" in {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
+
     plain = lancedb.connect(tmp_path / "lake").open_table("docs")
     vector = plain.search().where("doc_id = 'cat'").to_list()[0]["vector"]
     assert plain.search(vector).limit(1).to_list()[0]["doc_id"] == "cat"
@@ -79,24 +87,25 @@ def test_embed_killed_before_its_commit_reuses_what_was_embedded(
 ) -> None:
     write_ten_files(tmp_path)
     path = write_recipe(tmp_path)
-    results = tmp_path / "lake" / "_embedlake" / "docs" / "results"
+    staged = tmp_path / "lake" / "_embedlake" / "docs" / "staged"
     command = ["embedlake", "embed", str(path), *ONE_FILE_PER_UNIT]
     flow = subprocess.Popen(
         [str(Path(sys.executable).parent / command[0]), *command[1:]],
         cwd=ROOT, env=commands.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(results.glob("embed-*")) and time.monotonic() < deadline:
+    while not list(staged.glob("*/report.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     flow.send_signal(signal.SIGKILL)
     flow.wait()
     assert Recipe.load(path) and not _committed(tmp_path)
+    # The killed run's lock would expire in half a minute; that has its own tests.
+    shutil.rmtree(tmp_path / "lake" / "_embedlake" / "docs" / "lock")
 
     again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
     assert again.code == pipeline.DONE, again.err
-    states = [run["state_name"] for run in commands.task_runs(again.json["run_id"])]
-    assert "Cached" in states
-    assert again.json["rows"] == 10
+    assert len(commands.task_runs(again.json["run_id"])) < 20  # two for each unit that was left
+    assert (again.json["embedded"], again.json["rows"]) == (10, 10)
 
 
 def _committed(folder: Path) -> bool:
@@ -124,9 +133,10 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
     path = write_recipe(tmp_path)
     planned = pipeline.plan(Recipe.load(path))
     units = list(pipeline.work_units(planned, 1))
-    # A folder where the staged file belongs: every attempt to put the file there fails.
-    obstacle = tmp_path / "lake/_embedlake/docs/staged" / f"{units[2].unit_id}.arrow"
-    (obstacle / "in the way").mkdir(parents=True)
+    # A file where the unit's folder belongs: every attempt to stage something there fails.
+    obstacle = tmp_path / "lake/_embedlake/docs/staged" / units[2].unit_id
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()
 
     failed = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
     assert failed.code == pipeline.FAILED
@@ -136,10 +146,26 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
                 if r["state_type"] == "FAILED"]  # fmt: skip
     assert max(attempts) == 4  # the first and three retries
 
-    shutil.rmtree(obstacle)
+    obstacle.unlink()
     again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
     assert again.code == pipeline.DONE and again.json["embedded"] == 1
     assert again.json["rows"] == 10
+
+
+def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_path: Path) -> None:
+    # Words of 20 kB: 3 MB of text that are few tokens. An id comes again in another slice.
+    words = {f"d{n}": f"{n}" + "x" * 20_000 for n in range(160)}
+    path = write_jsonl(tmp_path, "big.jsonl", words)
+    with path.open("a") as file:
+        file.write('{"id": "d3", "text": "again"}\n')
+    recipe = write_recipe(tmp_path, max_rejected_share=0.5)
+    run = commands.run("embedlake", "embed", str(recipe), "--json", *ONE_FILE_PER_UNIT)
+    assert run.code == pipeline.DONE, run.err
+    assert (run.json["rows"], run.json["rejects"]) == (160, {"duplicate_id": 1})
+    names = [one["name"] for one in commands.task_runs(run.json["run_id"])]
+    assert {name for name in names if name.startswith("chunk")} >= {
+        f"chunk big.jsonl [{n}/4]" for n in (1, 2, 3, 4)
+    }
 
 
 def test_embed_rejects_end_with_three_and_are_listed(commands: Commands, tmp_path: Path) -> None:
@@ -191,6 +217,20 @@ def test_embed_tiny_qwen3_checkpoint_end_to_end(
     assert run.code == pipeline.DONE, run.err
     hits = commands.run("embedlake", "search", str(path), "some words", "--json").json["hits"]
     assert len(hits) == 2
+
+
+def test_embed_while_another_run_goes_on_ends_as_locked_and_changes_nothing(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    path = write_recipe(tmp_path)
+    with pipeline.locked_for(Recipe.load(path), "another", 0):
+        run = commands.run(
+            "embedlake", "embed", str(path), "--json", EMBEDLAKE_LOCK_WAIT_SECONDS="0"
+        )
+    assert (run.code, run.json["kind"]) == (pipeline.FAILED, "Locked")
+    assert "run another is working on table 'docs'" in run.json["error"]
+    assert not (tmp_path / "lake" / "docs.lance").exists()
 
 
 def test_embed_twice_at_the_same_time_every_row_stands_once(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from embedding_core import __version__
+from embedding_core.errors import Transient
 from embedding_core.recipe import Recipe
 from flows.cli import cli
 from tests.driver import run, write_jsonl
@@ -84,6 +85,9 @@ def test_command_unknown_option_is_bad_usage(name: str, embedlake: Embedlake) ->
         ("no-such-command",),
         ("plan",),
         ("search", "recipe.yaml"),
+        ("search", "recipe.yaml", "words", "--queries", "q.jsonl"),
+        ("search", "recipe.yaml", "words", "--exact", "--nprobes", "1"),
+        ("search", "recipe.yaml", "words", "--nprobes", "0"),
         ("search", "recipe.yaml", "words", "-k", "0"),
         ("search", "recipe.yaml", "words", "-k", "many"),
         ("up", "--port", "70000"),
@@ -132,6 +136,41 @@ def test_wrong_setting_is_bad_usage_and_named(
     monkeypatch.setenv("EMBEDLAKE_RAY_CPUS", "none")
     answer = embedlake("embed", str(recipe))
     assert answer.code == BAD_USAGE and "EMBEDLAKE_RAY_CPUS" in answer.err
+
+
+# maintain
+
+
+def test_maintain_without_a_named_api_needs_no_server(
+    embedlake: Embedlake, embedded: Path, tmp_path: Path
+) -> None:
+    answer = embedlake("maintain", str(embedded), "--json")
+    assert answer.code == DONE and "maintained docs: 1 to 1 fragments" in answer.err
+    assert answer.json["exit_code"] == DONE and answer.json["problems"] == []
+    assert [one["table"] for one in answer.json["tables"]] == ["docs", "docs__files"]
+    assert answer.json["tables"][0]["after"]["rows"] == 2
+    assert embedlake("maintain", str(embedded)).out.startswith("done: 0 fragments merged")
+    assert not (tmp_path / "home" / "prefect").exists()
+
+
+def test_maintain_that_cannot_end_fails_with_its_report(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise Transient("the store does not answer")
+
+    monkeypatch.setattr("embedding_core.lake.maintenance._remove_versions", unreachable)
+    monkeypatch.setattr("embedding_core.lake.faults.FIRST_PAUSE_SECONDS", 0)
+    answer = embedlake("maintain", str(embedded), "--json")
+    assert answer.code == FAILED and len(answer.json["problems"]) == 2
+    assert "NOT DONE" in answer.err and "does not answer" in answer.err
+
+
+def test_maintain_without_a_table_fails_and_says_what_to_do(
+    embedlake: Embedlake, recipe: Path
+) -> None:
+    answer = embedlake("maintain", str(recipe))
+    assert answer.code == FAILED and "embedlake embed" in answer.err
 
 
 # schema
@@ -309,6 +348,50 @@ def test_search_bad_filter_is_bad_usage(
     assert named in answer.err
 
 
+def test_search_queries_from_a_file_are_answered_in_order(
+    embedlake: Embedlake, embedded: Path, tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text(
+        '{"_id": "q2", "text": "taxes rose"}\n{"_id": "q1", "text": "a cat on the sofa"}\n'
+    )
+    answer = embedlake("search", str(embedded), "--queries", str(queries), "-k", "1", "--json")
+    found = answer.json["results"]
+    assert [(one["query_id"], one["hits"][0]["doc_id"]) for one in found] == [
+        ("q2", "7"), ("q1", "cat"),
+    ]  # fmt: skip
+    plain = embedlake("search", str(embedded), "--queries", str(queries), "-k", "1").out
+    assert plain.index("q2: taxes rose") < plain.index("q1: a cat on the sofa")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"), [('{"_id": "1"}\n', "line 1"), ("", "no queries"), (None, "none.jsonl")]
+)
+def test_search_queries_file_that_cannot_be_used_is_bad_usage(
+    embedlake: Embedlake, embedded: Path, tmp_path: Path, content: str | None, named: str
+) -> None:
+    queries = tmp_path / "none.jsonl"
+    if content is not None:
+        queries.write_text(content)
+    answer = embedlake("search", str(embedded), "--queries", str(queries))
+    assert (answer.code, answer.out) == (BAD_USAGE, "") and named in answer.err
+
+
+@pytest.mark.parametrize("words", ["  ", "half a \udcff"])
+def test_search_words_that_are_no_text_are_bad_usage(
+    embedlake: Embedlake, embedded: Path, words: str
+) -> None:
+    answer = embedlake("search", str(embedded), words)
+    assert (answer.code, answer.out) == (BAD_USAGE, "") and answer.err
+
+
+def test_search_hybrid_without_a_full_text_index_is_bad_usage(
+    embedlake: Embedlake, embedded: Path
+) -> None:
+    answer = embedlake("search", str(embedded), "cat", "--hybrid")
+    assert answer.code == BAD_USAGE and "index.full_text" in answer.err
+
+
 def test_search_nothing_found_says_so(embedlake: Embedlake, embedded: Path) -> None:
     answer = embedlake("search", str(embedded), "words", "--where", "year = 1")
     assert (answer.code, answer.out) == (DONE, "nothing found\n")
@@ -393,6 +476,19 @@ def test_status_json_tells_table_space_ledger_and_runs(
     assert (status["ledger"]["chunks"], status["ledger"]["embedded"]) == (2, 2)
     assert len(status["runs"]) == 1 and status["rejects"] == {}
     assert "rejects: none" in embedlake("status", str(embedded)).out
+
+
+def test_status_lists_files_and_rejects_when_asked(embedlake: Embedlake, embedded: Path) -> None:
+    lists = embedlake("status", str(embedded), "--files", "--rejects", "--json").json
+    assert [one["rows"] for one in lists["file_list"]] == [2] and lists["reject_list"] == []
+    assert "2 rows, 2 documents" in embedlake("status", str(embedded), "--files").out
+
+
+def test_retry_rejected_without_such_rejects_does_nothing(
+    embedlake: Embedlake, embedded: Path
+) -> None:
+    report = embedlake("retry-rejected", str(embedded), "--json").json
+    assert (report["exit_code"], report["embedded"], report["unchanged"]) == (0, 0, 1)
 
 
 def test_status_without_a_table_fails(embedlake: Embedlake, recipe: Path) -> None:

@@ -29,9 +29,9 @@ def plan_of(folder: Path) -> Plan:
 def test_plan_lines_first_run_lists_what_comes_and_what_it_costs(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, "a.jsonl", {"x": "some words"})
     lines = plan_lines(plan_of(tmp_path))
-    assert lines[0] == "1 files to add, 0 to replace, 0 to remove, 0 unchanged"
+    assert lines[0] == "1 files to add, 0 to replace, 0 moved, 0 to remove, 0 unchanged"
     assert lines[1] == f"  + {path}  (new file)"
-    assert lines[2].startswith(f"{path.stat().st_size} bytes, about 2 tokens")
+    assert lines[2].startswith(f"{path.stat().st_size} bytes, about 1 chunks and 2 tokens")
     assert "rate" not in lines[2]  # nothing was measured yet
 
 
@@ -47,7 +47,7 @@ def test_plan_lines_later_run_tells_changed_removed_unreadable_and_the_time(
     unreadable = tmp_path / "src" / "gone.jsonl"
     unreadable.symlink_to(tmp_path / "nowhere")
     lines = plan_lines(plan_of(tmp_path))
-    assert lines[0] == "0 files to add, 1 to replace, 1 to remove, 1 unchanged"
+    assert lines[0] == "0 files to add, 1 to replace, 0 moved, 1 to remove, 1 unchanged"
     assert f"  ~ {changed}  (content changed)" in lines
     assert f"  - {removed}  (left the source)" in lines
     assert any(line.startswith(f"  ! {unreadable}  (") for line in lines)
@@ -72,7 +72,7 @@ def test_plan_lines_many_files_says_how_many_are_not_shown(tmp_path: Path) -> No
 
 def test_report_lines_tell_ledger_rejects_and_verification(report: RunReport) -> None:
     lines = report_lines(report)
-    assert "files: 1 added, 0 replaced, 0 removed, 0 unchanged, 0 unreadable" in lines
+    assert "files: 1 added, 0 replaced, 0 moved, 0 removed, 0 unchanged, 0 unreadable" in lines
     ledger = "1 documents, 1 chunks = 1 embedded + 0 reused + 0 dropped + 0 failed"
     assert f"ledger: {ledger}" in lines
     assert "rejects: 1 empty_text (listed in the rejects table)" in lines

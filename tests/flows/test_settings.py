@@ -22,7 +22,9 @@ RESOURCES = {
     "device": ("cpu", "cpu"),
     "batch_tokens": ("4096", 4096),
     "unit_bytes": ("1024", 1024),
+    "part_rows": ("512", 512),
     "units_per_commit": ("2", 2),
+    "seconds_per_commit": ("5.5", 5.5),
     "gpus_per_task": ("0.5", 0.5),
     "cpus_per_task": ("3", 3.0),
 }

@@ -23,7 +23,7 @@ UNIT = WorkUnit(
     unit_id="a" * 64,
     files=(PlannedFile(SourceFile("/src/a.jsonl", "1-f", 1), "k" * 64, "added", "new file"),),
 )
-STAGED = StagedUnit(UNIT, "/lake/staged/a.arrow", (), (), (), 1.0)
+STAGED = StagedUnit(UNIT, "/lake/staged/a/rows.arrow", (), (), {}, (), None, (), 1.0)
 
 
 class StoreBusy(Transient):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedding_core import pipeline
-from embedding_core.errors import ModelError
-from embedding_core.pipeline import Job, RunTally
+from embedding_core.errors import LakeError, ModelError
+from embedding_core.pipeline import Job, RunTally, chunk
 from embedding_core.recipe import Resources
 from embedding_core.records import EmbeddedUnit, WorkUnit
 from flows import units
 from flows.settings import Settings
-from tests.driver import begin, recipe_for, rows, write_jsonl
+from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
 
 class SilentProgress:
@@ -45,7 +47,7 @@ class InProcessRunner:
         return list(group)
 
     def collect(
-        self, group: Sequence[WorkUnit], _tally: RunTally, _progress: Any
+        self, group: Sequence[WorkUnit], _tally: RunTally, _progress: Any = None
     ) -> list[EmbeddedUnit]:
         self._in_flight -= len(group)
         return [
@@ -67,9 +69,10 @@ def test_run_units_never_more_than_two_groups_in_flight(
 ) -> None:
     monkeypatch.setattr(units, "_UnitRunner", InProcessRunner)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    monkeypatch.setattr(InProcessRunner, "most_in_flight", 0)
     job, planned = prepared(tmp_path, n_files=11)
     tally = RunTally()
-    units.run_units(job, planned, tally, Settings())
+    units.run_units(job, planned, tally, Settings(), lambda: None)
     assert InProcessRunner.most_in_flight == 6
     assert len(rows(job.recipe)) == tally.total("embedded") == 11
 
@@ -77,18 +80,190 @@ def test_run_units_never_more_than_two_groups_in_flight(
 def test_run_units_setup_fault_ends_the_run_and_keeps_what_was_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class NoModelInTheThirdGroup(InProcessRunner):
+    class NoModelForTheSeventhUnit(InProcessRunner):
         groups = 0
 
         def collect(self, *arguments: Any) -> list[EmbeddedUnit]:
             type(self).groups += 1
-            if self.groups == 3:
+            if self.groups == 7:
                 raise ModelError("out of models; bring one")
             return super().collect(*arguments)
 
-    monkeypatch.setattr(units, "_UnitRunner", NoModelInTheThirdGroup)
+    monkeypatch.setattr(units, "_UnitRunner", NoModelForTheSeventhUnit)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=11)
     with pytest.raises(ModelError):
-        units.run_units(job, planned, RunTally(), Settings())
+        units.run_units(job, planned, RunTally(), Settings(), lambda: None)
     assert len(rows(job.recipe)) == 6
+
+
+def test_run_units_what_is_ready_is_committed_in_time_though_the_group_is_not_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_UnitRunner", InProcessRunner)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    job, planned = prepared(tmp_path, n_files=4)
+    job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=4, seconds_per_commit=1))
+    seconds = iter(range(100))
+    monkeypatch.setattr(units.time, "monotonic", lambda: next(seconds))
+    groups: list[int] = []
+    commit = pipeline.commit_units
+
+    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
+        groups.append(len(done))
+        commit(job, done, removed)
+
+    monkeypatch.setattr(pipeline, "commit_units", counted)
+    units.run_units(job, planned, RunTally(), Settings(), lambda: None)
+    assert groups == [1, 1, 1, 1]
+
+
+def test_run_units_run_that_lost_its_table_commits_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_UnitRunner", InProcessRunner)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    job, planned = prepared(tmp_path, n_files=5)
+    left = iter([True])
+
+    def taken_over() -> None:
+        if not next(left, False):
+            raise LakeError("another run took over")
+
+    with pytest.raises(LakeError):
+        units.run_units(job, planned, RunTally(), Settings(), taken_over)
+    assert len(rows(job.recipe)) == 3
+
+
+def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed_at_submit: list[int] = []
+
+    class Watched(InProcessRunner):
+        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
+            committed_at_submit.append(len(rows(self.job.recipe)))
+            return super().submit(group)
+
+    monkeypatch.setattr(units, "_UnitRunner", Watched)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    job, planned = prepared(tmp_path, n_files=11)
+    for unit in list(pipeline.work_units(planned, 1))[4:9]:
+        pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
+    tally = RunTally()
+    units.run_units(job, planned, tally, Settings(), lambda: None)
+    assert committed_at_submit[0] == 5
+    assert len(rows(job.recipe)) == tally.total("embedded") == 11
+
+
+def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ChangesWhenRead(InProcessRunner):
+        changes = 1
+
+        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
+            if self.changes:
+                type(self).changes -= 1
+                write_jsonl(tmp_path, "01.jsonl", {"x": f"changed, {self.changes} to go"})
+            return super().submit(group)
+
+    monkeypatch.setattr(units, "_UnitRunner", ChangesWhenRead)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    monkeypatch.setattr(units, "get_run_logger", lambda: logging.getLogger("test"))
+    job, planned = prepared(tmp_path, n_files=3)
+    tally = RunTally()
+    units.run_plan(job, planned, tally, Settings(), lambda: None)
+    report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.exit_code, report.rows, report.embedded) == (pipeline.DONE, 3, 3)
+    assert (report.rejects, rejects(job.recipe)) == ({}, [])
+    assert "changed, 0 to go" in texts(job.recipe)
+    assert pipeline.plan(job.recipe).is_empty
+
+
+def test_run_plan_file_that_changes_all_the_time_waits_for_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AlwaysChanges(InProcessRunner):
+        n_changes = 0
+
+        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
+            type(self).n_changes += 1
+            write_jsonl(tmp_path, "01.jsonl", {"x": f"change {self.n_changes}"})
+            return super().submit(group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "_UnitRunner", AlwaysChanges)
+        patch.setattr(units, "RunProgress", SilentProgress)
+        patch.setattr(units, "get_run_logger", lambda: logging.getLogger("test"))
+        job, planned = prepared(tmp_path, n_files=3)
+        tally = RunTally()
+        units.run_plan(job, planned, tally, Settings(), lambda: None)
+        report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.exit_code, report.rejects) == (pipeline.REJECTED, {"changed": 1})
+    assert report.rows == 2 and report.verification.passed
+    assert run(job.recipe).rows == 3
+
+
+class NoRay(units._UnitRunner):
+    """The real runner, whose tasks run where it stands."""
+
+    def __init__(self, job: Job, _settings: Settings) -> None:
+        self.job = job
+        self._splits = units.MOST_SPLITS
+
+    def submit(self, group: Sequence[WorkUnit], refresh: bool = False) -> list[Any]:
+        return [units._Submitted(unit, None, None) for unit in group]  # type: ignore[arg-type]
+
+    def _result(self, submitted: Any) -> Any:
+        try:
+            return pipeline.embed_unit(self.job, pipeline.chunk_unit(self.job, submitted.unit))
+        except Exception as error:
+            return error
+
+
+def packed_with_one_that_breaks_the_code(
+    folder: Path, patch: pytest.MonkeyPatch
+) -> tuple[Job, Any]:
+    """Nine files in one unit, the sixth of which makes the chunker raise what nobody expects."""
+    real = chunk.apply_length_policy
+
+    def policy(chunks: Any, *arguments: Any) -> Any:
+        if any("text 5" in one.text for one in chunks):
+            raise ZeroDivisionError("by text 5")
+        return real(chunks, *arguments)
+
+    patch.setattr(chunk, "apply_length_policy", policy)
+    patch.setattr(units, "_UnitRunner", NoRay)
+    patch.setattr(units, "RunProgress", SilentProgress)
+    patch.setattr(units, "get_run_logger", lambda: logging.getLogger("test"))
+    job, planned = prepared(folder, n_files=9)
+    return replace(job, resources=Resources(unit_bytes=1 << 20)), planned
+
+
+def test_run_units_file_that_breaks_its_unit_is_found_and_rejected_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = RunTally()
+    with monkeypatch.context() as patch:
+        job, planned = packed_with_one_that_breaks_the_code(tmp_path, patch)
+        units.run_units(job, planned, tally, Settings(), lambda: None)
+        report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.exit_code, report.rows, report.failures) == (pipeline.REJECTED, 8, ())
+    (reject,) = rejects(job.recipe)
+    assert reject["source_uri"].endswith("05.jsonl")
+    assert (reject["reason"], reject["detail"]) == ("failed", "ZeroDivisionError: by text 5")
+    assert run(job.recipe).rows == 9
+    assert rejects(job.recipe) == []
+
+
+def test_run_units_when_too_many_units_fail_none_is_taken_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = RunTally()
+    monkeypatch.setattr(units, "MOST_SPLITS", 0)
+    job, planned = packed_with_one_that_breaks_the_code(tmp_path, monkeypatch)
+    units.run_units(job, planned, tally, Settings(), lambda: None)
+    report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.exit_code, report.rows) == (pipeline.FAILED, 0)
+    assert report.failures == ("00.jsonl +8: by text 5",)

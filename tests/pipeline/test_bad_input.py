@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from embedding_core import pipeline
-from embedding_core.errors import ModelError, SetupError, UsageError
+from embedding_core.errors import LakeError, ModelError, SetupError, Transient, UsageError
 from tests.checkpoints import as_sentence_transformer
-from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
+from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
 GOOD = {"good": "a perfectly good document"}
 
@@ -128,7 +130,7 @@ def test_run_ids_and_names_with_quotes_and_sql_round_trip_and_can_be_removed(
     run(recipe)
     assert nasty in {row["doc_id"] for row in rows(recipe, "doc_id")}
     (tmp_path / "src" / "it's ; --.jsonl").unlink()
-    assert run(recipe).rows == 1
+    assert run(recipe, allow_removals=True).rows == 1
 
 
 def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:
@@ -199,3 +201,49 @@ def test_plan_architecture_that_is_not_tested_is_refused_unless_allowed(
         pipeline.plan(recipe_for(tmp_path, model=model))
     allowed = recipe_for(tmp_path, model=model | {"allow_unverified": True})
     assert len(pipeline.plan(allowed).files) == 1
+
+
+def test_commit_units_lake_gone_meanwhile_fails_and_the_next_run_heals(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    recipe = recipe_for(tmp_path)
+    job, planned = begin(recipe)
+    (unit,) = pipeline.work_units(planned, 1)
+    done = pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
+    shutil.rmtree(tmp_path / "lake")
+    with pytest.raises((Transient, LakeError), match="docs"):
+        pipeline.commit_units(job, [done])
+    assert run(recipe).exit_code == pipeline.DONE
+    assert texts(recipe) == [GOOD["good"]]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_chunk_unit_full_or_read_only_lake_says_what_to_do_and_leaves_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    write_jsonl(tmp_path, "a.jsonl", {"other": "text"})
+    job, planned = begin(recipe)
+    (unit,) = pipeline.work_units(planned, 1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(LakeError, match="make room or make it writable"):
+            pipeline.chunk_unit(job, unit)
+    assert texts(recipe) == [GOOD["good"]]
+    assert run(recipe).exit_code == pipeline.DONE
+
+
+def test_plan_lake_that_cannot_be_reached_names_it(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    (tmp_path / "a file").touch()
+    recipe = recipe_for(tmp_path, lake={"uri": str(tmp_path / "a file")})
+    with (
+        pytest.raises((Transient, LakeError), match="a file"),
+        pipeline.locked_for(recipe, "run", 0),
+    ):
+        pass

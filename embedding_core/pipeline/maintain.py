@@ -1,0 +1,97 @@
+"""Maintenance of everything a recipe keeps: its table, the ledger, the rejects, staged files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from embedding_core.errors import EmbedlakeError
+from embedding_core.lake import (
+    IndexReport,
+    Lake,
+    Table,
+    TableReport,
+    check_recipe,
+    ledger,
+    maintain_table,
+    refresh_scalar_indexes,
+    refresh_vector_index,
+    remove_orphans,
+    small_fragments,
+)
+from embedding_core.recipe import Recipe
+
+MAINTAINED, UNFINISHED = 0, 1
+"""Exit codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What maintenance did."""
+
+    recipe: str
+    tables: tuple[TableReport, ...]
+    """The table, its ledger, its rejects; those that exist."""
+    index: IndexReport | None
+    """The vector index as it is now."""
+    orphans_removed: int
+    """Staged files and task results of runs that died long ago."""
+    orphan_bytes: int
+    seconds: float
+    problems: tuple[str, ...]
+    """Steps that did not come to their end, of all tables; nothing is lost, the next maintenance
+    tries again."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every step was done, else 1."""
+        return UNFINISHED if self.problems else MAINTAINED
+
+
+def maintain(recipe: Recipe) -> MaintenanceReport:
+    """Compact the recipe's tables, keep their indexes fresh, remove old versions and orphans.
+
+    May run beside readers and runs. Raises ``LakeError`` when there is no table, or when it is
+    another recipe's.
+    """
+    started = time.perf_counter()
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    check_recipe(table, recipe)
+    keep = timedelta(hours=recipe.maintain.keep_hours)
+    indexes: list[IndexReport | None] = []
+
+    def refresh() -> None:
+        if table.dataset().count_rows():
+            refresh_scalar_indexes(table, recipe.index.full_text, merge=True)
+            indexes.append(refresh_vector_index(table, recipe.index, merge=True))
+
+    reports = [maintain_table(table, keep, refresh)]
+    reports += [maintain_table(one, keep) for one in _beside(table)]
+    problems = [problem for report in reports for problem in report.problems]
+    files = size_bytes = 0
+    try:
+        orphans = remove_orphans(table)
+        files, size_bytes = orphans.files, orphans.size_bytes
+    except EmbedlakeError as error:
+        problems.append(str(error))
+    return MaintenanceReport(
+        recipe=recipe.name,
+        tables=tuple(reports),
+        index=indexes[-1] if indexes else None,
+        orphans_removed=files,
+        orphan_bytes=size_bytes,
+        seconds=time.perf_counter() - started,
+        problems=tuple(problems),
+    )
+
+
+def needs_maintenance(recipe: Recipe, table: Table) -> bool:
+    """Whether one of the tables has more small fragments than the recipe allows."""
+    most = recipe.maintain.small_fragments
+    return any(small_fragments(one) > most for one in (table, *_beside(table)))
+
+
+def _beside(table: Table) -> list[Table]:
+    both = (ledger.ledger_table(table), ledger.rejects_table(table))
+    return [one for one in both if one.exists()]

@@ -1,0 +1,48 @@
+"""The maintain flow: keep a recipe's table fit. One process, no Ray; meant for a schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from embedding_core import pipeline
+from embedding_core.errors import EmbedlakeError
+from embedding_core.pipeline import MaintenanceReport
+from embedding_core.recipe import Recipe
+from flows import report as words
+
+
+class MaintenanceUnfinished(EmbedlakeError):
+    """Some steps did not come to their end; nothing is lost, the next run tries again."""
+
+    def __init__(self, report: MaintenanceReport) -> None:
+        super().__init__(words.maintenance_summary(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[MaintenanceUnfinished], tuple[MaintenanceReport]]:
+        return MaintenanceUnfinished, (self.report,)
+
+
+@flow(
+    name="maintain",
+    description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
+    validate_parameters=False,
+)
+def maintain(recipe: str | dict[str, Any]) -> dict[str, Any]:
+    """Maintain one recipe's table, beside readers and embed runs.
+
+    Args:
+        recipe: path or URI of a recipe file, or the recipe itself.
+    """
+    done = pipeline.maintain(Recipe.load(recipe))
+    lines = words.maintenance_lines(done)
+    for line in lines:
+        get_run_logger().info(line)
+    create_markdown_artifact(
+        markdown=words.markdown(f"Maintenance of {done.recipe}", lines), key="maintain-report"
+    )
+    if done.problems:
+        raise MaintenanceUnfinished(done)
+    return words.maintenance_data(done)

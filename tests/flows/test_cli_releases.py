@@ -1,0 +1,104 @@
+"""Spaces switched by hand: ``promote``, ``rollback``, ``retire``, ``releases``, ``status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedding_core import pipeline
+from embedding_core.recipe import ModelSpec, Recipe, Resources
+from tests.driver import run, write_jsonl
+from tests.e2e.recipes import write_recipe
+from tests.flows.conftest import Embedlake
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+NEW = ModelSpec(name="hashing", dim=16)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    """A recipe over two embedded documents."""
+    write_jsonl(tmp_path, "a.jsonl", {"cat": "the cat sleeps", "tax": "taxes rose again"})
+    path = write_recipe(tmp_path)
+    assert run(Recipe.load(path)).exit_code == DONE
+    return str(path)
+
+
+def build(recipe: str) -> str:
+    return pipeline.build_space(Recipe.load(recipe), NEW, Resources(), "build").column
+
+
+def test_release_by_hand_from_promote_to_retire(embedlake: Embedlake, recipe: str) -> None:
+    column = build(recipe)
+    promoted = embedlake("promote", recipe, column, "--json")
+    assert (promoted.code, promoted.json["action"]) == (DONE, "promote")
+    assert promoted.json["by"] and promoted.json["at"] and promoted.json["run_id"] is None
+    back = embedlake("rollback", recipe)
+    assert back.code == DONE and "rollback: " in back.out and " in place of " in back.out
+    assert embedlake("retire", recipe, column).code == DONE
+    listed = embedlake("releases", recipe, "--json").json["releases"]
+    assert [one["action"] for one in listed] == ["retire", "rollback", "promote"]
+    assert listed[2] == promoted.json
+    assert len(embedlake("releases", recipe).out.splitlines()) == 3
+
+
+def test_releases_of_a_table_without_any_says_so(embedlake: Embedlake, recipe: str) -> None:
+    assert embedlake("releases", recipe).out == "no space was ever switched\n"
+
+
+def test_status_lists_every_space_with_what_is_filled(embedlake: Embedlake, recipe: str) -> None:
+    loaded = Recipe.load(recipe)
+    pipeline.begin_space(loaded, NEW, Resources(), "build")
+    serving, building = embedlake("status", recipe, "--json").json["spaces"]
+    assert (serving["column"], serving["state"]) == ("vector", "in service")
+    assert (building["state"], building["filled_share"], building["dim"]) == ("building", 0.0, 16)
+    assert f"0.0% of the rows in column {building['column']}" in embedlake("status", recipe).out
+    embedlake("promote", recipe, build(recipe))
+    assert "space previous: " in embedlake("status", recipe).out
+
+
+def test_promote_half_filled_column_fails_and_changes_nothing(
+    embedlake: Embedlake, recipe: str
+) -> None:
+    pipeline.begin_space(Recipe.load(recipe), NEW, Resources(), "build")
+    column = embedlake("status", recipe, "--json").json["spaces"][1]["column"]
+    answer = embedlake("promote", recipe, column)
+    assert answer.code == FAILED and "2 of 2 rows" in answer.err
+    assert embedlake("releases", recipe, "--json").json == {"releases": []}
+
+
+def test_rollback_rows_that_came_since_need_now(
+    embedlake: Embedlake, recipe: str, tmp_path: Path
+) -> None:
+    embedlake("promote", recipe, build(recipe))
+    newer = Recipe.load(recipe).model_copy(update={"model": NEW})
+    write_jsonl(tmp_path, "b.jsonl", {"dog": "the dog barks"})
+    assert run(newer).exit_code == DONE
+    refused = embedlake("rollback", recipe)
+    assert refused.code == FAILED and "1 of 3 rows" in refused.err
+    assert embedlake("rollback", recipe, "--now").code == DONE
+    hits = embedlake("search", recipe, "cat", "--json").json["hits"]
+    assert {one["doc_id"] for one in hits} == {"cat", "tax"}
+
+
+@pytest.mark.parametrize("command", ["promote", "retire"])
+def test_column_in_service_or_unknown_fails(
+    embedlake: Embedlake, recipe: str, command: str
+) -> None:
+    assert "is in service" in embedlake(command, recipe, "vector").err
+    answer = embedlake(command, recipe, "vector__none")
+    assert answer.code == FAILED and "no column 'vector__none'" in answer.err
+
+
+def test_rollback_with_nothing_to_go_back_to_fails(embedlake: Embedlake, recipe: str) -> None:
+    answer = embedlake("rollback", recipe)
+    assert answer.code == FAILED and "nothing to go back to" in answer.err
+
+
+def test_promote_without_a_table_or_column_says_what_to_do(
+    embedlake: Embedlake, tmp_path: Path
+) -> None:
+    path = str(write_recipe(tmp_path))
+    assert "embedlake embed" in embedlake("promote", path, "vector__x").err
+    assert embedlake("promote", path).code == BAD_USAGE

@@ -1,0 +1,38 @@
+"""What ``status`` lists: files with what they gave, and everything that was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedding_core import pipeline
+from tests.driver import recipe_for, run, write_jsonl
+
+
+def test_file_lines_tell_of_each_file_as_it_is_now(tmp_path: Path) -> None:
+    first = write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": "two"})
+    gone = write_jsonl(tmp_path, "b.jsonl", {"z": "three"})
+    empty = write_jsonl(tmp_path, "c.jsonl", {"z": " "})
+    recipe = recipe_for(tmp_path, max_removed_share=1, max_rejected_share=1)
+    run(recipe)
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    gone.unlink()
+    run(recipe)
+    lines = pipeline.file_lines(recipe)
+    assert [(one.source_uri, one.rows, one.embedded, one.reused) for one in lines] == [
+        (str(first), 1, 0, 1),
+        (str(empty), 0, 0, 0),
+    ]
+    assert lines[1].rejected == 1
+    assert pipeline.file_lines(recipe, limit=1) == lines[:1]
+
+
+def test_reject_lines_tell_file_place_and_reason(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": " ", "z": "  "})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    lines = pipeline.reject_lines(recipe)
+    assert {(one.source_uri, one.doc_id, one.position, one.reason) for one in lines} == {
+        (str(path), "y", 1, "empty_text"),
+        (str(path), "z", 2, "empty_text"),
+    }
+    assert len(pipeline.reject_lines(recipe, limit=1)) == 1
