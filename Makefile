@@ -32,9 +32,11 @@ check: $(INSTALLED) ## Lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## Measure the encoder and the whole pipeline; results in benchmarks/results
+bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results in benchmarks/results
 	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.lake
 
 experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults

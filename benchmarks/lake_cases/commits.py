@@ -1,0 +1,163 @@
+"""What one commit costs in a table of many fragments, and what one changed file writes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from benchmarks.lake_cases.tables import (
+    clusters,
+    percentiles,
+    recipe_for,
+    table_of_files,
+    timed,
+    write_file,
+)  # fmt: skip
+from embedding_core.identity import text_hash
+from embedding_core.lake import (
+    Table,
+    ensure_table,
+    refresh_scalar_indexes,
+    replace_rows,
+    write_fragments,
+)  # fmt: skip
+from embedding_core.pipeline import resolve
+from embedding_core.recipe import Recipe, Resources
+from tests import driver
+from tests.s3 import s3_server
+from tests.synthetic import arrow_schema_of, rows
+
+FRAGMENTS = 10_000
+ROWS_PER_FILE = 4
+N_FILES, ROWS_PER_LARGE_FILE = 1_000, 1_000
+CALLS = 30
+
+
+def ten_thousand_fragments(folder: Path) -> dict[str, Any]:
+    """Append a file, and replace one, in a table of 10,000 fragments: on disk and on an S3 server.
+
+    The commit alone: the rows are in the table's storage already, as they are when a unit comes.
+    """
+    local = _commits(recipe_for(folder))
+    with s3_server(folder / "s3") as server:
+        lake = {
+            "uri": f"s3://{server.new_bucket()}/lake", "table": "docs",
+            "storage": server.storage.model_dump(),
+        }  # fmt: skip
+        return {
+            "fragments": FRAGMENTS, "local": local,
+            "s3_server": _commits(recipe_for(folder, lake=lake)),
+        }  # fmt: skip
+
+
+def _commits(recipe: Recipe) -> dict[str, Any]:
+    table = ensure_table(recipe, resolve(recipe.model).space)
+    old = [(f"/made-up/{number}", text_hash(str(number))) for number in range(FRAGMENTS)]
+    replace_rows(table, "file_key", (), _one_fragment_each(recipe, table, old))
+    indexing = timed(lambda: refresh_scalar_indexes(table))
+    fresh = count()
+    waiting = [_unit(recipe, table, next(fresh)) for _ in range(2 * (CALLS + 3))]
+    bare = [_unit(recipe, table, next(fresh)) for _ in range(CALLS + 3)]
+    appended = percentiles(lambda i: replace_rows(table, "file_key", (), waiting[i]), CALLS)
+    bare_lance = percentiles(lambda i: _bare_append(table, bare[i]), CALLS)
+    refresh_scalar_indexes(table)  # as every run does at its end
+    replaced = percentiles(
+        lambda i: replace_rows(table, "file_key", {old[i][1]}, waiting[CALLS + 3 + i]), CALLS
+    )
+    return {
+        "append": appended,
+        "replace": replaced,
+        "bare_lance_append": bare_lance,
+        "scalar_indexes_seconds": indexing,
+    }
+
+
+def _one_fragment_each(
+    recipe: Recipe, table: Table, files: Sequence[tuple[str, str]]
+) -> tuple[str, ...]:
+    arrow_schema = arrow_schema_of(recipe)
+    written = lance.fragment.write_fragments(
+        pa.RecordBatchReader.from_batches(
+            arrow_schema, rows(recipe, files, ROWS_PER_FILE, clusters())
+        ),
+        table.uri,
+        schema=arrow_schema,
+        mode="append",
+        max_rows_per_file=ROWS_PER_FILE,
+        max_rows_per_group=ROWS_PER_FILE,
+        storage_options=table.lake.options(),
+    )
+    assert len(written) == len(files), f"{len(written)} fragments of {len(files)} files"
+    return tuple(json.dumps(fragment.to_json()) for fragment in written)
+
+
+def _unit(recipe: Recipe, table: Table, number: int) -> tuple[str, ...]:
+    file = (f"/new/{number}", text_hash(f"new {number}"))
+    batches = rows(recipe, [file], ROWS_PER_FILE, clusters(), seed=number)
+    return write_fragments(table, batches, arrow_schema_of(recipe))
+
+
+def _bare_append(table: Table, fragments: Sequence[str]) -> None:
+    added = [lance.FragmentMetadata.from_json(fragment) for fragment in fragments]
+    dataset = table.dataset()
+    lance.LanceDataset.commit(
+        table.uri, lance.LanceOperation.Append(added), read_version=dataset.version,
+        storage_options=table.lake.options(),
+    )  # fmt: skip
+
+
+def one_changed_file(folder: Path) -> dict[str, Any]:
+    """One of 1,000 files changes in a table of a million rows, indexes and all: what is written.
+
+    The whole pipeline in this process, as a run does it, the ledger included.
+    """
+    for number in range(N_FILES):
+        write_file(folder, f"{number:04}.jsonl", ROWS_PER_LARGE_FILE)
+    recipe = recipe_for(folder)
+    table = table_of_files(recipe, ROWS_PER_LARGE_FILE)
+    settled = timed(lambda: driver.run(recipe, Resources()))  # builds the indexes
+    write_file(folder, "0500.jsonl", ROWS_PER_LARGE_FILE, word="changed")
+    files_before, fragments_before = _files(folder / "lake"), _data_files(table)
+    seconds = timed(lambda: driver.run(recipe, Resources()))
+    written = {
+        path: size for path, size in _files(folder / "lake").items() if path not in files_before
+    }
+    by_kind: Counter[str] = Counter()
+    for path, size in written.items():
+        by_kind[_kind(path)] += size
+    own = by_kind["docs.lance/data"]
+    return {
+        "rows": table.dataset().count_rows(),
+        "files": N_FILES,
+        "indexes_and_first_run_seconds": settled,
+        "run_seconds": seconds,
+        "own_rows_bytes": own,
+        "written_bytes": sum(written.values()),
+        "written_to_own": round(sum(written.values()) / own, 3),
+        "written_bytes_by_kind": dict(sorted(by_kind.items())),
+        "fragment_files_before": len(fragments_before),
+        "fragment_files_of_before_kept": len(fragments_before & _data_files(table)),
+    }
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _kind(path: str) -> str:
+    return "/".join(path.split("/")[:2])
+
+
+def _data_files(table: Table) -> set[str]:
+    return {file.path for one in table.dataset().get_fragments() for file in one.metadata.files}

@@ -1,0 +1,121 @@
+"""Plans over many files: what finding out that there is nothing, or much, to do costs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.lake_cases.tables import recipe_for, table_of_files, timed, write_file
+from embedding_core import pipeline
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.sources import discover
+from tests import driver
+
+N_FILES, ROWS_PER_FILE = 10_000, 100
+N_TINY = 100_000
+TINY_BYTES = 1_024
+REPEATS = 3
+
+
+def ten_thousand_files(folder: Path) -> dict[str, Any]:
+    """Plan and an empty run by the command line: 10,000 files, a million rows, all unchanged."""
+    for number in range(N_FILES):
+        write_file(folder, f"{number % 100:02}/{number:05}.jsonl", ROWS_PER_FILE)
+    recipe = recipe_for(folder)
+    table = table_of_files(recipe, ROWS_PER_FILE)
+    settled = driver.run(recipe, Resources())  # builds the indexes
+    assert settled.unchanged == N_FILES and settled.chunks == 0
+    write_recipe(folder, recipe)
+    figures = {
+        "files": N_FILES,
+        "rows": table.dataset().count_rows(),
+        "plan_seconds_in_process": min(
+            timed(lambda: pipeline.plan(recipe)) for _ in range(REPEATS)
+        ),
+        "plan": _best([_command(folder, "plan") for _ in range(REPEATS)]),
+        "run_with_nothing_to_do": _best([_command(folder, "embed") for _ in range(REPEATS)]),
+    }
+    for number in range(0, N_FILES, 100):
+        write_file(folder, f"{number % 100:02}/{number:05}.jsonl", ROWS_PER_FILE, "changed")
+    figures["plan_of_a_hundred_changed"] = _best([_command(folder, "plan") for _ in range(REPEATS)])
+    (folder / "src").rename(folder / "moved")
+    moved = recipe_for(folder, source={"uri": str(folder / "moved"), "id": "id"})
+    write_recipe(folder, moved)
+    planned = pipeline.plan(moved)
+    figures["moved"] = sum(one.change == "moved" for one in planned.files)
+    figures["plan_of_a_renamed_folder"] = _best([_command(folder, "plan") for _ in range(REPEATS)])
+    return figures
+
+
+def hundred_thousand_files(folder: Path) -> dict[str, Any]:
+    """Discovery, plan and packing of 100,000 files of 1 KB that no table holds yet."""
+    text = "word " * (TINY_BYTES // 5)
+    for number in range(N_TINY):
+        path = folder / "src" / f"{number % 1_000:03}" / f"{number:06}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number:06} {text}"[:TINY_BYTES])
+    recipe = recipe_for(folder, source={"uri": str(folder / "src")})
+    write_recipe(folder, recipe)
+    listed = min(timed(lambda: discover(recipe.source)) for _ in range(REPEATS))
+    started = time.perf_counter()
+    planned = pipeline.plan(recipe)
+    units = list(pipeline.work_units(planned, Resources().unit_bytes))
+    seconds = time.perf_counter() - started
+    return {
+        "files": len(planned.files),
+        "bytes": planned.size_bytes,
+        "units": len(units),
+        "discovery_seconds": listed,
+        "discovery_and_plan_seconds": round(seconds, 2),
+        "files_per_second": round(len(planned.files) / seconds),
+        "plan": _best([_command(folder, "plan") for _ in range(REPEATS)]),
+    }
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """The recipe as a file, for the command line."""
+    content = recipe.model_dump(mode="json", exclude_defaults=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+
+
+def _command(folder: Path, name: str) -> dict[str, float]:
+    """Seconds and peak memory of one command, its interpreter's start included; no Prefect API."""
+    program = Path(sys.executable).parent / "embedlake"
+    environment = {
+        **os.environ, "PREFECT_API_URL": "", "EMBEDLAKE_HOME": str(folder / "home"),
+    }  # fmt: skip
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [str(program), name, str(folder / "recipe.yaml"), "--json"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    peak_kib = 0
+    while process.poll() is None:  # ru_maxrss would count this process, at the moment of the fork
+        peak_kib = max(peak_kib, _high_water_kib(process.pid))
+        time.sleep(0.01)
+    if process.returncode:
+        raise RuntimeError(f"embedlake {name} ended with {process.returncode}")
+    return {
+        "seconds": round(time.perf_counter() - started, 2),
+        "peak_memory_mib": round(peak_kib / 1024),
+    }
+
+
+def _high_water_kib(pid: int) -> int:
+    """Most memory the process has held so far; 0 once it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _best(runs: list[dict[str, float]]) -> dict[str, float]:
+    return min(runs, key=lambda run: run["seconds"])
