@@ -166,12 +166,17 @@ class MaintainSpec(_Part):
 
 
 class ReleaseSpec(_Part):
-    """Labelled queries that judge a model on this table (BEIR file formats)."""
+    """How a model takes the place of another, and the labelled queries that judge it."""
 
     queries: str | None = None
     """JSON lines with ``_id`` and ``text``; the default of ``embedlake evaluate``."""
     qrels: str | None = None
     """TSV with a header: query id, document id, grade; the default of ``embedlake evaluate``."""
+    follow: bool = False
+    """Embed with the model in service, whatever ``model`` names: ``model`` is then what a new table
+    starts with and what the next ``reembed`` builds, and a promoted model needs no other recipe."""
+    keep_previous_days: float = Field(default=7, ge=0)
+    """Maintenance retires vectors that left service longer ago than this."""
     max_ndcg_drop: float = Field(default=0.01, ge=0)
     """Largest loss of nDCG@10 a new model may show; the release gate reads it."""
 
@@ -208,6 +213,21 @@ class Recipe(_Part):
             return _validated(dict(recipe), Path.cwd(), "the recipe")
         base = Path(recipe).resolve().parent if storage.is_local(str(recipe)) else Path.cwd()
         return _validated(_read_yaml(str(recipe)), base, str(recipe))
+
+    def with_model(self, model: str | Mapping[str, Any] | None) -> Recipe:
+        """This recipe with another model.
+
+        A name takes the place of the recipe's, its revision and its adapter; the rest of the model
+        section stays. A mapping is a whole model section. None changes nothing. Relative paths are
+        relative to the current directory. Raises ``UsageError`` for a bad section.
+        """
+        if model is None:
+            return self
+        section = model
+        if isinstance(model, str):
+            section = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
+        content = self.model_dump(mode="json") | {"model": dict(section)}
+        return _validated(content, Path.cwd(), "the model")
 
 
 class Resources(_Part):

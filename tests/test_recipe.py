@@ -56,6 +56,8 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("maintain.keep_hours", 1.5, 0.5),
     ("release.queries", "/q.jsonl", 3),
     ("release.qrels", "/t.tsv", 3),
+    ("release.follow", True, 3),
+    ("release.keep_previous_days", 2.0, -1),
     ("release.max_ndcg_drop", 0.5, -0.1),
     ("max_removed_share", 0.5, 1.1),
     ("keep_removed", True, "perhaps"),

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from embedding_core.lake.columns import (
-    Filled,
-    PlacedVectors,
     VectorColumn,
     add_column,
     columns,
     field_of,
-    fill_fragment,
-    fragment_rows,
     missing_rows,
     model_of,
 )
@@ -21,6 +17,7 @@ from embedding_core.lake.commit import (
     write_fragments,
 )
 from embedding_core.lake.faults import tried_again
+from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.foreign import check_all_ours
 from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
@@ -34,6 +31,7 @@ from embedding_core.lake.vector_index import IndexReport, refresh_vector_index
 from embedding_core.lake.verify import Verification, verify
 
 __all__ = [
+    "KNOWN",
     "Filled",
     "Hit",
     "IndexReport",

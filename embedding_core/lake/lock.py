@@ -1,5 +1,8 @@
 """One run at a time on a table: numbered records beside it, made so that only one can win.
 
+A table has two such locks: one for runs that write rows, one for builds of a space, which go on
+beside them.
+
 A record ``<number>.json`` is created only if nobody has created it, and the highest number is the
 holder. The holder rewrites its record every few seconds. Whoever waits watches the record with its
 own steady clock and takes over with the next number when it has not changed for
@@ -17,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from botocore.exceptions import BotoCoreError
 
@@ -30,12 +34,17 @@ EXPIRY_SECONDS = 30.0
 """A record that stays the same this long belongs to a run that is gone: six beats were missed."""
 POLL_SECONDS = 1.0
 
+Kind = Literal["lock", "build"]
+"""``lock``: writes rows; ``build``: fills a vector column. Also the folder of the records."""
+DOING: dict[Kind, str] = {"lock": "working on", "build": "building a space of"}
+
 
 @dataclass(slots=True)
 class Lock:
     """A table's lock, held."""
 
     table: Table
+    kind: Kind
     number: int
     holder: str
     token: str
@@ -44,7 +53,7 @@ class Lock:
 
     def check(self) -> None:
         """Raise ``LakeError`` when another run has taken over; to be asked before a commit."""
-        if _highest(self.table) > self.number:
+        if _highest(self.table, self.kind) > self.number:
             raise LakeError(
                 f"another run took over table {self.table.name!r} in {self.table.lake.uri}, "
                 f"because this one did not answer for {EXPIRY_SECONDS:.0f} s; what was committed "
@@ -53,13 +62,15 @@ class Lock:
 
 
 @contextmanager
-def locked(table: Table, holder: str, wait_seconds: float) -> Iterator[Lock]:
-    """Hold the table's lock; its heart beats in a thread of its own.
+def locked(
+    table: Table, holder: str, wait_seconds: float, kind: Kind = "lock"
+) -> Iterator[Lock]:
+    """Hold one of the table's locks; its heart beats in a thread of its own.
 
     Waits for a holder that is alive ``wait_seconds`` at most, then raises ``Locked``. A holder that
     is gone is waited for as long as it takes to be sure.
     """
-    lock = _acquire(table, holder, wait_seconds)
+    lock = _acquire(table, kind, holder, wait_seconds)
     heart = threading.Thread(target=_beat, args=(lock,), name="embedlake-lock", daemon=True)
     heart.start()
     try:
@@ -70,25 +81,26 @@ def locked(table: Table, holder: str, wait_seconds: float) -> Iterator[Lock]:
         _release(lock)
 
 
-def _acquire(table: Table, holder: str, wait_seconds: float) -> Lock:
+def _acquire(table: Table, kind: Kind, holder: str, wait_seconds: float) -> Lock:
     started = time.monotonic()
     seen: tuple[int, bytes] | None = None
     seen_at = started
     beats_seen = 0
     while True:
-        found = _newest(table)
+        found = _newest(table, kind)
         now = time.monotonic()
         if found != seen:
             beats_seen += seen is not None
             seen, seen_at = found, now
         if found is None or _given_back(found[1]) or now - seen_at >= EXPIRY_SECONDS:
-            lock = Lock(table, (found[0] if found else 0) + 1, holder, uuid.uuid4().hex)
+            number = (found[0] if found else 0) + 1
+            lock = Lock(table, kind, number, holder, uuid.uuid4().hex)
             if _created(lock):
                 return lock
             continue
         if beats_seen and now - started >= wait_seconds:
             raise Locked(
-                f"{_holder(found[1])} is working on table {table.name!r} in {table.lake.uri}; "
+                f"{_holder(found[1])} is {DOING[kind]} table {table.name!r} in {table.lake.uri}; "
                 "run the same command again when it has ended, or wait longer "
                 "(EMBEDLAKE_LOCK_WAIT_SECONDS)"
             )
@@ -97,15 +109,15 @@ def _acquire(table: Table, holder: str, wait_seconds: float) -> Lock:
 
 def _created(lock: Lock) -> bool:
     """Whether the record is ours and the highest; lower ones are cleared away."""
-    if not _create(lock.table, lock.number, _record(lock)):
+    if not _create(lock, _record(lock)):
         return False
-    numbers = _numbers(lock.table)
+    numbers = _numbers(lock.table, lock.kind)
     if max(numbers) > lock.number:  # we looked at a listing that was long out of date
-        _remove(lock.table, lock.number)
+        _remove(lock, lock.number)
         return False
     for number in numbers:
         if number < lock.number:
-            _remove(lock.table, number)
+            _remove(lock, number)
     return True
 
 
@@ -113,7 +125,7 @@ def _beat(lock: Lock) -> None:
     while not lock.stopped.wait(BEAT_SECONDS):
         lock.beats += 1
         try:
-            _write(lock.table, lock.number, _record(lock))
+            _write(lock, _record(lock))
         except (OSError, BotoCoreError):
             continue  # the store hiccups: the next beat may get through, else `check` tells
 
@@ -121,8 +133,8 @@ def _beat(lock: Lock) -> None:
 def _release(lock: Lock) -> None:
     """Say that the lock is free; where that fails, it expires."""
     try:
-        if _highest(lock.table) == lock.number:
-            _write(lock.table, lock.number, _record(lock, given_back=True))
+        if _highest(lock.table, lock.kind) == lock.number:
+            _write(lock, _record(lock, given_back=True))
     except (OSError, BotoCoreError, EmbedlakeError):
         return
 
@@ -150,52 +162,54 @@ def _content(record: bytes) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _folder(table: Table) -> str:
-    return storage.join(table.lake.uri, "_embedlake", table.name, "lock")
+def _folder(table: Table, kind: Kind) -> str:
+    return storage.join(table.lake.uri, "_embedlake", table.name, kind)
 
 
-def _path(table: Table, number: int) -> str:
-    return storage.join(_folder(table), f"{number}.json")
+def _path(table: Table, kind: Kind, number: int) -> str:
+    return storage.join(_folder(table, kind), f"{number}.json")
 
 
-def _numbers(table: Table) -> list[int]:
-    fs = storage.filesystem(_folder(table), table.lake.storage)
+def _numbers(table: Table, kind: Kind) -> list[int]:
+    folder = _folder(table, kind)
+    fs = storage.filesystem(folder, table.lake.storage)
     with store_faults(f"looking at the lock of {table.uri}"):
-        if not fs.exists(_folder(table)):
+        if not fs.exists(folder):
             return []
-        names = [str(path).rpartition("/")[2] for path in fs.ls(_folder(table), detail=False)]
+        names = [str(path).rpartition("/")[2] for path in fs.ls(folder, detail=False)]
     return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
 
 
-def _highest(table: Table) -> int:
-    return max(_numbers(table), default=0)
+def _highest(table: Table, kind: Kind) -> int:
+    return max(_numbers(table, kind), default=0)
 
 
-def _newest(table: Table) -> tuple[int, bytes] | None:
+def _newest(table: Table, kind: Kind) -> tuple[int, bytes] | None:
     """The highest record with its content; None when there is none."""
-    number = _highest(table)
+    number = _highest(table, kind)
     if not number:
         return None
     with store_faults(f"reading the lock of {table.uri}"):
         try:
-            return number, storage.read_bytes(_path(table, number), table.lake.storage)
+            return number, storage.read_bytes(_path(table, kind, number), table.lake.storage)
         except FileNotFoundError:  # its holder was followed by another just now
             return number, b""
 
 
-def _create(table: Table, number: int, record: bytes) -> bool:
-    path = _path(table, number)
-    with store_faults(f"writing the lock of {table.uri}"):
-        return storage.create_bytes(path, record, table.lake.storage)
+def _create(lock: Lock, record: bytes) -> bool:
+    path = _path(lock.table, lock.kind, lock.number)
+    with store_faults(f"writing the lock of {lock.table.uri}"):
+        return storage.create_bytes(path, record, lock.table.lake.storage)
 
 
-def _write(table: Table, number: int, record: bytes) -> None:
-    storage.write_bytes(_path(table, number), record, table.lake.storage)
+def _write(lock: Lock, record: bytes) -> None:
+    path = _path(lock.table, lock.kind, lock.number)
+    storage.write_bytes(path, record, lock.table.lake.storage)
 
 
-def _remove(table: Table, number: int) -> None:
-    fs = storage.filesystem(_folder(table), table.lake.storage)
+def _remove(lock: Lock, number: int) -> None:
+    fs = storage.filesystem(_folder(lock.table, lock.kind), lock.table.lake.storage)
     try:
-        fs.rm_file(_path(table, number))
+        fs.rm_file(_path(lock.table, lock.kind, number))
     except (OSError, BotoCoreError):
         return  # it is lower than another, so it says nothing

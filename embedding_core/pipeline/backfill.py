@@ -1,7 +1,7 @@
 """A new space over the rows a table has: texts are read from the table, never from the source.
 
-One fragment is the unit of work, so a crash costs one fragment. A text longer than the model takes
-is cut and listed as ``truncated``. A text without a vector leaves its row without one: the row is
+One fragment is the unit of work, so a crash costs one fragment; vectors that its rows have already
+are kept. A text longer than the model takes is cut and listed as ``truncated``. A text without a vector leaves its row without one: the row is
 listed as a reject with the reason, counts as missing, and keeps the column from being promoted,
 until another attempt (more memory, another dtype) fills it or its document leaves the source.
 """
@@ -22,6 +22,7 @@ from embedding_core.encoder import FAILURES, Encoder
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import (
+    KNOWN,
     PlacedVectors,
     Table,
     add_column,
@@ -199,6 +200,12 @@ class _Block:
     hashes: list[str]
     fresh: list[int]
     """Positions of the rows whose texts are encoded; the others have vectors by then."""
+    known: npt.NDArray[np.float32] | None
+    """(n_rows, dim) vectors that the rows have already, NaN where there is none."""
+
+    def has(self, index: int) -> bool:
+        """Whether a row has its vector already."""
+        return self.known is not None and not np.isnan(self.known[index, 0])
 
 
 def _repeated(table: Table, fragment_id: int) -> frozenset[str]:
@@ -216,14 +223,15 @@ def _placed(table: Table, fragment_id: int, work: _Work) -> Iterator[PlacedVecto
 
     def texts() -> Iterator[list[str]]:
         started: set[str] = set()  # repeated texts that an earlier block encodes
-        for offsets, rows in fragment_rows(table, fragment_id, COLUMNS):
+        for offsets, rows in fragment_rows(table, fragment_id, COLUMNS, work.job.space_id):
             hashes = rows.column("text_hash").to_pylist()
+            block = _Block(offsets, rows, hashes, [], _known(rows, work.encoder.space.dim))
             first: dict[str, int] = {}
             for index, hashed in enumerate(hashes):
-                if hashed not in started:
+                if hashed not in started and not block.has(index):
                     first.setdefault(hashed, index)
             started.update(work.repeated.intersection(first))
-            block = _Block(offsets, rows, hashes, sorted(first.values()))
+            block.fresh.extend(sorted(first.values()))
             waiting.append(block)
             yield rows.column("text").take(pa.array(block.fresh, pa.int64())).to_pylist()
 
@@ -231,11 +239,30 @@ def _placed(table: Table, fragment_id: int, work: _Work) -> Iterator[PlacedVecto
         yield _vectors(work, waiting.popleft(), encoded)
 
 
+def _known(rows: pa.RecordBatch, dim: int) -> npt.NDArray[np.float32] | None:
+    """(n_rows, dim) vectors that rows have in the space; None when no row has one."""
+    if KNOWN not in rows.schema.names or rows.column(KNOWN).null_count == rows.num_rows:
+        return None
+    column = rows.column(KNOWN)
+    vectors = np.full((rows.num_rows, dim), np.nan, np.float32)
+    vectors[column.is_valid().to_numpy(zero_copy_only=False)] = _matrix(column, dim)
+    return vectors
+
+
+def _matrix(column: pa.FixedSizeListArray, dim: int) -> npt.NDArray[np.float32]:
+    """(n_valid, dim) the vectors that are there."""
+    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, dim).astype(np.float32, copy=False)
+
+
 def _vectors(work: _Work, block: _Block, encoded: pa.RecordBatch) -> PlacedVectors:
     found = _computed(work, block, encoded)
     work.shared.update({h: one for h, one in found.items() if h in work.repeated})
-    vectors = np.empty((len(block.hashes), work.encoder.space.dim), np.float32)
+    dim = work.encoder.space.dim
+    vectors = np.empty((len(block.hashes), dim), np.float32) if block.known is None else block.known
     for index, hashed in enumerate(block.hashes):
+        if block.has(index):
+            continue
         one = found[hashed] if hashed in found else work.shared[hashed]
         vectors[index] = one.values
         if one.truncated or one.failure is not None:
@@ -248,7 +275,7 @@ def _computed(work: _Work, block: _Block, encoded: pa.RecordBatch) -> dict[str, 
     column, dim = encoded.column("vector"), work.encoder.space.dim
     vectors = np.full((len(block.fresh), dim), np.nan, np.float32)
     valid = column.is_valid().to_numpy(zero_copy_only=False)
-    vectors[valid] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    vectors[valid] = _matrix(column, dim)
     work.tally["encoded"] += len(block.fresh)
     work.tally["tokens"] += pc.sum(encoded.column("n_tokens")).as_py() or 0
     truncated = encoded.column("truncated").to_pylist()

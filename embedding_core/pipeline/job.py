@@ -58,8 +58,16 @@ def load(model: ModelSpec, resources: Resources) -> Encoder:
 
 @contextmanager
 def locked_for(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Lock]:
-    """Hold the lock of the recipe's table. Raises ``Locked`` when another run goes on with it."""
+    """Hold the recipe's table for writing rows. Raises ``Locked`` when another run goes on."""
     with locked(table_of(recipe), f"run {run_id[:SHOWN_DIGITS]}", wait_seconds) as lock:
+        yield lock
+
+
+@contextmanager
+def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Lock]:
+    """Hold the recipe's table for building a space, beside runs that write rows."""
+    holder = f"run {run_id[:SHOWN_DIGITS]}"
+    with locked(table_of(recipe), holder, wait_seconds, kind="build") as lock:
         yield lock
 
 

@@ -32,19 +32,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def die(table: Table) -> lock.Lock:
     """A run that took the lock and was killed."""
-    return lock._acquire(table, "dead run", 0)
+    return lock._acquire(table, "lock", "dead run", 0)
 
 
 def test_locked_while_another_holds_it_names_the_holder(table: Table) -> None:
     with locked(table, "first run", 0), pytest.raises(Locked, match="first run is working"):
-        lock._acquire(table, "second run", 0)
+        lock._acquire(table, "lock", "second run", 0)
+
+
+def test_locked_build_goes_on_beside_a_run_but_not_beside_another_build(table: Table) -> None:
+    with locked(table, "run", 0), locked(table, "first build", 0, kind="build") as build:
+        build.check()
+        with pytest.raises(Locked, match="first build is building a space of table"):
+            lock._acquire(table, "build", "second build", 0)
 
 
 def test_locked_again_after_it_was_given_back(table: Table) -> None:
     for _ in range(3):
         with locked(table, "run", 0) as held:
             held.check()
-    assert len(lock._numbers(table)) == 1
+    assert len(lock._numbers(table, "lock")) == 1
 
 
 def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
@@ -58,7 +65,7 @@ def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
         with locked(table, "first run", 0):
             waiting = pool.submit(second)
             with pytest.raises(Locked):
-                lock._acquire(table, "third run", 0.1)
+                lock._acquire(table, "lock", "third run", 0.1)
             first_ended.set()
         assert waiting.result()
 
