@@ -7,7 +7,8 @@
         ├── UsageError       the command or the recipe itself is wrong (exit code 2)
         ├── ModelError       the model cannot be found, read, trusted or run here
         └── LakeError        the table or its store is not what the recipe says
-            └── Locked       another run is working on the table
+            ├── Locked       another run is working on the table
+            └── Unfilled     rows lack a vector in the column that is to serve
 
 Every message gives the value, the limit and the next action.
 """
@@ -57,3 +58,7 @@ class LakeError(SetupError):
 
 class Locked(LakeError):
     """Another run is working on the table; nothing was changed."""
+
+
+class Unfilled(LakeError):
+    """Rows have no vector in the column that is to be put in service; nothing was changed."""

@@ -164,6 +164,7 @@ def maintenance_lines(done: MaintenanceReport) -> list[str]:
             for name, share in after.indexed_share.items()
             if share < 1
         ]
+    lines += [release_line(one) for one in done.retired]
     if done.orphans_removed:
         lines.append(f"removed {done.orphans_removed:,} files of runs that died long ago")
     return [*lines, *(f"NOT DONE, for the next time: {problem}" for problem in done.problems)]

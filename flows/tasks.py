@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task, exponential_backoff
 
 from embedding_core import pipeline
 from embedding_core.errors import Transient
-from embedding_core.pipeline import Job
+from embedding_core.pipeline import FilledFragment, GateReport, Job, SampledPart, SamplePart
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 
 P = ParamSpec("P")
@@ -46,6 +47,20 @@ def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return f"embed-{RESULTS_VERSION}-{parameters['staged'].unit.unit_id}"
 
 
+def _retried(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """The decorator of tasks over what is in the table: what they did is seen there, so nothing of
+    them is cached."""
+    return task(
+        name=name,
+        task_run_name=run_name,
+        cache_policy=NO_CACHE,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
+        retry_jitter_factor=JITTER,
+        retry_condition_fn=is_transient,
+    )
+
+
 def _per_unit(
     name: str, run_name: str, key: Callable[[TaskRunContext, dict[str, Any]], str]
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -72,3 +87,27 @@ def chunk(job: Job, unit: WorkUnit) -> StagedUnit:
 def embed(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
     return pipeline.embed_unit(job, staged)
+
+
+@_retried("backfill", "backfill fragments {fragment_ids}")
+def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
+    """Fill a space's column for some fragments, committing each."""
+    return [pipeline.backfill_fragment(job, one) for one in fragment_ids]
+
+
+@_retried("sample", "sample part {part.number}")
+def sample(job: Job, part: SamplePart) -> SampledPart:
+    """Embed some rows to judge the model by."""
+    return pipeline.embed_sample(job, part)
+
+
+@_retried("judge-sample", "judge a sample")
+def judge_sample(job: Job, parts: tuple[SampledPart, ...]) -> GateReport:
+    """Judge the model on the sampled rows."""
+    return pipeline.judge_sample(job, parts)
+
+
+@_retried("gate", "gate {column}")
+def gate(job: Job, column: str) -> GateReport:
+    """Judge a whole column."""
+    return pipeline.gate(job.recipe, job.resources, column)

@@ -6,6 +6,7 @@ from embedding_core.lake.columns import (
     VectorColumn,
     add_column,
     columns,
+    expect,
     field_of,
     missing_rows,
     model_of,
@@ -23,7 +24,15 @@ from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.maintenance import TableReport, maintain_table, small_fragments
 from embedding_core.lake.orphans import remove_orphans
-from embedding_core.lake.releases import Release, promote, releases, retire, rollback
+from embedding_core.lake.releases import (
+    Release,
+    column_before,
+    promote,
+    releases,
+    retire,
+    retire_left,
+    rollback,
+)
 from embedding_core.lake.reuse import KnownVectors, OldRows, known_vectors
 from embedding_core.lake.search import Hit, Query
 from embedding_core.lake.table import Lake, Table, check_owner, check_recipe, ensure_table, table_of
@@ -51,7 +60,9 @@ __all__ = [
     "check_in_service",
     "check_owner",
     "check_recipe",
+    "column_before",
     "columns",
+    "expect",
     "ensure_table",
     "field_of",
     "fill_fragment",
@@ -69,6 +80,7 @@ __all__ = [
     "remove_orphans",
     "replace_rows",
     "retire",
+    "retire_left",
     "rollback",
     "small_fragments",
     "table_of",

@@ -194,6 +194,7 @@ def _vector_fields(dataset: lance.LanceDataset) -> list[pa.Field]:
 
 
 def expect(dataset: lance.LanceDataset, identifier: str) -> pa.Field:
+    """``field_of``; raises ``LakeError`` when there is none."""
     field = field_of(dataset, identifier)
     if field is None:
         raise LakeError(
@@ -204,6 +205,7 @@ def expect(dataset: lance.LanceDataset, identifier: str) -> pa.Field:
 
 
 def field_id(dataset: lance.LanceDataset, field: pa.Field) -> int:
+    """What Lance knows the column by."""
     return int(dataset.lance_schema.field(field.name).id())
 
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import lance
 import pyarrow as pa
 
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Unfilled
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.client import METADATA_KEY, function_metadata
 from embedding_core.lake.columns import field_of, missing_rows, model_of
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.lock import locked
 from embedding_core.lake.table import INDEX_KEY, Table
 
 RECORDS_KEY = b"embedlake:releases"
@@ -60,8 +61,8 @@ def releases(table: Table) -> tuple[Release, ...]:
 def promote(table: Table, column: str, by: str, run_id: str | None = None) -> Release:
     """Put a built column in service; the one that was stays beside it as ``vector__…``.
 
-    Raises ``LakeError``, and changes nothing, when there is no such column, when the table has no
-    rows, and while a row lacks the new vector. A commit of another writer in between is looked at
+    Raises ``LakeError``, and changes nothing, when there is no such column and when the table has no
+    rows, ``Unfilled`` while a row lacks the new vector. A commit of another writer in between is looked at
     and the switch tried again.
     """
 
@@ -108,6 +109,26 @@ def retire(table: Table, column: str, by: str, run_id: str | None = None) -> Rel
         return _Change("retire", wanted, {}, (identifier, space.model), None)
 
     return _commit(table, by, run_id, drop)
+
+
+def column_before(table: Table) -> str:
+    """The column that ``rollback`` would put in service. Raises ``LakeError`` for none."""
+    return str(_before(table, table.dataset()).name)
+
+
+def retire_left(table: Table, longer_than: timedelta, by: str) -> list[Release]:
+    """Retire every column that left service longer ago than this.
+
+    Not while a space is being built: that may fill one of them again. Raises ``Locked`` then.
+    """
+    before = datetime.now(UTC) - longer_than
+    hidden = [one for one in table.dataset().schema if schema.is_hidden(one)]
+    left = {one.name: schema.Origin.of(one).served_until for one in hidden}
+    old = [name for name, at in left.items() if at and datetime.fromisoformat(at) < before]
+    if not old:
+        return []
+    with locked(table, by, 0, kind="build"):
+        return [retire(table, name, by) for name in old]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +259,11 @@ def _check_complete(table: Table, dataset: lance.LanceDataset, field: pa.Field) 
     with store_faults(f"reading {table.uri}"):
         n_missing = sum(missing_rows(dataset, schema.space_of(field)[0]).values())
     if n_missing:
-        raise LakeError(
+        raise Unfilled(
             f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in "
-            f"{field.name}, and a search would not find them; nothing was changed. Fill them "
-            "(embedding_core.pipeline.build_space with the column's model does), then try again; "
-            "rows whose text has no vector are in `embedlake status --rejects`"
+            f"{field.name}, and a search would not find them; nothing was changed. Fill them with "
+            "`embedlake reembed RECIPE` and the column's model, then try again; rows whose text "
+            "has no vector are in `embedlake status --rejects`"
         )
 
 

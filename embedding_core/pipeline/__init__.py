@@ -9,20 +9,46 @@ from __future__ import annotations
 from embedding_core.pipeline.backfill import (
     FilledFragment,
     SpaceReport,
+    add_space,
     backfill_fragment,
     begin_space,
     build_space,
+    fragments_to_fill,
+    space_job,
+    space_report,
 )
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.commit import commit_units, forget_removed, lost_units, prepare
 from embedding_core.pipeline.embed import embed_unit
 from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
-from embedding_core.pipeline.job import Job, load, locked_for, resolve
+from embedding_core.pipeline.gate import GateReport, gate, judge_sample
+from embedding_core.pipeline.job import Job, load, locked_for, locked_for_build, resolve
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
+from embedding_core.pipeline.reembed import (
+    Outcome,
+    Promotion,
+    ReembedReport,
+    column_of,
+    go_back,
+    index_space,
+    is_begun,
+    is_in_service,
+    missing_vectors,
+    promote_space,
+    table_uri,
+)
+from embedding_core.pipeline.sample import (
+    SampledPart,
+    SamplePart,
+    choose_sample,
+    embed_sample,
+    forget_sample,
+)
 from embedding_core.pipeline.saved import finished_units
 from embedding_core.pipeline.search import Answer, queries_from, search
+from embedding_core.pipeline.serving import following
 from embedding_core.pipeline.slices import Gatherer, joined, slices_to_redo
 from embedding_core.pipeline.status import (
     FileLine,
@@ -43,42 +69,67 @@ __all__ = [
     "Evaluation",
     "FileLine",
     "FilledFragment",
+    "GateReport",
     "Gatherer",
     "Job",
     "MaintenanceReport",
+    "Outcome",
+    "Promotion",
+    "ReembedReport",
     "RejectLine",
     "RunReport",
     "RunTally",
+    "SamplePart",
+    "SampledPart",
     "SpaceLine",
     "SpaceReport",
     "Status",
+    "add_space",
     "backfill_fragment",
     "begin_space",
     "build_space",
     "check_removals",
+    "choose_sample",
     "chunk_unit",
+    "column_of",
     "commit_units",
+    "embed_sample",
     "embed_unit",
     "evaluate",
     "failed_alone",
     "file_lines",
     "finish",
     "finished_units",
+    "following",
     "forget_removed",
+    "forget_sample",
+    "fragments_to_fill",
+    "gate",
+    "go_back",
     "halves",
+    "index_space",
+    "is_begun",
+    "is_in_service",
     "is_outdated",
     "joined",
+    "judge_sample",
     "load",
     "locked_for",
+    "locked_for_build",
     "lost_units",
     "maintain",
+    "missing_vectors",
     "plan",
     "prepare",
+    "promote_space",
     "queries_from",
     "reject_lines",
     "resolve",
     "search",
     "slices_to_redo",
+    "space_job",
+    "space_report",
     "status",
+    "table_uri",
     "work_units",
 ]

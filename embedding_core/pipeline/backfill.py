@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,7 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import (
     KNOWN,
+    Lake,
     PlacedVectors,
     Table,
     add_column,
@@ -34,12 +35,14 @@ from embedding_core.lake import (
     missing_rows,
     table_of,
 )
-from embedding_core.pipeline.job import Job, load_planned, resolve
+from embedding_core.pipeline.job import Job, load_planned, resolve, resolve_planned
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 
 REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
+ROWS_PER_TASK = 4_096
+"""Small fragments are packed to about this many rows for one task."""
 COLUMNS = ["text", "text_hash", "source_uri", "doc_id", "chunk_index"]
 
 
@@ -88,12 +91,34 @@ def build_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
     or of another recipe, ``ModelError`` for a model that cannot be loaded.
     """
     started = time.perf_counter()
-    table, job = begin_space(recipe, model, resources, run_id)
+    job = begin_space(recipe, model, resources, run_id)
     done: list[FilledFragment] = []
-    tried: set[int] = set()
-    while todo := missing_rows(table.dataset(), job.space_id).keys() - tried:
-        done += [backfill_fragment(job, fragment_id) for fragment_id in sorted(todo)]
-        tried |= todo
+    while todo := fragments_to_fill(job, {one.fragment_id for one in done}):
+        done += [backfill_fragment(job, fragment_id) for group in todo for fragment_id in group]
+    return space_report(job, done, started)
+
+
+def fragments_to_fill(job: Job, tried: Collection[int] = ()) -> list[tuple[int, ...]]:
+    """Fragments with rows that lack a vector of the job's space, in groups for one task each.
+
+    Small ones are packed to ``ROWS_PER_TASK`` rows. Those in ``tried`` are left out: what they still
+    lack is text without a vector.
+    """
+    missing = missing_rows(table_of(job.recipe).dataset(), job.space_id)
+    groups: list[list[int]] = []
+    rows = ROWS_PER_TASK
+    for fragment_id in sorted(missing.keys() - set(tried)):
+        if rows >= ROWS_PER_TASK:
+            groups.append([])
+            rows = 0
+        groups[-1].append(fragment_id)
+        rows += missing[fragment_id]
+    return [tuple(group) for group in groups]
+
+
+def space_report(job: Job, done: Sequence[FilledFragment], started: float) -> SpaceReport:
+    """What filling came to. ``started`` is what ``time.perf_counter()`` said at the beginning."""
+    table = table_of(job.recipe)
     dataset = table.dataset()
     column, missing = field_of(dataset, job.space_id), missing_rows(dataset, job.space_id)
     if not missing:  # rows that an earlier attempt found no vector for have one, or are gone
@@ -111,24 +136,34 @@ def build_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
     )
 
 
-def begin_space(
-    recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str
-) -> tuple[Table, Job]:
-    """Add the space's column when it is missing; the table, and what every fragment's task needs.
+def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> Job:
+    """Add the space's column when it is missing; what every fragment's task needs.
 
     The job's recipe names ``model``. Errors as ``build_space``.
     """
-    table = table_of(recipe).lake.table(recipe.lake.table)
+    job = space_job(recipe, model, resources, run_id)
+    add_space(job)
+    return job
+
+
+def add_space(job: Job) -> None:
+    """Add the column of the job's space when it is missing: metadata alone."""
+    space = resolve_planned(job).space
+    add_column(table_of(job.recipe), space, job.recipe.model, job.run_id)
+
+
+def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> Job:
+    """The work of embedding a table's rows with ``model``; nothing is changed. Errors as
+    ``build_space``."""
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     check_recipe(table, recipe)
     if not table.dataset().count_rows():
         raise LakeError(
             f"table {table.name!r} in {table.lake.uri} has no rows to embed; run `embedlake embed` "
             "first"
         )
-    space = resolve(model).space
-    add_column(table, space, model, run_id)
     changed = recipe.model_copy(update={"model": model})
-    return table, Job(changed, resources, space_id(space), "", run_id)
+    return Job(changed, resources, space_id(resolve(model).space), "", run_id)
 
 
 def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from embedding_core.errors import EmbedlakeError
+from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.lake import (
     IndexReport,
     Lake,
+    Release,
     Table,
     TableReport,
     check_recipe,
@@ -18,6 +21,7 @@ from embedding_core.lake import (
     refresh_scalar_indexes,
     refresh_vector_index,
     remove_orphans,
+    retire_left,
     small_fragments,
 )
 from embedding_core.recipe import Recipe
@@ -38,6 +42,8 @@ class MaintenanceReport:
     orphans_removed: int
     """Staged files and task results of runs that died long ago."""
     orphan_bytes: int
+    retired: tuple[Release, ...]
+    """Columns that left service longer ago than ``release.keep_previous_days``, dropped."""
     seconds: float
     problems: tuple[str, ...]
     """Steps that did not come to their end, of all tables; nothing is lost, the next maintenance
@@ -50,7 +56,8 @@ class MaintenanceReport:
 
 
 def maintain(recipe: Recipe) -> MaintenanceReport:
-    """Compact the recipe's tables, keep their indexes fresh, remove old versions and orphans.
+    """Compact the recipe's tables, keep their indexes fresh, remove what is no longer needed: old
+    versions, orphans, and vectors that left service long ago.
 
     May run beside readers and runs. Raises ``LakeError`` when there is no table, or when it is
     another recipe's.
@@ -66,24 +73,39 @@ def maintain(recipe: Recipe) -> MaintenanceReport:
             refresh_scalar_indexes(table, recipe.index.full_text, merge=True)
             indexes.append(refresh_vector_index(table, recipe.index, merge=True))
 
+    problems: list[str] = []
+    retired: list[Release] = []
+    kept_days = timedelta(days=recipe.release.keep_previous_days)
+    with _noted(problems):
+        retired = retire_left(table, kept_days, "maintenance")
     reports = [maintain_table(table, keep, refresh)]
     reports += [maintain_table(one, keep) for one in _beside(table)]
-    problems = [problem for report in reports for problem in report.problems]
+    problems += [problem for report in reports for problem in report.problems]
     files = size_bytes = 0
-    try:
+    with _noted(problems):
         orphans = remove_orphans(table)
         files, size_bytes = orphans.files, orphans.size_bytes
-    except EmbedlakeError as error:
-        problems.append(str(error))
     return MaintenanceReport(
         recipe=recipe.name,
         tables=tuple(reports),
         index=indexes[-1] if indexes else None,
         orphans_removed=files,
         orphan_bytes=size_bytes,
+        retired=tuple(retired),
         seconds=time.perf_counter() - started,
         problems=tuple(problems),
     )
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """A step that may fail: the others are done all the same."""
+    try:
+        yield
+    except Locked:
+        return  # a space is being built: next time
+    except EmbedlakeError as error:
+        problems.append(str(error))
 
 
 def needs_maintenance(recipe: Recipe, table: Table) -> bool:

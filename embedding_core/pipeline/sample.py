@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.lake import Table, field_of, schema, staging, table_of
+from embedding_core.lake import Table, schema, staging, table_of
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.pipeline.job import Job, load_planned
@@ -60,20 +60,21 @@ class SampledPart:
     """URI of an Arrow stream: ``chunk_id``, ``doc_id``, ``text``, ``old``, ``new``, and ``title``
     where the table has that column."""
     rows: int
-    encoded: int
     tokens: int
     seconds: float
 
 
-def choose_sample(
-    table: Table, share: float, qrels: Mapping[str, Mapping[str, int]]
-) -> tuple[SamplePart, ...]:
+def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     """Cut a sample of about ``share`` of the rows, at least ``FEWEST_ROWS``, into parts.
 
-    To these come the rows of documents judged relevant in ``qrels`` (grades by query and document),
-    of some queries chosen by a seed: at most as many documents as the sample has rows.
+    To these come the rows of documents that the recipe's labelled queries judge relevant, of some
+    queries chosen by a seed: at most as many documents as the sample has rows. Raises
+    ``UsageError`` for a share that is none and for malformed labels.
     """
-    n_rows = table.dataset().count_rows()
+    if not 0 < share <= 1:
+        raise UsageError(f"the sample is {share} of the rows; give a share like 0.05, or 5%")
+    qrels = labelled(job.recipe).qrels
+    n_rows = table_of(job.recipe).dataset().count_rows()
     share = min(1.0, max(share, FEWEST_ROWS / max(1, n_rows)))
     n_parts = math.ceil(share * n_rows / ROWS_PER_PART)
     edges = [_threshold(share * n / n_parts) for n in range(n_parts + 1)]
@@ -141,7 +142,7 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     arrow_schema = pa.schema([*renamed, new])
     path = staging.staged_path(table, sample_unit(job), f"{part.number}.arrow")
     staging.write_staged(table, path, arrow_schema, sampled())
-    return SampledPart(path, n_rows, n_rows, n_tokens, time.perf_counter() - started)
+    return SampledPart(path, n_rows, n_tokens, time.perf_counter() - started)
 
 
 def _is_text(arrow_schema: pa.Schema, column: str) -> bool:
@@ -166,8 +167,3 @@ def _read(table: Table, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def forget_sample(job: Job) -> None:
     """Remove what was staged."""
     staging.drop_staged(table_of(job.recipe), [sample_unit(job)])
-
-
-def has_space(table: Table, identifier: str) -> bool:
-    """Whether the table has a column of the space, in service or not."""
-    return field_of(table.dataset(), identifier) is not None

@@ -12,6 +12,7 @@ from embedding_core.errors import UsageError
 from embedding_core.lake import Hit, Lake, Query
 from embedding_core.lake.search import check_query_space
 from embedding_core.pipeline.job import load, resolve
+from embedding_core.pipeline.serving import serving_model
 from embedding_core.quality import read_queries
 from embedding_core.recipe import Recipe, Resources
 
@@ -34,12 +35,14 @@ def search(
 ) -> Iterator[Answer]:
     """Answer each of ``queries`` (texts by id), in their order.
 
+    The model is that of the column searched, so of the space in service, whatever the recipe names.
     Raises ``UsageError`` for a query without words or a bad filter, and ``LakeError``, before the
-    model is loaded, when the recipe's model is of another space than the table.
+    model is loaded, when the model that the table names gives vectors of another space here.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    check_query_space(resolve(recipe.model).space, *table.space(query.column))
-    encoder = load(recipe.model, resources)
+    model = serving_model(recipe, table, query.column)
+    check_query_space(resolve(model).space, *table.space(query.column))
+    encoder = load(model, resources)
     remaining = iter(queries.items())
     while some := dict(islice(remaining, QUERIES_PER_CALL)):
         for query_id, words in some.items():

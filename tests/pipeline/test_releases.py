@@ -267,7 +267,8 @@ def test_evaluate_column_under_construction_is_judged_by_its_own_model(tmp_path:
     qrels.write_text("query\tdocument\tgrade\nq\tb1\t1\n")
     recipe = recipe_for(tmp_path, release={"queries": str(queries), "qrels": str(qrels)})
     run(recipe)
-    table, started = pipeline.begin_space(recipe, ModelSpec(name="hashing", dim=64), RESOURCES, "r")
+    table = table_of(recipe)
+    started = pipeline.begin_space(recipe, ModelSpec(name="hashing", dim=64), RESOURCES, "r")
     (column,) = (one.name for one in columns(table) if one.state == "building")
     assert pipeline.evaluate(recipe, RESOURCES, column=column).metrics["mrr@10"].mean == 0.0
     pipeline.backfill_fragment(started, max(missing_rows(table.dataset(), started.space_id)))

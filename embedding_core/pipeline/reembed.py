@@ -1,0 +1,122 @@
+"""A model change from end to end: what its steps share, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embedding_core.lake import (
+    IndexReport,
+    Release,
+    column_before,
+    expect,
+    field_of,
+    missing_rows,
+    model_of,
+    promote,
+    refresh_vector_index,
+    rollback,
+    table_of,
+    tried_again,
+)
+from embedding_core.pipeline.backfill import SpaceReport, build_space
+from embedding_core.pipeline.gate import REFUSED, GateReport
+from embedding_core.pipeline.job import Job
+from embedding_core.recipe import Recipe, Resources
+
+Promotion = Literal["auto", "never", "force"]
+"""``auto``: promote when the gate says yes; ``force``: whatever it says; ``never``: build only."""
+Outcome = Literal["in service already", "promoted", "built", "refused", "failed"]
+
+DONE, FAILED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """What became of a new model."""
+
+    run_id: str
+    recipe: str
+    table: str
+    """URI of the table."""
+    model: str
+    outcome: Outcome
+    """``built``: every row has a vector, nothing was put in service."""
+    space_id: str
+    column: str | None
+    """Where its vectors are now; None when a sample was enough to refuse it."""
+    sampled_rows: int
+    """Rows embedded to judge a sample; 0 without one."""
+    sampled_tokens: int
+    sample: GateReport | None
+    space: SpaceReport | None
+    gate: GateReport | None
+    index: IndexReport | None
+    release: Release | None
+    failures: tuple[str, ...]
+    """One sentence per group of fragments that could not be filled; the next run goes on there."""
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 4 the gate said no."""
+        return {"refused": REFUSED, "failed": FAILED}.get(self.outcome, DONE)
+
+
+def is_in_service(job: Job) -> bool:
+    """Whether the job's space is the one that queries get already."""
+    return bool(table_of(job.recipe).space()[0] == job.space_id)
+
+
+def is_begun(job: Job) -> bool:
+    """Whether the table has a column of the job's space, however full."""
+    return field_of(table_of(job.recipe).dataset(), job.space_id) is not None
+
+
+def missing_vectors(job: Job) -> int:
+    """Rows of the table without a vector of the job's space."""
+    return sum(missing_rows(table_of(job.recipe).dataset(), job.space_id).values())
+
+
+def table_uri(job: Job) -> str:
+    """Where the job's table is."""
+    return table_of(job.recipe).uri
+
+
+def index_space(job: Job) -> IndexReport | None:
+    """Build or extend the index of the job's space; None while the table is too small for one."""
+    table = table_of(job.recipe)
+
+    def refresh(_attempt: int) -> IndexReport | None:
+        column = column_of(job)
+        return refresh_vector_index(table, job.recipe.index, column=column)
+
+    return tried_again(f"index {table.uri}", refresh)
+
+
+def column_of(job: Job) -> str:
+    """What the column of the job's space is called now. Raises ``LakeError`` when it is gone."""
+    return str(expect(table_of(job.recipe).dataset(), job.space_id).name)
+
+
+def promote_space(job: Job, by: str) -> Release:
+    """Put the job's space in service; errors as ``lake.promote``, ``Unfilled`` while rows lack it."""
+    table = table_of(job.recipe)
+    return promote(table, column_of(job), by, job.run_id)
+
+
+def go_back(recipe: Recipe, resources: Resources, by: str, now: bool = False) -> Release:
+    """Put the space back in service that was there before; rows that came since are embedded in it.
+
+    They are embedded first, so that no search misses them, or with ``now`` right after the switch.
+    Raises ``LakeError`` when there is nothing to go back to.
+    """
+    table = table_of(recipe)
+    column = column_before(table)
+    model = model_of(table.dataset(), column)
+    if not now:
+        build_space(recipe, model, resources, "rollback")
+    release = rollback(table, by, now=now)
+    if now:
+        build_space(recipe, model, resources, "rollback")
+    return release

@@ -1,0 +1,215 @@
+"""The reembed flow: a new model beside the one in service, tested against it, then switched.
+
+Judge a sample, fill the new column fragment by fragment on Ray, catch up with rows that arrive
+meanwhile, index, judge the whole, promote in one commit. A run that was cut off anywhere is gone on
+with by the next one: what is done is what the table holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from prefect.tasks import Task
+
+from embedding_core import pipeline
+from embedding_core.errors import EmbedlakeError, LakeError, Locked, Transient, Unfilled
+from embedding_core.lake import IndexReport, Lock, Release
+from embedding_core.pipeline import (
+    FilledFragment,
+    GateReport,
+    Job,
+    Outcome,
+    Promotion,
+    ReembedReport,
+    SampledPart,
+)
+from embedding_core.recipe import Recipe
+from flows import report as words
+from flows import tasks
+from flows.runner import ray_runner
+from flows.settings import Settings, read_settings
+from flows.window import each_on_ray
+
+BY = "reembed"
+"""Who promoted, in the table's releases."""
+MOST_CATCH_UPS = 20
+"""Times that rows may arrive between the last look and the switch."""
+
+Found = TypeVar("Found")
+
+
+class ReembedFailed(EmbedlakeError):
+    """The run ended and the new space is not complete; what is filled stays."""
+
+    def __init__(self, report: ReembedReport) -> None:
+        super().__init__(words.reembed_summary(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[ReembedFailed], tuple[ReembedReport]]:
+        return ReembedFailed, (self.report,)
+
+
+@flow(
+    name="reembed",
+    description="Embed a table anew with another model, test it against the old, switch.",
+    task_runner=ray_runner(read_settings()),
+    validate_parameters=False,
+)
+def reembed(
+    recipe: str | dict[str, Any],
+    model: str | dict[str, Any] | None = None,
+    promote: Promotion = "auto",
+    sample: float | None = None,
+    resources: dict[str, Any] | None = None,
+) -> dict[str, Any] | State[dict[str, Any]]:
+    """Give a recipe's table the vectors of another model.
+
+    Args:
+        recipe: path or URI of a recipe file, or the recipe itself.
+        model: name of the new model, or a whole model section; default: the recipe's.
+        promote: ``auto`` when the gate says yes, ``force`` whatever it says, ``never``.
+        sample: share of the rows to embed and judge first; a no there ends the run.
+        resources: settings that only change speed, over those of the environment.
+    """
+    settings = read_settings()
+    wanted = Recipe.load(recipe).with_model(model)
+    chosen = settings.resources.updated(resources or {})
+    job = pipeline.space_job(wanted, wanted.model, chosen, str(flow_run.get_id()))
+    try:
+        with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
+            report = _Run(job, settings, promote, lock).to_the_end(sample)
+    except Locked as error:
+        return Failed(name="Locked", message=str(error), data=error)
+    return _ended(report)
+
+
+class _Run:
+    """The steps of one run and what they have found so far."""
+
+    def __init__(self, job: Job, settings: Settings, promotion: Promotion, lock: Lock) -> None:
+        self._job, self._settings, self._promotion, self._lock = job, settings, promotion, lock
+        self._started = time.perf_counter()
+        self._done: list[FilledFragment] = []
+        self._failures: list[str] = []
+        self._sampled: list[SampledPart] = []
+        self._sample: GateReport | None = None
+        self._gate: GateReport | None = None
+        self._index: IndexReport | None = None
+
+    def to_the_end(self, share: float | None) -> ReembedReport:
+        """Every step that is left to do."""
+        if pipeline.is_in_service(self._job):
+            self._fill()  # after a rollback that did not wait for newer rows
+            return self._report("failed" if self._incomplete() else "in service already")
+        if share is not None and not pipeline.is_begun(self._job):
+            self._sample = self._judged_sample(share)
+            if self._sample.verdict == "no" and self._promotion != "force":
+                return self._report("refused")
+        pipeline.add_space(self._job)
+        self._fill()
+        if self._incomplete():
+            return self._report("failed")
+        self._index = pipeline.index_space(self._job)
+        (self._gate,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        if self._promotion != "force" and self._gate.verdict == "no":
+            return self._report("refused")
+        if self._promotion == "never":
+            return self._report("built")
+        return self._report("promoted", self._promoted())
+
+    def _judged_sample(self, share: float) -> GateReport:
+        parts = pipeline.choose_sample(self._job, share)
+        try:
+            self._sampled = self._on_ray(tasks.sample, parts)
+            (judged,) = self._on_ray(tasks.judge_sample, [tuple(self._sampled)])
+        finally:
+            pipeline.forget_sample(self._job)
+        return judged
+
+    def _fill(self) -> None:
+        """Fill what lacks vectors, and what arrives meanwhile, each fragment once."""
+        while todo := pipeline.fragments_to_fill(
+            self._job, {one.fragment_id for one in self._done}
+        ):
+            self._lock.check()
+            get_run_logger().info("%d groups of fragments to fill", len(todo))
+            failed_before = len(self._failures)
+            for done in self._each_on_ray(tasks.backfill, todo):
+                self._done += done
+            if len(self._failures) > failed_before:
+                return  # the next run goes on there
+
+    def _incomplete(self) -> bool:
+        return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
+
+    def _promoted(self) -> Release:
+        """Switch; rows that came since the last look are caught up with before."""
+        for _ in range(MOST_CATCH_UPS):
+            self._lock.check()
+            try:
+                return pipeline.promote_space(self._job, BY)
+            except Unfilled:
+                n_done = len(self._done)
+                self._fill()
+                if len(self._done) == n_done:
+                    raise
+                self._index = pipeline.index_space(self._job)
+        raise LakeError(
+            f"rows arrived faster than they could be embedded, {MOST_CATCH_UPS} times in a row; "
+            "nothing was switched: run the same command again when less is being written"
+        )
+
+    def _on_ray(self, task: Task[Any, Found], given: Iterable[Any]) -> list[Found]:
+        """``_each_on_ray``, and all of them are needed."""
+        found = list(self._each_on_ray(task, given))
+        if self._failures:
+            raise Transient("; ".join(self._failures))
+        return found
+
+    def _each_on_ray(self, task: Task[Any, Found], given: Iterable[Any]) -> Iterator[Found]:
+        job = self._job
+        return each_on_ray(task, job, given, job.resources, self._settings, self._failures)
+
+    def _report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
+        job = self._job
+        begun = pipeline.is_begun(job)
+        return ReembedReport(
+            run_id=job.run_id,
+            recipe=job.recipe.name,
+            table=pipeline.table_uri(job),
+            model=job.recipe.model.name,
+            outcome=outcome,
+            space_id=job.space_id,
+            column=pipeline.column_of(job) if begun else None,
+            sampled_rows=sum(one.rows for one in self._sampled),
+            sampled_tokens=sum(one.tokens for one in self._sampled),
+            sample=self._sample,
+            space=pipeline.space_report(job, self._done, self._started) if begun else None,
+            gate=self._gate,
+            index=self._index,
+            release=release,
+            failures=tuple(self._failures),
+            seconds=time.perf_counter() - self._started,
+        )
+
+
+def _ended(report: ReembedReport) -> dict[str, Any] | State[dict[str, Any]]:
+    lines = words.reembed_lines(report)
+    for line in lines:
+        get_run_logger().info(line)
+    create_markdown_artifact(
+        markdown=words.markdown(f"New model for {report.recipe}", lines), key="reembed-report"
+    )
+    if report.outcome == "failed":
+        raise ReembedFailed(report)
+    data, summary = words.reembed_data(report), words.reembed_summary(report)
+    if report.outcome == "refused":
+        return Completed(name="Refused", message=summary, data=data)
+    return data
