@@ -70,10 +70,11 @@ def space_id(space: Space) -> str:
     return digest(fields)
 
 
-def row_rules(recipe: Recipe, chunk: ChunkSpec, space: Space) -> dict[str, Any]:
+def row_rules(recipe: Recipe, chunk: ChunkSpec, tokenizer: str, limit: int) -> dict[str, Any]:
     """What decides rows: source mapping, chunker, tokenizer, length policy.
 
-    ``chunk`` is the recipe's chunk section with its ``max_tokens`` resolved for the model.
+    ``chunk`` is the recipe's chunk section with its ``max_tokens`` resolved, ``tokenizer`` the
+    digest of the tokenizer that cuts, ``limit`` the longest chunk in its tokens.
     """
     source = recipe.source
     return {
@@ -81,9 +82,9 @@ def row_rules(recipe: Recipe, chunk: ChunkSpec, space: Space) -> dict[str, Any]:
         "id": source.id,
         "text": source.text,
         "metadata": source.metadata,
-        "chunk": chunk.model_dump(),
-        "tokenizer": space.tokenizer,
-        "length_limit": space.max_tokens,
+        "chunk": chunk.model_dump(exclude={"tokenizer"}),
+        "tokenizer": tokenizer,
+        "length_limit": limit,
         "over_length": recipe.model.over_length,
     }
 

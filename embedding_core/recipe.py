@@ -88,6 +88,9 @@ class ChunkSpec(_Part):
     """Longest chunk; default: 512, or what the model takes if that is less."""
     overlap: int = Field(default=0, ge=0)
     """Tokens a chunk repeats of the one before it."""
+    tokenizer: str | None = None
+    """Model whose tokenizer counts; default: that of the model the table was made with. It stays
+    with the rows when another model is put in service; another one cuts every file anew."""
     min_tokens: int = Field(default=1, ge=1)
     """A shorter last chunk is grown backwards to this length, so no text is lost."""
 

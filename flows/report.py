@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from embedding_core.identity import SHOWN_DIGITS
-from embedding_core.lake import Release
+from embedding_core.lake import IndexReport, Release
 from embedding_core.pipeline import (
     Answer,
     FileLine,
     MaintenanceReport,
+    ReembedReport,
     RejectLine,
     RunReport,
     SpaceLine,
@@ -120,11 +121,7 @@ def report_lines(report: RunReport) -> list[str]:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in report.rejects.items())
         lines.append(f"rejects: {reasons} (listed in the rejects table)")
     if report.index is not None:
-        lines.append(
-            f"index {report.index.name}: recall@10 {report.index.recall:.3f} measured against "
-            f"exact search, {report.index.kind}, nprobes {report.index.nprobes}, refine factor "
-            f"{report.index.refine_factor}"
-        )
+        lines.append(index_line(report.index))
     if report.maintenance is not None:
         lines += maintenance_lines(report.maintenance)
     checks = report.verification
@@ -136,6 +133,14 @@ def report_lines(report: RunReport) -> list[str]:
     lines += [f"  {problem}" for problem in checks.problems[:FILES_SHOWN]]
     lines += [f"FAILED: {failure}" for failure in report.failures[:FILES_SHOWN]]
     return lines
+
+
+def index_line(index: IndexReport) -> str:
+    """A vector index and what it finds."""
+    return (
+        f"index {index.name}: recall@10 {index.recall:.3f} measured against exact search, "
+        f"{index.kind}, nprobes {index.nprobes}, refine factor {index.refine_factor}"
+    )
 
 
 def markdown(title: str, lines: list[str]) -> str:
@@ -184,6 +189,48 @@ def maintenance_summary(done: MaintenanceReport) -> str:
         f"{outcome}: {merged:,} fragments merged, {versions:,} versions removed from "
         f"{len(done.tables)} tables of {done.recipe} in {done.seconds:.1f} s"
     )
+
+
+def reembed_lines(report: ReembedReport) -> list[str]:
+    """What became of a new model, step by step."""
+    lines = [reembed_summary(report)]
+    if report.sample is not None:
+        lines.append(f"sample: {report.sampled_rows:,} rows, {report.sampled_tokens:,} tokens")
+        lines += gate_lines(report.sample)
+    if report.space is not None:
+        done = report.space
+        lines.append(
+            f"column {report.column}: {done.rows:,} rows filled in {done.fragments:,} fragments, "
+            f"{done.encoded:,} texts encoded, {done.tokens:,} tokens, {done.truncated:,} cut, "
+            f"{done.missing_rows:,} rows without a vector"
+        )
+    if report.index is not None:
+        lines.append(index_line(report.index))
+    if report.gate is not None:
+        lines += gate_lines(report.gate)
+    if report.release is not None:
+        lines.append(release_line(report.release))
+    return [*lines, *(f"FAILED: {failure}" for failure in report.failures[:FILES_SHOWN])]
+
+
+def reembed_data(report: ReembedReport) -> dict[str, Any]:
+    """What became of a new model, as plain values, with its summary."""
+    return {
+        "summary": reembed_summary(report), **asdict(report), "exit_code": report.exit_code,
+    }  # fmt: skip
+
+
+def reembed_summary(report: ReembedReport) -> str:
+    """One line for a state's message."""
+    what = {
+        "in service already": "nothing to do: its space is in service already",
+        "promoted": "in service now",
+        "built": f"built in column {report.column}, not put in service",
+        "refused": "refused by the gate",
+        "failed": "failed; run the same command again, it goes on where this ended",
+    }[report.outcome]
+    space = report.space_id[:SHOWN_DIGITS]
+    return f"{report.model} (space {space}): {what} · {report.seconds:.1f} s"
 
 
 def answer_lines(answer: Answer, named: bool) -> list[str]:

@@ -12,12 +12,12 @@ import pyarrow as pa
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import (
     Table,
-    ensure_table,
     replace_rows,
     schema,
     table_of,
     write_fragments,
 )
+from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
 from embedding_core.recipe import Recipe
 
@@ -84,7 +84,7 @@ def add_files(
     """Commit made-up files to the recipe's table, which is made when missing."""
     table = table_of(recipe)
     if not table.exists():
-        ensure_table(recipe, resolve(recipe.model).space)
+        make_table(recipe, resolve(recipe.model))
     files = [(uri, text_hash(f"{uri} {seed}")) for uri in uris]
     batches = rows(recipe, files, rows_per_file, clusters, seed, no_vector)
     fragments = write_fragments(table, batches, arrow_schema_of(recipe))

@@ -35,6 +35,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("chunk.strategy", "none", "pages"),
     ("chunk.max_tokens", 64, 7),
     ("chunk.overlap", 16, -1),
+    ("chunk.tokenizer", "some/model", 3),
     ("chunk.min_tokens", 16, 0),
     ("model.name", "package:x", None),
     ("model.revision", "v1", 3),

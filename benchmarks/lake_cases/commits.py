@@ -23,11 +23,11 @@ from benchmarks.lake_cases.tables import (
 from embedding_core.identity import text_hash
 from embedding_core.lake import (
     Table,
-    ensure_table,
     refresh_scalar_indexes,
     replace_rows,
     write_fragments,
 )  # fmt: skip
+from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
 from embedding_core.recipe import Recipe, Resources
 from tests import driver
@@ -58,7 +58,7 @@ def ten_thousand_fragments(folder: Path) -> dict[str, Any]:
 
 
 def _commits(recipe: Recipe) -> dict[str, Any]:
-    table = ensure_table(recipe, resolve(recipe.model).space)
+    table = make_table(recipe, resolve(recipe.model))
     old = [(f"/made-up/{number}", text_hash(str(number))) for number in range(FRAGMENTS)]
     replace_rows(table, "file_key", (), _one_fragment_each(recipe, table, old))
     indexing = timed(lambda: refresh_scalar_indexes(table))

@@ -18,7 +18,6 @@ from benchmarks.lake_cases.tables import clusters, peak_memory, recipe_for, size
 from embedding_core.identity import text_hash
 from embedding_core.lake import (
     Table,
-    ensure_table,
     maintain_table,
     refresh_scalar_indexes,
     refresh_vector_index,
@@ -27,6 +26,7 @@ from embedding_core.lake import (
     write_fragments,
 )  # fmt: skip
 from embedding_core.lake.maintenance import state_of
+from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
 from embedding_core.recipe import Recipe
 from tests.synthetic import add_files, arrow_schema_of, rows
@@ -142,7 +142,7 @@ def hash_of(name: str, version: int) -> int:
 
 
 def _ours(recipe: Recipe) -> tuple[Table, _Course]:
-    table, course = ensure_table(recipe, resolve(recipe.model).space), _Course()
+    table, course = make_table(recipe, resolve(recipe.model)), _Course()
     spec = recipe.index.model_copy(update={"min_rows": MIN_ROWS})
 
     def refresh(merge: bool = False) -> None:
@@ -174,7 +174,7 @@ def _ours(recipe: Recipe) -> tuple[Table, _Course]:
 
 def _fresh(recipe: Recipe, of: Table) -> int:
     """Bytes of a table that was loaded with the same rows at once and has the same indexes."""
-    table = ensure_table(recipe, resolve(recipe.model).space)
+    table = make_table(recipe, resolve(recipe.model))
     loaded = of.dataset().scanner().to_batches()
     arrow_schema = arrow_schema_of(recipe)
     batches = (batch.cast(arrow_schema) for batch in loaded)

@@ -29,6 +29,8 @@ SPACE_KEY = b"embedlake:space"
 ORIGIN_KEY = b"embedlake:origin"
 """Metadata of a vector field, beside its space; see ``Origin``."""
 RECIPE_KEY = b"embedlake:recipe"
+CUTTER_KEY = b"embedlake:cutter"
+"""Schema metadata: what the rows were cut with; see ``Cutter``."""
 NAME_DIGITS = 8
 """Digits of the ``space_id`` in the name of a column."""
 
@@ -105,12 +107,35 @@ def row_schema(recipe: Recipe) -> pa.Schema:
     )
 
 
-def table_schema(recipe: Recipe, space: Space) -> pa.Schema:
-    """The table's schema for a recipe: the space described in the vector field, and how LanceDB
-    makes vectors of words in the schema's metadata."""
-    function = function_metadata(recipe.model, space, "text", VECTOR)
+@dataclass(frozen=True, slots=True)
+class Cutter:
+    """The tokenizer that chunk boundaries come from, whatever model serves."""
+
+    model: Mapping[str, Any]
+    """Fields of the ``ModelSpec`` whose tokenizer it is."""
+    tokenizer: str
+    """Its digest, as in a space."""
+    max_tokens: int
+    """Longest chunk, special tokens included."""
+
+    @classmethod
+    def of(cls, arrow_schema: pa.Schema) -> Cutter | None:
+        """What the table's schema says; None for a table that does not say."""
+        stored = (arrow_schema.metadata or {}).get(CUTTER_KEY)
+        return cls(**json.loads(stored)) if stored else None
+
+
+def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
+    """The table's schema for a recipe: the space described in the vector field; in the schema's
+    metadata how LanceDB makes vectors of words, and what cuts the rows."""
     columns = row_schema(recipe).append(vector_field(space))
-    return columns.with_metadata({RECIPE_KEY: recipe.name, METADATA_KEY: function})
+    return columns.with_metadata({RECIPE_KEY: recipe.name, **described(recipe, space, cutter)})
+
+
+def described(recipe: Recipe, space: Space, cutter: Cutter) -> dict[bytes, bytes]:
+    """What a table's metadata says of models; a recipe may name the same ones otherwise by now."""
+    function = function_metadata(recipe.model, space, "text", VECTOR)
+    return {METADATA_KEY: function, CUTTER_KEY: json.dumps(asdict(cutter)).encode()}
 
 
 def is_vector_column(name: str) -> bool:

@@ -20,7 +20,6 @@ from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
-from embedding_core.lake.client import METADATA_KEY
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
@@ -157,6 +156,10 @@ class Table:
                     rows[one["values"]] += one["counts"]
         return rows
 
+    def cutter(self) -> schema.Cutter | None:
+        """What the rows were cut with; None for a table that does not say."""
+        return schema.Cutter.of(self.dataset().schema)
+
     def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
         """How to query a column's index (``nprobes``, ``refine_factor``, …); empty without one."""
         dataset = self.dataset()
@@ -231,27 +234,28 @@ def table_of(recipe: Recipe) -> Table:
     return Table(Lake.open(recipe.lake.uri, recipe.lake.storage), recipe.lake.table)
 
 
-def ensure_table(recipe: Recipe, space: Space) -> Table:
+def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
     """The recipe's table, made when missing, refused when it is another recipe's."""
     table = table_of(recipe)
     if not table.exists():
         try:
-            table.create(schema.table_schema(recipe, space))
+            table.create(schema.table_schema(recipe, space, cutter))
         except Transient:
             if not table.exists():  # else another run was first, and the owner is checked below
                 raise
     check_owner(table, recipe, space)
-    tried_again(f"describe {table.uri}", lambda _attempt: _name_function(table, recipe, space))
+    tried_again(f"describe {table.uri}", lambda _attempt: _describe(table, recipe, space, cutter))
     return table
 
 
-def _name_function(table: Table, recipe: Recipe, space: Space) -> None:
-    """Let the table's embedding function name the model as the recipe now does."""
+def _describe(table: Table, recipe: Recipe, space: Space, cutter: schema.Cutter) -> None:
+    """Let the table name its models as the recipe now does."""
     dataset = table.dataset()
-    named = schema.table_schema(recipe, space).metadata[METADATA_KEY]
-    if (dataset.schema.metadata or {}).get(METADATA_KEY) != named:
+    wanted = schema.described(recipe, space, cutter)
+    known = dataset.schema.metadata or {}
+    if wanted.items() - known.items():
         check_owner(table, recipe, space, dataset)  # another space may be in service by now
-        described = dataset.schema.with_metadata({**dataset.schema.metadata, METADATA_KEY: named})
+        described = dataset.schema.with_metadata({**known, **wanted})
         commit_schema(dataset, described, table.lake.options())
 
 
@@ -284,9 +288,9 @@ def check_owner(
             f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); vectors of two "
             f"spaces never mix: {_way_out(found, wanted)}"
         )
-    columns = schema.table_schema(recipe, space)
+    columns = schema.row_schema(recipe).append(schema.vector_field(space))
     found = pa.schema([one for one in found if not schema.is_hidden(one)])
-    if found != columns.remove_metadata():
+    if found != columns:
         raise LakeError(
             f"{where} has other columns than the recipe ({_difference(found, columns)}); metadata "
             "columns are fixed when a table is made: use another lake.table, or the old columns"

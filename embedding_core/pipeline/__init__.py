@@ -22,8 +22,9 @@ from embedding_core.pipeline.commit import commit_units, forget_removed, lost_un
 from embedding_core.pipeline.embed import embed_unit
 from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
-from embedding_core.pipeline.gate import GateReport, gate, judge_sample
+from embedding_core.pipeline.gate import gate
 from embedding_core.pipeline.job import Job, load, locked_for, locked_for_build, resolve
+from embedding_core.pipeline.judge import REFUSED, GateReport
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
 from embedding_core.pipeline.reembed import (
@@ -45,6 +46,7 @@ from embedding_core.pipeline.sample import (
     choose_sample,
     embed_sample,
     forget_sample,
+    judge_sample,
 )
 from embedding_core.pipeline.saved import finished_units
 from embedding_core.pipeline.search import Answer, queries_from, search
@@ -64,6 +66,7 @@ from embedding_core.pipeline.units import failed_alone, halves, work_units
 __all__ = [
     "DONE",
     "FAILED",
+    "REFUSED",
     "REJECTED",
     "Answer",
     "Evaluation",

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from embedding_core.chunking import (
-    Chunker,
-    Tokenizer,
-    apply_length_policy,
-    chunker_for,
-    resolve_chunk_spec,
-)
+from embedding_core.chunking import Chunker, Tokenizer, apply_length_policy
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging, table_of
+from embedding_core.pipeline.cutting import Cutting, cutting_of
 from embedding_core.pipeline.job import Job, resolve_planned
 from embedding_core.pipeline.slices import UsedIds
 from embedding_core.recipe import Recipe
@@ -50,7 +45,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)
     with staging.reject_writer(table, reject_path) as rejects:
-        work = _UnitWork(job.recipe, *_cutting(job), rejects)
+        work = _UnitWork(job.recipe, *_cutting(job), rejects=rejects)
         staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
     ids_path = None
     if unit.slice is not None and job.recipe.source.id is not None:
@@ -69,14 +64,35 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The model in service, where another one's tokenizer cuts: it may read less of a chunk."""
+
+    tokenizer: Tokenizer
+    limit: int
+
+    def cut_off(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, str]]:
+        """Chunks that the model reads the beginning of, each with the detail of its reject."""
+        if not chunks:
+            return
+        counts = self.tokenizer.count([chunk.text for chunk in chunks])
+        for chunk, n_tokens in zip(chunks, counts, strict=True):
+            if n_tokens > self.limit:
+                yield (
+                    chunk,
+                    f"{n_tokens:,} tokens of the model in service, which reads {self.limit:,}: its "
+                    "vector covers the beginning; to cut anew, set chunk.tokenizer to that model",
+                )
+
+
 @dataclass(slots=True)
 class _UnitWork:
     """How this unit is cut, and what has been found in it so far."""
 
     recipe: Recipe
+    cutting: Cutting
     chunker: Chunker
-    tokenizer: Tokenizer
-    limit: int
+    reader: _Reader | None
     rejects: staging.RejectWriter
     counts: list[FileCounts] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -87,11 +103,11 @@ class _UnitWork:
     rejected_keys: list[str] = field(default_factory=list)
 
 
-def _cutting(job: Job) -> tuple[Chunker, Tokenizer, int]:
+def _cutting(job: Job) -> tuple[Cutting, Chunker, _Reader | None]:
     resolved = resolve_planned(job)
-    limit = resolved.space.max_tokens
-    spec = resolve_chunk_spec(job.recipe.chunk, limit)
-    return chunker_for(spec, resolved.tokenizer, limit), resolved.tokenizer, limit
+    cutting, limit = cutting_of(job.recipe, resolved), resolved.space.max_tokens
+    same = cutting.digest == resolved.space.tokenizer and cutting.limit <= limit
+    return cutting, cutting.chunker(), None if same else _Reader(resolved.tokenizer, limit)
 
 
 def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -153,21 +169,22 @@ class _Found:
 def _document_rows(
     work: _UnitWork, planned: PlannedFile, document: Document, found: _Found
 ) -> Iterator[dict[str, object]]:
-    cut = apply_length_policy(
-        work.chunker.chunk(document.text), work.recipe.model.over_length, work.tokenizer, work.limit
-    )
+    policy, cutting = work.recipe.model.over_length, work.cutting
+    chunks = work.chunker.chunk(document.text)
+    cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
+    truncated = cut.truncated if work.reader is None else tuple(work.reader.cut_off(cut.kept))
     tally = found.tally
     tally["chunks"] += len(cut.kept) + len(cut.dropped)
     tally["dropped"] += len(cut.dropped)
     uri = planned.file.uri
     for chunk, detail in cut.dropped:
         work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
-    for chunk, detail in cut.truncated:
+    for chunk, detail in truncated:
         work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
     found.reasons["over_length"] += len(cut.dropped)
-    found.reasons["truncated"] += len(cut.truncated)
+    found.reasons["truncated"] += len(truncated)
     for chunk in cut.kept:
-        tally["tokens"] += min(chunk.n_tokens, work.limit)
+        tally["tokens"] += min(chunk.n_tokens, cutting.limit)
         yield _row(planned, document, chunk)
 
 

@@ -7,11 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedding_core.encoder import ResolvedModel
 from embedding_core.lake import Table, ensure_table, ledger, replace_rows, staging, table_of
 from embedding_core.lake import commit as lake_commit
+from embedding_core.pipeline.cutting import cutting_of
 from embedding_core.pipeline.job import Job, resolve_planned
 from embedding_core.pipeline.plan import check_removals, rules_of
 from embedding_core.pipeline.saved import usable_units
+from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
 
 PASSING = frozenset(["unreadable", "changed", "failed"])
@@ -26,12 +29,17 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     """
     check_removals(planned, allow_removals)
     resolved = resolve_planned(job)
-    table = ensure_table(job.recipe, resolved.space)
-    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, resolved))
+    table = make_table(job.recipe, resolved)
+    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
         rejects = staging.reject_batches(planned.unreadable)
         ledger.record_rejects(table, uris, rejects, job.run_id)
+
+
+def make_table(recipe: Recipe, resolved: ResolvedModel) -> Table:
+    """The recipe's table, made when it is missing; ``resolved`` is the recipe's model."""
+    return ensure_table(recipe, resolved.space, cutting_of(recipe, resolved).stored())
 
 
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedding_core.chunking import Chunker, chunk_document, chunker_for, resolve_chunk_spec
-from embedding_core.encoder import ResolvedModel
+from embedding_core.chunking import Chunker, chunk_document
 from embedding_core.errors import RejectedInput
+from embedding_core.pipeline.cutting import Cutting
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, SourceFile
 from embedding_core.sources import read_documents
@@ -28,13 +28,11 @@ class Estimate:
     tokens: int
 
 
-def estimate(files: Sequence[PlannedFile], recipe: Recipe, resolved: ResolvedModel) -> Estimate:
+def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
     """Chunks and tokens of all files at the rate of a sample spread over them."""
     if not files:
         return Estimate(0, 0)
-    limit = resolved.space.max_tokens
-    spec = resolve_chunk_spec(recipe.chunk, limit)
-    sampler = _Sampler(recipe, resolved, chunker_for(spec, resolved.tokenizer, limit))
+    sampler = _Sampler(recipe, cutting, cutting.chunker())
     step = max(1, len(files) // SAMPLE_FILES)
     samples = [sampler.sample(one.file) for one in files[::step][:SAMPLE_FILES]]
     n_bytes = sum(sample.n_bytes for sample in samples)
@@ -58,7 +56,7 @@ class _Sample:
 @dataclass(frozen=True, slots=True)
 class _Sampler:
     recipe: Recipe
-    resolved: ResolvedModel
+    cutting: Cutting
     chunker: Chunker
 
     def sample(self, file: SourceFile) -> _Sample:
@@ -73,7 +71,7 @@ class _Sampler:
         cut = [text[:SAMPLE_CHARACTERS] for text in texts]
         n_bytes = file.size_bytes if whole else sum(len(text.encode()) for text in texts)
         share = sum(map(len, cut)) / n_characters if n_characters else 1.0
-        limit = self.resolved.space.max_tokens
+        limit = self.cutting.limit
         chunks = [
             chunk
             for text in cut
@@ -81,7 +79,7 @@ class _Sampler:
                 text,
                 self.chunker,
                 self.recipe.model.over_length,
-                self.resolved.tokenizer,
+                self.cutting.tokenizer,
                 limit,
             ).kept
         ]

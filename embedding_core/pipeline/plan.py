@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from embedding_core.chunking import resolve_chunk_spec
-from embedding_core.encoder import ResolvedModel
 from embedding_core.errors import SetupError
 from embedding_core.identity import file_key, row_rules, rows_id, space_id
 from embedding_core.lake import Table, check_all_ours, check_owner, ledger, table_of
+from embedding_core.pipeline.cutting import Cutting, cutting_of
 from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
 from embedding_core.recipe import Recipe
@@ -24,8 +23,8 @@ CHANGED_RULES = {
     "text": "text template changed",
     "metadata": "metadata columns changed",
     "chunk": "chunking changed",
-    "tokenizer": "model's tokenizer changed",
-    "length_limit": "model's input limit changed",
+    "tokenizer": "tokenizer changed",
+    "length_limit": "input limit changed",
     "over_length": "length policy changed",
 }
 """Why rows are made again, by the row rule that is another one."""
@@ -40,7 +39,8 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     Raises ``SetupError`` when the source, the model or the table cannot be used.
     """
     resolved = resolve(recipe.model)
-    rules = rules_of(recipe, resolved)
+    cutting = cutting_of(recipe, resolved)
+    rules = rules_of(recipe, cutting)
     table = table_of(recipe)
     held = _held(table, recipe, resolved.space)
     found = discover(recipe.source)
@@ -50,7 +50,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     unreadable = {reject.source_uri for reject in found.unreadable}
     gone = comparison.gone(files, unreadable)
     removed = () if recipe.keep_removed else gone
-    expected = estimate([one for one in files if one.change != "moved"], recipe, resolved)
+    expected = estimate([one for one in files if one.change != "moved"], recipe, cutting)
     rate = ledger.tokens_per_second(table)
     return Plan(
         recipe=recipe.name,
@@ -71,10 +71,9 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     )
 
 
-def rules_of(recipe: Recipe, resolved: ResolvedModel) -> dict[str, Any]:
-    """What decides the rows of the recipe with this model."""
-    chunk = resolve_chunk_spec(recipe.chunk, resolved.space.max_tokens)
-    return row_rules(recipe, chunk, resolved.space)
+def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:
+    """What decides the rows of the recipe."""
+    return row_rules(recipe, cutting.spec, cutting.digest, cutting.limit)
 
 
 def check_removals(planned: Plan, allowed: bool) -> None:

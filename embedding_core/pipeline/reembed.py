@@ -20,7 +20,7 @@ from embedding_core.lake import (
     tried_again,
 )
 from embedding_core.pipeline.backfill import SpaceReport, build_space
-from embedding_core.pipeline.gate import REFUSED, GateReport
+from embedding_core.pipeline.judge import REFUSED, GateReport
 from embedding_core.pipeline.job import Job
 from embedding_core.recipe import Recipe, Resources
 

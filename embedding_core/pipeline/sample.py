@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedding_core.errors import UsageError
 from embedding_core.lake import Table, schema, staging, table_of
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
-from embedding_core.pipeline.job import Job, load_planned
+from embedding_core.pipeline.job import Job, load_planned, resolve_planned
+from embedding_core.pipeline.judge import GateReport, judge, side_of
+from embedding_core.pipeline.labels import read_labels
+from embedding_core.pipeline.serving import serving_model
+from embedding_core.recipe import Recipe
 
 FEWEST_ROWS = 1_000
 """A smaller sample says little; a table with fewer rows is taken whole."""
@@ -73,7 +78,6 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     """
     if not 0 < share <= 1:
         raise UsageError(f"the sample is {share} of the rows; give a share like 0.05, or 5%")
-    qrels = labelled(job.recipe).qrels
     n_rows = table_of(job.recipe).dataset().count_rows()
     share = min(1.0, max(share, FEWEST_ROWS / max(1, n_rows)))
     n_parts = math.ceil(share * n_rows / ROWS_PER_PART)
@@ -81,7 +85,7 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     parts = [SamplePart(n, *edge) for n, edge in enumerate(zip(edges, edges[1:], strict=False))]
     if share == 1.0:
         return tuple(parts)
-    judged = sorted(_judged(qrels, math.ceil(share * n_rows)))
+    judged = sorted(_judged(job.recipe, math.ceil(share * n_rows)))
     for start in range(0, len(judged), KEYS_PER_SCAN):
         some = tuple(judged[start : start + KEYS_PER_SCAN])
         parts.append(SamplePart(len(parts), edges[-1], _threshold(1.0), some))
@@ -93,12 +97,14 @@ def _threshold(share: float) -> str:
     return "g" if share >= 1.0 else f"{int(share * 16**DIGITS):0{DIGITS}x}"
 
 
-def _judged(qrels: Mapping[str, Mapping[str, int]], most: int) -> set[str]:
-    """Relevant documents of whole queries, in a random order, until there are enough."""
+def _judged(recipe: Recipe, most: int) -> set[str]:
+    """Relevant documents of whole queries, in a random order, as long as there is room."""
+    if recipe.release.queries is None:
+        return set()
+    grades = list(read_labels(recipe).grades.values())
     found: set[str] = set()
-    queries = sorted(qrels)
-    for place in np.random.default_rng(SEED).permutation(len(queries)):
-        relevant = {doc for doc, grade in qrels[queries[place]].items() if grade > 0}
+    for place in np.random.default_rng(SEED).permutation(len(grades)):
+        relevant = {document for document, grade in grades[place].items() if grade > 0}
         if len(found | relevant) <= most:
             found |= relevant
     return found
@@ -154,11 +160,6 @@ def sample_unit(job: Job) -> str:
     return f"sample-{job.space_id}-{job.run_id}"
 
 
-def sampled_rows(table: Table, parts: Sequence[SampledPart]) -> partial[Iterator[pa.RecordBatch]]:
-    """The sample as a corpus to be read as often as needed."""
-    return partial(_read, table, tuple(one.path for one in parts))
-
-
 def _read(table: Table, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         yield from staging.read_staged(table, path)
@@ -167,3 +168,19 @@ def _read(table: Table, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def forget_sample(job: Job) -> None:
     """Remove what was staged."""
     staging.drop_staged(table_of(job.recipe), [sample_unit(job)])
+
+
+def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
+    """Judge the job's model by the sampled rows, against the space in service."""
+    table = table_of(job.recipe)
+    _, space = table.space()
+    serving = serving_model(job.recipe, table)
+    planned = resolve_planned(job).space
+    n_rows = sum(one.rows for one in parts)
+    return judge(
+        job.recipe,
+        partial(_read, table, tuple(one.path for one in parts)),
+        side_of(schema.VECTOR, space, serving, job.resources),
+        side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
+        sampled_share=n_rows / table.dataset().count_rows(),
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import LakeError
-from embedding_core.lake import ensure_table
+from embedding_core.pipeline.commit import make_table
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.pipeline import resolve
 from embedding_core.storage import StorageSpec
@@ -41,7 +41,7 @@ def test_ensure_table_store_that_overwrites_is_refused_before_the_first_write(
         storage = {"endpoint_url": store.url, "region": "us-east-1"}
         recipe = recipe_for(tmp_path, lake={"uri": "s3://bucket/lake", "storage": storage})
         with pytest.raises(LakeError, match="ignores If-None-Match"):
-            ensure_table(recipe, resolve(recipe.model).space)
+            make_table(recipe, resolve(recipe.model))
         assert all("probe-" in key for key in store.written)
 
 

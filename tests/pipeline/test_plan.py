@@ -72,7 +72,7 @@ def test_plan_tokenizer_changed_is_named_from_what_the_ledger_kept(tmp_path: Pat
         {ledger.RULES_KEY + known: json.dumps(other)}
     )
     smaller = recipe_for(tmp_path, chunk={"max_tokens": 16})
-    assert why(smaller) == "chunking changed, model's tokenizer changed"
+    assert why(smaller) == "chunking changed, tokenizer changed"
 
 
 def test_plan_ledger_of_an_older_embedlake_is_still_read(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""How texts are cut: by the tokenizer that the table was made with, whatever model serves now.
+
+Chunk boundaries belong to the rows. If they moved with every new model, a promote would make the
+next run cut and embed every file anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedding_core.chunking import Chunker, Tokenizer, chunker_for, resolve_chunk_spec
+from embedding_core.encoder import ResolvedModel
+from embedding_core.errors import ModelError
+from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.lake import schema, table_of
+from embedding_core.pipeline.job import resolve
+from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """A chunk section that is settled, and the tokenizer to count with."""
+
+    spec: ChunkSpec
+    """With its ``max_tokens``."""
+    tokenizer: Tokenizer
+    digest: str
+    """Of the tokenizer, as in a space."""
+    limit: int
+    """Longest chunk that the model of the tokenizer takes, special tokens included."""
+    model: ModelSpec
+    """Whose tokenizer it is."""
+
+    def chunker(self) -> Chunker:
+        """The chunker for this."""
+        return chunker_for(self.spec, self.tokenizer, self.limit)
+
+    def stored(self) -> schema.Cutter:
+        """What the table remembers of it."""
+        return schema.Cutter(self.model.model_dump(mode="json"), self.digest, self.limit)
+
+
+def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
+    """How the recipe's texts are cut; ``resolved`` is its model.
+
+    ``chunk.tokenizer`` decides, else the table, else the model. Raises ``ModelError`` when the
+    tokenizer that the table was cut with is not where it was, ``UsageError`` for lengths that do
+    not fit.
+    """
+    if recipe.chunk.tokenizer is not None:
+        model = ModelSpec(name=recipe.chunk.tokenizer)
+        return _cutting(recipe, model, resolve(model))
+    table = table_of(recipe)
+    known = table.cutter() if table.exists() else None
+    if known is None:
+        return _cutting(recipe, recipe.model, resolved)
+    if known.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
+        return _cutting(recipe, ModelSpec(**known.model), resolved, known.max_tokens)
+    model = ModelSpec(**known.model)
+    return _cutting(recipe, model, _the_same(recipe, model, known), known.max_tokens)
+
+
+def _cutting(
+    recipe: Recipe, model: ModelSpec, resolved: ResolvedModel, limit: int | None = None
+) -> Cutting:
+    limit = resolved.space.max_tokens if limit is None else limit
+    spec = resolve_chunk_spec(recipe.chunk, limit)
+    return Cutting(spec, resolved.tokenizer, resolved.space.tokenizer, limit, model)
+
+
+def _the_same(recipe: Recipe, model: ModelSpec, known: schema.Cutter) -> ResolvedModel:
+    """The model whose tokenizer cut the table's rows."""
+    way_out = (
+        "name a model with the same tokenizer as chunk.tokenizer; any other cuts every file anew"
+    )
+    where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
+    try:
+        found = resolve(model)
+    except ModelError as error:
+        raise ModelError(f"{where}, which cannot be had: {error}; {way_out}") from error
+    if found.space.tokenizer != known.tokenizer:
+        raise ModelError(
+            f"{where}, which has another one by now (was {known.tokenizer[:SHOWN_DIGITS]}, is "
+            f"{found.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
+        )
+    return found
