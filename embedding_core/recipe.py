@@ -226,10 +226,9 @@ class Recipe(_Part):
         """
         if model is None:
             return self
-        section = model
         if isinstance(model, str):
-            section = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
-        content = self.model_dump(mode="json") | {"model": dict(section)}
+            model = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
+        content = self.model_dump(mode="json") | {"model": dict(model)}
         return _validated(content, Path.cwd(), "the model")
 
 

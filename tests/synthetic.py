@@ -17,8 +17,8 @@ from embedding_core.lake import (
     table_of,
     write_fragments,
 )
-from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
+from embedding_core.pipeline.commit import make_table
 from embedding_core.recipe import Recipe
 
 ROWS_PER_BATCH = 8_192

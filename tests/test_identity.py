@@ -52,7 +52,9 @@ def rows_id(changes: dict[str, dict[str, object]] | None = None, space: Space = 
     for part, values in (changes or {}).items():
         content[part] = {**content.get(part, {}), **values}  # type: ignore[dict-item]
     recipe = Recipe.load(content)
-    return identity.rows_id(identity.row_rules(recipe, recipe.chunk, space.tokenizer, space.max_tokens))
+    return identity.rows_id(
+        identity.row_rules(recipe, recipe.chunk, space.tokenizer, space.max_tokens)
+    )
 
 
 def test_a_digest_is_sha256_of_canonical_json() -> None:

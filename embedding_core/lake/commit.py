@@ -138,9 +138,17 @@ def _has_committed(dataset: lance.LanceDataset, tried: Mapping[str, int]) -> boo
 
     Fragments would not tell: maintenance may have merged them already.
     """
-    n_since = int(dataset.version) - min(tried.values())
-    recent = dataset.get_transactions(n_since) if n_since else []
-    return any(one is not None and one.uuid in tried for one in recent)
+    since = range(min(tried.values()) + 1, int(dataset.version) + 1)
+    return any(_transaction_id(dataset, version) in tried for version in since)
+
+
+def _transaction_id(dataset: lance.LanceDataset, version: int) -> str | None:
+    """The id of the transaction that made a version; None for compaction's."""
+    try:
+        transaction = dataset.read_transaction(version)
+    except TypeError:  # pylance cannot show a compaction that rewrote indexes
+        return None
+    return None if transaction is None else str(transaction.uuid)
 
 
 def withdraw_second_copies(table: Table, fragments: Sequence[str]) -> int:

@@ -91,9 +91,7 @@ def fragment_rows(
 
 def _plain(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
     """The batch under other names, vectors as plain lists."""
-    columns = [
-        one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns
-    ]
+    columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=names)
 
 

@@ -62,9 +62,7 @@ class Lock:
 
 
 @contextmanager
-def locked(
-    table: Table, holder: str, wait_seconds: float, kind: Kind = "lock"
-) -> Iterator[Lock]:
+def locked(table: Table, holder: str, wait_seconds: float, kind: Kind = "lock") -> Iterator[Lock]:
     """Hold one of the table's locks; its heart beats in a thread of its own.
 
     Waits for a holder that is alive ``wait_seconds`` at most, then raises ``Locked``. A holder that

@@ -287,7 +287,8 @@ def _known(rows: pa.RecordBatch, dim: int) -> npt.NDArray[np.float32] | None:
 def _matrix(column: pa.FixedSizeListArray, dim: int) -> npt.NDArray[np.float32]:
     """(n_valid, dim) the vectors that are there."""
     flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, dim).astype(np.float32, copy=False)
+    vectors: npt.NDArray[np.float32] = flat.reshape(-1, dim).astype(np.float32, copy=False)
+    return vectors
 
 
 def _vectors(work: _Work, block: _Block, encoded: pa.RecordBatch) -> PlacedVectors:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import LakeError
-from embedding_core.pipeline.commit import make_table
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.pipeline import resolve
+from embedding_core.pipeline.commit import make_table
 from embedding_core.storage import StorageSpec
 from tests.driver import recipe_for
 from tests.lake.forgetful_s3 import forgetful_store

@@ -19,6 +19,7 @@ from embedding_core.errors import LakeError
 from embedding_core.lake import (
     Lake,
     Table,
+    commit,
     faults,
     maintain_table,
     maintenance,
@@ -176,6 +177,20 @@ def test_maintain_kept_vector_column_and_its_index_survive(tmp_path: Path) -> No
 
 
 # Beside a run
+
+
+def test_commit_whose_reply_was_lost_looks_past_compaction(tmp_path: Path) -> None:
+    recipe = run_often(tmp_path, 4)
+    table = table_of(recipe)
+    before = int(table.dataset().version)
+    assert (
+        pipeline.maintain(recipe).tables[0].fragments_merged == 4
+    )  # pylance cannot show what it did to the indexes
+    with pytest.raises(TypeError):
+        table.dataset().get_transactions(int(table.dataset().version) - before)
+    assert not commit._has_committed(table.dataset(), {"another": before})
+    own = table.dataset().read_transaction(before).uuid
+    assert commit._has_committed(table.dataset(), {own: before - 1})
 
 
 def test_maintain_beside_runs_loses_no_row_and_stops_none(tmp_path: Path) -> None:
