@@ -166,14 +166,20 @@ class MaintainSpec(_Part):
 
 
 class ReleaseSpec(_Part):
-    """Labelled queries that judge a model on this table (BEIR file formats)."""
+    """What a new model must show on this table before it is put in service."""
 
     queries: str | None = None
-    """JSON lines with ``_id`` and ``text``; the default of ``embedlake evaluate``."""
+    """Labelled queries (BEIR file formats): JSON lines with ``_id`` and ``text``."""
     qrels: str | None = None
-    """TSV with a header: query id, document id, grade; the default of ``embedlake evaluate``."""
+    """Their judgements: TSV with a header: query id, document id, grade."""
     max_ndcg_drop: float = Field(default=0.01, ge=0)
-    """Largest loss of nDCG@10 a new model may show; the release gate reads it."""
+    """Largest loss of mean nDCG@10 that the release gate lets pass."""
+    strict: bool = False
+    """Ask for proof: the whole 95 % interval of the difference must be within that loss."""
+    min_overlap: float | None = Field(default=None, ge=0, le=1)
+    """Share of the old first 10 documents that the new first 10 must hold; default: any."""
+    max_latency_ratio: float | None = Field(default=None, gt=0)
+    """Longest median search in the new space over that in the old one; default: any."""
 
 
 class Recipe(_Part):

@@ -18,7 +18,17 @@ from embedding_core.pipeline.commit import commit_units, forget_removed, lost_un
 from embedding_core.pipeline.embed import embed_unit
 from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
+from embedding_core.pipeline.gate import gate
 from embedding_core.pipeline.job import Job, load, locked_for, resolve
+from embedding_core.pipeline.judge import (
+    REFUSED,
+    Corpus,
+    GateReport,
+    JudgedSpace,
+    Side,
+    judge,
+    side_of,
+)
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
 from embedding_core.pipeline.saved import finished_units
@@ -38,17 +48,22 @@ from embedding_core.pipeline.units import failed_alone, halves, work_units
 __all__ = [
     "DONE",
     "FAILED",
+    "REFUSED",
     "REJECTED",
     "Answer",
+    "Corpus",
     "Evaluation",
     "FileLine",
     "FilledFragment",
+    "GateReport",
     "Gatherer",
     "Job",
+    "JudgedSpace",
     "MaintenanceReport",
     "RejectLine",
     "RunReport",
     "RunTally",
+    "Side",
     "SpaceLine",
     "SpaceReport",
     "Status",
@@ -65,9 +80,11 @@ __all__ = [
     "finish",
     "finished_units",
     "forget_removed",
+    "gate",
     "halves",
     "is_outdated",
     "joined",
+    "judge",
     "load",
     "locked_for",
     "lost_units",
@@ -78,6 +95,7 @@ __all__ = [
     "reject_lines",
     "resolve",
     "search",
+    "side_of",
     "slices_to_redo",
     "status",
     "work_units",
