@@ -169,19 +169,25 @@ class MaintainSpec(_Part):
 
 
 class ReleaseSpec(_Part):
-    """How a model takes the place of another, and the labelled queries that judge it."""
+    """How a model takes the place of another, and what it must show before that."""
 
     queries: str | None = None
-    """JSON lines with ``_id`` and ``text``; the default of ``embedlake evaluate``."""
+    """Labelled queries (BEIR file formats): JSON lines with ``_id`` and ``text``."""
     qrels: str | None = None
-    """TSV with a header: query id, document id, grade; the default of ``embedlake evaluate``."""
+    """Their judgements: TSV with a header: query id, document id, grade."""
     follow: bool = False
     """Embed with the model in service, whatever ``model`` names: ``model`` is then what a new table
     starts with and what the next ``reembed`` builds, and a promoted model needs no other recipe."""
     keep_previous_days: float = Field(default=7, ge=0)
     """Maintenance retires vectors that left service longer ago than this."""
     max_ndcg_drop: float = Field(default=0.01, ge=0)
-    """Largest loss of nDCG@10 a new model may show; the release gate reads it."""
+    """Largest loss of mean nDCG@10 that the release gate lets pass."""
+    strict: bool = False
+    """Ask for proof: the whole 95 % interval of the difference must be within that loss."""
+    min_overlap: float | None = Field(default=None, ge=0, le=1)
+    """Share of the old first 10 documents that the new first 10 must hold; default: any."""
+    max_latency_ratio: float | None = Field(default=None, gt=0)
+    """Longest median search in the new space over that in the old one; default: any."""
 
 
 class Recipe(_Part):

@@ -6,7 +6,6 @@ tolerates · 4 the gate said no. Heavy packages are imported by the command that
 
 from __future__ import annotations
 
-import getpass
 import json
 import signal
 import sys
@@ -21,10 +20,11 @@ from embedding_core import __version__
 from embedding_core.errors import EmbedlakeError, SetupError, UsageError
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Scalar
+from flows.cli_common import json_option, recipe_argument, respond, say
+from flows.cli_releases import COMMANDS
 from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
 
 if TYPE_CHECKING:
-    from embedding_core.lake import Release, Table
     from flows.processes import Server
 
 FAILED, BAD_USAGE = 1, 2
@@ -33,7 +33,6 @@ HEALING_REASONS = ("out_of_memory", "non_finite_vector")
 batch size. Files that were unreadable or changed are tried again by every run."""
 LINES_SHOWN = 20
 
-recipe_argument = click.argument("recipe", metavar="RECIPE")
 set_option = click.option(
     "--set",
     "changes",
@@ -41,13 +40,16 @@ set_option = click.option(
     metavar="NAME=VALUE",
     help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="embedlake")
 def cli() -> None:
     """Turn files into a LanceDB table of embeddings and keep it true."""
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def plan(recipe: str, as_json: bool) -> None:
         "nothing_to_do": planned.is_empty,
         "estimated_cost": cost,
     }
-    _answer(data, plan_lines(planned, cost), as_json)
+    respond(data, plan_lines(planned, cost), as_json)
 
 
 @cli.command()
@@ -125,7 +127,7 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
     speed.keep(settings, space_id(pipeline.resolve(loaded.model).space), found)
     cost = speed.cost(1_000_000 / found.tokens_per_second, settings)
     data = asdict(found) | {"cost_per_million_tokens": cost}
-    _answer(data, speed_lines(found, cost), as_json)
+    respond(data, speed_lines(found, cost), as_json)
 
 
 @cli.command()
@@ -192,10 +194,10 @@ def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: b
     else:
         from flows.stack import server_for_this_process
 
-        _say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
+        say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
         use_prefect_api(server_for_this_process(settings))
         report = _run_embed(recipe, parameter, options)
-    _answer(report, [report["summary"]], as_json)
+    respond(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
 
 
@@ -226,7 +228,7 @@ def _nothing_to_do(
     pipeline.check_removals(planned, options.allow_removals)
     if not planned.is_empty:
         return None
-    _say(plan_lines(planned))
+    say(plan_lines(planned))
     job = pipeline.Job.of(planned, recipe, resources, "none")
     return report_data(pipeline.finish(job, planned, pipeline.RunTally(), started))
 
@@ -297,32 +299,7 @@ def search(
         else {"hits": [asdict(hit) for hit in answers[0].hits]}
     )
     lines = [line for answer in answers for line in answer_lines(answer, named=bool(queries))]
-    _answer(data, lines, as_json)
-
-
-@cli.command()
-@recipe_argument
-@click.option("--queries", help="JSON lines with _id and text; default: release.queries.")
-@click.option("--qrels", help="TSV of query id, document id, grade; default: release.qrels.")
-@click.option("--column", default="vector", show_default=True, help="Vector column to judge.")
-@json_option
-def evaluate(
-    recipe: str, queries: str | None, qrels: str | None, column: str, as_json: bool
-) -> None:
-    """Score the table on labelled queries (BEIR file formats)."""
-    from embedding_core import pipeline
-
-    loaded = Recipe.load(recipe)
-    found = pipeline.evaluate(loaded, read_settings().resources, queries, qrels, column)
-    metrics = {name: asdict(interval) for name, interval in found.metrics.items()}
-    data = asdict(found) | {"columns": {found.column: metrics}}
-    del data["metrics"]
-    lines = [f"{found.column}: {found.queries:,} queries, 95 % intervals"]
-    lines += [
-        f"  {name:<10} {one['mean']:.4f}  ({one['low']:.4f} to {one['high']:.4f})"
-        for name, one in metrics.items()
-    ]
-    _answer(data, lines, as_json)
+    respond(data, lines, as_json)
 
 
 @cli.command()
@@ -353,75 +330,7 @@ def status(recipe: str, with_files: bool, with_rejects: bool, limit: int, as_jso
         rejects = pipeline.reject_lines(loaded, limit or None)
         data["reject_list"] = [asdict(one) for one in rejects]
         lines += reject_list_lines(rejects)
-    _answer(data, lines, as_json)
-
-
-@cli.command()
-@recipe_argument
-@click.argument("column", metavar="COLUMN")
-@json_option
-def promote(recipe: str, column: str, as_json: bool) -> None:
-    """Put the space of COLUMN in service, in one commit.
-
-    Refused while a row has no vector in it. The space that was in service is kept in a column of
-    its own; `embedlake rollback` goes back to it. Name the new model in the recipe afterwards.
-    """
-    from embedding_core import lake
-
-    _answer_release(lake.promote(_released_table(recipe), column, getpass.getuser()), as_json)
-
-
-@cli.command()
-@recipe_argument
-@click.option("--now", is_flag=True, help="Switch even when rows that came since are not in it.")
-@json_option
-def rollback(recipe: str, now: bool, as_json: bool) -> None:
-    """Put the space back in service that was there before, in one commit.
-
-    Refused while rows that came since have no vector in it; with --now they are not found until
-    they have one. Name the old model in the recipe afterwards.
-    """
-    from embedding_core import lake
-
-    _answer_release(lake.rollback(_released_table(recipe), getpass.getuser(), now=now), as_json)
-
-
-@cli.command()
-@recipe_argument
-@click.argument("column", metavar="COLUMN")
-@json_option
-def retire(recipe: str, column: str, as_json: bool) -> None:
-    """Drop the vectors of COLUMN, and their index; never those in service."""
-    from embedding_core import lake
-
-    _answer_release(lake.retire(_released_table(recipe), column, getpass.getuser()), as_json)
-
-
-@cli.command()
-@recipe_argument
-@json_option
-def releases(recipe: str, as_json: bool) -> None:
-    """List what was promoted, rolled back and retired, newest first."""
-    from embedding_core import lake
-    from flows.report import release_lines
-
-    found = lake.releases(_released_table(recipe))
-    _answer({"releases": [asdict(one) for one in found]}, release_lines(found), as_json)
-
-
-def _released_table(recipe: str) -> Table:
-    from embedding_core.lake import Lake, check_recipe
-
-    loaded = Recipe.load(recipe)
-    table = Lake.open(loaded.lake.uri, loaded.lake.storage).table(loaded.lake.table)
-    check_recipe(table, loaded)
-    return table
-
-
-def _answer_release(release: Release, as_json: bool) -> None:
-    from flows.report import release_line
-
-    _answer(asdict(release), [release_line(release)], as_json)
+    respond(data, lines, as_json)
 
 
 @cli.command()
@@ -442,9 +351,9 @@ def maintain(recipe: str, as_json: bool) -> None:
         from flows.report import maintenance_data, maintenance_lines
 
         done = pipeline.maintain(loaded)
-        _say(maintenance_lines(done))
+        say(maintenance_lines(done))
         report = maintenance_data(done)
-    _answer(report, [report["summary"]], as_json)
+    respond(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
 
 
@@ -473,7 +382,7 @@ def up(port: int | None, with_s3: bool, as_json: bool) -> None:
     running = stack.up(read_settings(), port, with_s3)
     lines = [f"{one.name}: {one.url or 'running'}  (log {one.log})" for one in running.servers]
     lines.append(f"export PREFECT_API_URL={running.api_url}")
-    _answer({"api_url": running.api_url, "servers": _servers(running.servers)}, lines, as_json)
+    respond({"api_url": running.api_url, "servers": _servers(running.servers)}, lines, as_json)
 
 
 @cli.command()
@@ -484,7 +393,7 @@ def down(as_json: bool) -> None:
 
     stopped = stack.down(read_settings())
     lines = [f"stopped the {one.name}" for one in stopped] or ["nothing was running"]
-    _answer({"stopped": _servers(stopped)}, lines, as_json)
+    respond({"stopped": _servers(stopped)}, lines, as_json)
 
 
 @cli.command()
@@ -497,7 +406,7 @@ def doctor(recipe: str | None, as_json: bool) -> None:
     loaded = Recipe.load(recipe) if recipe is not None else None
     checks = list(diagnose(read_settings(), loaded))
     lines = [f"{'ok  ' if one.ok else 'FAIL'}  {one.name}: {one.detail}" for one in checks]
-    _answer({"checks": [asdict(one) for one in checks]}, lines, as_json)
+    respond({"checks": [asdict(one) for one in checks]}, lines, as_json)
     raise click.exceptions.Exit(0 if all(one.ok for one in checks) else FAILED)
 
 
@@ -506,16 +415,7 @@ def doctor(recipe: str | None, as_json: bool) -> None:
 def schema(as_json: bool) -> None:
     """Print the JSON schema of a recipe, for editors to complete and check it."""
     document = Recipe.model_json_schema()
-    _answer(document, [json.dumps(document, indent=2)], as_json)
-
-
-def _answer(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
-    click.echo(json.dumps(data, default=str) if as_json else "\n".join(lines))
-
-
-def _say(lines: Sequence[str]) -> None:
-    for line in lines:
-        click.echo(line, err=True)
+    respond(document, [json.dumps(document, indent=2)], as_json)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -24,7 +24,15 @@ from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
 from embedding_core.pipeline.gate import gate
 from embedding_core.pipeline.job import Job, load, locked_for, locked_for_build, resolve
-from embedding_core.pipeline.judge import REFUSED, GateReport
+from embedding_core.pipeline.judge import (
+    REFUSED,
+    Corpus,
+    GateReport,
+    JudgedSpace,
+    Side,
+    judge,
+    side_of,
+)
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
 from embedding_core.pipeline.reembed import (
@@ -69,12 +77,14 @@ __all__ = [
     "REFUSED",
     "REJECTED",
     "Answer",
+    "Corpus",
     "Evaluation",
     "FileLine",
     "FilledFragment",
     "GateReport",
     "Gatherer",
     "Job",
+    "JudgedSpace",
     "MaintenanceReport",
     "Outcome",
     "Promotion",
@@ -84,6 +94,7 @@ __all__ = [
     "RunTally",
     "SamplePart",
     "SampledPart",
+    "Side",
     "SpaceLine",
     "SpaceReport",
     "Status",
@@ -115,6 +126,7 @@ __all__ = [
     "is_in_service",
     "is_outdated",
     "joined",
+    "judge",
     "judge_sample",
     "load",
     "locked_for",
@@ -129,6 +141,7 @@ __all__ = [
     "reject_lines",
     "resolve",
     "search",
+    "side_of",
     "slices_to_redo",
     "space_job",
     "space_report",

@@ -20,8 +20,8 @@ from embedding_core.lake import (
     tried_again,
 )
 from embedding_core.pipeline.backfill import SpaceReport, build_space
-from embedding_core.pipeline.judge import REFUSED, GateReport
 from embedding_core.pipeline.job import Job
+from embedding_core.pipeline.judge import REFUSED, GateReport
 from embedding_core.recipe import Recipe, Resources
 
 Promotion = Literal["auto", "never", "force"]

@@ -1,9 +1,49 @@
-"""How well a ranking answers labelled queries: metrics with confidence intervals.
+"""Whether vectors answer queries well, and whether new ones may take the place of old ones.
 
-Knows rankings and grades, not how they were made.
+Metrics with confidence intervals, self-made queries, drift, health, and the rules of a release.
+Knows rankings, grades and vectors, not how they were made.
 """
 
 from embedding_core.quality.beir import read_qrels, read_queries
-from embedding_core.quality.metrics import Interval, RetrievalScores, score_run
+from embedding_core.quality.checks import Health, HealthCheck
+from embedding_core.quality.drift import QUANTILES, Drift, Threshold, drift_between
+from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
+from embedding_core.quality.known_item import KnownItem, known_items
+from embedding_core.quality.metrics import (
+    Comparison,
+    Interval,
+    RetrievalScores,
+    compare_runs,
+    has_relevant,
+    score_run,
+)
+from embedding_core.quality.oldnew import OldNew
+from embedding_core.quality.verdict import Ann, Evidence, Finding, findings, verdict_of
 
-__all__ = ["Interval", "RetrievalScores", "read_qrels", "read_queries", "score_run"]
+__all__ = [
+    "QUANTILES",
+    "Ann",
+    "ByDocument",
+    "Comparison",
+    "Drift",
+    "Evidence",
+    "ExactRanking",
+    "Finding",
+    "Health",
+    "HealthCheck",
+    "Interval",
+    "KnownItem",
+    "OldNew",
+    "Ranking",
+    "RetrievalScores",
+    "Threshold",
+    "compare_runs",
+    "drift_between",
+    "findings",
+    "has_relevant",
+    "known_items",
+    "read_qrels",
+    "read_queries",
+    "score_run",
+    "verdict_of",
+]

@@ -2,7 +2,9 @@
 
 nDCG@k: Järvelin & Kekäläinen (2002) with the linear gain of trec_eval's ``ndcg_cut``: the grade of
 the document at rank r counts ``grade / log2(r + 1)``, divided by the same sum over the best order
-of all judged documents.
+of all judged documents. Two rankings are compared by the paired bootstrap (Efron & Tibshirani 1993;
+for retrieval: Sakai 2006, doi:10.1145/1148170.1148261): queries differ far more than models do, and
+the difference within a query leaves that out.
 """
 
 from __future__ import annotations
@@ -29,6 +31,16 @@ class Interval:
     """2.5th percentile of the resampled means."""
     high: float
     """97.5th percentile of the resampled means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A metric of two rankings of the same queries."""
+
+    old: Interval
+    new: Interval
+    difference: Interval
+    """New minus old, query by query, over the same resamples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +77,31 @@ def score_run(
     A judged query without a ranking scores 0, as if nothing was found. Deterministic for a seed:
     the same resamples serve every metric. Raises ``ValueError`` when no query can be scored.
     """
-    scores = [
-        score_query(ranked.get(query_id, ()), grades)
-        for query_id, grades in sorted(qrels.items())
-        if has_relevant(grades)
-    ]
-    if not scores:
-        raise ValueError("no query has a document with a grade above 0")
-    picks = np.random.default_rng(seed).integers(len(scores), size=(N_RESAMPLES, len(scores)))
+    values = _values(ranked, qrels)
+    picks = _resamples(values, seed)
+    return {name: _interval(of_queries, picks) for name, of_queries in values.items()}
+
+
+def compare_runs(
+    old: Mapping[str, Sequence[str]],
+    new: Mapping[str, Sequence[str]],
+    qrels: Mapping[str, Mapping[str, int]],
+    seed: int = 0,
+) -> dict[str, Comparison]:
+    """``score_run`` of both rankings, and of their difference per query.
+
+    Equal rankings have a difference of exactly 0, and so has its interval. Raises ``ValueError``
+    when no query can be scored.
+    """
+    before, after = _values(old, qrels), _values(new, qrels)
+    picks = _resamples(before, seed)
     return {
-        name: _interval(np.array([value(score) for score in scores]), picks)
-        for name, value in _METRICS.items()
+        name: Comparison(
+            _interval(before[name], picks),
+            _interval(after[name], picks),
+            _interval(after[name] - before[name], picks),
+        )
+        for name in _METRICS
     }
 
 
@@ -111,6 +137,26 @@ _METRICS: dict[str, Callable[[RetrievalScores], float]] = {
     "recall@100": lambda score: score.recall_100,
     "mrr@10": lambda score: score.mrr_10,
 }
+
+
+def _values(
+    ranked: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, np.ndarray]:
+    """Each metric, (n_queries,), over the queries that count, sorted by their ids."""
+    scores = [
+        score_query(ranked.get(query_id, ()), grades)
+        for query_id, grades in sorted(qrels.items())
+        if has_relevant(grades)
+    ]
+    if not scores:
+        raise ValueError("no query has a document with a grade above 0")
+    return {name: np.array([value(score) for score in scores]) for name, value in _METRICS.items()}
+
+
+def _resamples(values: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+    """(n_resamples, n_queries) indices of queries, drawn with replacement."""
+    n_queries = len(next(iter(values.values())))
+    return np.random.default_rng(seed).integers(n_queries, size=(N_RESAMPLES, n_queries))
 
 
 def _discounted_gain(gains: Sequence[int]) -> float:

@@ -1,0 +1,18 @@
+"""The same thing of the space in service and of the one that may take its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OldNew(Generic[T]):
+    """A value of each space."""
+
+    old: T
+    """Of the space in service."""
+    new: T
+    """Of the space that is judged."""
