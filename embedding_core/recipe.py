@@ -41,6 +41,9 @@ RESERVED_COLUMNS = frozenset(
 )
 """Columns every table has; metadata may not use their names."""
 
+_PATH_STARTS = (".", "/", "~")
+"""What tells a model's path from other names."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -112,9 +115,16 @@ class ModelSpec(_Part):
     """Which encoder makes the vectors."""
 
     name: str
-    """Hub id, local checkpoint folder, ``package:<python package>`` or ``hashing``."""
+    """Hub id, local checkpoint folder, ``s3://bucket/prefix``, ``package:<python package>`` or
+    ``hashing``. A path that ends with ``latest`` is the newest of the dated folders beside it."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
+    adapter: str | None = None
+    """LoRA adapter that is merged into the weights: hub id, local folder or ``s3://bucket/prefix``."""
+    adapter_revision: str | None = None
+    """Branch, tag or commit of a hub adapter."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
     """Arithmetic of the model; ``auto``: fp16 on CUDA, the faster of bf16 and fp32 on a CPU."""
     dim: int | None = Field(default=None, ge=1)
@@ -125,6 +135,21 @@ class ModelSpec(_Part):
     """Run an architecture that embedlake does not test: padded, slower, by transformers alone."""
     over_length: Literal["drop", "truncate", "split"] = "drop"
     """A chunk longer than that: leave it out (listed in rejects), cut it, or make several."""
+
+    def pinned(self, revision: str | None) -> Self:
+        """The same model by a name that does not move, for a table to remember.
+
+        ``revision`` is the space's: a branch becomes its commit, ``latest`` the folder it stood
+        for.
+        """
+        if revision is None:
+            return self
+        if not self.name.startswith((*_PATH_STARTS, "s3://")):
+            return self.model_copy(update={"revision": revision})
+        if not self.name.endswith("/latest"):
+            return self
+        beside = "" if revision.startswith("/") else self.name.removesuffix("latest")
+        return self.model_copy(update={"name": beside + revision})
 
 
 class LakeSpec(_Part):
@@ -310,9 +335,11 @@ def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     """Resolve every path once, so that any process on the machine reads the same files."""
-    model_name = recipe.model.name
-    if model_name.startswith((".", "/", "~")):
-        model_name = storage.absolute(model_name, base)
+    model = {
+        field: _model_path(name, base)
+        for field in ("name", "adapter")
+        if (name := getattr(recipe.model, field)) is not None
+    }
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
@@ -323,11 +350,24 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
             "source": recipe.source.model_copy(
                 update={"uri": storage.absolute(recipe.source.uri, base)}
             ),
-            "model": recipe.model.model_copy(update={"name": model_name}),
+            "model": recipe.model.model_copy(update=model),
             "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
             "release": recipe.release.model_copy(update=release),
         }
     )
+
+
+def _model_path(name: str, base: Path) -> str:
+    """A path made absolute, other names as they are.
+
+    ``latest`` may be a link that moves: where it points is looked up when the model is.
+    """
+    if not name.startswith(_PATH_STARTS):
+        return name.rstrip("/") if name.startswith("s3://") else name
+    parent, _, last = name.rstrip("/").rpartition("/")
+    if last == "latest":
+        return str(Path(storage.absolute(parent or "/", base), last))
+    return storage.absolute(name, base)
 
 
 def _explain(error: ValidationError, origin: str, root: type[BaseModel]) -> str:

@@ -78,11 +78,11 @@ class Space:
     """What decides whether two vectors may be compared. Its digest is the ``space_id``."""
 
     model: str
-    """Readable name, for people; not part of the digest."""
+    """Readable name, the adapter's included, for people; not part of the digest."""
     revision: str | None
-    """Readable revision, for people; not part of the digest."""
+    """A hub model's commit, or the folder that ``latest`` stood for; not part of the digest."""
     weights: tuple[str, ...]
-    """SHA-256 of every weight file and of the model's config, sorted."""
+    """SHA-256 of every weight file, of the model's config and of what an adapter adds, sorted."""
     tokenizer: str
     """SHA-256 of the tokenizer file."""
     pooling: str

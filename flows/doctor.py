@@ -105,7 +105,8 @@ def _source(recipe: Recipe) -> str:
 
 def _model(recipe: Recipe) -> str:
     space = pipeline.resolve(recipe.model).space
-    return f"{space.model}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
+    name = f"{space.model} at {space.revision}" if space.revision else space.model
+    return f"{name}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
 
 
 def _lake(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedding_core.errors import UsageError
-from embedding_core.recipe import RESERVED_COLUMNS, Recipe, Resources
+from embedding_core.recipe import RESERVED_COLUMNS, ModelSpec, Recipe, Resources
 
 MINIMAL: dict[str, Any] = {
     "name": "demo",
@@ -39,6 +39,11 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("chunk.min_tokens", 16, 0),
     ("model.name", "package:x", None),
     ("model.revision", "v1", 3),
+    ("model.adapter", "owner/lora", 3),
+    ("model.adapter_revision", "v1", 3),
+    ("model.storage.endpoint_url", "http://127.0.0.1:1", 3),
+    ("model.storage.region", "eu-1", 3),
+    ("model.storage.anonymous", True, "perhaps"),
     ("model.dtype", "bf16", "fp8"),
     ("model.dim", 128, 0),
     ("model.max_tokens", 128, 7),
@@ -209,7 +214,7 @@ def test_paths_in_a_file_are_relative_to_the_file(
     content = {
         "name": "demo",
         "source": {"uri": "./data"},
-        "model": {"name": "./model"},
+        "model": {"name": "./model", "adapter": "./lora"},
         "lake": {"uri": "../lake", "table": "t"},
         "release": {"queries": "q.jsonl", "qrels": "/abs/t.tsv"},
     }
@@ -217,6 +222,7 @@ def test_paths_in_a_file_are_relative_to_the_file(
     root = tmp_path.resolve()
     assert recipe.source.uri == str(root / "data")
     assert recipe.model.name == str(root / "model")
+    assert recipe.model.adapter == str(root / "lora")
     assert recipe.lake.uri == str(root.parent / "lake")
     assert recipe.release.queries == str(root / "q.jsonl")
     assert recipe.release.qrels == "/abs/t.tsv"
@@ -234,6 +240,34 @@ def test_paths_in_a_mapping_are_relative_to_the_current_folder(
 @pytest.mark.parametrize("name", ["org/model", "package:x", "hashing", "s3://bucket/model"])
 def test_a_model_that_is_no_path_is_left_alone(name: str) -> None:
     assert Recipe.load(changed("model.name", name)).model.name == name
+
+
+def test_latest_stays_latest_where_it_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "2026-11-01").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest").symlink_to("2026-11-01")
+    for name in ("./checkpoints/latest", "./checkpoints/latest/"):
+        recipe = Recipe.load(write(tmp_path, changed("model.name", name)))
+        assert recipe.model.name == str(tmp_path.resolve() / "checkpoints" / "latest")
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "pinned"),
+    [
+        ("owner/model", "c0ffee", {"revision": "c0ffee"}),
+        ("owner/latest", "c0ffee", {"revision": "c0ffee"}),
+        ("/c/latest", "2026-11-01", {"name": "/c/2026-11-01"}),
+        ("/c/latest", "/elsewhere/2026-11-01", {"name": "/elsewhere/2026-11-01"}),
+        ("s3://b/c/latest", "2026-11-01", {"name": "s3://b/c/2026-11-01"}),
+        ("/c/2026-11-01", "2026-11-01", {}),
+        ("s3://b/c/2026-11-01", "2026-11-01", {}),
+        ("hashing", None, {}),
+    ],
+)
+def test_a_pinned_model_does_not_move(
+    name: str, revision: str | None, pinned: dict[str, str]
+) -> None:
+    model = ModelSpec(name=name, adapter="./lora")
+    assert model.pinned(revision) == model.model_copy(update=pinned)
 
 
 def test_loading_a_loaded_recipe_again_changes_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from embedding_core.encoder.stream import Piece, Rows, Texts, to_arrow
 from embedding_core.encoder.stream import pieces as cut
 from embedding_core.errors import RejectedInput
 from embedding_core.records import Space
+
+if TYPE_CHECKING:
+    from embedding_core.storage import StorageSpec
 
 Kind = Literal["document", "query"]
 """What a text is to the model; each kind has its own prompt."""
@@ -140,31 +143,41 @@ class Encoder(ABC):
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
         allow_unverified: bool = False,
+        adapter: str | None = None,
+        adapter_revision: str | None = None,
+        storage: StorageSpec | None = None,
     ) -> Encoder:
         """Find the model called ``name`` and make it ready to run.
 
-        ``name``: hub id, local folder, ``package:<python package>`` or ``hashing``. ``dtype``:
-        auto, fp16, bf16 or fp32. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first
-        values of each vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the
-        token budget of one forward pass: it changes speed and memory, never the vectors. Left out,
-        it is chosen, on a GPU from the free memory; when memory runs out it is halved and stays so.
+        ``name``: hub id, local folder, ``s3://bucket/prefix``, ``package:<python package>`` or
+        ``hashing``; the last part of a path may be ``latest`` (docs/recipes.md). ``adapter``: a
+        LoRA adapter by hub id (at ``adapter_revision``), folder or prefix, merged into the weights.
+        ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16
+        or fp32. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first values of each
+        vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the token budget of one
+        forward pass: it changes speed and memory, never the vectors. Left out, it is chosen, on a
+        GPU from the free memory; when memory runs out it is halved and stays so.
         ``allow_unverified`` runs an architecture whose vectors are not tested here, padded and
         through transformers' own attention: slower, and right only if transformers is right for
         right-padded texts. Code in a checkpoint is never run.
-        Raises ``ModelError`` when the model cannot be found, trusted or run here.
+        Raises ``ModelError`` when the model cannot be found, trusted or run here, ``Transient``
+        when a bucket does not answer.
         """
-        from embedding_core.encoder.load import load_encoder
+        from embedding_core.encoder.load import load_resolved
+        from embedding_core.encoder.resolve import resolve_model
 
-        return load_encoder(
+        resolved = resolve_model(
             name,
             revision=revision,
             dtype=dtype,
-            device=device,
             dim=dim,
             max_tokens=max_tokens,
-            batch_tokens=batch_tokens,
             allow_unverified=allow_unverified,
+            adapter=adapter,
+            adapter_revision=adapter_revision,
+            storage=storage,
         )
+        return load_resolved(resolved, device, batch_tokens)
 
     @abstractmethod
     def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:

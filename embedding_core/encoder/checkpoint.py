@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedding_core.encoder.adapter import CONFIG as ADAPTER_CONFIG
+from embedding_core.encoder.adapter import Adapter
 from embedding_core.encoder.families import FAMILIES, UNVERIFIED, Family, Pooling
 from embedding_core.encoder.files import read_json, require, weight_files, whole_number
 from embedding_core.encoder.modules import (
@@ -58,6 +60,8 @@ class Checkpoint:
     document_prompt: str
     added_end: str | None
     """End token that tokenizer_config.json asks for, whatever tokenizer.json does."""
+    adapter: Adapter | None = None
+    """LoRA matrices to be merged into the weights."""
 
     @property
     def directory(self) -> Path:
@@ -90,6 +94,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     """
     modules = read_modules(root)
     directory = modules.transformer
+    _refuse_adapter(directory)
     config_file = require(directory, "config.json", "name the folder that holds the model")
     config = read_json(config_file)
     verified = _is_verified(config, config_file, allow_unverified)
@@ -121,6 +126,16 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         document_prompt=document_prompt,
         added_end=_added_end(directory),
     )
+
+
+def _refuse_adapter(directory: Path) -> None:
+    """An adapter's folder may hold a config and a tokenizer too, but not the model's weights."""
+    if (directory / ADAPTER_CONFIG).is_file() and not list(directory.glob("model*.safetensors")):
+        base = read_json(directory / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise ModelError(
+            f"{directory} holds an adapter, not a model: name it in model.adapter, and its base "
+            f"({base!r}) in model.name"
+        )
 
 
 def _dense_files(modules: Modules) -> list[Path]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from embedding_core.errors import ModelError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def require(directory: Path, name: str, action: str) -> Path:
@@ -54,13 +57,34 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
 
 def _shard(directory: Path, name: str) -> Path:
     """A weight file that is there, inside the folder, and whole."""
-    from safetensors import SafetensorError, safe_open
-
     if Path(name).name != name:
         raise ModelError(f"{directory} names the weight file {name!r} outside its own folder")
     path = require(directory, name, "copy the whole checkpoint")
+    shapes(path)
+    return path
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file, from its header. Refuses a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with safe_open(path, framework="numpy"):
-            return path
+        with safe_open(path, framework="numpy") as tensors:
+            names = tensors.keys()
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged ({error}); download it again") from error
+
+
+def check_published(path: Path, digest: str) -> None:
+    """Raise ``ModelError`` for a file of the hub's cache that is not what the hub published.
+
+    The cache calls a large file by its published SHA-256; of others nothing is known.
+    """
+    stored = path.resolve()
+    published = stored.name if stored.parent.name == "blobs" else ""
+    if _SHA256.fullmatch(published) and published != digest:
+        raise ModelError(
+            f"{path} is damaged: its SHA-256 is {digest}, the hub published {published}; delete "
+            f"{stored} and run again"
+        )

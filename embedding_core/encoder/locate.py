@@ -6,10 +6,18 @@ import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from embedding_core.encoder.latest import LATEST, newest_of, pointed_at
 from embedding_core.errors import ModelError
 
-SUPPORTED = "a hub id (owner/name), a local folder, package:<python package>, or hashing"
+if TYPE_CHECKING:
+    from embedding_core.storage import StorageSpec
+
+SUPPORTED = (
+    "a hub id (owner/name), a local folder, s3://bucket/prefix, package:<python package>, "
+    "or hashing"
+)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -22,15 +30,20 @@ class Located:
 
     directory: Path
     revision: str | None
-    """Commit of a hub checkpoint; None for anything else."""
+    """Commit of a hub checkpoint, or the folder that ``latest`` stood for: its name, or its path
+    when it does not lie beside ``latest``; None for others."""
 
 
-def locate(name: str, revision: str | None) -> Located:
-    """The checkpoint's folder, downloaded if the name is a hub id that is not here yet."""
-    if "://" in name:
+def locate(name: str, revision: str | None, storage: StorageSpec | None = None) -> Located:
+    """The folder of a checkpoint or an adapter, downloaded if it is remote and not here yet.
+
+    ``storage`` says how to reach the bucket of an ``s3://`` name. Raises ``ModelError`` when there
+    is no such model, ``Transient`` when a bucket does not answer.
+    """
+    if "://" in name and not name.startswith("s3://"):
         raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
     is_path = name.startswith((".", "/", "~")) or Path(name).is_dir()
-    if not is_path and not name.startswith("package:"):
+    if not is_path and not name.startswith(("package:", "s3://")):
         return _from_hub(name, revision)
     if revision is not None:
         raise ModelError(
@@ -39,10 +52,47 @@ def locate(name: str, revision: str | None) -> Located:
         )
     if name.startswith("package:"):
         return Located(_in_package(name.removeprefix("package:")), None)
+    if name.startswith("s3://"):
+        return _in_bucket(name, storage)
+    return _in_folder(name)
+
+
+def _in_folder(name: str) -> Located:
     folder = Path(name).expanduser()
+    if folder.name == LATEST:
+        return _latest(folder)
     if not folder.is_dir():
         raise ModelError(f"no folder {name!r}; name the folder that holds config.json")
     return Located(folder.resolve(), None)
+
+
+def _latest(latest: Path) -> Located:
+    """A folder or a link called ``latest``, else the folder that a file of that name holds the
+    name of, else the newest dated one beside it."""
+    if latest.is_dir():
+        folder = latest.resolve()
+    elif latest.is_file():
+        folder = latest.parent.resolve() / pointed_at(latest.read_bytes(), str(latest))
+    elif latest.is_symlink():
+        raise ModelError(f"{latest} is a link to {latest.readlink()}, which is not there")
+    elif latest.parent.is_dir():
+        beside = latest.parent.resolve()
+        folder = beside / newest_of((f.name for f in beside.iterdir() if f.is_dir()), str(beside))
+    else:
+        raise ModelError(f"no folder {str(latest.parent)!r}; name the folder of the checkpoints")
+    if not folder.is_dir():
+        raise ModelError(f"{latest} names {folder.name!r}, but there is no folder {folder}")
+    if folder.parent != latest.parent.resolve():  # a link to another place
+        return Located(folder.resolve(), str(folder))
+    return Located(folder.resolve(), None if folder.name == LATEST else folder.name)
+
+
+def _in_bucket(name: str, storage: StorageSpec | None) -> Located:
+    from embedding_core.encoder.bucket import fetch  # a client of S3: needed for these names alone
+    from embedding_core.storage import StorageSpec
+
+    fetched = fetch(name, storage or StorageSpec())
+    return Located(fetched.directory, fetched.revision)
 
 
 def _in_package(package: str) -> Path:

@@ -15,6 +15,7 @@ from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.cpu_memory import keep_freed_memory
 from embedding_core.encoder.head import Head
 from embedding_core.encoder.layers import gives_ends_only, install_layers
+from embedding_core.encoder.merge import merge
 from embedding_core.encoder.packing import Batch
 from embedding_core.errors import ModelError
 
@@ -118,7 +119,11 @@ def _can_prune(model: Any, checkpoint: Checkpoint, kernel: attention.VarlenKerne
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """transformers' own model with our attention, from safetensors only, every weight present."""
+    """transformers' own model with our attention, from safetensors only, every weight present.
+
+    An adapter is merged in fp32, whatever the arithmetic: half precision would round the sum of
+    its two matrices before it is added.
+    """
     import transformers
     from safetensors import SafetensorError
 
@@ -128,7 +133,7 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         with _no_progress_bar():
             model, report = getattr(transformers, checkpoint.rules.model_class).from_pretrained(
                 checkpoint.directory,
-                dtype=dtype,
+                dtype=dtype if checkpoint.adapter is None else torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -146,6 +151,8 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             f"{checkpoint.directory} lacks {len(missing)} of the model's weights, for example "
             f"{missing[0]}; download the checkpoint again"
         )
+    if checkpoint.adapter is not None:
+        model = merge(model, checkpoint.adapter).to(dtype)
     return model.eval().requires_grad_(False)
 
 

@@ -1,22 +1,28 @@
 """Everything about a model that can be known without loading it: its space and its tokenizer.
 
-Loads neither torch nor transformers. Digests are computed once per process and file version.
+Loads neither torch nor transformers. Digests are computed once per machine and file version.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedding_core.encoder import hashing
+from embedding_core.encoder.adapter import read_adapter
 from embedding_core.encoder.base import Tokenizer
+from embedding_core.encoder.cache import file_digest
 from embedding_core.encoder.checkpoint import Checkpoint, read_checkpoint
+from embedding_core.encoder.files import check_published
 from embedding_core.encoder.locate import locate
 from embedding_core.encoder.tokenizer import CheckpointTokenizer, load_tokenizer
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
+
+if TYPE_CHECKING:
+    from embedding_core.storage import StorageSpec
 
 DTYPES = ("auto", "fp16", "bf16", "fp32")
 
@@ -60,26 +66,37 @@ def resolve_model(
     dim: int | None = None,
     max_tokens: int | None = None,
     allow_unverified: bool = False,
+    adapter: str | None = None,
+    adapter_revision: str | None = None,
+    storage: StorageSpec | None = None,
 ) -> ResolvedModel:
     """Find and describe the model called ``name``; see ``Encoder.load`` for the arguments.
 
     Raises ``ModelError`` for a model that cannot be found, is not trusted, or cannot do what is
-    asked.
+    asked, ``Transient`` when a bucket does not answer.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
     for setting, value in (("dim", dim), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
             raise ModelError(f"{setting} is {value}; use at least 1, or leave it out")
+    if adapter is None and adapter_revision is not None:
+        raise ModelError(f"adapter_revision {adapter_revision!r} without an adapter; remove it")
     if name == hashing.NAME:
-        return _resolve_hashing(revision, dtype, dim, max_tokens)
-    located = locate(name, revision)
+        return _resolve_hashing(revision, dtype, dim, max_tokens, adapter)
+    located = locate(name, revision, storage)
     checkpoint = read_checkpoint(located.directory, allow_unverified)
     _check_limits(name, checkpoint, dim, max_tokens)
+    shown = name
+    if adapter is not None:
+        found = locate(adapter, adapter_revision, storage)
+        fitting = read_adapter(found.directory, adapter, name, checkpoint.weight_files)
+        checkpoint = replace(checkpoint, adapter=fitting)
+        shown = f"{name} + {adapter}" + (f"@{found.revision}" if found.revision else "")
     space = Space(
-        model=name,
+        model=shown,
         revision=located.revision,
-        weights=tuple(sorted(map(file_digest, checkpoint.identity_files))),
+        weights=_weight_digests(checkpoint),
         tokenizer=_tokenizer_digest(checkpoint),
         pooling=checkpoint.pooling,
         query_prompt=checkpoint.query_prompt,
@@ -92,16 +109,14 @@ def resolve_model(
     return ResolvedModel(space=space, dtype=dtype, checkpoint=checkpoint)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of the file, 64 hex digits; read once per process as long as it does not change."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: Path, size_bytes: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Of everything that decides the vectors beside the tokenizer, sorted."""
+    adapter = checkpoint.adapter
+    files = [*checkpoint.identity_files, *([] if adapter is None else [adapter.weight_file])]
+    digests = [file_digest(path) for path in files]
+    for path, digest in zip(files, digests, strict=True):
+        check_published(path, digest)
+    return tuple(sorted(digests if adapter is None else [*digests, adapter.scales_digest]))
 
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
@@ -113,8 +128,14 @@ def _tokenizer_digest(checkpoint: Checkpoint) -> str:
 
 
 def _resolve_hashing(
-    revision: str | None, dtype: str, dim: int | None, max_tokens: int | None
+    revision: str | None,
+    dtype: str,
+    dim: int | None,
+    max_tokens: int | None,
+    adapter: str | None,
 ) -> ResolvedModel:
+    if adapter is not None:
+        raise ModelError(f"'hashing' has no weights that adapter {adapter!r} could change")
     if revision is not None:
         raise ModelError(f"revision {revision!r} means nothing for 'hashing'; remove it")
     if dtype in ("fp16", "bf16"):

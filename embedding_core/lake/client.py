@@ -15,6 +15,7 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.recipe import ModelSpec
 from embedding_core.records import Space
+from embedding_core.storage import StorageSpec
 
 FUNCTION = "embedlake"
 """Name of the function in LanceDB's registry."""
@@ -41,7 +42,8 @@ def function_metadata(model: ModelSpec, space: Space, text: str, vector: str) ->
 
     Where the model is and how it runs is all there is to store: no credentials, no device.
     """
-    stored = model.model_dump(exclude={"over_length"}) | {"space_id": space_id(space)}
+    pinned = model.pinned(space.revision)
+    stored = pinned.model_dump(exclude={"over_length"}) | {"space_id": space_id(space)}
     entry = {
         "name": FUNCTION, "model": stored, "source_column": text, "vector_column": vector,
     }  # fmt: skip
@@ -64,6 +66,9 @@ def register(load: Callable[[ModelSpec], TextEncoder]) -> None:
         dim: int | None = None
         max_tokens: int | None = None
         allow_unverified: bool = False
+        adapter: str | None = None
+        adapter_revision: str | None = None
+        storage: StorageSpec = StorageSpec()
 
         def ndims(self) -> int:
             """Length of a vector."""

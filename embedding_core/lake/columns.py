@@ -79,7 +79,8 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
                 f"space {wanted[:SHOWN_DIGITS]}; drop it first: `embedlake retire RECIPE {name}`, "
                 "or LanceDB's drop_columns when embedlake did not make it"
             )
-        origin = schema.Origin(model.model_dump(exclude={"over_length"}), _now(), run_id)
+        pinned = model.pinned(space.revision)
+        origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)
         field = schema.hidden(origin.on(schema.vector_field(space)), name)
         with store_faults(f"adding a column to {table.uri}"):
             dataset.add_columns(field)

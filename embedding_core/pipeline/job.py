@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
+from embedding_core.encoder.load import load_resolved
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, space_id
@@ -48,12 +49,15 @@ def resolve(model: ModelSpec) -> ResolvedModel:
         dim=model.dim,
         max_tokens=model.max_tokens,
         allow_unverified=model.allow_unverified,
+        adapter=model.adapter,
+        adapter_revision=model.adapter_revision,
+        storage=model.storage,
     )
 
 
 def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The recipe's encoder; the process keeps the one it used last."""
-    return _load(model, resources.device, resources.batch_tokens)
+    """The recipe's encoder as its name resolves now; the process keeps the one it used last."""
+    return _load(resolve(model), resources.device, resources.batch_tokens)
 
 
 @contextmanager
@@ -72,17 +76,8 @@ def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterat
 
 
 @lru_cache(maxsize=1)
-def _load(model: ModelSpec, device: str, batch_tokens: int | None) -> Encoder:
-    return Encoder.load(
-        model.name,
-        revision=model.revision,
-        dtype=model.dtype,
-        device=device,
-        dim=model.dim,
-        max_tokens=model.max_tokens,
-        batch_tokens=batch_tokens,
-        allow_unverified=model.allow_unverified,
-    )
+def _load(resolved: ResolvedModel, device: str, batch_tokens: int | None) -> Encoder:
+    return load_resolved(resolved, device, batch_tokens)
 
 
 def load_planned(job: Job) -> Encoder:
@@ -114,8 +109,8 @@ def check_planned_space(job: Job, found: str) -> None:
     if found != job.space_id:
         raise ModelError(
             f"the model {job.recipe.model.name} changed during the run: planned space "
-            f"{job.space_id[:SHOWN_DIGITS]}, found {found[:SHOWN_DIGITS]}; pin model.revision and "
-            "run again"
+            f"{job.space_id[:SHOWN_DIGITS]}, found {found[:SHOWN_DIGITS]}; pin model.revision, or "
+            "name one dated checkpoint instead of latest, and run again"
         )
 
 

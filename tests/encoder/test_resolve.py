@@ -209,7 +209,7 @@ def test_resolve_checkpoint_that_cannot_be_trusted_model_error(
         ("package:no_such_package", "no python package 'no_such_package'"),
         ("package:numpy", "holds no config.json"),
         ("package:../etc", "no python package"),
-        ("s3://bucket/model", "from s3://; use a hub id"),
+        ("gs://bucket/model", "from gs://; use a hub id"),
         ("https://example.org/v1", "from https://; use a hub id"),
         ("minilm", "cannot tell what model 'minilm' is"),
     ],

@@ -1,0 +1,84 @@
+"""What this machine keeps of models between processes: copies of remote ones, digests of files.
+
+Lies beside the hub's own cache, in ``embedlake`` under huggingface_hub's home (``HF_HOME``, by
+default ``~/.cache/huggingface``). Deleting it costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+import uuid
+from functools import lru_cache
+from pathlib import Path
+
+KEPT_BYTES = 16 * 1024 * 1024
+"""Digests of smaller files are not kept: reading them anew takes some hundredths of a second."""
+SETTLED_NS = 2_000_000_000
+"""A file written within this time before its digest was taken could be written once more without
+another time stamp, so its digest is not kept."""
+
+_ENTRY = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{64})")
+
+
+def cache_folder() -> Path:
+    """The folder, which may not exist yet."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME, "embedlake")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file, 64 hex digits; read once per machine as long as it does not change."""
+    file = path.resolve()
+    stat = file.stat()
+    version = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_dev} {stat.st_ino}"
+    return _digest(file, version, stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _digest(file: Path, version: str, size_bytes: int, written_ns: int) -> str:
+    if size_bytes < KEPT_BYTES:
+        return _sha256(file)
+    identity = hashlib.sha256(f"{version} {file}".encode()).hexdigest()
+    entry = cache_folder() / "digests" / identity
+    known = _read(entry, identity)
+    if known is not None:
+        return known
+    settled = time.time_ns() - written_ns > SETTLED_NS
+    digest = _sha256(file)
+    if settled:
+        _write(entry, f"{digest} {_check(identity, digest)}")
+    return digest
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _check(identity: str, digest: str) -> str:
+    """What shows that an entry is whole and about this version of this file."""
+    return hashlib.sha256(f"{identity} {digest}".encode()).hexdigest()
+
+
+def _read(entry: Path, identity: str) -> str | None:
+    """The digest in an entry; None when there is none, or it is damaged."""
+    try:
+        found = _ENTRY.fullmatch(entry.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    if found is None or found[2] != _check(identity, found[1]):
+        return None
+    return found[1]
+
+
+def _write(entry: Path, content: str) -> None:
+    """Several processes may write the same entry; a folder that cannot be written costs time."""
+    partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(content, encoding="ascii")
+        partial.replace(entry)
