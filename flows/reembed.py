@@ -31,7 +31,7 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
-from flows import report as words
+from flows import reembed_report as words
 from flows import tasks
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
@@ -201,12 +201,9 @@ class _Run:
 
 
 def _ended(report: ReembedReport) -> dict[str, Any] | State[dict[str, Any]]:
-    lines = words.reembed_lines(report)
-    for line in lines:
+    for line in words.reembed_lines(report):
         get_run_logger().info(line)
-    create_markdown_artifact(
-        markdown=words.markdown(f"New model for {report.recipe}", lines), key="reembed-report"
-    )
+    create_markdown_artifact(markdown=words.reembed_markdown(report), key="reembed-report")
     if report.outcome == "failed":
         raise ReembedFailed(report)
     data, summary = words.reembed_data(report), words.reembed_summary(report)

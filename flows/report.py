@@ -12,7 +12,6 @@ from embedding_core.pipeline import (
     Answer,
     FileLine,
     MaintenanceReport,
-    ReembedReport,
     RejectLine,
     RunReport,
     SpaceLine,
@@ -189,48 +188,6 @@ def maintenance_summary(done: MaintenanceReport) -> str:
         f"{outcome}: {merged:,} fragments merged, {versions:,} versions removed from "
         f"{len(done.tables)} tables of {done.recipe} in {done.seconds:.1f} s"
     )
-
-
-def reembed_lines(report: ReembedReport) -> list[str]:
-    """What became of a new model, step by step."""
-    lines = [reembed_summary(report)]
-    if report.sample is not None:
-        lines.append(f"sample: {report.sampled_rows:,} rows, {report.sampled_tokens:,} tokens")
-        lines += gate_lines(report.sample)
-    if report.space is not None:
-        done = report.space
-        lines.append(
-            f"column {report.column}: {done.rows:,} rows filled in {done.fragments:,} fragments, "
-            f"{done.encoded:,} texts encoded, {done.tokens:,} tokens, {done.truncated:,} cut, "
-            f"{done.missing_rows:,} rows without a vector"
-        )
-    if report.index is not None:
-        lines.append(index_line(report.index))
-    if report.gate is not None:
-        lines += gate_lines(report.gate)
-    if report.release is not None:
-        lines.append(release_line(report.release))
-    return [*lines, *(f"FAILED: {failure}" for failure in report.failures[:FILES_SHOWN])]
-
-
-def reembed_data(report: ReembedReport) -> dict[str, Any]:
-    """What became of a new model, as plain values, with its summary."""
-    return {
-        "summary": reembed_summary(report), **asdict(report), "exit_code": report.exit_code,
-    }  # fmt: skip
-
-
-def reembed_summary(report: ReembedReport) -> str:
-    """One line for a state's message."""
-    what = {
-        "in service already": "nothing to do: its space is in service already",
-        "promoted": "in service now",
-        "built": f"built in column {report.column}, not put in service",
-        "refused": "refused by the gate",
-        "failed": "failed; run the same command again, it goes on where this ended",
-    }[report.outcome]
-    space = report.space_id[:SHOWN_DIGITS]
-    return f"{report.model} (space {space}): {what} · {report.seconds:.1f} s"
 
 
 def answer_lines(answer: Answer, named: bool) -> list[str]:

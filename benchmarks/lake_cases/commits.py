@@ -27,8 +27,8 @@ from embedding_core.lake import (
     replace_rows,
     write_fragments,
 )  # fmt: skip
-from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
+from embedding_core.pipeline.commit import make_table
 from embedding_core.recipe import Recipe, Resources
 from tests import driver
 from tests.s3 import s3_server

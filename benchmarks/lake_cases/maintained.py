@@ -26,8 +26,8 @@ from embedding_core.lake import (
     write_fragments,
 )  # fmt: skip
 from embedding_core.lake.maintenance import state_of
-from embedding_core.pipeline.commit import make_table
 from embedding_core.pipeline import resolve
+from embedding_core.pipeline.commit import make_table
 from embedding_core.recipe import Recipe
 from tests.synthetic import add_files, arrow_schema_of, rows
 

@@ -61,9 +61,9 @@ def releases(table: Table) -> tuple[Release, ...]:
 def promote(table: Table, column: str, by: str, run_id: str | None = None) -> Release:
     """Put a built column in service; the one that was stays beside it as ``vector__…``.
 
-    Raises ``LakeError``, and changes nothing, when there is no such column and when the table has no
-    rows, ``Unfilled`` while a row lacks the new vector. A commit of another writer in between is looked at
-    and the switch tried again.
+    Raises ``LakeError``, and changes nothing, when there is no such column and when the table has
+    no rows, ``Unfilled`` while a row lacks the new vector. A commit of another writer in between is
+    looked at and the switch tried again.
     """
 
     def switch(dataset: lance.LanceDataset) -> _Change:

@@ -1,9 +1,10 @@
 """A new space over the rows a table has: texts are read from the table, never from the source.
 
 One fragment is the unit of work, so a crash costs one fragment; vectors that its rows have already
-are kept. A text longer than the model takes is cut and listed as ``truncated``. A text without a vector leaves its row without one: the row is
-listed as a reject with the reason, counts as missing, and keeps the column from being promoted,
-until another attempt (more memory, another dtype) fills it or its document leaves the source.
+are kept. A text longer than the model takes is cut and listed as ``truncated``. A text without a
+vector leaves its row without one: the row is listed as a reject with the reason, counts as missing,
+and keeps the column from being promoted, until another attempt (more memory, another dtype) fills
+it or its document leaves the source.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from embedding_core.lake import (
     missing_rows,
     table_of,
 )
-from embedding_core.pipeline.job import Job, load_planned, resolve, resolve_planned
+from embedding_core.pipeline.job import Job, load_planned, pinned, resolve, resolve_planned
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 
@@ -101,8 +102,8 @@ def build_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
 def fragments_to_fill(job: Job, tried: Collection[int] = ()) -> list[tuple[int, ...]]:
     """Fragments with rows that lack a vector of the job's space, in groups for one task each.
 
-    Small ones are packed to ``ROWS_PER_TASK`` rows. Those in ``tried`` are left out: what they still
-    lack is text without a vector.
+    Small ones are packed to ``ROWS_PER_TASK`` rows. Those in ``tried`` are left out: what they
+    still lack is text without a vector.
     """
     missing = missing_rows(table_of(job.recipe).dataset(), job.space_id)
     groups: list[list[int]] = []
@@ -162,8 +163,9 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
             f"table {table.name!r} in {table.lake.uri} has no rows to embed; run `embedlake embed` "
             "first"
         )
-    changed = recipe.model_copy(update={"model": model})
-    return Job(changed, resources, space_id(resolve(model).space), "", run_id)
+    resolved = resolve(model)
+    fixed = recipe.model_copy(update={"model": pinned(model, resolved)})
+    return Job(fixed, resources, space_id(resolved.space), "", run_id)
 
 
 def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:

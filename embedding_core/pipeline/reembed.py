@@ -100,7 +100,7 @@ def column_of(job: Job) -> str:
 
 
 def promote_space(job: Job, by: str) -> Release:
-    """Put the job's space in service; errors as ``lake.promote``, ``Unfilled`` while rows lack it."""
+    """Put the job's space in service; errors as ``lake.promote``."""
     table = table_of(job.recipe)
     return promote(table, column_of(job), by, job.run_id)
 

@@ -1,9 +1,9 @@
-"""Rows of a table with the vectors of two spaces, to judge a model before all of them are embedded.
+"""Rows of a table with the vectors of two spaces, to judge a model before all are embedded.
 
-Which rows is decided by their ``chunk_id``: a digest, so rows below a threshold are a random sample,
-the same one for every task, and the scalar index finds them. Rows of documents that labelled queries
-were judged on are added, since a small sample would hold few of them. The vectors are staged beside
-the lake, never put into the table.
+Which rows is decided by their ``chunk_id``: a digest, so rows below a threshold are a random
+sample, the same one for every task, and the scalar index finds them. Rows of documents that
+labelled queries were judged on are added, since a small sample would hold few of them. The vectors
+are staged beside the lake, never put into the table.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +83,7 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     share = min(1.0, max(share, FEWEST_ROWS / max(1, n_rows)))
     n_parts = math.ceil(share * n_rows / ROWS_PER_PART)
     edges = [_threshold(share * n / n_parts) for n in range(n_parts + 1)]
-    parts = [SamplePart(n, *edge) for n, edge in enumerate(zip(edges, edges[1:], strict=False))]
+    parts = [SamplePart(n, *edge) for n, edge in enumerate(pairwise(edges))]
     if share == 1.0:
         return tuple(parts)
     judged = sorted(_judged(job.recipe, math.ceil(share * n_rows)))
