@@ -17,12 +17,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedding_core import __version__
-from embedding_core.errors import EmbedlakeError, SetupError, UsageError
+from embedding_core.errors import EmbedlakeError, UsageError
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Scalar
-from flows.cli_common import json_option, recipe_argument, respond, say
+from flows.cli_common import (
+    json_option,
+    known_api,
+    pair,
+    recipe_argument,
+    resources_asked,
+    respond,
+    say,
+    set_option,
+    use_some_api,
+)
 from flows.cli_releases import COMMANDS
-from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
+from flows.settings import read_settings, use_prefect_api
 
 if TYPE_CHECKING:
     from flows.processes import Server
@@ -32,14 +42,6 @@ HEALING_REASONS = ("out_of_memory", "non_finite_vector")
 """Causes outside the file that pass without a change of file or recipe: another device, dtype or
 batch size. Files that were unreadable or changed are tried again by every run."""
 LINES_SHOWN = 20
-
-set_option = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +90,7 @@ def plan(recipe: str, as_json: bool) -> None:
     from flows.report import counts, plan_lines
 
     settings = read_settings()
-    planned = speed.estimated(pipeline.plan(Recipe.load(recipe)), settings)
+    planned = speed.estimated(pipeline.plan(pipeline.following(Recipe.load(recipe))), settings)
     cost = speed.cost(planned.estimated_seconds, settings)
     data = asdict(planned) | {
         "size_bytes": planned.size_bytes,
@@ -182,38 +184,17 @@ class _RunOptions:
 
 def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: bool) -> None:
     settings = read_settings()
-    asked = dict(_pair(change) for change in changes)
-    resources = settings.resources.updated(asked)
-    parameter = resources.model_dump(include=set(asked))  # the flow reads the settings too
+    parameter = resources_asked(settings, changes)
+    resources = settings.resources.updated(parameter)
     loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
-    if (url := _known_api(settings)) is not None:
-        use_prefect_api(url)
-        report = _run_embed(recipe, parameter, options)
-    elif (nothing := _nothing_to_do(loaded, resources, options)) is not None:
-        report = nothing
-    else:
-        from flows.stack import server_for_this_process
-
-        say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        use_prefect_api(server_for_this_process(settings))
-        report = _run_embed(recipe, parameter, options)
+    nothing = None
+    if known_api(settings) is None:
+        nothing = _nothing_to_do(loaded, resources, options)
+    if nothing is None:
+        use_some_api(settings)
+    report = nothing or _run_embed(recipe, parameter, options)
     respond(report, [report["summary"]], as_json)
     raise click.exceptions.Exit(report["exit_code"])
-
-
-def _known_api(settings: Settings) -> str | None:
-    """The Prefect API that is named or was started by ``embedlake up``; it must answer."""
-    from flows.processes import answers
-    from flows.stack import running_stack
-
-    stack = running_stack(settings)
-    url = prefect_api_url() or (stack.api_url if stack else None)
-    if url is not None and not answers(f"{url}/health"):
-        raise SetupError(
-            f"the Prefect API {url} does not answer; start it, run `embedlake up`, or unset "
-            "PREFECT_API_URL to have one started for the run"
-        )
-    return url
 
 
 def _nothing_to_do(
@@ -224,6 +205,7 @@ def _nothing_to_do(
     from flows.report import plan_lines, report_data
 
     started = time.perf_counter()
+    recipe = pipeline.following(recipe)
     planned = pipeline.plan(recipe, options.retry_reasons)
     pipeline.check_removals(planned, options.allow_removals)
     if not planned.is_empty:
@@ -289,7 +271,7 @@ def search(
     from flows.report import answer_lines
 
     loaded = Recipe.load(recipe)
-    values = {name: _scalar(value) for name, value in map(_pair, params)}
+    values = {name: _scalar(value) for name, value in map(pair, params)}
     query = Query(k, where, values, exact, hybrid, nprobes)
     asked = pipeline.queries_from(queries, loaded) if queries else {"words": words or ""}
     answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
@@ -343,7 +325,7 @@ def maintain(recipe: str, as_json: bool) -> None:
     `embedlake up` started; needs none.
     """
     loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
-    if (url := _known_api(read_settings())) is not None:
+    if (url := known_api(read_settings())) is not None:
         use_prefect_api(url)
         report = _run_maintain(recipe)
     else:
@@ -416,13 +398,6 @@ def schema(as_json: bool) -> None:
     """Print the JSON schema of a recipe, for editors to complete and check it."""
     document = Recipe.model_json_schema()
     respond(document, [json.dumps(document, indent=2)], as_json)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def _scalar(text: str) -> Scalar:

@@ -1,4 +1,4 @@
-"""What every command of the command line shares: its recipe, its ``--json``, how it answers."""
+"""What the commands share: their recipe, their options, how they answer, which API they use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
+from embedding_core.errors import SetupError, UsageError
+from embedding_core.recipe import Resources
+from flows.settings import Settings, prefect_api_url, use_prefect_api
+
 recipe_argument = click.argument("recipe", metavar="RECIPE")
+set_option = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
@@ -21,3 +32,43 @@ def say(lines: Sequence[str]) -> None:
     """Talk, on stderr."""
     for line in lines:
         click.echo(line, err=True)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The two sides of ``NAME=VALUE``. Raises ``UsageError`` for anything else."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def resources_asked(settings: Settings, changes: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` asks for, checked; the flow takes the rest from the settings itself."""
+    asked = dict(pair(change) for change in changes)
+    return settings.resources.updated(asked).model_dump(include=set(asked))
+
+
+def known_api(settings: Settings) -> str | None:
+    """The Prefect API that is named or was started by ``embedlake up``; it must answer."""
+    from flows.processes import answers
+    from flows.stack import running_stack
+
+    stack = running_stack(settings)
+    url = prefect_api_url() or (stack.api_url if stack else None)
+    if url is not None and not answers(f"{url}/health"):
+        raise SetupError(
+            f"the Prefect API {url} does not answer; start it, run `embedlake up`, or unset "
+            "PREFECT_API_URL to have one started for the run"
+        )
+    return url
+
+
+def use_some_api(settings: Settings) -> None:
+    """Name the known Prefect API for this process, or one that is started for its time."""
+    url = known_api(settings)
+    if url is None:
+        from flows.stack import server_for_this_process
+
+        say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
+        url = server_for_this_process(settings)
+    use_prefect_api(url)

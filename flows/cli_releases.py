@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import getpass
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
-from flows.cli_common import json_option, recipe_argument, respond
+from flows.cli_common import (
+    json_option,
+    recipe_argument,
+    resources_asked,
+    respond,
+    set_option,
+    use_some_api,
+)
 from flows.settings import read_settings
 
 if TYPE_CHECKING:
@@ -73,6 +82,85 @@ def gate(recipe: str, column: str, picture: Path | None, as_json: bool) -> None:
 
 @click.command()
 @recipe_argument
+@click.option(
+    "--model", help="The new model: a name, or a model section as JSON; default: the recipe's."
+)
+@click.option(
+    "--promote",
+    "promotion",
+    type=click.Choice(["auto", "never", "force"]),
+    default="auto",
+    show_default=True,
+    help="Put it in service when the gate says yes; never; or whatever the gate says.",
+)
+@click.option(
+    "--sample",
+    callback=lambda _context, _option, given: _share(given),
+    metavar="SHARE",
+    help="Embed and judge this share of the rows first (5% or 0.05); stop there when it is a no.",
+)
+@set_option
+@json_option
+def reembed(
+    recipe: str, model: str | None, promotion: str, sample: float | None, changes: Sequence[str],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Give the table the vectors of another model: build, judge, put in service.
+
+    The vectors in service stay until the new ones are complete and the gate says yes; on a no the
+    exit code is 4. A run that was cut off is gone on with by the same command. Takes the Prefect
+    API like `embed`.
+    """
+    settings = read_settings()
+    wanted = _model_given(model)
+    Recipe.load(recipe).with_model(wanted)  # a wrong recipe does not wait for a server
+    resources = resources_asked(settings, changes)
+    use_some_api(settings)
+    report = _run_reembed(recipe, wanted, promotion, sample, resources)
+    respond(report, [report["summary"]], as_json)
+    raise click.exceptions.Exit(report["exit_code"])
+
+
+def _run_reembed(*given: Any) -> dict[str, Any]:
+    """Run the flow in this process; its log goes to stderr."""
+    from flows.reembed import ReembedFailed
+    from flows.reembed import reembed as reembed_flow
+    from flows.reembed_report import reembed_data
+
+    result = reembed_flow(*given, return_state=True).result(raise_on_failure=False)
+    if isinstance(result, ReembedFailed):
+        return reembed_data(result.report)
+    if isinstance(result, BaseException):
+        raise result
+    return dict(result)
+
+
+def _model_given(text: str | None) -> str | dict[str, Any] | None:
+    """A name, made absolute when it is a path, or a section."""
+    if text is None or not text.startswith("{"):
+        return text
+    try:
+        section = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--model is not JSON: {error}; give a name or a model section") from error
+    return dict(section)
+
+
+def _share(text: str | None) -> float | None:
+    """``5%`` or ``0.05``."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise click.BadParameter(f"{text!r} is no share of the rows; write 5% or 0.05")
+    return share
+
+
+@click.command()
+@recipe_argument
 @click.argument("column", metavar="COLUMN")
 @json_option
 def promote(recipe: str, column: str, as_json: bool) -> None:
@@ -88,17 +176,19 @@ def promote(recipe: str, column: str, as_json: bool) -> None:
 
 @click.command()
 @recipe_argument
-@click.option("--now", is_flag=True, help="Switch even when rows that came since are not in it.")
+@click.option("--now", is_flag=True, help="Switch first; rows that came since are embedded after.")
 @json_option
 def rollback(recipe: str, now: bool, as_json: bool) -> None:
     """Put the space back in service that was there before, in one commit.
 
-    Refused while rows that came since have no vector in it; with --now they are not found until
-    they have one. Name the old model in the recipe afterwards.
+    Rows that came since are embedded in it first; with --now right after the switch, and searches
+    miss them until then. Name the old model in the recipe afterwards.
     """
-    from embedding_core import lake
+    from embedding_core import pipeline
 
-    _answer_release(lake.rollback(_released_table(recipe), getpass.getuser(), now=now), as_json)
+    _released_table(recipe)
+    loaded, resources = Recipe.load(recipe), read_settings().resources
+    _answer_release(pipeline.go_back(loaded, resources, getpass.getuser(), now), as_json)
 
 
 @click.command()
@@ -139,4 +229,4 @@ def _answer_release(release: Release, as_json: bool) -> None:
     respond(asdict(release), [release_line(release)], as_json)
 
 
-COMMANDS: tuple[click.Command, ...] = (evaluate, gate, promote, rollback, retire, releases)
+COMMANDS: tuple[click.Command, ...] = (reembed, evaluate, gate, promote, rollback, retire, releases)

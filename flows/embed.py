@@ -60,7 +60,7 @@ def embed(
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
     started = time.perf_counter()
-    loaded = Recipe.load(recipe)
+    loaded = pipeline.following(Recipe.load(recipe))
     settings = read_settings()
     chosen = settings.resources.updated(resources or {})
     run_id = str(flow_run.get_id())
