@@ -279,16 +279,16 @@ def test_evaluate_column_under_construction_is_judged_by_its_own_model(tmp_path:
         pipeline.evaluate(recipe, RESOURCES, column="vector__none")
 
 
-def test_search_after_promote_refuses_the_old_model(tmp_path: Path) -> None:
+def test_search_after_promote_asks_with_the_model_in_service(tmp_path: Path) -> None:
     files(tmp_path, "a")
     recipe = recipe_for(tmp_path)
     run(recipe)
     promote(table_of(recipe), build(recipe).column, "me")
+    for one in (recipe, recipe_for(tmp_path, model={"dim": 16})):
+        (answer,) = pipeline.search(one, RESOURCES, {"q": "a text 1"}, Query(k=1))
+        assert answer.hits[0].doc_id == "a1"
     with pytest.raises(LakeError, match="encode the query with the model"):
-        list(pipeline.search(recipe, RESOURCES, {"q": "a text 1"}, Query(k=1)))
-    newer = recipe_for(tmp_path, model={"dim": 16})
-    (answer,) = pipeline.search(newer, RESOURCES, {"q": "a text 1"}, Query(k=1))
-    assert answer.hits[0].doc_id == "a1"
+        table_of(recipe).search("a text 1", Encoder.load("hashing", dim=32))
 
 
 def test_lancedb_s_own_search_by_words_uses_the_model_in_service(tmp_path: Path) -> None:
