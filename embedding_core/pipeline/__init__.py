@@ -29,6 +29,7 @@ from embedding_core.pipeline.judge import (
     judge,
     side_of,
 )
+from embedding_core.pipeline.labels import Labels, read_labels
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
 from embedding_core.pipeline.saved import finished_units
@@ -59,6 +60,7 @@ __all__ = [
     "Gatherer",
     "Job",
     "JudgedSpace",
+    "Labels",
     "MaintenanceReport",
     "RejectLine",
     "RunReport",
@@ -92,6 +94,7 @@ __all__ = [
     "plan",
     "prepare",
     "queries_from",
+    "read_labels",
     "reject_lines",
     "resolve",
     "search",
