@@ -71,6 +71,18 @@ def test_queries_are_the_same_for_the_same_rows_in_any_order_and_batches() -> No
     assert known_items([batch(texts)], n_queries=50, seed=1) != found
 
 
+def test_a_document_of_many_chunks_gives_one_query() -> None:
+    chunks = {
+        "chunk_id": [f"c{n}" for n in range(40)],
+        "doc_id": [f"d{n % 4}" for n in range(40)],
+        "text": [f"This is sentence {n} here. And more." for n in range(40)],
+    }
+    found = known_items([pa.RecordBatch.from_pydict(chunks)], n_queries=3)
+    assert len({one.doc_id for one in found}) == len(found) == 3
+    backwards = {name: values[::-1] for name, values in chunks.items()}
+    assert known_items([pa.RecordBatch.from_pydict(backwards)], n_queries=3) == found
+
+
 def test_every_row_gives_a_query_when_there_are_few() -> None:
     assert known_items([batch({"a": "The only sentence here. More."})]) == [
         KnownItem("The only sentence here.", "a")
