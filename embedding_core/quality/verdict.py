@@ -31,6 +31,8 @@ SHARE_WORTH_SAYING = 0.1
 """Change of the share that passes a threshold from which users should look at theirs."""
 UNKNOWN_WORTH_SAYING = 0.1
 """Share of judged documents without a row from which the judgements may be another table's."""
+FEW_QUERIES = 30
+"""Below this a bootstrap interval is too narrow to be believed."""
 EASY = 0.99
 """Mean nDCG@10 above which queries show gross damage only."""
 
@@ -125,6 +127,12 @@ def _quality(evidence: Evidence, rules: ReleaseSpec) -> Iterator[Finding]:
         failed = True
         sentence += "; release.strict: the interval reaches further, give more labelled queries"
     yield Finding("ndcg@10", "failed" if failed else "passed", change.mean, -limit, sentence)
+    if evidence.queries < FEW_QUERIES:
+        yield Finding(
+            "few queries", "failed" if rules.strict else "warning", evidence.queries, FEW_QUERIES,
+            f"only {evidence.queries:,} queries count: the metrics hang on single documents, and "
+            f"the intervals are too narrow; label at least {FEW_QUERIES}",
+        )  # fmt: skip
     if not failed and change.low < -limit:
         yield Finding(
             "certainty", "warning", change.low, -limit,

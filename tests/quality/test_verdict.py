@@ -130,6 +130,12 @@ def test_index_that_is_missing_warns_only_where_the_old_space_has_one() -> None:
     assert judged(replace(EQUAL, ann=OldNew(INDEX, none)))["index"].outcome == "warning"
 
 
+def test_few_queries_warn_and_fail_when_strict() -> None:
+    few = replace(EQUAL, queries=29)
+    assert judged(few)["few queries"].outcome == "warning" and failed(few) == []
+    assert failed(few, strict=True) == ["few queries"]
+
+
 def test_overlap_and_latency_fail_only_where_the_recipe_limits_them() -> None:
     assert failed(EQUAL, min_overlap=0.6, max_latency_ratio=1.5) == []
     assert failed(EQUAL, min_overlap=0.61) == ["overlap"]
