@@ -21,12 +21,15 @@ from embedding_core.pipeline import (
     Answer,
     Evaluation,
     FileLine,
+    GateReport,
+    JudgedSpace,
     MaintenanceReport,
     RejectLine,
     RunReport,
     SpaceLine,
     Status,
 )
+from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from flows.cli import cli
@@ -97,6 +100,14 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("status", FileLine),
         ("status", RejectLine),
         ("evaluate", Evaluation),
+        ("gate", GateReport),
+        ("gate", JudgedSpace),
+        ("gate", Comparison),
+        ("gate", Drift),
+        ("gate", Threshold),
+        ("gate", Health),
+        ("gate", Ann),
+        ("gate", Finding),
         ("status", SpaceLine),
         ("promote", Release),
         ("releases", Release),

@@ -155,10 +155,10 @@ def _ask(recipe: Recipe, corpus: Corpus, old: Side, new: Side) -> _Asked:
 
 
 def _made_from(corpus: Corpus) -> Labels:
-    items = known_items(corpus())
+    items = known_items(corpus()) or known_items(corpus(), whole_texts=True)
     if not items:
         raise UsageError(
-            "there is no text to make queries from: the rows are none, or too short; name labelled "
+            "there is no text to make queries from: the rows are none, or all alike; name labelled "
             "queries in the recipe (release.queries and release.qrels)"
         )
     texts = {f"{place:04}": item.query for place, item in enumerate(items)}
