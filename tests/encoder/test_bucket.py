@@ -16,8 +16,7 @@ from embedding_core.encoder.cache import cache_folder
 from embedding_core.errors import ModelError, Transient
 from embedding_core.identity import space_id
 from embedding_core.storage import StorageSpec
-from tests.checkpoints import as_sentence_transformer, build_qwen3
-from tests.encoder.test_adapter import build_adapter
+from tests.checkpoints import as_sentence_transformer, build_adapter, build_qwen3
 from tests.s3 import S3Server
 from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
 
@@ -180,7 +179,6 @@ def upload(s3: S3Server, bucket: str, prefix: str, folder: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_real_server_checkpoint_adapter_and_latest(
     s3: S3Server, tmp_path: Path, tiny_qwen3: Path
 ) -> None:
