@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,11 @@ def test_adapter_that_is_not_there_model_error(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         resolve_model(name or str(tiny_qwen3), **asked)
+
+
+def test_adapter_without_peft_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_qwen3: Path, qwen3_adapter: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModelError, match=r"pip install 'embedlake\[lora\]'"):
+        _load(tiny_qwen3, qwen3_adapter)
