@@ -35,6 +35,7 @@ check: $(INSTALLED) ## Lint, format, types, import rules
 bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results in benchmarks/results
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.resolve
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.lake
 

@@ -17,20 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import NoCredentialsError
 from filelock import FileLock
 from fsspec.asyn import sync
 
 from embedding_core import storage
 from embedding_core.encoder.cache import cache_folder
 from embedding_core.encoder.latest import LATEST, newest_of, pointed_at
-from embedding_core.errors import ModelError, Transient
+from embedding_core.errors import EmbedlakeError, ModelError, Transient
 from embedding_core.identity import digest
 from embedding_core.storage import StorageSpec
 
 _WANTED = re.compile(r"(\d+_\w+/)?\w[\w.-]*\.(safetensors|json|txt|model)")
 """A checkpoint's own files, and those in the folders that sentence-transformers numbers."""
 _CHUNK_BYTES = 4 * 1024 * 1024
+_MAY_PASS = (408, 412, 429)
+"""Client errors that another try may not meet: timed out, changed meanwhile, too many requests."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -188,7 +190,20 @@ class _Store:
                 f"the store refuses to give {self.uri}: {error}; check the credentials "
                 "(AWS_ACCESS_KEY_ID, AWS_PROFILE, …) and what they may read"
             ) from error
-        except (OSError, BotoCoreError) as error:
+        except EmbedlakeError:
+            raise
+        except Exception as error:  # of s3fs, botocore and aiohttp, which share no base
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise
+            if _is_final(error):
+                raise ModelError(
+                    f"the store cannot give {self.uri}: {error}; check model.name and model.storage"
+                ) from error
             raise Transient(f"cannot read the model {self.uri}: {error}") from error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the store said that the request itself is wrong; else another try may succeed."""
+    answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or 500
+    return 400 <= status < 500 and status not in _MAY_PASS
