@@ -24,9 +24,11 @@ from embedding_core.pipeline import (
     GateReport,
     JudgedSpace,
     MaintenanceReport,
+    ReembedReport,
     RejectLine,
     RunReport,
     SpaceLine,
+    SpaceReport,
     Status,
 )
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
@@ -100,6 +102,8 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("status", FileLine),
         ("status", RejectLine),
         ("evaluate", Evaluation),
+        ("reembed", ReembedReport),
+        ("reembed", SpaceReport),
         ("gate", GateReport),
         ("gate", JudgedSpace),
         ("gate", Comparison),

@@ -134,7 +134,8 @@ def judged(tmp_path: Path) -> str:
 def ruined(recipe: str) -> str:
     """A column in which every text has the vector of another."""
     model = ModelSpec(name="hashing", dim=128)
-    table, job = pipeline.begin_space(Recipe.load(recipe), model, Resources(), "ruin")
+    job = pipeline.begin_space(Recipe.load(recipe), model, Resources(), "ruin")
+    table = table_of(job.recipe)
     (fragment,) = table.dataset().get_fragments()
     right = Encoder.load("hashing", dim=128).encode_documents(list(TEXTS.values()))
     wrong = PlacedVectors(np.arange(len(TEXTS)), np.roll(right, 1, axis=0))

@@ -257,7 +257,7 @@ def test_gate_after_promote_judges_the_other_way_round(tmp_path: Path) -> None:
 
 def test_gate_ruined_column_is_refused(tmp_path: Path) -> None:
     recipe = embedded(tmp_path, release=labelled(tmp_path))
-    table, job = pipeline.begin_space(recipe, NEW, RESOURCES, "ruin")
+    job, table = pipeline.begin_space(recipe, NEW, RESOURCES, "ruin"), table_of(recipe)
     rows = PlacedVectors(np.arange(N_DOCUMENTS), random_vectors())
     (fragment,) = table.dataset().get_fragments()
     assert fill_fragment(table, job.space_id, fragment.fragment_id, [rows]).missing_rows == 0
