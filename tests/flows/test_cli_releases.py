@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedding_core import Encoder, pipeline
-from embedding_core.lake import PlacedVectors, fill_fragment, schema
+from embedding_core.lake import PlacedVectors, fill_fragment, schema, table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
