@@ -61,11 +61,12 @@ def fetch(uri: str, spec: StorageSpec) -> Fetched:
     """
     store = _Store(uri.rstrip("/"), spec)
     revision = None
-    listed = store.objects()
-    if not listed and store.uri.endswith(f"/{LATEST}"):
+    found = store.objects()
+    if not found and store.uri.endswith(f"/{LATEST}"):
         revision = store.pointed_at()
         store = _Store(store.uri.removesuffix(LATEST) + revision, spec)
-        listed = store.objects()
+        found = store.objects()
+    listed = [one for one in found if _WANTED.fullmatch(one.name)]
     if not listed:
         raise ModelError(
             f"no checkpoint under {store.uri}; name the prefix that holds its config.json, and "
@@ -116,16 +117,14 @@ class _Store:
         self._fs = storage.filesystem(uri, spec)
 
     def objects(self) -> list[_Object]:
-        """The checkpoint's files under the prefix, sorted by name."""
+        """All that lies under the prefix, sorted by name."""
         prefix = f"{self._key}/" if self._key else ""
         found = [
             _Object(entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"])
             for page in self._pages(Prefix=prefix)
             for entry in page.get("Contents", ())
         ]
-        return sorted(
-            (one for one in found if _WANTED.fullmatch(one.name)), key=lambda one: one.name
-        )
+        return sorted(found, key=lambda one: one.name)
 
     def pointed_at(self) -> str:
         """Name of the folder that ``latest``, the last part of the prefix, stands for."""
