@@ -24,6 +24,7 @@ from fsspec.asyn import sync
 from embedding_core import storage
 from embedding_core.encoder.cache import cache_folder
 from embedding_core.encoder.latest import LATEST, newest_of, pointed_at
+from embedding_core.encoder.locate import Located
 from embedding_core.errors import EmbedlakeError, ModelError, Transient
 from embedding_core.identity import digest
 from embedding_core.storage import StorageSpec
@@ -44,16 +45,7 @@ class _Object:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A copy of a bucket's checkpoint on this machine."""
-
-    directory: Path
-    revision: str | None
-    """The dated folder that ``latest`` stood for; None for any other name."""
-
-
-def fetch(uri: str, spec: StorageSpec) -> Fetched:
+def fetch(uri: str, spec: StorageSpec) -> Located:
     """The checkpoint under an ``s3://`` prefix, copied unless this machine has it.
 
     Raises ``ModelError`` when there is none or it may not be read, ``Transient`` when the store
@@ -86,7 +78,7 @@ def fetch(uri: str, spec: StorageSpec) -> Fetched:
             f"cannot keep a copy of {store.uri} in {folder.parent}: {error}; make room there, or "
             "set HF_HOME to a folder that can be written"
         ) from error
-    return Fetched(folder, revision)
+    return Located(folder, revision)
 
 
 def _is_complete(folder: Path, listed: list[_Object]) -> bool:
