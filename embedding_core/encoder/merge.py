@@ -50,7 +50,7 @@ def merge(model: Any, adapter: Adapter) -> Any:
 
 def _place(model: Any, module: str, adapter: Adapter) -> str:
     """What this model calls the layer, which must be the only one of that name."""
-    found = [
+    found: list[str] = [
         name
         for name, one in model.named_modules()
         if isinstance(one, torch.nn.Linear) and tail(name) == module
