@@ -340,6 +340,9 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         for field in ("name", "adapter")
         if (name := getattr(recipe.model, field)) is not None
     }
+    tokenizer = recipe.chunk.tokenizer
+    if tokenizer is not None:
+        tokenizer = _model_path(tokenizer, base)
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
@@ -350,6 +353,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
             "source": recipe.source.model_copy(
                 update={"uri": storage.absolute(recipe.source.uri, base)}
             ),
+            "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
             "model": recipe.model.model_copy(update=model),
             "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
             "release": recipe.release.model_copy(update=release),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
-from embedding_core.encoder.latest import LATEST
 from embedding_core.encoder.load import load_resolved
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
@@ -54,20 +53,6 @@ def resolve(model: ModelSpec) -> ResolvedModel:
         adapter_revision=model.adapter_revision,
         storage=model.storage,
     )
-
-
-def pinned(model: ModelSpec, resolved: ResolvedModel) -> ModelSpec:
-    """The model under a name that stays: ``latest`` and a branch of the hub point elsewhere soon.
-
-    What a table remembers of its models must lead to their weights for as long as they serve.
-    """
-    found = resolved.space.revision
-    if found is None:
-        return model
-    folder, _, last = model.name.rpartition("/")
-    if last == LATEST:
-        return model.model_copy(update={"name": found if "/" in found else f"{folder}/{found}"})
-    return model.model_copy(update={"revision": found})
 
 
 def load(model: ModelSpec, resources: Resources) -> Encoder:
