@@ -52,8 +52,15 @@ def resolve(model: ModelSpec) -> ResolvedModel:
 
 
 def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The recipe's encoder; the process keeps the one it used last."""
-    return _load(model, resources.device, resources.batch_tokens)
+    """The recipe's encoder; the process keeps the one it used last.
+
+    Another one goes before it comes: two may not fit the device.
+    """
+    wanted = (model, resources.device, resources.batch_tokens)
+    if wanted not in _loaded:
+        _loaded.clear()
+        _loaded[wanted] = _load(*wanted)
+    return _loaded[wanted]
 
 
 @contextmanager
@@ -63,7 +70,10 @@ def locked_for(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Loc
         yield lock
 
 
-@lru_cache(maxsize=1)
+_loaded: dict[tuple[ModelSpec, str, int | None], Encoder] = {}
+"""The encoder that was used last, under what it was loaded with."""
+
+
 def _load(model: ModelSpec, device: str, batch_tokens: int | None) -> Encoder:
     return Encoder.load(
         model.name,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -212,6 +214,20 @@ def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
     none = corpus_of(vectors_of(OLD), vectors_of(NEW), slice(0))
     with pytest.raises((LakeError, UsageError), match=r"no rows|the rows are none"):
         pipeline.judge(recipe, none, side(OLD), side(NEW))
+
+
+def test_load_lets_one_model_go_before_the_next_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = weakref.ref(pipeline.load(OLD, RESOURCES))
+    assert pipeline.load(OLD, RESOURCES) is held()
+    real, at_loading = Encoder.load, []
+
+    def watched(*given: Any, **options: Any) -> Encoder:
+        at_loading.append(held())
+        return real(*given, **options)
+
+    monkeypatch.setattr(Encoder, "load", watched)
+    pipeline.load(NEW, RESOURCES)
+    assert at_loading == [None]
 
 
 # Tables
