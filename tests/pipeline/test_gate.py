@@ -208,6 +208,20 @@ def test_judge_queries_without_judgements_are_refused(tmp_path: Path) -> None:
         judged(tmp_path, vectors_of(NEW), queries=release["queries"])
 
 
+def test_judge_query_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    release = labelled(tmp_path)
+    Path(release["queries"]).write_text('{"_id": "q-d0", "text": "half a \\ud800 pair"}\n')
+    with pytest.raises(UsageError, match=r"half a .* is not valid Unicode"):
+        judged(tmp_path, vectors_of(NEW), **release)
+
+
+def test_judge_model_that_is_of_another_space_by_now_is_refused(tmp_path: Path) -> None:
+    moved = side_of("vector", side(NEW).space, OLD, RESOURCES)
+    recipe = recipe_for(tmp_path, release=labelled(tmp_path))
+    with pytest.raises(LakeError, match="the query is in space"):
+        pipeline.judge(recipe, corpus_of(vectors_of(OLD), vectors_of(NEW)), side(OLD), moved)
+
+
 @pytest.mark.parametrize("with_labels", [True, False])
 def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
     recipe = recipe_for(tmp_path, release=labelled(tmp_path) if with_labels else {})
