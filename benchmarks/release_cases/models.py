@@ -23,11 +23,9 @@ SEED = 0
 def fine_tune(folder: Path) -> dict[str, Any]:
     """Embed, fine-tune on half of the queries, re-embed, gate on the others, promote, evaluate."""
     data = _data()
-    made = subprocess.run(
-        [sys.executable, "examples/finetune.py", "--data", str(data), "--out", str(folder / "models"),
-         "--seed", str(SEED)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    program = [sys.executable, "examples/finetune.py", "--data", str(data)]
+    options = ["--out", str(folder / "models"), "--seed", str(SEED)]
+    made = subprocess.run([*program, *options], check=True, capture_output=True, text=True)
     print(made.stdout, flush=True)
     held_out = folder / "models"
     (checkpoint,) = [one for one in held_out.iterdir() if (one / "modules.json").is_file()]

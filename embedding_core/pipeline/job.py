@@ -56,8 +56,15 @@ def resolve(model: ModelSpec) -> ResolvedModel:
 
 
 def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The recipe's encoder as its name resolves now; the process keeps the one it used last."""
-    return _load(resolve(model), resources.device, resources.batch_tokens)
+    """The recipe's encoder as its name resolves now; the process keeps the one it used last.
+
+    Another one goes before it comes: two may not fit the device.
+    """
+    wanted = (resolve(model), resources.device, resources.batch_tokens)
+    if wanted not in _loaded:
+        _loaded.clear()
+        _loaded[wanted] = load_resolved(*wanted)
+    return _loaded[wanted]
 
 
 @contextmanager
@@ -75,9 +82,8 @@ def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterat
         yield lock
 
 
-@lru_cache(maxsize=1)
-def _load(resolved: ResolvedModel, device: str, batch_tokens: int | None) -> Encoder:
-    return load_resolved(resolved, device, batch_tokens)
+_loaded: dict[tuple[ResolvedModel, str, int | None], Encoder] = {}
+"""The encoder that was used last, under what it was loaded with."""
 
 
 def load_planned(job: Job) -> Encoder:
