@@ -25,7 +25,7 @@ from embedding_core.lake import (
     table_of,
     tuning,
 )
-from embedding_core.pipeline import REFUSED, Corpus, GateReport, Side, side_of
+from embedding_core.pipeline import REFUSED, Corpus, GateReport, Side, job, side_of
 from embedding_core.quality.exact import Vectors
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from tests.driver import recipe_for, run, write_jsonl
@@ -233,13 +233,13 @@ def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
 def test_load_lets_one_model_go_before_the_next_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.ref(pipeline.load(OLD, RESOURCES))
     assert pipeline.load(OLD, RESOURCES) is held()
-    real, at_loading = Encoder.load, []
+    real, at_loading = job.load_resolved, []
 
-    def watched(*given: Any, **options: Any) -> Encoder:
+    def watched(*given: Any) -> Encoder:
         at_loading.append(held())
-        return real(*given, **options)
+        return real(*given)
 
-    monkeypatch.setattr(Encoder, "load", watched)
+    monkeypatch.setattr(job, "load_resolved", watched)
     pipeline.load(NEW, RESOURCES)
     assert at_loading == [None]
 
