@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -33,6 +33,7 @@ from embedding_core.pipeline import (
 from embedding_core.recipe import Recipe
 from flows import reembed_report as words
 from flows import tasks
+from flows.gate_report import picture_uri
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.window import each_on_ray
@@ -210,6 +211,8 @@ def _ended(report: ReembedReport) -> dict[str, Any] | State[dict[str, Any]]:
     for line in words.reembed_lines(report):
         get_run_logger().info(line)
     create_markdown_artifact(markdown=words.reembed_markdown(report), key="reembed-report")
+    if (judged := report.gate or report.sample) is not None:
+        create_image_artifact(image_url=picture_uri(judged), key="reembed-gate")
     if report.outcome == "failed":
         raise ReembedFailed(report)
     data, summary = words.reembed_data(report), words.reembed_summary(report)

@@ -7,7 +7,7 @@ from typing import Any
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.pipeline import ReembedReport
-from flows.gate_report import gate_lines, gate_markdown
+from flows.gate_report import gate_lines, gate_markdown, gate_summary
 from flows.report import FILES_SHOWN, index_line, markdown, release_line
 
 
@@ -49,6 +49,8 @@ def reembed_summary(report: ReembedReport) -> str:
         "refused": "refused by the gate",
         "failed": "failed; run the same command again, it goes on where this ended",
     }[report.outcome]
+    if report.outcome == "refused" and (judged := report.gate or report.sample) is not None:
+        what += f" ({gate_summary(judged)})"
     space = report.space_id[:SHOWN_DIGITS]
     return f"{report.model} (space {space}): {what} · {report.seconds:.1f} s"
 

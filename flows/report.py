@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # it loads torch, which only `bench` needs
     from embedding_core.encoder.measure import ModelSpeed
 
 FILES_SHOWN = 20
+SPACES_SHOWN = 3
+"""Retired ones; `embedlake releases` lists all."""
 
 
 def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
@@ -209,6 +211,7 @@ def status_lines(status: Status) -> list[str]:
         f"space in service: {status.space_id[:SHOWN_DIGITS]} · {space['model']} · "
         f"{space['dim']} dimensions · {space['max_tokens']:,} tokens · {space['pooling']} pooling",
         *(space_line(one) for one in status.spaces[1:]),
+        *(f"space retired: {release_line(one)}" for one in status.retired[:SPACES_SHOWN]),
         "ledger: " + ", ".join(f"{n:,} {name}" for name, n in status.ledger.items()),
         "rejects: " + (", ".join(f"{n:,} {r}" for r, n in status.rejects.items()) or "none"),
     ]

@@ -8,7 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedding_core.lake import IndexReport, Lake, Table, VectorColumn, columns, ledger
+from embedding_core.lake import (
+    IndexReport,
+    Lake,
+    Release,
+    Table,
+    VectorColumn,
+    columns,
+    ledger,
+    releases,
+)
 from embedding_core.lake.indexing import unindexed_rows
 from embedding_core.lake.vector_index import stored_index
 from embedding_core.recipe import Recipe
@@ -66,6 +75,8 @@ class Status:
     """Description of the space in service."""
     spaces: tuple[SpaceLine, ...]
     """All spaces of the table, the one in service first."""
+    retired: tuple[Release, ...]
+    """Spaces whose vectors were dropped, newest first; what the table remembers of them."""
     vector_index: IndexReport | None
     """That of the space in service and how it was tuned; None when searches are exact."""
     unindexed_rows: dict[str, int]
@@ -168,6 +179,7 @@ def status(recipe: Recipe) -> Status:
         space_id=held,
         space=asdict(space),
         spaces=tuple(_space_line(one) for one in columns(table)),
+        retired=tuple(one for one in releases(table) if one.action == "retire"),
         vector_index=stored_index(table),
         unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),

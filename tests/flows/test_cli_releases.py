@@ -41,6 +41,8 @@ def test_release_by_hand_from_promote_to_retire(embedlake: Embedlake, recipe: st
     back = embedlake("rollback", recipe)
     assert back.code == DONE and "rollback: " in back.out and " in place of " in back.out
     assert embedlake("retire", recipe, column).code == DONE
+    status = embedlake("status", recipe)
+    assert "space retired: " in status.out
     listed = embedlake("releases", recipe, "--json").json["releases"]
     assert [one["action"] for one in listed] == ["retire", "rollback", "promote"]
     assert listed[2] == promoted.json
