@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.lake_cases.tables import DIM, clusters, peak_memory, percentiles, recipe_for
-from embedding_core.lake import Table, refresh_scalar_indexes, refresh_vector_index
+from embedding_core.lake import Lake, Table, refresh_scalar_indexes, refresh_vector_index
 from embedding_core.pipeline import resolve
 from embedding_core.recipe import IndexKind, IndexSpec
 from embedding_core.records import Space
+from tests.s3 import s3_server
 from tests.synthetic import add_files
 
 SIZES = (10_000, 20_000, 50_000, 100_000, 200_000)
@@ -99,9 +100,15 @@ def million(folder: Path) -> dict[str, Any]:
     exact = [_search(table, encoder, i, exact=True) for i in range(EXACT_QUERIES)]
     found = [_search(table, encoder, i) for i in range(EXACT_QUERIES)]
     shares = [len(set(a) & set(b)) / len(a) for a, b in zip(exact, found, strict=True)]
+    with s3_server(folder / "s3") as server:
+        bucket = server.new_bucket()
+        server.filesystem().put(recipe.lake.uri, f"{bucket}/lake", recursive=True)
+        remote = Lake.open(f"s3://{bucket}/lake", server.storage).table(recipe.lake.table)
+        search_s3 = percentiles(lambda i: _search(remote, encoder, i), QUERIES - 3)
     return {
         "rows": N_MILLION,
         "dimensions": DIM,
+        "search_s3_server": search_s3,
         "build_and_tune_seconds": round(peak["seconds"], 1),
         "memory_before_mib": peak["before_mib"],
         "peak_memory_building_mib": peak["peak_mib"],

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
+
+import psutil
 
 from benchmarks.lake_cases.plans import write_recipe
 from benchmarks.lake_cases.tables import recipe_for
@@ -24,6 +28,9 @@ N_FILES = 8
 RATE_CHUNKS = 2_000
 """Chunks that the encoder alone is timed on, right after the run."""
 N_TINY, TINY_BYTES, N_LARGE = 100_000, 1_024, 10
+N_FLOW_FILES, DOCUMENTS_PER_FLOW_FILE = 10_000, 40
+FLOW_OPTIONS = ("--set", "unit_bytes=262144")
+"""Some 400 units, so that what a task leaves in the flow's process would add up."""
 
 
 def minilm(folder: Path) -> dict[str, Any]:
@@ -79,6 +86,32 @@ def tiny_against_large(folder: Path) -> dict[str, Any]:
     return figures
 
 
+def flow_memory(folder: Path) -> dict[str, Any]:
+    """What the flow's own process holds while 10,000 files are loaded in hundreds of tasks."""
+    for number in range(N_FLOW_FILES):
+        path = folder / "src" / f"{number % 100:02}" / f"{number:05}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps({"id": f"{number}-{n}", "text": f"{number} {n} " + "word " * 40})
+                 for n in range(DOCUMENTS_PER_FLOW_FILE))  # fmt: skip
+        path.write_text("\n".join(lines) + "\n")
+    recipe = recipe_for(folder)
+    write_recipe(folder, recipe)
+    seen: list[tuple[float, float]] = []
+    report = _embed(folder, FLOW_OPTIONS, seen)
+    ended = seen[-1][0]
+    return {
+        "files": N_FLOW_FILES,
+        "rows": report["rows"],
+        "options": FLOW_OPTIONS,
+        "seconds": report["seconds"],
+        "peak_mib": max(mib for _, mib in seen),
+        "peak_mib_by_fifth_of_the_time": [
+            max(mib for at, mib in seen if fifth / 5 <= at / ended <= (fifth + 1) / 5)
+            for fifth in range(5)
+        ],
+    }
+
+
 def _write_corpus(folder: Path) -> None:
     """Python's language reference as often as it takes, each document with a number of its own."""
     folder.mkdir(parents=True)
@@ -105,14 +138,28 @@ def _write_lines(folder: Path, n_files: int) -> None:
         path.write_text("\n".join(lines) + "\n")
 
 
-def _embed(folder: Path) -> dict[str, Any]:
-    """The report of ``embedlake embed`` on a stack of its own, and the whole command's seconds."""
+def _embed(
+    folder: Path, options: Sequence[str] = (), memory: list[tuple[float, float]] | None = None
+) -> dict[str, Any]:
+    """The report of ``embedlake embed`` on a stack of its own, and the whole command's seconds.
+
+    ``memory`` gets (seconds since the start, resident MiB of the command's process).
+    """
     environment = {**os.environ, "PREFECT_API_URL": "", "EMBEDLAKE_HOME": str(folder / "home")}
     program = Path(sys.executable).parent / "embedlake"
     started = time.perf_counter()
-    done = subprocess.run(
-        [str(program), "embed", str(folder / "recipe.yaml"), "--json"],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+    command = subprocess.Popen(
+        [str(program), "embed", str(folder / "recipe.yaml"), "--json", *options],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    report: dict[str, Any] = json.loads(done.stdout)
+    process = psutil.Process(command.pid)
+    while memory is not None and command.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            mib = process.memory_info().rss / 2**20
+            memory.append((time.perf_counter() - started, round(mib)))
+        time.sleep(0.1)
+    out, _ = command.communicate()
+    if command.returncode:
+        raise SystemExit(f"embedlake embed ended with {command.returncode}: {out}")
+    report: dict[str, Any] = json.loads(out)
     return report | {"command_seconds": round(time.perf_counter() - started, 1)}
