@@ -15,7 +15,8 @@ from embedding_core.recipe import Recipe
 from tests.e2e.recipes import write_recipe
 
 N_FILES, DOCUMENTS_PER_FILE = 100, 400
-NEW = {"name": "hashing", "dim": 64}
+NEW = {"name": "hashing", "dim": 256}
+"""Twice the dimensions: the gate finds no loss."""
 
 
 def ingest_during_a_build(folder: Path) -> dict[str, Any]:
