@@ -47,34 +47,29 @@ def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return f"embed-{RESULTS_VERSION}-{parameters['staged'].unit.unit_id}"
 
 
-def _retried(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The decorator of tasks over what is in the table: what they did is seen there, so nothing of
-    them is cached."""
+def _retried(name: str, run_name: str, **caching: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """The task decorator with what all tasks share."""
     return task(
         name=name,
         task_run_name=run_name,
-        cache_policy=NO_CACHE,
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
         retry_jitter_factor=JITTER,
         retry_condition_fn=is_transient,
+        **caching,
     )
 
 
 def _per_unit(
     name: str, run_name: str, key: Callable[[TaskRunContext, dict[str, Any]], str]
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The task decorator with what all tasks over work units share."""
-    return task(
-        name=name,
-        task_run_name=run_name,
-        cache_key_fn=key,
-        persist_result=True,
-        retries=RETRIES,
-        retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
-        retry_jitter_factor=JITTER,
-        retry_condition_fn=is_transient,
-    )
+    """Of tasks over work units: a result saves a later run the same work."""
+    return _retried(name, run_name, cache_key_fn=key, persist_result=True)
+
+
+def _over_table(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Of tasks over what is in the table: what they did is seen there, so nothing is cached."""
+    return _retried(name, run_name, cache_policy=NO_CACHE)
 
 
 @_per_unit("chunk", "chunk {unit.label}", chunk_key)
@@ -89,25 +84,25 @@ def embed(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     return pipeline.embed_unit(job, staged)
 
 
-@_retried("backfill", "backfill fragments {fragment_ids}")
+@_over_table("backfill", "backfill fragments {fragment_ids}")
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
     return [pipeline.backfill_fragment(job, one) for one in fragment_ids]
 
 
-@_retried("sample", "sample part {part.number}")
+@_over_table("sample", "sample part {part.number}")
 def sample(job: Job, part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
     return pipeline.embed_sample(job, part)
 
 
-@_retried("judge-sample", "judge a sample")
+@_over_table("judge-sample", "judge a sample")
 def judge_sample(job: Job, parts: tuple[SampledPart, ...]) -> GateReport:
     """Judge the model on the sampled rows."""
     return pipeline.judge_sample(job, parts)
 
 
-@_retried("gate", "gate {column}")
+@_over_table("gate", "gate {column}")
 def gate(job: Job, column: str) -> GateReport:
     """Judge a whole column."""
     return pipeline.gate(job.recipe, job.resources, column)

@@ -37,6 +37,7 @@ from embedding_core.lake import (
     table_of,
 )
 from embedding_core.pipeline.job import Job, load_planned, resolve, resolve_planned
+from embedding_core.pipeline.texts import FreshTexts, Vectors, vectors_in
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 
@@ -230,15 +231,15 @@ class _Work:
     rejects: list[Reject] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Block:
     offsets: npt.NDArray[np.int64]
     rows: pa.RecordBatch
     hashes: list[str]
-    fresh: list[int]
-    """Positions of the rows whose texts are encoded; the others have vectors by then."""
-    known: npt.NDArray[np.float32] | None
+    known: Vectors | None
     """(n_rows, dim) vectors that the rows have already, NaN where there is none."""
+    fresh: list[int] = field(default_factory=list)
+    """Positions of the rows whose texts are encoded; the others have vectors by then."""
 
     def has(self, index: int) -> bool:
         """Whether a row has its vector already."""
@@ -259,16 +260,11 @@ def _placed(table: Table, fragment_id: int, work: _Work) -> Iterator[PlacedVecto
     waiting: deque[_Block] = deque()
 
     def texts() -> Iterator[list[str]]:
-        started: set[str] = set()  # repeated texts that an earlier block encodes
+        fresh = FreshTexts(work.repeated)
         for offsets, rows in fragment_rows(table, fragment_id, COLUMNS, work.job.space_id):
             hashes = rows.column("text_hash").to_pylist()
-            block = _Block(offsets, rows, hashes, [], _known(rows, work.encoder.space.dim))
-            first: dict[str, int] = {}
-            for index, hashed in enumerate(hashes):
-                if hashed not in started and not block.has(index):
-                    first.setdefault(hashed, index)
-            started.update(work.repeated.intersection(first))
-            block.fresh.extend(sorted(first.values()))
+            block = _Block(offsets, rows, hashes, _known(rows))
+            block.fresh = fresh.of(hashes, block.has)
             waiting.append(block)
             yield rows.column("text").take(pa.array(block.fresh, pa.int64())).to_pylist()
 
@@ -276,21 +272,11 @@ def _placed(table: Table, fragment_id: int, work: _Work) -> Iterator[PlacedVecto
         yield _vectors(work, waiting.popleft(), encoded)
 
 
-def _known(rows: pa.RecordBatch, dim: int) -> npt.NDArray[np.float32] | None:
+def _known(rows: pa.RecordBatch) -> Vectors | None:
     """(n_rows, dim) vectors that rows have in the space; None when no row has one."""
     if KNOWN not in rows.schema.names or rows.column(KNOWN).null_count == rows.num_rows:
         return None
-    column = rows.column(KNOWN)
-    vectors = np.full((rows.num_rows, dim), np.nan, np.float32)
-    vectors[column.is_valid().to_numpy(zero_copy_only=False)] = _matrix(column, dim)
-    return vectors
-
-
-def _matrix(column: pa.FixedSizeListArray, dim: int) -> npt.NDArray[np.float32]:
-    """(n_valid, dim) the vectors that are there."""
-    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    vectors: npt.NDArray[np.float32] = flat.reshape(-1, dim).astype(np.float32, copy=False)
-    return vectors
+    return vectors_in(rows.column(KNOWN))
 
 
 def _vectors(work: _Work, block: _Block, encoded: pa.RecordBatch) -> PlacedVectors:
@@ -310,10 +296,7 @@ def _vectors(work: _Work, block: _Block, encoded: pa.RecordBatch) -> PlacedVecto
 
 def _computed(work: _Work, block: _Block, encoded: pa.RecordBatch) -> dict[str, _Vector]:
     """What became of the block's fresh texts, by hash."""
-    column, dim = encoded.column("vector"), work.encoder.space.dim
-    vectors = np.full((len(block.fresh), dim), np.nan, np.float32)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    vectors[valid] = _matrix(column, dim)
+    vectors = vectors_in(encoded.column("vector"))
     work.tally["encoded"] += len(block.fresh)
     work.tally["tokens"] += pc.sum(encoded.column("n_tokens")).as_py() or 0
     truncated = encoded.column("truncated").to_pylist()

@@ -33,6 +33,7 @@ from embedding_core.lake import (
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.job import Job, load_planned, resolve_planned
 from embedding_core.pipeline.saved import Part, save_report, saved_parts, saved_report, usable_units
+from embedding_core.pipeline.texts import FreshTexts, vectors_in
 from embedding_core.records import EmbeddedUnit, FileCounts, Reject, StagedUnit
 
 ROWS_PER_BLOCK = 4_096
@@ -236,15 +237,11 @@ class _Block:
 
 def _blocks(work: _UnitWork, done: int) -> Iterator[_Block]:
     """The unit's rows after the first ``done``, in blocks."""
-    started: set[str] = set()  # repeated texts that an earlier block encodes
+    fresh = FreshTexts(work.repeated)
     for rows in _tables(_after(_usable_rows(work.table, work.staged), done)):
         hashes = rows.column("text_hash").to_pylist()
-        first: dict[str, int] = {}
-        for index, hashed in enumerate(hashes):
-            if hashed not in started and hashed not in work.known.row_ids:
-                first.setdefault(hashed, index)
-        started.update(work.repeated.intersection(first))
-        yield _Block(rows, hashes, sorted(first.values()))
+        known = [hashed in work.known.row_ids for hashed in hashes]
+        yield _Block(rows, hashes, fresh.of(hashes, known.__getitem__))
 
 
 def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -286,11 +283,7 @@ def _computed(
     work: _UnitWork, block: _Block, encoded: pa.RecordBatch
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Vectors of the fresh texts by hash; NaN for a text without one, whose reason is noted."""
-    column = encoded.column(schema.VECTOR)
-    dim = column.type.list_size
-    vectors = np.full((len(block.fresh), dim), np.nan, np.float32)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    vectors[valid] = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    vectors = vectors_in(encoded.column(schema.VECTOR))
     hashes = [block.hashes[index] for index in block.fresh]
     for hashed, reason in zip(hashes, encoded.column("failure").to_pylist(), strict=True):
         if reason is not None:

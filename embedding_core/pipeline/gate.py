@@ -18,7 +18,8 @@ from embedding_core.lake import Table, check_recipe, missing_rows, model_of, tab
 from embedding_core.lake import schema as columns
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.tuning import Sample
-from embedding_core.pipeline.judge import GateReport, Side, Vectors, judge, side_of, vectors_in
+from embedding_core.pipeline.judge import GateReport, Side, judge, side_of
+from embedding_core.pipeline.texts import Vectors, vectors_in
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Space

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +21,7 @@ from embedding_core.identity import space_id
 from embedding_core.lake.search import check_query_space
 from embedding_core.pipeline.job import load
 from embedding_core.pipeline.labels import Labels, nothing_known, read_labels
+from embedding_core.pipeline.texts import Vectors, vectors_in
 from embedding_core.quality import (
     ByDocument,
     Evidence,
@@ -42,7 +42,6 @@ from embedding_core.records import Space
 
 REFUSED = 4
 """Exit code of a gate that says no."""
-Vectors = npt.NDArray[np.float32]
 
 Corpus = Callable[[], Iterator[pa.RecordBatch]]
 """Gives the rows, the same ones every time: ``chunk_id``, ``doc_id``, ``text``, ``old`` and ``new``
@@ -243,13 +242,3 @@ def _report(
 
 def _n_without(vectors: Vectors) -> int:
     return int(np.isnan(vectors).any(axis=1).sum())
-
-
-def vectors_in(column: pa.Array) -> Vectors:
-    """(n_rows, dim) float32; NaN for a row without a vector."""
-    lists = column.storage if isinstance(column, pa.ExtensionArray) else column
-    valid = lists.is_valid().to_numpy(zero_copy_only=False)
-    vectors = np.full((len(lists), lists.type.list_size), np.nan, np.float32)
-    values = lists.drop_null().flatten().to_numpy(zero_copy_only=False)
-    vectors[valid] = values.reshape(-1, lists.type.list_size)
-    return vectors
