@@ -336,7 +336,7 @@ def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     """Resolve every path once, so that any process on the machine reads the same files."""
     model = {
-        field: _model_path(name, base)
+        field: model_path(name, base)
         for field in ("name", "adapter")
         if (name := getattr(recipe.model, field)) is not None
     }
@@ -357,8 +357,8 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     )
 
 
-def _model_path(name: str, base: Path) -> str:
-    """A path made absolute, other names as they are.
+def model_path(name: str, base: Path) -> str:
+    """A model's name that means the same in any folder: a path made absolute, others as they are.
 
     ``latest`` may be a link that moves: where it points is looked up when the model is.
     """

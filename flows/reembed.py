@@ -33,6 +33,7 @@ from embedding_core.pipeline import (
 from embedding_core.recipe import Recipe
 from flows import reembed_report as words
 from flows import tasks
+from flows.events import superseded_by
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.window import each_on_ray
@@ -71,6 +72,8 @@ def reembed(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Give a recipe's table the vectors of another model.
 
+    A deployment's run ends as ``Superseded`` when another was asked for after it.
+
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
         model: name of the new model, or a whole model section; default: the recipe's.
@@ -78,10 +81,14 @@ def reembed(
         sample: share of the rows to embed and judge first; a no there ends the run.
         resources: settings that only change speed, over those of the environment.
     """
+    run_id = str(flow_run.get_id())
+    if (later := superseded_by(run_id)) is not None:
+        why = f"flow run {later.name} ({later.id}) was asked for later"
+        return Completed(name="Superseded", message=why)
     settings = read_settings()
     wanted = Recipe.load(recipe).with_model(model)
     chosen = settings.resources.updated(resources or {})
-    job = pipeline.space_job(wanted, wanted.model, chosen, str(flow_run.get_id()))
+    job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
     try:
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, settings, promote, lock).to_the_end(sample)
