@@ -83,16 +83,21 @@ async def _send(event: Event) -> None:
         await client.emit(event)
 
 
-def superseded_by(run_id: str) -> FlowRun | None:
+def own_run(run_id: str) -> FlowRun:
+    """What the Prefect API knows of a flow run."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(run_id))
+
+
+def superseded_by(mine: FlowRun) -> FlowRun | None:
     """A run of the same deployment that was asked for later; None for a run of no deployment.
 
     It counts while it waits or runs and when it has ended well, if it has the same parameters but
     for the model. Runs by a schedule do not count: they ask for nothing new.
     """
+    if mine.deployment_id is None:
+        return None
     with get_client(sync_client=True) as client:
-        mine = client.read_flow_run(UUID(run_id))
-        if mine.deployment_id is None:
-            return None
         found = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 deployment_id=FlowRunFilterDeploymentId(any_=[mine.deployment_id]),

@@ -31,9 +31,8 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
+from flows import events, tasks
 from flows import reembed_report as words
-from flows import tasks
-from flows.events import superseded_by
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.window import each_on_ray
@@ -72,7 +71,8 @@ def reembed(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Give a recipe's table the vectors of another model.
 
-    A deployment's run ends as ``Superseded`` when another was asked for after it.
+    A deployment's run ends as ``Superseded`` when another was asked for after it, and a schedule's
+    run as ``Left`` when the model has left service: it does not undo what was done since.
 
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
@@ -82,13 +82,17 @@ def reembed(
         resources: settings that only change speed, over those of the environment.
     """
     run_id = str(flow_run.get_id())
-    if (later := superseded_by(run_id)) is not None:
+    mine = events.own_run(run_id)
+    if (later := events.superseded_by(mine)) is not None:
         why = f"flow run {later.name} ({later.id}) was asked for later"
         return Completed(name="Superseded", message=why)
     settings = read_settings()
     wanted = Recipe.load(recipe).with_model(model)
     chosen = settings.resources.updated(resources or {})
     job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
+    if mine.auto_scheduled and pipeline.has_left(job):
+        why = f"{wanted.model.name} was in service or retired; a schedule does not bring it back"
+        return Completed(name="Left", message=why)
     try:
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, settings, promote, lock).to_the_end(sample)
