@@ -233,6 +233,9 @@ class Recipe(_Part):
     max_removed_share: float = Field(default=0.3, ge=0, le=1)
     """A run stops before any change when more than this share of the table's files have left the
     source, unless removals are allowed for that run: a broken mount must not empty a table."""
+    reuse: Literal["file", "table"] = "file"
+    """Where a chunk's text is looked for before it is embedded: among the rows that its file had,
+    or among all of the table, by an index on ``text_hash``."""
     keep_removed: bool = False
     """Keep the rows of files that leave the source."""
 
@@ -340,6 +343,9 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         for field in ("name", "adapter")
         if (name := getattr(recipe.model, field)) is not None
     }
+    tokenizer = recipe.chunk.tokenizer
+    if tokenizer is not None:
+        tokenizer = _model_path(tokenizer, base)
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
@@ -350,6 +356,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
             "source": recipe.source.model_copy(
                 update={"uri": storage.absolute(recipe.source.uri, base)}
             ),
+            "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
             "model": recipe.model.model_copy(update=model),
             "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
             "release": recipe.release.model_copy(update=release),

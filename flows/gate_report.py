@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # half a second to import, and only the picture needs it
     from matplotlib.figure import Figure
 
 MARKS = {"failed": "NO ", "warning": "!  ", "passed": "ok ", "info": "   "}
+LIMIT_COLOUR = "#b3261e"
 OLD_COLOUR, NEW_COLOUR = "#5b6770", "#1b7fbd"
 """Told apart by lightness too, in print and by people who see no colours."""
 
@@ -81,14 +82,12 @@ def gate_markdown(report: GateReport) -> str:
 
 def write_picture(report: GateReport, path: Path) -> None:
     """Write the picture as SVG."""
-    _picture(report).savefig(path, format="svg")
+    path.write_bytes(_svg(report))
 
 
 def picture_uri(report: GateReport) -> str:
-    """The picture as a ``data:`` URI: what Prefect's image artifact shows without a web server."""
-    written = io.BytesIO()
-    _picture(report).savefig(written, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(written.getvalue()).decode()
+    """The picture as a ``data:`` URI, for Prefect's image artifact: its page shows it as it is."""
+    return "data:image/svg+xml;base64," + base64.b64encode(_svg(report)).decode()
 
 
 def _space(space: JudgedSpace) -> str:
@@ -118,8 +117,17 @@ def _interval(one: Interval, sign: str = "") -> str:
     return f"{one.mean:{sign}.4f} ({one.low:{sign}.4f} to {one.high:{sign}.4f})"
 
 
+def _svg(report: GateReport) -> bytes:
+    from matplotlib import rc_context
+
+    written = io.BytesIO()
+    with rc_context({"svg.fonttype": "none"}):  # letters as text: half the size
+        _picture(report).savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
+
+
 def _picture(report: GateReport) -> Figure:
-    from matplotlib.figure import Figure  # draws without a display and keeps no global state
+    from matplotlib.figure import Figure  # unlike pyplot, it keeps nothing after the call
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     metrics, differences, scores = figure.subplots(1, 3, width_ratios=(3, 2, 3))
@@ -140,13 +148,14 @@ def _draw_metrics(axes: Axes, metrics: dict[str, Comparison]) -> None:
 
 
 def _draw_differences(axes: Axes, report: GateReport) -> None:
-    for place, one in enumerate(report.metrics.values()):
-        _draw_interval(axes, one.difference, place, NEW_COLOUR, "D", None)
+    for place, compared in enumerate(report.metrics.values()):
+        _draw_interval(axes, compared.difference, place, NEW_COLOUR, "D", None)
     axes.axvline(0, color=OLD_COLOUR, linewidth=1)
-    limits = [one.limit for one in report.findings if one.name == "ndcg@10" and one.limit]
-    for limit in limits:
-        axes.axvline(limit, color="#b3261e", linewidth=1, linestyle="--", label="nDCG@10 limit")
-        axes.legend(fontsize=8, frameon=False)
+    for one in report.findings:
+        if one.name == "ndcg@10" and one.limit is not None:
+            ends = [one.limit, one.limit]
+            axes.plot(ends, [-0.4, 0.4], color=LIMIT_COLOUR, linestyle="--", label="limit")
+            axes.legend(fontsize=8, frameon=False)
     _name_rows(axes, list(report.metrics))
     axes.set_title("new - old, 95 %", fontsize=9)
 
@@ -171,7 +180,8 @@ def _draw_scores(axes: Axes, report: GateReport) -> None:
     for place, box in enumerate(boxes["boxes"]):
         box.set_facecolor(NEW_COLOUR if place % 2 else OLD_COLOUR)
     _name_rows(axes, names)
-    axes.set_xlabel(" / ".join(f"{one:.0%}" for one in QUANTILES) + " of the queries", fontsize=8)
+    shown = ", ".join(f"{one:.0%}" for one in QUANTILES)
+    axes.set_xlabel(f"quantiles {shown}", fontsize=8)
 
 
 def _draw_interval(

@@ -8,7 +8,7 @@ with by the next one: what is done is what the table holds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
@@ -40,7 +40,7 @@ from flows.window import each_on_ray
 BY = "reembed"
 """Who promoted, in the table's releases."""
 MOST_CATCH_UPS = 20
-"""Times that rows may arrive between the last look and the switch."""
+"""Times that rows may arrive between the last look and the gate, or the switch."""
 
 Found = TypeVar("Found")
 
@@ -127,13 +127,12 @@ class _Run:
         self._fill()
         if self._incomplete():
             return self._report("failed")
-        self._index = pipeline.index_space(self._job)
-        (self._gate,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        self._gate = self._caught_up(self._judged)
         if self._promotion != "force" and self._gate.verdict == "no":
             return self._report("refused")
         if self._promotion == "never":
             return self._report("built")
-        return self._report("promoted", self._promoted())
+        return self._report("promoted", self._caught_up(self._promoted))
 
     def _judged_sample(self, share: float) -> GateReport:
         parts = pipeline.choose_sample(self._job, share)
@@ -160,18 +159,25 @@ class _Run:
     def _incomplete(self) -> bool:
         return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
 
+    def _judged(self) -> GateReport:
+        self._index = pipeline.index_space(self._job)
+        (judged,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        return judged
+
     def _promoted(self) -> Release:
-        """Switch; rows that came since the last look are caught up with before."""
+        return pipeline.promote_space(self._job, BY)
+
+    def _caught_up(self, step: Callable[[], Found]) -> Found:
+        """A step that needs a vector in every row; rows that came since are filled first."""
         for _ in range(MOST_CATCH_UPS):
             self._lock.check()
             try:
-                return pipeline.promote_space(self._job, BY)
+                return step()
             except Unfilled:
                 n_done = len(self._done)
                 self._fill()
                 if len(self._done) == n_done:
                     raise
-                self._index = pipeline.index_space(self._job)
         raise LakeError(
             f"rows arrived faster than they could be embedded, {MOST_CATCH_UPS} times in a row; "
             "nothing was switched: run the same command again when less is being written"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +58,28 @@ def build_qwen3(
     dtype = torch.bfloat16 if half else torch.float32
     _random_model(transformers.Qwen3Model, random_config).to(dtype).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def build_adapter(folder: Path, base: Path, model_class: str, **config: Any) -> Path:
+    """A LoRA adapter of random matrices, saved by peft as a trainer saves it. Gives ``folder``.
+
+    ``config`` overrides fields of its LoraConfig.
+    """
+    import peft
+    import torch
+    import transformers
+
+    model = getattr(transformers, model_class).from_pretrained(base, dtype=torch.float32)
+    settings = {"r": 4, "lora_alpha": 16, "target_modules": "all-linear"} | config
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks
+        torch.manual_seed(1)
+        adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(folder)
     return folder
 
 

@@ -21,12 +21,17 @@ from embedding_core.pipeline import (
     Answer,
     Evaluation,
     FileLine,
+    GateReport,
+    JudgedSpace,
     MaintenanceReport,
+    ReembedReport,
     RejectLine,
     RunReport,
     SpaceLine,
+    SpaceReport,
     Status,
 )
+from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from flows.cli import cli
@@ -97,6 +102,16 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("status", FileLine),
         ("status", RejectLine),
         ("evaluate", Evaluation),
+        ("reembed", ReembedReport),
+        ("reembed", SpaceReport),
+        ("gate", GateReport),
+        ("gate", JudgedSpace),
+        ("gate", Comparison),
+        ("gate", Drift),
+        ("gate", Threshold),
+        ("gate", Health),
+        ("gate", Ann),
+        ("gate", Finding),
         ("status", SpaceLine),
         ("promote", Release),
         ("releases", Release),

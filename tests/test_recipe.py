@@ -65,7 +65,11 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("release.follow", True, 3),
     ("release.keep_previous_days", 2.0, -1),
     ("release.max_ndcg_drop", 0.5, -0.1),
+    ("release.strict", True, "perhaps"),
+    ("release.min_overlap", 0.5, 1.1),
+    ("release.max_latency_ratio", 2.0, 0),
     ("max_removed_share", 0.5, 1.1),
+    ("reuse", "table", "everything"),
     ("keep_removed", True, "perhaps"),
 ]
 

@@ -33,6 +33,7 @@ from embedding_core.pipeline.judge import (
     judge,
     side_of,
 )
+from embedding_core.pipeline.labels import Labels, read_labels
 from embedding_core.pipeline.maintain import MaintenanceReport, maintain
 from embedding_core.pipeline.plan import check_removals, is_outdated, plan
 from embedding_core.pipeline.reembed import (
@@ -86,6 +87,7 @@ __all__ = [
     "Gatherer",
     "Job",
     "JudgedSpace",
+    "Labels",
     "MaintenanceReport",
     "Outcome",
     "Promotion",
@@ -140,6 +142,7 @@ __all__ = [
     "prepare",
     "promote_space",
     "queries_from",
+    "read_labels",
     "reject_lines",
     "resolve",
     "search",

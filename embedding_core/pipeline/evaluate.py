@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedding_core.lake import Hit, Lake, Query, model_of
+from embedding_core.lake import Hit, Lake, Query, Table, model_of
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.schema import VECTOR
 from embedding_core.pipeline.job import load
-from embedding_core.pipeline.labels import read_labels
+from embedding_core.pipeline.labels import Labels, nothing_known, read_labels
 from embedding_core.pipeline.search import QUERIES_PER_CALL
 from embedding_core.quality import Interval, score_run
 from embedding_core.recipe import Recipe, Resources
@@ -44,7 +45,8 @@ def evaluate(
     A document stands where its best chunk does. Exact search judges the embeddings alone; the
     index's recall is measured when it is built. A column that is not in service is judged with the
     model that it names, and by the rows that it has vectors for. ``queries`` and ``qrels`` default
-    to the recipe's release section. Raises ``UsageError`` for missing or malformed files.
+    to the recipe's release section. Raises ``UsageError`` for missing or malformed files, and when
+    none of the judged documents is in the table.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     labels = read_labels(recipe, queries, qrels)
@@ -58,12 +60,27 @@ def evaluate(
         query = Query(k=depth, exact=True, column=column)
         found = table.search_many(list(some.values()), encoder, query)
         ranked.update(zip(some, map(_documents, found), strict=True))
+    if not _finds_any(ranked, labels) and not _knows_any(table, labels):
+        raise nothing_known(labels)
     return Evaluation(
         column=column,
         space_id=table.space(column)[0],
         metrics=score_run(ranked, labels.grades),
         queries=len(labels.texts),
         queries_without_relevant=labels.left_out,
+    )
+
+
+def _finds_any(ranked: Mapping[str, Sequence[str]], labels: Labels) -> bool:
+    return any(labels.grades[query].keys() & set(found) for query, found in ranked.items())
+
+
+def _knows_any(table: Table, labels: Labels) -> bool:
+    """Whether a judged document has a row."""
+    named, dataset = sorted(labels.documents), table.dataset()
+    return any(
+        dataset.count_rows(filter=is_in("doc_id", named[start : start + KEYS_PER_SCAN]))
+        for start in range(0, len(named), KEYS_PER_SCAN)
     )
 
 

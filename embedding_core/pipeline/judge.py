@@ -122,7 +122,8 @@ def judge(
     sampled_share: float | None = None,
     version: int | None = None,
 ) -> GateReport:
-    """Judge two spaces by the rows of ``corpus``, which is read two or three times.
+    """Judge two spaces by the rows of ``corpus``, which is read once, or twice without
+    labelled queries.
 
     ``sampled_share``: the rows' share of the table's, when they are a sample of it. Judgements of
     documents without a row do not count, nor do queries that have no relevant one left. Memory is
@@ -155,10 +156,10 @@ def _ask(recipe: Recipe, corpus: Corpus, old: Side, new: Side) -> _Asked:
 
 
 def _made_from(corpus: Corpus) -> Labels:
-    items = known_items(corpus())
+    items = known_items(corpus()) or known_items(corpus(), whole_texts=True)
     if not items:
         raise UsageError(
-            "there is no text to make queries from: the rows are none, or too short; name labelled "
+            "there is no text to make queries from: the rows are none, or all alike; name labelled "
             "queries in the recipe (release.queries and release.qrels)"
         )
     texts = {f"{place:04}": item.query for place, item in enumerate(items)}

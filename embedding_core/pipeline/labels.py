@@ -61,7 +61,8 @@ def read_labels(recipe: Recipe, queries: str | None = None, qrels: str | None = 
 def _file(recipe: Recipe, uri: str | None, kind: str) -> tuple[bytes, str]:
     if uri is None:
         raise UsageError(
-            f"no {kind} file: give --{kind}, or name it in the recipe as release.{kind}"
+            f"no {kind} file: name it in the recipe as release.{kind}, or give --{kind} to "
+            "`embedlake evaluate`"
         )
     return labelled_bytes(uri, recipe, kind), uri
 

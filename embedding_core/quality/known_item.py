@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,7 +29,7 @@ MOST_CHARACTERS = 300
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class KnownItem:
     """A query and the document it was made from."""
 
@@ -37,29 +38,35 @@ class KnownItem:
 
 
 def known_items(
-    batches: Iterable[pa.RecordBatch], n_queries: int = N_QUERIES, seed: int = 0
+    batches: Iterable[pa.RecordBatch],
+    n_queries: int = N_QUERIES,
+    seed: int = 0,
+    whole_texts: bool = False,
 ) -> list[KnownItem]:
-    """At most ``n_queries`` queries from rows chosen by a digest of their ``chunk_id``.
+    """A query for each of at most ``n_queries`` documents, chosen by a digest of their ids.
 
     ``batches`` have ``chunk_id``, ``doc_id``, ``text`` and may have ``title``. The same rows in any
-    order give the same queries. Memory is bounded by the queries and one batch. Rows with too
-    little text to stand for them are passed over, and so are queries that two documents give.
+    order give the same queries. Memory is bounded by the queries and one batch. Documents with too
+    little text are passed over, and queries that two of them give are left out. ``whole_texts``: a
+    query is all of a text, for tables of nothing but short ones.
     """
-    chosen: list[tuple[int, str, KnownItem]] = []  # a heap: the largest digest first
+    chosen: dict[str, tuple[int, str]] = {}  # digest of a chunk, and its query, by document
+    largest: list[tuple[int, str]] = []  # a heap of the chosen documents, largest digest first
     for batch in batches:
         for chunk_id, doc_id, text, title in _rows(batch):
-            place = -_digest(seed, chunk_id)
-            if len(chosen) == n_queries and place <= chosen[0][0]:
+            place = -_digest(seed, doc_id)
+            if len(chosen) >= n_queries and place < largest[0][0]:
                 continue
-            query = _query(text, title)
+            query = " ".join(text.split()) if whole_texts else _query(text, title)
             if query is None:
                 continue
-            entry = (place, chunk_id, KnownItem(query, doc_id))
-            if len(chosen) < n_queries:
-                heapq.heappush(chosen, entry)
-            else:
-                heapq.heapreplace(chosen, entry)
-    return _unambiguous([item for _, _, item in sorted(chosen, key=lambda one: one[:2])])
+            candidate = (_digest(seed, chunk_id), query)
+            if doc_id not in chosen:
+                heapq.heappush(largest, (place, doc_id))
+            chosen[doc_id] = min(candidate, chosen.get(doc_id, candidate))
+            if len(chosen) > n_queries:
+                del chosen[heapq.heappop(largest)[1]]
+    return _unambiguous({doc_id: chosen[doc_id][1] for _, doc_id in sorted(largest)})
 
 
 def _rows(batch: pa.RecordBatch) -> Iterable[tuple[str, str, str, str | None]]:
@@ -70,8 +77,8 @@ def _rows(batch: pa.RecordBatch) -> Iterable[tuple[str, str, str, str | None]]:
     return zip(*columns, titles, strict=True)
 
 
-def _digest(seed: int, chunk_id: str) -> int:
-    return int.from_bytes(blake2b(f"{seed} {chunk_id}".encode(), digest_size=8).digest(), "big")
+def _digest(seed: int, name: str) -> int:
+    return int.from_bytes(blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big")
 
 
 def _query(text: str, title: str | None) -> str | None:
@@ -98,11 +105,7 @@ def _cut(text: str, most: int) -> str:
     return words[0] if len(words) == 2 else text[:most]
 
 
-def _unambiguous(items: list[KnownItem]) -> list[KnownItem]:
-    """Each query once; those that two documents gave are left out."""
-    documents: dict[str, set[str]] = {}
-    for item in items:
-        documents.setdefault(item.query, set()).add(item.doc_id)
-    return [
-        KnownItem(query, doc_ids.pop()) for query, doc_ids in documents.items() if len(doc_ids) == 1
-    ]
+def _unambiguous(queries: dict[str, str]) -> list[KnownItem]:
+    """The queries by document, without those that two documents give."""
+    given = Counter(queries.values())
+    return [KnownItem(query, doc_id) for doc_id, query in queries.items() if given[query] == 1]

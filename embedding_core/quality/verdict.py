@@ -29,6 +29,10 @@ COLLAPSED = 0.99
 """Mean cosine of two rows above which a space counts as one point, unless the old one was too."""
 SHARE_WORTH_SAYING = 0.1
 """Change of the share that passes a threshold from which users should look at theirs."""
+UNKNOWN_WORTH_SAYING = 0.1
+"""Share of judged documents without a row from which the judgements may be another table's."""
+FEW_QUERIES = 30
+"""Below this a bootstrap interval is too narrow to be believed."""
 EASY = 0.99
 """Mean nDCG@10 above which queries show gross damage only."""
 
@@ -123,6 +127,12 @@ def _quality(evidence: Evidence, rules: ReleaseSpec) -> Iterator[Finding]:
         failed = True
         sentence += "; release.strict: the interval reaches further, give more labelled queries"
     yield Finding("ndcg@10", "failed" if failed else "passed", change.mean, -limit, sentence)
+    if evidence.queries < FEW_QUERIES:
+        yield Finding(
+            "few queries", "failed" if rules.strict else "warning", evidence.queries, FEW_QUERIES,
+            f"only {evidence.queries:,} queries count: the metrics hang on single documents, and "
+            f"the intervals are too narrow; label at least {FEW_QUERIES}",
+        )  # fmt: skip
     if not failed and change.low < -limit:
         yield Finding(
             "certainty", "warning", change.low, -limit,
@@ -257,9 +267,9 @@ def _basis(evidence: Evidence) -> Iterator[Finding]:
         )  # fmt: skip
     if evidence.unknown_documents:
         share = evidence.unknown_documents / evidence.judged_documents
-        sampled = evidence.sampled_share is not None
+        expected = evidence.sampled_share is not None or share <= UNKNOWN_WORTH_SAYING
         yield Finding(
-            "judgements", "info" if sampled else "warning", share, None,
+            "judgements", "info" if expected else "warning", share, None,
             f"{evidence.unknown_documents:,} of {evidence.judged_documents:,} judged documents are "
             f"not among the rows and do not count; {evidence.queries_left_out:,} queries have no "
             "relevant document left",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,20 @@ import transformers
 from embedding_core.encoder import Encoder, resolve_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
-from tests.checkpoints import SHAPES, TEXTS, build_qwen3, build_shape, edit_json
+from tests.checkpoints import (
+    SHAPES,
+    TEXTS,
+    build_adapter,
+    build_qwen3,
+    build_shape,
+    edit_json,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # peft asks transformers
 )
 
 SOME = [text[: 40 + 60 * place] for place, text in enumerate(TEXTS[:6])]
-
-
-def build_adapter(folder: Path, base: Path, model_class: str, **config: Any) -> Path:
-    """A LoRA adapter of random matrices, saved by peft as a trainer saves it. Gives ``folder``."""
-    model = getattr(transformers, model_class).from_pretrained(base, dtype=torch.float32)
-    settings = {"r": 4, "lora_alpha": 16, "target_modules": "all-linear"} | config
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +214,7 @@ def _not_finite(folder: Path) -> None:
         (_config(init_lora_weights="pissa"), "which changes the base itself"),
         (_config(layer_replication=[[0, 2]]), "layer_replication"),
         (_config(lora_alpha=None), "lora_alpha None where a number is needed"),
+        (_config(alpha_pattern={"q_proj(": 8}), "alpha_pattern that cannot be read"),
         (_foreign_tensor, r"norm\.weight'; only LoRA matrices"),
         (_not_finite, "not finite"),
     ],
@@ -238,6 +233,13 @@ def test_adapter_named_as_the_model_told_where_it_belongs(adapter: Path, tiny_qw
     assert str(tiny_qwen3) in str(caught.value)
 
 
+def test_model_with_an_adapter_beside_it_refused(tiny_qwen3: Path, adapter: Path) -> None:
+    """transformers would load it on top of the weights, and the space would not know."""
+    shutil.copytree(tiny_qwen3, adapter, dirs_exist_ok=True)
+    with pytest.raises(ModelError, match=r"remove adapter_config\.json if the adapter is merged"):
+        resolve_model(str(adapter))
+
+
 @pytest.mark.parametrize(
     ("name", "asked", "message"),
     [
@@ -252,3 +254,11 @@ def test_adapter_that_is_not_there_model_error(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         resolve_model(name or str(tiny_qwen3), **asked)
+
+
+def test_adapter_without_peft_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_qwen3: Path, qwen3_adapter: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModelError, match=r"pip install 'embedlake\[lora\]'"):
+        _load(tiny_qwen3, qwen3_adapter)

@@ -1,18 +1,21 @@
-"""Spaces switched by hand: ``promote``, ``rollback``, ``retire``, ``releases``, ``status``."""
+"""Spaces judged and switched by hand: ``gate``, ``promote``, ``rollback``, ``retire``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from embedding_core import pipeline
+from embedding_core import Encoder, pipeline
+from embedding_core.lake import PlacedVectors, fill_fragment, schema, table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.flows.conftest import Embedlake
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 4
 NEW = ModelSpec(name="hashing", dim=16)
 
 
@@ -25,8 +28,9 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
-def build(recipe: str) -> str:
-    return pipeline.build_space(Recipe.load(recipe), NEW, Resources(), "build").column
+def build(recipe: str, dim: int = 16) -> str:
+    model = ModelSpec(name="hashing", dim=dim)
+    return pipeline.build_space(Recipe.load(recipe), model, Resources(), "build").column
 
 
 def test_release_by_hand_from_promote_to_retire(embedlake: Embedlake, recipe: str) -> None:
@@ -103,3 +107,84 @@ def test_promote_without_a_table_or_column_says_what_to_do(
     path = str(write_recipe(tmp_path))
     assert "embedlake embed" in embedlake("promote", path, "vector__x").err
     assert embedlake("promote", path).code == BAD_USAGE
+
+
+# The gate
+
+
+TEXTS = {
+    "cat": "the grey cat sleeps on the warm kitchen chair. It dreams of fish.",
+    "tax": "income taxes rose again this spring. Nobody was surprised by that.",
+    "sea": "waves roll slowly against the old harbour. Boats knock together.",
+}
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> str:
+    """A recipe over three embedded documents, with labelled queries."""
+    write_jsonl(tmp_path, "a.jsonl", TEXTS)
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "dreams of fish"}\n')
+    (tmp_path / "qrels.tsv").write_text("query\tdocument\tgrade\nq\tcat\t1\n")
+    release = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
+    path = write_recipe(tmp_path, model={"dim": 256}, release=release)
+    assert run(Recipe.load(path)).exit_code == DONE
+    return str(path)
+
+
+def ruined(recipe: str) -> str:
+    """A column in which every text has the vector of another."""
+    model = ModelSpec(name="hashing", dim=128)
+    job = pipeline.begin_space(Recipe.load(recipe), model, Resources(), "ruin")
+    table = table_of(job.recipe)
+    (fragment,) = table.dataset().get_fragments()
+    right = Encoder.load("hashing", dim=128).encode_documents(list(TEXTS.values()))
+    wrong = PlacedVectors(np.arange(len(TEXTS)), np.roll(right, 1, axis=0))
+    fill_fragment(table, job.space_id, fragment.fragment_id, [wrong])
+    return schema.hidden_name(job.space_id)
+
+
+def test_gate_good_column_ends_with_0_and_a_picture(
+    embedlake: Embedlake, judged: str, tmp_path: Path
+) -> None:
+    column = build(judged, 128)
+    picture = tmp_path / "gate.svg"
+    answer = embedlake("gate", judged, column, "--json", "--picture", str(picture))
+    assert (answer.code, answer.json["verdict"], answer.json["exit_code"]) == (DONE, "yes", DONE)
+    assert (answer.json["queries_kind"], answer.json["queries"]) == ("labelled", 1)
+    assert answer.json["metrics"]["ndcg@10"]["difference"] == {"mean": 0, "low": 0, "high": 0}
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    said = embedlake("gate", judged, column)
+    assert said.code == DONE and said.out.startswith("verdict: YES\n") and "ndcg@10" in said.out
+
+
+def test_gate_ruined_column_ends_with_4_and_says_why(embedlake: Embedlake, judged: str) -> None:
+    column = ruined(judged)
+    answer = embedlake("gate", judged, column)
+    assert answer.code == REFUSED and "verdict: NO" in answer.out
+    assert "NO  ndcg@10: " in answer.out
+    refused = embedlake("gate", judged, column, "--json")
+    assert (refused.code, refused.json["exit_code"], refused.json["verdict"]) == (4, 4, "no")
+    assert "failed: ndcg@10" in refused.json["summary"]
+
+
+def test_gate_bad_usage_ends_with_2(embedlake: Embedlake, judged: str, tmp_path: Path) -> None:
+    column = build(judged, 128)
+    assert embedlake("gate", judged).code == BAD_USAGE
+    in_service = embedlake("gate", judged, "vector")
+    assert in_service.code == BAD_USAGE and "in service" in in_service.err
+    nowhere = embedlake("gate", judged, column, "--picture", str(tmp_path / "none" / "x.svg"))
+    assert nowhere.code == BAD_USAGE and "no folder" in nowhere.err
+    (tmp_path / "queries.jsonl").write_text("\n")
+    empty = embedlake("gate", judged, column)
+    assert empty.code == BAD_USAGE and "holds no queries" in empty.err
+
+
+def test_gate_half_filled_or_unknown_column_fails(embedlake: Embedlake, judged: str) -> None:
+    pipeline.begin_space(Recipe.load(judged), NEW, Resources(), "build")
+    column = embedlake("status", judged, "--json").json["spaces"][1]["column"]
+    half = embedlake("gate", judged, column)
+    assert (
+        half.code == FAILED
+        and f"3 of 3 rows of table 'docs' have no vector in {column}" in half.err
+    )
+    assert "no column 'vector__none'" in embedlake("gate", judged, "vector__none").err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_core.quality import score_run
+from embedding_core.quality import compare_runs, score_run
 
 METRICS = ["ndcg@10", "recall@10", "recall@100", "mrr@10"]
 
@@ -102,6 +102,27 @@ def test_the_seed_chooses_the_resamples() -> None:
 def test_a_document_found_twice_counts_once_at_its_best_rank() -> None:
     qrels = {"q": {"a": 1, "b": 1}}
     assert means({"q": ["a", "a", "x", "b"]}, qrels) == means({"q": ["a", "x", "b"]}, qrels)
+
+
+def test_compared_runs_of_equal_rankings_differ_by_exactly_nothing() -> None:
+    qrels = {str(n): {"a": 1, "b": 2} for n in range(50)}
+    ranked = {str(n): [*"xyz"[: n % 4], "a", "b"] for n in range(50)}
+    for name, one in compare_runs(ranked, ranked, qrels).items():
+        assert one.old == one.new == score_run(ranked, qrels)[name]
+        assert (one.difference.mean, one.difference.low, one.difference.high) == (0, 0, 0)
+
+
+def test_compared_runs_pair_the_queries() -> None:
+    """Queries differ by 0.9 of reciprocal rank, the runs by a little on every query."""
+    qrels = {str(n): {"a": 1} for n in range(100)}
+    old = {str(n): [f"x{k}" for k in range(n % 10)] + ["a"] for n in range(100)}
+    new = {query: ["first", *ranked] for query, ranked in old.items()}
+    one = compare_runs(old, new, qrels)["mrr@10"]
+    assert one.difference.mean == pytest.approx(one.new.mean - one.old.mean)
+    width, unpaired = one.difference.high - one.difference.low, one.old.high - one.old.low
+    assert one.difference.high < 0 and width < unpaired
+    forward = compare_runs(new, old, qrels)["mrr@10"].difference
+    assert forward.mean == pytest.approx(-one.difference.mean)
 
 
 DOCS = [f"d{n}" for n in range(15)]

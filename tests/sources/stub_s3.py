@@ -97,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match", "").strip('"') != _etag(data):
             self._error(412, "PreconditionFailed")
             return
-        start, _, end = self.headers["Range"].removeprefix("bytes=").partition("-")
+        asked = self.headers.get("Range", f"bytes=0-{len(data)}")
+        start, _, end = asked.removeprefix("bytes=").partition("-")
         body = data[int(start) : int(end) + 1]
         if stub.cut_bodies:
             self.send_response(206)
