@@ -38,9 +38,11 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.resolve
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.lake
+	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
 
 experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.release --only kills
 
 lock: ## Write requirements.lock from what .venv holds
 	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \

@@ -233,6 +233,9 @@ class Recipe(_Part):
     max_removed_share: float = Field(default=0.3, ge=0, le=1)
     """A run stops before any change when more than this share of the table's files have left the
     source, unless removals are allowed for that run: a broken mount must not empty a table."""
+    reuse: Literal["file", "table"] = "file"
+    """Where a chunk's text is looked for before it is embedded: among the rows that its file had,
+    or among all of the table, by an index on ``text_hash``."""
     keep_removed: bool = False
     """Keep the rows of files that leave the source."""
 
@@ -336,10 +339,13 @@ def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     """Resolve every path once, so that any process on the machine reads the same files."""
     model = {
-        field: _model_path(name, base)
+        field: model_path(name, base)
         for field in ("name", "adapter")
         if (name := getattr(recipe.model, field)) is not None
     }
+    tokenizer = recipe.chunk.tokenizer
+    if tokenizer is not None:
+        tokenizer = _model_path(tokenizer, base)
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
@@ -350,6 +356,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
             "source": recipe.source.model_copy(
                 update={"uri": storage.absolute(recipe.source.uri, base)}
             ),
+            "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
             "model": recipe.model.model_copy(update=model),
             "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
             "release": recipe.release.model_copy(update=release),
@@ -357,8 +364,8 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     )
 
 
-def _model_path(name: str, base: Path) -> str:
-    """A path made absolute, other names as they are.
+def model_path(name: str, base: Path) -> str:
+    """A model's name that means the same in any folder: a path made absolute, others as they are.
 
     ``latest`` may be a link that moves: where it points is looked up when the model is.
     """

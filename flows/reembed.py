@@ -8,7 +8,7 @@ with by the next one: what is done is what the table holds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
@@ -31,8 +31,8 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
+from flows import events, tasks
 from flows import reembed_report as words
-from flows import tasks
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.window import each_on_ray
@@ -40,7 +40,7 @@ from flows.window import each_on_ray
 BY = "reembed"
 """Who promoted, in the table's releases."""
 MOST_CATCH_UPS = 20
-"""Times that rows may arrive between the last look and the switch."""
+"""Times that rows may arrive between the last look and the gate, or the switch."""
 
 Found = TypeVar("Found")
 
@@ -71,6 +71,9 @@ def reembed(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Give a recipe's table the vectors of another model.
 
+    A deployment's run ends as ``Superseded`` when another was asked for after it, and a schedule's
+    run as ``Left`` when the model has left service: it does not undo what was done since.
+
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
         model: name of the new model, or a whole model section; default: the recipe's.
@@ -78,10 +81,18 @@ def reembed(
         sample: share of the rows to embed and judge first; a no there ends the run.
         resources: settings that only change speed, over those of the environment.
     """
+    run_id = str(flow_run.get_id())
+    mine = events.own_run(run_id)
+    if (later := events.superseded_by(mine)) is not None:
+        why = f"flow run {later.name} ({later.id}) was asked for later"
+        return Completed(name="Superseded", message=why)
     settings = read_settings()
     wanted = Recipe.load(recipe).with_model(model)
     chosen = settings.resources.updated(resources or {})
-    job = pipeline.space_job(wanted, wanted.model, chosen, str(flow_run.get_id()))
+    job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
+    if mine.auto_scheduled and pipeline.has_left(job):
+        why = f"{wanted.model.name} was in service or retired; a schedule does not bring it back"
+        return Completed(name="Left", message=why)
     try:
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, settings, promote, lock).to_the_end(sample)
@@ -116,13 +127,12 @@ class _Run:
         self._fill()
         if self._incomplete():
             return self._report("failed")
-        self._index = pipeline.index_space(self._job)
-        (self._gate,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        self._gate = self._caught_up(self._judged)
         if self._promotion != "force" and self._gate.verdict == "no":
             return self._report("refused")
         if self._promotion == "never":
             return self._report("built")
-        return self._report("promoted", self._promoted())
+        return self._report("promoted", self._caught_up(self._promoted))
 
     def _judged_sample(self, share: float) -> GateReport:
         parts = pipeline.choose_sample(self._job, share)
@@ -149,18 +159,25 @@ class _Run:
     def _incomplete(self) -> bool:
         return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
 
+    def _judged(self) -> GateReport:
+        self._index = pipeline.index_space(self._job)
+        (judged,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        return judged
+
     def _promoted(self) -> Release:
-        """Switch; rows that came since the last look are caught up with before."""
+        return pipeline.promote_space(self._job, BY)
+
+    def _caught_up(self, step: Callable[[], Found]) -> Found:
+        """A step that needs a vector in every row; rows that came since are filled first."""
         for _ in range(MOST_CATCH_UPS):
             self._lock.check()
             try:
-                return pipeline.promote_space(self._job, BY)
+                return step()
             except Unfilled:
                 n_done = len(self._done)
                 self._fill()
                 if len(self._done) == n_done:
                     raise
-                self._index = pipeline.index_space(self._job)
         raise LakeError(
             f"rows arrived faster than they could be embedded, {MOST_CATCH_UPS} times in a row; "
             "nothing was switched: run the same command again when less is being written"

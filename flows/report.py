@@ -212,6 +212,8 @@ def status_lines(status: Status) -> list[str]:
         "ledger: " + ", ".join(f"{n:,} {name}" for name, n in status.ledger.items()),
         "rejects: " + (", ".join(f"{n:,} {r}" for r, n in status.rejects.items()) or "none"),
     ]
+    if status.vector_index is not None:
+        lines.append(index_line(status.vector_index))
     lines += [
         f"index {name}: {n:,} rows not covered yet" for name, n in status.unindexed_rows.items()
     ]

@@ -69,6 +69,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("release.min_overlap", 0.5, 1.1),
     ("release.max_latency_ratio", 2.0, 0),
     ("max_removed_share", 0.5, 1.1),
+    ("reuse", "table", "everything"),
     ("keep_removed", True, "perhaps"),
 ]
 

@@ -82,8 +82,14 @@ def read_adapter(folder: Path, name: str, base: str, weight_files: tuple[Path, .
     known = {
         tail(key.removesuffix(".weight")): s for f in weight_files for key, s in shapes(f).items()
     }
+    modules = _modules(found, weights)
+    if len(set(map(tail, modules))) < len(modules):
+        raise ModelError(
+            f"{weights} changes layers of two stacks with equal names; merge it with "
+            "peft, save the model and name that"
+        )
     targets = []
-    for module, key in sorted(_modules(found, weights).items()):
+    for module, key in sorted(modules.items()):
         rank = _checked_rank(module, key, found, known.get(tail(module)), (name, trained_on, base))
         alpha = _setting(config, "alpha_pattern", "lora_alpha", module, file)
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
@@ -148,10 +154,13 @@ def _checked_rank(
 def _setting(config: dict[str, Any], pattern: str, default: str, module: str, file: Path) -> float:
     """A number of the config for one module, by the rule of peft: the first pattern that fits."""
     value = config.get(default)
-    for key, other in (config.get(pattern) or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            value = other
-            break
+    try:
+        for key, other in (config.get(pattern) or {}).items():
+            if re.match(rf"(.*\.)?({key})$", module):
+                value = other
+                break
+    except (re.error, AttributeError) as error:
+        raise ModelError(f"{file} has a {pattern} that cannot be read: {error}") from error
     if not isinstance(value, int | float):
         raise ModelError(f"{file} has {default} {value!r} where a number is needed")
     return float(value)

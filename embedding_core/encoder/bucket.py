@@ -24,6 +24,7 @@ from fsspec.asyn import sync
 from embedding_core import storage
 from embedding_core.encoder.cache import cache_folder
 from embedding_core.encoder.latest import LATEST, newest_of, pointed_at
+from embedding_core.encoder.locate import Located
 from embedding_core.errors import EmbedlakeError, ModelError, Transient
 from embedding_core.identity import digest
 from embedding_core.storage import StorageSpec
@@ -44,16 +45,7 @@ class _Object:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A copy of a bucket's checkpoint on this machine."""
-
-    directory: Path
-    revision: str | None
-    """The dated folder that ``latest`` stood for; None for any other name."""
-
-
-def fetch(uri: str, spec: StorageSpec) -> Fetched:
+def fetch(uri: str, spec: StorageSpec) -> Located:
     """The checkpoint under an ``s3://`` prefix, copied unless this machine has it.
 
     Raises ``ModelError`` when there is none or it may not be read, ``Transient`` when the store
@@ -61,11 +53,12 @@ def fetch(uri: str, spec: StorageSpec) -> Fetched:
     """
     store = _Store(uri.rstrip("/"), spec)
     revision = None
-    listed = store.objects()
-    if not listed and store.uri.endswith(f"/{LATEST}"):
+    found = store.objects()
+    if not found and store.uri.endswith(f"/{LATEST}"):
         revision = store.pointed_at()
         store = _Store(store.uri.removesuffix(LATEST) + revision, spec)
-        listed = store.objects()
+        found = store.objects()
+    listed = [one for one in found if _WANTED.fullmatch(one.name)]
     if not listed:
         raise ModelError(
             f"no checkpoint under {store.uri}; name the prefix that holds its config.json, and "
@@ -85,7 +78,7 @@ def fetch(uri: str, spec: StorageSpec) -> Fetched:
             f"cannot keep a copy of {store.uri} in {folder.parent}: {error}; make room there, or "
             "set HF_HOME to a folder that can be written"
         ) from error
-    return Fetched(folder, revision)
+    return Located(folder, revision)
 
 
 def _is_complete(folder: Path, listed: list[_Object]) -> bool:
@@ -116,16 +109,14 @@ class _Store:
         self._fs = storage.filesystem(uri, spec)
 
     def objects(self) -> list[_Object]:
-        """The checkpoint's files under the prefix, sorted by name."""
+        """All that lies under the prefix, sorted by name."""
         prefix = f"{self._key}/" if self._key else ""
         found = [
             _Object(entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"])
             for page in self._pages(Prefix=prefix)
             for entry in page.get("Contents", ())
         ]
-        return sorted(
-            (one for one in found if _WANTED.fullmatch(one.name)), key=lambda one: one.name
-        )
+        return sorted(found, key=lambda one: one.name)
 
     def pointed_at(self) -> str:
         """Name of the folder that ``latest``, the last part of the prefix, stands for."""

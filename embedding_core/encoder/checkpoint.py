@@ -129,13 +129,19 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
 
 
 def _refuse_adapter(directory: Path) -> None:
-    """An adapter's folder may hold a config and a tokenizer too, but not the model's weights."""
-    if (directory / ADAPTER_CONFIG).is_file() and not list(directory.glob("model*.safetensors")):
-        base = read_json(directory / ADAPTER_CONFIG).get("base_model_name_or_path")
+    """transformers would put an adapter that lies beside the weights on top of them unasked."""
+    file = directory / ADAPTER_CONFIG
+    if not file.is_file():
+        return
+    if list(directory.glob("model*.safetensors")):
         raise ModelError(
-            f"{directory} holds an adapter, not a model: name it in model.adapter, and its base "
-            f"({base!r}) in model.name"
+            f"{directory} holds a model and an adapter; remove {file.name} if the adapter is "
+            "merged already, else move it to a folder of its own and name that in model.adapter"
         )
+    raise ModelError(
+        f"{directory} holds an adapter, not a model: name it in model.adapter, and its base "
+        f"({read_json(file).get('base_model_name_or_path')!r}) in model.name"
+    )
 
 
 def _dense_files(modules: Modules) -> list[Path]:

@@ -91,8 +91,7 @@ def _in_bucket(name: str, storage: StorageSpec | None) -> Located:
     from embedding_core.encoder.bucket import fetch  # a client of S3: needed for these names alone
     from embedding_core.storage import StorageSpec
 
-    fetched = fetch(name, storage or StorageSpec())
-    return Located(fetched.directory, fetched.revision)
+    return fetch(name, storage or StorageSpec())
 
 
 def _in_package(package: str) -> Path:

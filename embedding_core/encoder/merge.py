@@ -26,18 +26,7 @@ def merge(model: Any, adapter: Adapter) -> Any:
         raise ModelError(
             "model.adapter needs peft, which is not installed: pip install 'embedlake[lora]'"
         ) from error
-    modules = {
-        tail(name): name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    missing = [target.module for target in adapter.targets if target.module not in modules]
-    if missing:
-        raise ModelError(
-            f"{adapter.weight_file} changes {missing[0]}, which is no linear layer of this model; "
-            "use a checkpoint that was merged with peft"
-        )
-    names = {modules[target.module]: target for target in adapter.targets}
+    names = {_place(model, target.module, adapter): target for target in adapter.targets}
     first = adapter.targets[0]
     config = peft.LoraConfig(
         r=first.rank,
@@ -57,6 +46,21 @@ def merge(model: Any, adapter: Adapter) -> Any:
         raise ModelError(
             f"{adapter.weight_file} gives weights that are not finite ({error}); train it again"
         ) from error
+
+
+def _place(model: Any, module: str, adapter: Adapter) -> str:
+    """What this model calls the layer, which must be the only one of that name."""
+    found: list[str] = [
+        name
+        for name, one in model.named_modules()
+        if isinstance(one, torch.nn.Linear) and tail(name) == module
+    ]
+    if len(found) != 1:
+        raise ModelError(
+            f"{adapter.weight_file} changes {module}, and this model has {len(found)} linear "
+            "layers of that name; use a checkpoint that was merged with peft"
+        )
+    return found[0]
 
 
 def _matrices(adapter: Adapter, names: dict[str, Any]) -> dict[str, torch.Tensor]:

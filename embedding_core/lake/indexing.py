@@ -17,6 +17,7 @@ from embedding_core.lake.table import Table
 
 MOST_PARTS = 16
 """Parts of an index, each one more place to look, before a run merges them."""
+TEXT_HASH_INDEX = "text_hash_idx"
 SCALAR_INDEXES = {"file_key": "BITMAP", "source_uri": "BITMAP", "chunk_id": "BTREE"}
 
 
@@ -74,18 +75,23 @@ def extend(table: Table, indexes: Mapping[str, Coverage], merge: bool = False) -
         table.dataset().optimize.optimize_indices(index_names=[name], num_indices_to_merge=parts)
 
 
-def refresh_scalar_indexes(table: Table, full_text: bool = False, merge: bool = False) -> None:
-    """Make the scalar indexes and, if asked for, the full-text index on ``text``, or extend them.
+def refresh_scalar_indexes(
+    table: Table, full_text: bool = False, text_hash: bool = False, merge: bool = False
+) -> None:
+    """Make the scalar indexes and those on ``text`` (full-text) and ``text_hash`` if they are asked
+    for, or extend them.
 
-    A full-text index no longer asked for is dropped. ``merge``: see ``extend``.
+    One of the latter that is no longer asked for is dropped. ``merge``: see ``extend``.
     """
     wanted = {f"{column}_idx": (column, kind) for column, kind in SCALAR_INDEXES.items()}
     if full_text:
         wanted[schema.FULL_TEXT_INDEX] = ("text", "INVERTED")
+    if text_hash:
+        wanted[TEXT_HASH_INDEX] = ("text_hash", "BTREE")
     with store_faults(f"indexing {table.uri}"):
         known = coverage(table.dataset())
-        if schema.FULL_TEXT_INDEX in known.keys() - wanted.keys():
-            table.dataset().drop_index(schema.FULL_TEXT_INDEX)
+        for name in {schema.FULL_TEXT_INDEX, TEXT_HASH_INDEX} & known.keys() - wanted.keys():
+            table.dataset().drop_index(name)
         for name in wanted.keys() - known.keys():
             column, kind = wanted[name]
             table.dataset().create_scalar_index(column, kind, name=name)

@@ -79,6 +79,15 @@ def locked(table: Table, holder: str, wait_seconds: float, kind: Kind = "lock") 
         _release(lock)
 
 
+def is_held(table: Table, kind: Kind) -> bool:
+    """Whether someone alive holds a lock; half a minute to be sure when its holder died."""
+    try:
+        with locked(table, "a look", 0, kind):
+            return False
+    except Locked:
+        return True
+
+
 def _acquire(table: Table, kind: Kind, holder: str, wait_seconds: float) -> Lock:
     started = time.monotonic()
     seen: tuple[int, bytes] | None = None

@@ -22,6 +22,7 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.lake.columns import under_construction
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.indexing import coverage
+from embedding_core.lake.lock import is_held
 from embedding_core.lake.table import Table
 
 FRAGMENT_BYTES = 256 * 2**20
@@ -137,9 +138,10 @@ def compact(table: Table) -> int:
     Large fragments are left as they are, so a row is written anew a few times in its life, not by
     every compaction. Memory: some batches of ``BATCH_BYTES`` for each of ``COMPACTION_THREADS``.
     A commit that conflicts with a writer is tried again on the newer version, with less at once.
-    Waits while a vector column is being built: that is filled fragment by fragment.
+    Waits while a vector column is being built: that is filled fragment by fragment. One that
+    nobody works on is no reason to wait: what it has is kept.
     """
-    if under_construction(table.dataset()):
+    if under_construction(table.dataset()) and is_held(table, "build"):
         return 0
 
     def once(attempt: int) -> int:

@@ -27,7 +27,7 @@ class OldRows:
     """Which rows to look among, by a column that has an index."""
 
     column: str
-    """``file_key`` or ``chunk_id``."""
+    """``file_key``, ``chunk_id`` or ``text_hash``."""
     values: Collection[str]
 
 

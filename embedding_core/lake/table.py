@@ -305,7 +305,10 @@ def _way_out(found: pa.Schema, wanted: str) -> str:
             f"put that space in service with `embedlake promote RECIPE {other}`, or name the model "
             "in service in the recipe"
         )
-    return "use the model in service, or another lake.table for this one"
+    return (
+        "`embedlake reembed RECIPE` builds the recipe's beside it, judges it and puts it in "
+        "service; or name the model in service, or embed with that by release.follow: true"
+    )
 
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:

@@ -55,6 +55,14 @@ class IndexReport:
     """Median time of a query when that was measured, index in memory."""
 
 
+def stored_index(table: Table, column: str = schema.VECTOR) -> IndexReport | None:
+    """What the table says of a column's index; None when that is missing or cannot be read."""
+    try:
+        return IndexReport(**table.index_settings(column))
+    except (TypeError, ValueError):
+        return None
+
+
 def refresh_vector_index(
     table: Table, spec: IndexSpec, merge: bool = False, column: str = schema.VECTOR
 ) -> IndexReport | None:
@@ -69,7 +77,7 @@ def refresh_vector_index(
     with store_faults(f"indexing {table.uri}"):
         dataset = table.dataset()
         name = schema.index_name(table.field(column, dataset.schema))
-        found, known = _only_ours(table, column, name), _stored(table, column)
+        found, known = _only_ours(table, column, name), stored_index(table, column)
         n_rows = dataset.count_rows()
         if n_rows < (spec.min_rows if found is None else spec.min_rows / 2):
             if found is not None:
@@ -92,14 +100,6 @@ def _only_ours(table: Table, column: str, name: str) -> Coverage | None:
         if one.columns == (column,) and other != name:
             table.dataset().drop_index(other)
     return found.get(name)
-
-
-def _stored(table: Table, column: str) -> IndexReport | None:
-    """What the table says of its index; None when that is missing or cannot be read."""
-    try:
-        return IndexReport(**table.index_settings(column))
-    except (TypeError, ValueError):
-        return None
 
 
 def _is_outdated(known: IndexReport, found: Coverage, n_rows: int, spec: IndexSpec) -> bool:

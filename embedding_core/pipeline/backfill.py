@@ -36,7 +36,7 @@ from embedding_core.lake import (
     missing_rows,
     table_of,
 )
-from embedding_core.pipeline.job import Job, load_planned, pinned, resolve, resolve_planned
+from embedding_core.pipeline.job import Job, load_planned, resolve, resolve_planned
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 
@@ -164,7 +164,7 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
             "first"
         )
     resolved = resolve(model)
-    fixed = recipe.model_copy(update={"model": pinned(model, resolved)})
+    fixed = recipe.model_copy(update={"model": model.pinned(resolved.space.revision)})
     return Job(fixed, resources, space_id(resolved.space), "", run_id)
 
 

@@ -11,7 +11,7 @@ from embedding_core.encoder import ResolvedModel
 from embedding_core.lake import Table, ensure_table, ledger, replace_rows, staging, table_of
 from embedding_core.lake import commit as lake_commit
 from embedding_core.pipeline.cutting import cutting_of
-from embedding_core.pipeline.job import Job, pinned, resolve_planned
+from embedding_core.pipeline.job import Job, resolve_planned
 from embedding_core.pipeline.plan import check_removals, rules_of
 from embedding_core.pipeline.saved import usable_units
 from embedding_core.recipe import Recipe
@@ -39,7 +39,7 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
 
 def make_table(recipe: Recipe, resolved: ResolvedModel) -> Table:
     """The recipe's table, made when it is missing; ``resolved`` is the recipe's model."""
-    fixed = recipe.model_copy(update={"model": pinned(recipe.model, resolved)})
+    fixed = recipe.model_copy(update={"model": recipe.model.pinned(resolved.space.revision)})
     return ensure_table(fixed, resolved.space, cutting_of(fixed, resolved).stored())
 
 

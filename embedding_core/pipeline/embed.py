@@ -1,6 +1,7 @@
 """One staged unit to uncommitted Lance fragments: no text is encoded that has a vector already.
 
-A text has one when the rows that the unit replaces hold it, or when it stood in the unit before.
+A text has one when the rows that the unit replaces hold it, or any row of the table if the recipe
+says so, or when it stood in the unit before.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class _UnitWork:
 
 def _begin(job: Job, table: Table, staged: StagedUnit, done: int) -> _UnitWork:
     seen, repeated = _hashes(table, staged, done)
-    old_rows = _old_rows(table, staged, done)
+    whole_table = job.recipe.reuse == "table"
+    old_rows = OldRows("text_hash", seen) if whole_table else _old_rows(table, staged, done)
     known = known_vectors(table, job.table_version, job.space_id, old_rows, seen)
     new_texts = bool(seen - known.row_ids.keys())
     return _UnitWork(

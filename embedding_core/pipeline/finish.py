@@ -166,7 +166,9 @@ def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
         return None
 
     def refresh(_attempt: int) -> IndexReport | None:
-        refresh_scalar_indexes(table, job.recipe.index.full_text)
+        refresh_scalar_indexes(
+            table, job.recipe.index.full_text, text_hash=job.recipe.reuse == "table"
+        )
         return refresh_vector_index(table, job.recipe.index)
 
     return tried_again(f"index {table.uri}", refresh)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from embedding_core.errors import LakeError, UsageError
+from embedding_core.errors import LakeError, Unfilled, UsageError
 from embedding_core.lake import Table, check_recipe, missing_rows, model_of, table_of
 from embedding_core.lake import schema as columns
+from embedding_core.lake.faults import store_faults
 from embedding_core.lake.tuning import Sample
 from embedding_core.pipeline.judge import GateReport, Side, Vectors, judge, side_of, vectors_in
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
@@ -25,15 +26,15 @@ from embedding_core.records import Space
 ROWS_PER_BATCH = 8_192
 """Rows searched at once: 12 MiB of float32 per space at 384 dimensions."""
 TIMED_SEARCHES = 30
-"""Searches whose median is the latency; as many before them warm up."""
+"""Searches of each space whose median is the latency; as many before them warm up."""
 
 
 def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     """Judge a built column of the recipe's table against the one in service; changes nothing.
 
     Raises ``UsageError`` for the column in service and for labelled files that cannot be used,
-    ``LakeError`` for a column that is not there, not of a space, or not in every row yet, and for a
-    table without rows.
+    ``LakeError`` for a column that is not there or not of a space and for a table without rows,
+    ``Unfilled`` for a column that is not in every row yet.
     """
     started = time.perf_counter()
     table = table_of(recipe).lake.table(recipe.lake.table)
@@ -48,14 +49,14 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     )
 
     def corpus() -> Iterator[pa.RecordBatch]:
-        return _rows_of(table, version, column)
+        with store_faults(f"reading {table.uri}"):
+            yield from _rows_of(table, version, column)
 
     report = judge(recipe, corpus, old, new, version=version)
-    whole = replace(
-        report,
-        ann=OldNew(_ann(table, version, old), _ann(table, version, new)),
-        latency=_latency(table, version, old, new),
-    )
+    with store_faults(f"searching {table.uri}"):
+        ann = OldNew(_ann(table, version, old), _ann(table, version, new))
+        latency = _latency(table, version, old, new)
+    whole = replace(report, ann=ann, latency=latency)
     found = findings(whole, recipe.release, recipe.index.target_recall)
     seconds = time.perf_counter() - started
     return replace(whole, findings=found, verdict=verdict_of(found), seconds=seconds)
@@ -79,10 +80,10 @@ def _checked_version(table: Table, column: str) -> int:
         )
     n_missing = sum(missing_rows(dataset, identifier).values())
     if n_missing:
-        raise LakeError(
+        raise Unfilled(
             f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in {column}, "
-            "so it cannot be judged yet; fill them (embedding_core.pipeline.build_space with the "
-            "column's model does), then try again"
+            "so it cannot be judged yet; fill them with `embedlake reembed RECIPE` and the "
+            "column's model, then try again"
         )
     return int(dataset.version)
 
@@ -122,20 +123,23 @@ class _Ready:
         return self.vector[None]
 
 
-def _latency(table: Table, version: int, old: Side, new: Side) -> OldNew[float]:
-    """Median milliseconds of a search for a row's own vector, the two spaces by turns."""
+def _latency(table: Table, version: int, old: Side, new: Side) -> OldNew[float] | None:
+    """Median milliseconds of a search for rows' own vectors, the two spaces by turns.
+
+    None when none of the rows looked at has both vectors.
+    """
     dataset = table.dataset(version)
-    some = np.resize(np.arange(dataset.count_rows()), TIMED_SEARCHES).tolist()
-    names = [old.judged.column, new.judged.column]
-    rows = dataset.take(some, columns=names).combine_chunks()
-    milliseconds: list[list[float]] = [[], []]
-    for _warming_up in (True, False):
-        milliseconds = [[], []]
-        for place in range(TIMED_SEARCHES):
-            for side, taken in zip((old, new), milliseconds, strict=True):
-                vectors = vectors_in(rows.column(side.judged.column).chunk(0))
-                taken.append(_search_milliseconds(table, side, vectors[place]))
-    before, after = (float(np.median(one)) for one in milliseconds)
+    rows = np.linspace(0, dataset.count_rows() - 1, TIMED_SEARCHES).astype(int).tolist()
+    found = dataset.take(rows, columns=[old.judged.column, new.judged.column]).combine_chunks()
+    sides = [(one, vectors_in(found.column(one.judged.column).chunk(0))) for one in (old, new)]
+    usable = np.flatnonzero(np.isfinite(np.hstack([queries for _, queries in sides])).all(axis=1))
+    if not len(usable):
+        return None
+    taken: list[list[float]] = [[], []]
+    for place in (*usable, *usable):  # once to warm up
+        for (side, queries), milliseconds in zip(sides, taken, strict=True):
+            milliseconds.append(_search_milliseconds(table, side, queries[place]))
+    before, after = (float(np.median(one[len(usable) :])) for one in taken)
     return OldNew(before, after)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
-from embedding_core.encoder.latest import LATEST
 from embedding_core.encoder.load import load_resolved
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
@@ -56,23 +55,16 @@ def resolve(model: ModelSpec) -> ResolvedModel:
     )
 
 
-def pinned(model: ModelSpec, resolved: ResolvedModel) -> ModelSpec:
-    """The model under a name that stays: ``latest`` and a branch of the hub point elsewhere soon.
-
-    What a table remembers of its models must lead to their weights for as long as they serve.
-    """
-    found = resolved.space.revision
-    if found is None:
-        return model
-    folder, _, last = model.name.rpartition("/")
-    if last == LATEST:
-        return model.model_copy(update={"name": found if "/" in found else f"{folder}/{found}"})
-    return model.model_copy(update={"revision": found})
-
-
 def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The recipe's encoder as its name resolves now; the process keeps the one it used last."""
-    return _load(resolve(model), resources.device, resources.batch_tokens)
+    """The recipe's encoder as its name resolves now; the process keeps the one it used last.
+
+    Another one goes before it comes: two may not fit the device.
+    """
+    wanted = (resolve(model), resources.device, resources.batch_tokens)
+    if wanted not in _loaded:
+        _loaded.clear()
+        _loaded[wanted] = load_resolved(*wanted)
+    return _loaded[wanted]
 
 
 @contextmanager
@@ -90,9 +82,8 @@ def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterat
         yield lock
 
 
-@lru_cache(maxsize=1)
-def _load(resolved: ResolvedModel, device: str, batch_tokens: int | None) -> Encoder:
-    return load_resolved(resolved, device, batch_tokens)
+_loaded: dict[tuple[ResolvedModel, str, int | None], Encoder] = {}
+"""The encoder that was used last, under what it was loaded with."""
 
 
 def load_planned(job: Job) -> Encoder:

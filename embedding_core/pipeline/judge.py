@@ -122,7 +122,8 @@ def judge(
     sampled_share: float | None = None,
     version: int | None = None,
 ) -> GateReport:
-    """Judge two spaces by the rows of ``corpus``, which is read two or three times.
+    """Judge two spaces by the rows of ``corpus``, which is read once, or twice without
+    labelled queries.
 
     ``sampled_share``: the rows' share of the table's, when they are a sample of it. Judgements of
     documents without a row do not count, nor do queries that have no relevant one left. Memory is

@@ -70,7 +70,9 @@ def maintain(recipe: Recipe) -> MaintenanceReport:
 
     def refresh() -> None:
         if table.dataset().count_rows():
-            refresh_scalar_indexes(table, recipe.index.full_text, merge=True)
+            refresh_scalar_indexes(
+                table, recipe.index.full_text, text_hash=recipe.reuse == "table", merge=True
+            )
             indexes.append(refresh_vector_index(table, recipe.index, merge=True))
 
     problems: list[str] = []

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedding_core.lake import Lake, Table, VectorColumn, columns, ledger
+from embedding_core.lake import IndexReport, Lake, Table, VectorColumn, columns, ledger
 from embedding_core.lake.indexing import unindexed_rows
+from embedding_core.lake.vector_index import stored_index
 from embedding_core.recipe import Recipe
 
 LAST_RUNS = 5
@@ -65,6 +66,8 @@ class Status:
     """Description of the space in service."""
     spaces: tuple[SpaceLine, ...]
     """All spaces of the table, the one in service first."""
+    vector_index: IndexReport | None
+    """That of the space in service and how it was tuned; None when searches are exact."""
     unindexed_rows: dict[str, int]
     """Rows that an index does not cover yet, by the index's name."""
     ledger: dict[str, int]
@@ -165,6 +168,7 @@ def status(recipe: Recipe) -> Status:
         space_id=held,
         space=asdict(space),
         spaces=tuple(_space_line(one) for one in columns(table)),
+        vector_index=stored_index(table),
         unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),
         rejects=dict(Counter(ledger.reject_rows(table).column("reason").to_pylist())),

@@ -214,6 +214,7 @@ def _not_finite(folder: Path) -> None:
         (_config(init_lora_weights="pissa"), "which changes the base itself"),
         (_config(layer_replication=[[0, 2]]), "layer_replication"),
         (_config(lora_alpha=None), "lora_alpha None where a number is needed"),
+        (_config(alpha_pattern={"q_proj(": 8}), "alpha_pattern that cannot be read"),
         (_foreign_tensor, r"norm\.weight'; only LoRA matrices"),
         (_not_finite, "not finite"),
     ],
@@ -230,6 +231,13 @@ def test_adapter_named_as_the_model_told_where_it_belongs(adapter: Path, tiny_qw
     with pytest.raises(ModelError, match=r"holds an adapter.*model\.adapter") as caught:
         resolve_model(str(adapter))
     assert str(tiny_qwen3) in str(caught.value)
+
+
+def test_model_with_an_adapter_beside_it_refused(tiny_qwen3: Path, adapter: Path) -> None:
+    """transformers would load it on top of the weights, and the space would not know."""
+    shutil.copytree(tiny_qwen3, adapter, dirs_exist_ok=True)
+    with pytest.raises(ModelError, match=r"remove adapter_config\.json if the adapter is merged"):
+        resolve_model(str(adapter))
 
 
 @pytest.mark.parametrize(

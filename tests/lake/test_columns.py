@@ -27,6 +27,7 @@ from embedding_core.lake import (
     fill_fragment,
     fragment_rows,
     fragments_exist,
+    locked,
     maintain_table,
     maintenance,
     missing_rows,
@@ -425,7 +426,8 @@ def test_maintain_while_building_leaves_the_fragments_and_compacts_after(tmp_pat
     table = made_up(tmp_path)
     add_column(table, NEW, NEW_MODEL, "run")
     fill_fragment(table, NEW_ID, 0, placed(table, 0))
-    assert maintenance.compact(table) == 0
+    with locked(table, "a build", 0, kind="build"):
+        assert maintenance.compact(table) == 0
     fill(table)
     promote(table, HIDDEN, "me")
     add_files(recipe_for(tmp_path, model={"dim": 16}), ["new"], 10, Clusters.make(30, 16))
@@ -436,6 +438,15 @@ def test_maintain_while_building_leaves_the_fragments_and_compacts_after(tmp_pat
     fill(table, old.space_id, 32)
     rollback(table, "me")
     assert columns(table)[0].missing_rows == 0
+
+
+def test_maintain_column_that_nobody_builds_any_more_keeps_what_it_has(tmp_path: Path) -> None:
+    table = made_up(tmp_path)
+    add_column(table, NEW, NEW_MODEL, "run")
+    filled = fill_fragment(table, NEW_ID, 0, placed(table, 0))
+    assert maintain_table(table, timedelta(hours=1)).fragments_merged > 0
+    column = columns(table)[1]
+    assert column.state == "building" and column.rows - column.missing_rows == filled.rows
 
 
 def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:

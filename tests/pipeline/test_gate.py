@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from embedding_core.lake import (
     table_of,
     tuning,
 )
-from embedding_core.pipeline import REFUSED, Corpus, GateReport, Side, side_of
+from embedding_core.pipeline import REFUSED, Corpus, GateReport, Side, job, side_of
 from embedding_core.quality.exact import Vectors
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from tests.driver import recipe_for, run, write_jsonl
@@ -206,12 +208,40 @@ def test_judge_queries_without_judgements_are_refused(tmp_path: Path) -> None:
         judged(tmp_path, vectors_of(NEW), queries=release["queries"])
 
 
+def test_judge_query_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    release = labelled(tmp_path)
+    Path(release["queries"]).write_text('{"_id": "q-d0", "text": "half a \\ud800 pair"}\n')
+    with pytest.raises(UsageError, match=r"half a .* is not valid Unicode"):
+        judged(tmp_path, vectors_of(NEW), **release)
+
+
+def test_judge_model_that_is_of_another_space_by_now_is_refused(tmp_path: Path) -> None:
+    moved = side_of("vector", side(NEW).space, OLD, RESOURCES)
+    recipe = recipe_for(tmp_path, release=labelled(tmp_path))
+    with pytest.raises(LakeError, match="the query is in space"):
+        pipeline.judge(recipe, corpus_of(vectors_of(OLD), vectors_of(NEW)), side(OLD), moved)
+
+
 @pytest.mark.parametrize("with_labels", [True, False])
 def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
     recipe = recipe_for(tmp_path, release=labelled(tmp_path) if with_labels else {})
     none = corpus_of(vectors_of(OLD), vectors_of(NEW), slice(0))
     with pytest.raises((LakeError, UsageError), match=r"no rows|the rows are none"):
         pipeline.judge(recipe, none, side(OLD), side(NEW))
+
+
+def test_load_lets_one_model_go_before_the_next_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = weakref.ref(pipeline.load(OLD, RESOURCES))
+    assert pipeline.load(OLD, RESOURCES) is held()
+    real, at_loading = job.load_resolved, []
+
+    def watched(*given: Any) -> Encoder:
+        at_loading.append(held())
+        return real(*given)
+
+    monkeypatch.setattr(job, "load_resolved", watched)
+    pipeline.load(NEW, RESOURCES)
+    assert at_loading == [None]
 
 
 # Tables

@@ -57,6 +57,22 @@ def test_run_other_chunking_reuses_texts_that_stay_the_same(tmp_path: Path) -> N
     check_vectors(smaller)
 
 
+def test_run_reuse_table_embeds_no_text_that_any_row_has(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {f"a{n}": f"text {n}" for n in range(20)})
+    recipe = recipe_for(tmp_path, reuse="table")
+    run(recipe)
+    write_jsonl(tmp_path, "b.jsonl", {f"b{n}": f"text {n}" for n in range(15, 25)})
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.rows) == (5, 5, 30)
+    check_vectors(recipe)
+    indexes = {one.name for one in table_of(recipe).dataset().describe_indices()}
+    assert "text_hash_idx" in indexes
+    write_jsonl(tmp_path, "c.jsonl", {"c": "text 1"})
+    plain = recipe_for(tmp_path)
+    assert (run(plain).embedded, pipeline.plan(recipe).is_empty) == (1, True)
+    assert "text_hash_idx" not in {one.name for one in table_of(plain).dataset().describe_indices()}
+
+
 def test_run_nothing_new_in_a_changed_file_does_not_load_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,3 +36,13 @@ def test_reject_lines_tell_file_place_and_reason(tmp_path: Path) -> None:
         (str(path), "z", 2, "empty_text"),
     }
     assert len(pipeline.reject_lines(recipe, limit=1)) == 1
+
+
+def test_status_says_how_the_vector_index_was_tuned(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {f"d{n}": f"text {n} of {n % 7}" for n in range(300)})
+    exact = recipe_for(tmp_path)
+    run(exact)
+    assert pipeline.status(exact).vector_index is None
+    pipeline.maintain(recipe_for(tmp_path, index={"min_rows": 256}))
+    index = pipeline.status(exact).vector_index
+    assert index is not None and index.recall >= 0.95 and index.nprobes >= 1

@@ -1,0 +1,76 @@
+"""Kill a re-embed at a random point, run it again: what is committed is not done twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.release_cases.beside import NEW, rows_not_of, write_texts
+from benchmarks.release_cases.running import embedlake, prefect_api, started
+from embedding_core.lake import columns, missing_rows, table_of
+from embedding_core.recipe import Recipe
+from tests.e2e.recipes import write_recipe
+
+KILLS = 20
+N_FILES, DOCUMENTS_PER_FILE = 150, 100
+LONGEST_RUN_SECONDS = 18.0
+"""Kills fall uniformly into this time, which covers start-up, filling, the gate and the switch."""
+
+
+def twenty(folder: Path) -> dict[str, Any]:
+    """Twenty seeds; each a fresh table, a kill, and the same command to its end."""
+    with prefect_api(folder / "home") as environment:
+        trials = [_trial(folder / str(seed), seed, environment) for seed in range(KILLS)]
+    return {
+        "kills": KILLS,
+        "fragments": N_FILES,
+        "killed_while_filling": sum(0 < one["filled_at_the_kill"] < N_FILES for one in trials),
+        "violations": [problem for one in trials for problem in one["problems"]],
+        "trials": trials,
+    }
+
+
+def _trial(folder: Path, seed: int, environment: dict[str, str]) -> dict[str, Any]:
+    folder.mkdir()
+    path = write_recipe(folder, model={"name": "hashing", "dim": 128})
+    for number in range(N_FILES):
+        write_texts(folder, f"f{number}", DOCUMENTS_PER_FILE)
+    recipe = Recipe.load(path)
+    embedlake(environment, "embed", str(path), "--set", "unit_bytes=1")
+    command = ("reembed", str(path), "--model", json.dumps(NEW))
+    after = random.Random(seed).uniform(0.0, LONGEST_RUN_SECONDS)
+    first = started(environment, *command)
+    deadline = time.monotonic() + after
+    while first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    filled, promoted = _filled(recipe)
+    code, report = embedlake(environment, *command)
+    problems = []
+    space = report.get("space") or {"fragments": 0}
+    if code:
+        problems.append(f"the second run ended with exit code {code}")
+    if filled + space["fragments"] != N_FILES:
+        problems.append(f"{filled} fragments were filled, the second run filled {space}")
+    if wrong := rows_not_of(recipe, NEW):
+        problems.append(f"{wrong} vectors differ from those of a fresh build")
+    print(f"seed {seed}: killed after {after:.1f} s, {problems or 'all true'}", flush=True)
+    return {
+        "seed": seed, "killed_after_seconds": round(after, 2), "filled_at_the_kill": filled,
+        "promoted_before": promoted, "filled_by_the_second_run": space["fragments"],
+        "problems": [f"seed {seed}: {problem}" for problem in problems],
+    }  # fmt: skip
+
+
+def _filled(recipe: Recipe) -> tuple[int, bool]:
+    """Fragments that have the new vectors already, and whether they are in service."""
+    table = table_of(recipe)
+    for one in columns(table):
+        if one.space.dim == NEW["dim"]:
+            return N_FILES - len(missing_rows(table.dataset(), one.space_id)), one.name == "vector"
+    return 0, False
