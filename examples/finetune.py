@@ -57,6 +57,8 @@ FEWEST_CHARACTERS = 160
 MOST_PASSAGES = 20
 """Of one document, so that long ones do not make up most of the queries."""
 QUERY_WORDS = 4
+QUERIES_PER_PASSAGE = 3
+"""To train on; one is held out."""
 COMMON = 0.05
 """Share of the passages above which a word is too common to be asked for."""
 
@@ -161,12 +163,13 @@ def known_items(data: Path, text: str, seed: int) -> Split:
         words = sorted(_words(passage) & asked)
         if len(words) < 2 * QUERY_WORDS:
             continue  # the query would be the passage
-        query = " ".join(random.Random(passage).sample(words, QUERY_WORDS))
+        draw = random.Random(passage)
+        drawn = [" ".join(draw.sample(words, QUERY_WORDS)) for _ in range(QUERIES_PER_PASSAGE)]
         if is_held_out(document, seed):
-            queries[f"{place:05}"] = query
+            queries[f"{place:05}"] = drawn[0]
             grades[f"{place:05}"] = {document: 1}
         else:
-            pairs.append(Pair(query, passage))
+            pairs += [Pair(query, passage) for query in drawn]
     return _checked(Split("known-item", tuple(pairs), queries, grades), data)
 
 
