@@ -345,7 +345,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     }
     tokenizer = recipe.chunk.tokenizer
     if tokenizer is not None:
-        tokenizer = _model_path(tokenizer, base)
+        tokenizer = model_path(tokenizer, base)
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
