@@ -83,6 +83,7 @@ def _release(running: Servers, checkpoint: Path) -> None:
     before = _answers(running, known)
     _show_questions(before)
     title(f"embedlake announce-model {checkpoint.relative_to(ROOT)}")
+    print("what the gate calls labelled queries are the known items: words of held-out documents")
     with followed(running.worker_log):
         run(["embedlake", "announce-model", str(checkpoint)], running.environment)
         outcome = _outcome(running)

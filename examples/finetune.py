@@ -44,13 +44,10 @@ HELD_OUT = 0.4
 BATCH = 32
 """Pairs per step: every query is held against as many texts."""
 LEARNING_RATE = 5e-5
-WARMUP = 0.1
-"""Share of the steps in which the learning rate rises."""
 COLUMNS = ("query", "document")
 """Of the pairs, called as a checkpoint calls its prompts."""
 MOST_TOKENS = 128
-"""Of a text that is trained on: half the time of MiniLM's 256. The saved model takes as many as
-before."""
+"""Of a text that is trained on: half the time of 256. The saved model takes as many as before."""
 
 FEWEST_CHARACTERS = 160
 """Of a passage; shorter paragraphs say too little to be looked for."""
@@ -92,12 +89,11 @@ def main() -> int:
     given = _arguments()
     make = known_items if given.known_items else labelled
     split = make(given.data, given.text, given.seed)
-    print(
-        f"{len(split.pairs):,} {split.kind} pairs to train on, "
-        f"{len(split.queries):,} {split.kind} queries held out"
-    )
     write_held_out(split, given.out)
-    print(f"held out, for the recipe's release section: {given.out}/queries.jsonl and qrels.tsv")
+    print(
+        f"{len(split.pairs):,} {split.kind} pairs to train on; {len(split.queries):,} {split.kind} "
+        f"queries held out for the recipe's release section: {given.out}/queries.jsonl, qrels.tsv"
+    )
     print(train(split.pairs, given.model, given.out, given.epochs, given.seed))
     return 0
 
@@ -173,6 +169,11 @@ def known_items(data: Path, text: str, seed: int) -> Split:
     return _checked(Split("known-item", tuple(pairs), queries, grades), data)
 
 
+def _plain(query: str) -> str:
+    """A query's words, however they are written."""
+    return " ".join(query.casefold().split())
+
+
 def is_held_out(name: str, seed: int) -> bool:
     """Whether a query's words, or a document's id, are kept from the training."""
     return _digest(f"{seed} {name}") < HELD_OUT * 2**64
@@ -204,9 +205,9 @@ def write_held_out(split: Split, out: Path) -> None:
 
 
 def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: int) -> Path:
-    """Train ``model`` on the pairs and give the folder of the checkpoint in ``out``.
+    """Train ``model`` on the pairs; gives the folder of the checkpoint in ``out``.
 
-    Uses a GPU if there is one; a CPU trains in fp32. Raises ``ModelError`` as ``resolve_model``.
+    Uses a GPU if there is one. Raises ``ModelError`` as ``resolve_model``.
     """
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -238,7 +239,7 @@ def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int)
         num_train_epochs=epochs,
         per_device_train_batch_size=BATCH,
         learning_rate=LEARNING_RATE,
-        warmup_steps=WARMUP,  # below 1 it is a share
+        warmup_steps=0.1,  # a share of all
         seed=seed,
         prompts={name: prompts[name] for name in ("query", "document") if prompts.get(name)}
         or None,
@@ -246,6 +247,8 @@ def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int)
         save_strategy="no",
         report_to="none",
         logging_steps=10,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,  # it warns where there is no GPU
     )
 
 
@@ -283,11 +286,6 @@ def _passages(document: Document) -> list[str]:
 
 def _words(passage: str) -> set[str]:
     return set(_WORD.findall(passage.casefold()))
-
-
-def _plain(query: str) -> str:
-    """A query's words, however they are written."""
-    return " ".join(query.casefold().split())
 
 
 def _digest(name: str) -> int:
