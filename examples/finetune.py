@@ -23,6 +23,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -213,9 +214,9 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    if (base := resolve_model(model).directory) is None:
+    if (base := resolve_model(model).checkpoint) is None:
         raise ModelError(f"{model!r} has no weights to train; name a checkpoint")
-    network = SentenceTransformer(str(base))
+    network = SentenceTransformer(str(base.directory))
     tokens = network.max_seq_length
     network.max_seq_length = min(MOST_TOKENS, tokens)
     rows = [dict(zip(COLUMNS, (pair.query, pair.text), strict=True)) for pair in pairs]
@@ -227,7 +228,7 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
             loss=MultipleNegativesRankingLoss(network),
         ).train()
     network.max_seq_length = tokens
-    return _saved(network, out)
+    return _saved(network, base.tokenizer_file, out)
 
 
 def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int) -> Any:
@@ -252,11 +253,16 @@ def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int)
     )
 
 
-def _saved(network: Any, out: Path) -> Path:
-    """The checkpoint in a dated folder, which appears when it is whole."""
+def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
+    """The checkpoint in a dated folder, which appears when it is whole.
+
+    Its tokenizer is the file it had: saving one writes the last truncation into it, and another
+    file would be taken for another tokenizer.
+    """
     name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     unfinished = out / f".{name}"
     network.save_pretrained(str(unfinished), create_model_card=False)
+    shutil.copyfile(tokenizer_file, unfinished / tokenizer_file.name)
     return unfinished.rename(out / name)
 
 
