@@ -55,7 +55,8 @@ def main() -> int:
     """Tell the story; the exit code is that of the first command that failed, else 0."""
     started = time.perf_counter()
     clear()
-    model = write_recipe(release={"queries": str(QUERIES), "qrels": str(QRELS)})
+    release = {"queries": str(QUERIES), "qrels": str(QRELS), "follow": True}
+    model = write_recipe(release=release)
     check_model(model)
     write_corpus()
     with servers() as running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -138,7 +139,13 @@ def _run_reembed(*given: Any) -> dict[str, Any]:
 
 @click.command("announce-model")
 @click.argument("uri", metavar="URI")
-@click.option("--for", "name", metavar="NAME", help="To deployments that listen to NAME alone.")
+@click.option(
+    "--for",
+    "name",
+    callback=lambda _context, _option, given: _listener(given),
+    metavar="NAME",
+    help="To deployments that listen to NAME alone.",
+)
 @json_option
 def announce_model(uri: str, name: str | None, as_json: bool) -> None:
     """Say that the model at URI is ready: deployments that listen re-embed their tables with it.
@@ -146,6 +153,8 @@ def announce_model(uri: str, name: str | None, as_json: bool) -> None:
     Sends the event `model.finetuned` to the Prefect API that is named or that `embedlake up`
     started.
     """
+    if not uri.strip():
+        raise UsageError("there is no model to announce; give its name or URI")
     if (url := known_api(read_settings())) is None:
         raise SetupError(
             "there is no Prefect API to tell; name one with PREFECT_API_URL, or run `embedlake up`"
@@ -156,6 +165,13 @@ def announce_model(uri: str, name: str | None, as_json: bool) -> None:
     told = announce(model_path(uri, Path.cwd()), name)
     lines = [f"{told.event}: {told.model} (to {told.resource}, event {told.id})"]
     respond(asdict(told), lines, as_json)
+
+
+def _listener(name: str | None) -> str | None:
+    """A name that a trigger can match: in triggers ``*`` and ``!`` mean something."""
+    if name is not None and not re.fullmatch(r"[\w.-]+", name):
+        raise click.BadParameter(f"{name!r} is no name; use letters, digits, '_', '-' and dots")
+    return name
 
 
 def _model_given(text: str | None) -> str | dict[str, Any] | None:

@@ -7,8 +7,7 @@ another only the last has a model that anyone still waits for; the others end wi
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -27,13 +26,12 @@ from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
 from prefect.types import DateTime
 
-from embedding_core.errors import SetupError, UsageError
+from embedding_core.errors import SetupError
 
 FINETUNED = "model.finetuned"
 """Name of the event. Its payload says which ``model``."""
 RESOURCE = "embedlake.model"
 """Id of its resource when it is meant for every table; one table's has a name after a dot."""
-_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 LATER = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
 """States of a later run that make an earlier one pointless; not of one that failed."""
@@ -55,15 +53,8 @@ def announce(model: str, name: str | None = None) -> Announcement:
     """Tell deployments of a new model; returns when the Prefect API has the event.
 
     ``name`` speaks to deployments that listen to that name, None to all. A path must be absolute:
-    the worker has another current folder. Raises ``UsageError`` for an empty model or a name that
-    triggers could not match, ``SetupError`` when the event cannot be sent.
+    the worker has another current folder. Raises ``SetupError`` when the event cannot be sent.
     """
-    if not model.strip():
-        raise UsageError("there is no model to announce; give its name or URI")
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} is no name for a trigger to match; use letters, digits, '_', '-' and dots"
-        )
     resource = RESOURCE if name is None else f"{RESOURCE}.{name}"
     labels = {"prefect.resource.id": resource, "prefect.resource.name": model}
     event = Event(event=FINETUNED, resource=Resource(labels), payload={"model": model})
@@ -106,15 +97,19 @@ def superseded_by(mine: FlowRun) -> FlowRun | None:
             ),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         )
-    return max(_later(mine, found), key=_asked_at, default=None)
+    return last_wish(mine, found)
 
 
-def _later(mine: FlowRun, found: list[FlowRun]) -> Iterator[FlowRun]:
-    for one in found:
-        if one.auto_scheduled or one.id == mine.id or _asked_at(one) <= _asked_at(mine):
-            continue
-        if _beside_model(one) == _beside_model(mine):
-            yield one
+def last_wish(mine: FlowRun, runs: Iterable[FlowRun]) -> FlowRun | None:
+    """The run that was asked for last, if that was after ``mine``; see ``superseded_by``."""
+    wishes = [
+        one
+        for one in runs
+        if not one.auto_scheduled
+        and _asked_at(one) > _asked_at(mine)
+        and _beside_model(one) == _beside_model(mine)
+    ]
+    return max(wishes, key=_asked_at, default=None)
 
 
 def _asked_at(run: FlowRun) -> DateTime:
