@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench experiments lock clean
+.PHONY: help setup demo demo-release test check bench experiments lock clean
 
 help: ## Show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## Install everything into .venv (about 3 GB; a few minutes)
 
@@ -22,6 +22,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## Run the main job for real on text that Python ships
 	$(BIN)/python deployments/demo.py
+
+demo-release: $(INSTALLED) ## Change the model for real: fine-tune, announce, judge, switch, roll back
+	$(BIN)/python -m deployments.demo_release
 
 test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers
 	$(BIN)/python -m pytest

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -43,68 +44,88 @@ QUESTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the demo started."""
+
+    api_url: str
+    worker_log: Path
+    environment: dict[str, str]
+    """Lets commands find the Prefect API."""
+
+
 def main() -> int:
     """Run the demo; the exit code is that of the first command that failed, else 0."""
     started = time.perf_counter()
-    _clear()
-    model = _write_recipe()
-    _check_model(model)
-    _write_corpus()
-    settings = Settings(home=HOME / "home")
-    _title("Start a Prefect server and a worker on loopback")
-    running = stack.up(settings)
-    print(f"Prefect API {running.api_url}")
-    try:
-        _demonstrate(settings, running)
-    finally:
-        _title("Stop what was started")
-        for server in stack.down(settings):
-            print(f"stopped the {server.name}")
+    clear()
+    check_model(write_recipe())
+    write_corpus()
+    with servers() as running:
+        title("Deploy")
+        deploy(running, "demo")
+        embed(running)
+        for question in QUESTIONS:
+            title(f'embedlake search "{question}"')
+            run(["embedlake", "search", str(RECIPE), question, "-k", "3"], running.environment)
+        embed(running, "Run again: nothing is left to do")
+        title("embedlake status")
+        run(["embedlake", "status", str(RECIPE)], running.environment)
     print(f"\ndemo finished in {time.perf_counter() - started:.0f} s")
     return 0
 
 
-def _demonstrate(settings: Settings, running: stack.Stack) -> None:
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """A Prefect server and a worker on loopback while the context lasts."""
+    settings = Settings(home=HOME / "home")
+    title("Start a Prefect server and a worker on loopback")
+    running = stack.up(settings)
+    print(f"Prefect API {running.api_url}")
+    worker_log = next(one.log for one in running.servers if one.name == "prefect worker")
     environment = {
         "PREFECT_API_URL": running.api_url,
         "PREFECT_HOME": str(settings.home / "prefect"),
     }
-    _title("Deploy")
-    _run(["prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml",
-          "--name", "demo"], environment, quiet=True)  # fmt: skip
-    print("deployed embed/demo")
-    watch = ["prefect", "deployment", "run", "embed/demo", "--watch",
-             "--param", f"recipe={RECIPE}"]  # fmt: skip
-    worker_log = Path(next(s.log for s in running.servers if s.name == "prefect worker"))
-    _title("prefect deployment run embed/demo --watch")
-    with _followed(worker_log):
-        _run(watch, environment, quiet=True)
-    for question in QUESTIONS:
-        _title(f'embedlake search "{question}"')
-        _run(["embedlake", "search", str(RECIPE), question, "-k", "3"], environment)
-    _title("Run again: nothing is left to do")
-    with _followed(worker_log):
-        _run(watch, environment, quiet=True)
-    _title("embedlake status")
-    _run(["embedlake", "status", str(RECIPE)], environment)
+    try:
+        yield Servers(running.api_url, Path(worker_log), environment)
+    finally:
+        title("Stop what was started")
+        for server in stack.down(settings):
+            print(f"stopped the {server.name}")
 
 
-def _clear() -> None:
+def deploy(running: Servers, name: str, *options: str) -> None:
+    """Deploy what ``deployments/prefect.yaml`` calls by that name."""
+    command = ["prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml"]
+    run([*command, "--name", name, *options], running.environment, quiet=True)
+    print(f"deployed {name}")
+
+
+def embed(running: Servers, heading: str = "prefect deployment run embed/demo --watch") -> None:
+    """Run the embed deployment to its end and show its log."""
+    command = ["prefect", "deployment", "run", "embed/demo", "--watch", "--param"]
+    title(heading)
+    with followed(running.worker_log):
+        run([*command, f"recipe={RECIPE}"], running.environment, quiet=True)
+
+
+def clear() -> None:
     """Start from nothing, but stop servers of a demo that was cut off."""
     stack.down(Settings(home=HOME / "home"))
-    for name in ("corpus", "lake", "home"):
+    for name in ("corpus", "lake", "home", "models"):
         shutil.rmtree(HOME / name, ignore_errors=True)
     HOME.mkdir(exist_ok=True)
 
 
-def _write_recipe() -> str:
+def write_recipe(**sections: object) -> str:
+    """Write the demo's recipe, with further sections; gives the model's name."""
     recipe = yaml.safe_load((ROOT / "deployments" / "recipes" / "demo.yaml").read_text())
     recipe["model"]["name"] = os.environ.get(DEMO_MODEL) or recipe["model"]["name"]
-    RECIPE.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    RECIPE.write_text(yaml.safe_dump(recipe | sections, sort_keys=False))
     return str(recipe["model"]["name"])
 
 
-def _check_model(model: str) -> None:
+def check_model(model: str) -> None:
     """Find (and for a hub id fetch) the model before anything is started."""
     weights = resolve_model(model).space.weights
     published = PUBLISHED_SHA256.get(model)
@@ -118,7 +139,7 @@ def _check_model(model: str) -> None:
     print(f"{model}: weights are the published ones (sha256 {published[:12]}…)")
 
 
-def _write_corpus() -> None:
+def write_corpus() -> None:
     """The topics as JSON lines, dealt over several files."""
     folder = HOME / "corpus"
     folder.mkdir()
@@ -142,27 +163,28 @@ def _whole_topics() -> list[str]:
     )
 
 
-def _run(command: list[str], environment: dict[str, str], quiet: bool = False) -> None:
+def run(command: list[str], environment: dict[str, str], quiet: bool = False) -> str:
+    """Run a program of this environment to its end; gives its stdout, when ``quiet``."""
     program = Path(sys.executable).parent / command[0]
     done = subprocess.run(
         [str(program), *command[1:]],
         cwd=ROOT,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.STDOUT if quiet else None,
+        capture_output=quiet,
         text=True,
         check=False,
     )
     if done.returncode:
-        print(done.stdout or "", file=sys.stderr)
+        print(done.stdout or "", done.stderr or "", file=sys.stderr)
         logs = HOME / "home" / "logs"
         raise SystemExit(
             f"{' '.join(command)} ended with exit code {done.returncode}; the logs are in {logs}"
         )
+    return done.stdout or ""
 
 
 @contextmanager
-def _followed(log: Path) -> Iterator[None]:
+def followed(log: Path) -> Iterator[None]:
     """Show what a log gains while the context lasts: the worker prints the flow run's own log."""
     ended = threading.Event()
     with log.open() as lines:
@@ -187,7 +209,8 @@ def _follow(lines: Iterator[str], ended: threading.Event) -> None:
         ended.wait(0.2)
 
 
-def _title(text: str) -> None:
+def title(text: str) -> None:
+    """Begin a step of the story."""
     print(f"\n── {text}", flush=True)
 
 

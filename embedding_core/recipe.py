@@ -339,13 +339,13 @@ def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     """Resolve every path once, so that any process on the machine reads the same files."""
     model = {
-        field: _model_path(name, base)
+        field: model_path(name, base)
         for field in ("name", "adapter")
         if (name := getattr(recipe.model, field)) is not None
     }
     tokenizer = recipe.chunk.tokenizer
     if tokenizer is not None:
-        tokenizer = _model_path(tokenizer, base)
+        tokenizer = model_path(tokenizer, base)
     release = {
         name: storage.absolute(uri, base)
         for name in ("queries", "qrels")
@@ -364,8 +364,8 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     )
 
 
-def _model_path(name: str, base: Path) -> str:
-    """A path made absolute, other names as they are.
+def model_path(name: str, base: Path) -> str:
+    """A model's name that means the same in any folder: a path made absolute, others as they are.
 
     ``latest`` may be a link that moves: where it points is looked up when the model is.
     """

@@ -1,9 +1,10 @@
-"""Commands about the spaces of a table: judge them, put them in service, go back, let go."""
+"""Commands about new models: announce, build, judge, put in service, go back, let go."""
 
 from __future__ import annotations
 
 import getpass
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedding_core.errors import UsageError
-from embedding_core.recipe import Recipe
+from embedding_core.errors import SetupError, UsageError
+from embedding_core.recipe import Recipe, model_path
 from flows.cli_common import (
     json_option,
+    known_api,
     recipe_argument,
     resources_asked,
     respond,
     set_option,
     use_some_api,
 )
-from flows.settings import read_settings
+from flows.settings import read_settings, use_prefect_api
 
 if TYPE_CHECKING:
     from embedding_core.lake import Release, Table
@@ -135,6 +137,43 @@ def _run_reembed(*given: Any) -> dict[str, Any]:
     return dict(result)
 
 
+@click.command("announce-model")
+@click.argument("uri", metavar="URI")
+@click.option(
+    "--for",
+    "name",
+    callback=lambda _context, _option, given: _listener(given),
+    metavar="NAME",
+    help="To deployments that listen to NAME alone.",
+)
+@json_option
+def announce_model(uri: str, name: str | None, as_json: bool) -> None:
+    """Say that the model at URI is ready: deployments that listen re-embed their tables with it.
+
+    Sends the event `model.finetuned` to the Prefect API that is named or that `embedlake up`
+    started.
+    """
+    if not uri.strip():
+        raise UsageError("there is no model to announce; give its name or URI")
+    if (url := known_api(read_settings())) is None:
+        raise SetupError(
+            "there is no Prefect API to tell; name one with PREFECT_API_URL, or run `embedlake up`"
+        )
+    use_prefect_api(url)
+    from flows.events import announce
+
+    told = announce(model_path(uri, Path.cwd()), name)
+    lines = [f"{told.event}: {told.model} (to {told.resource}, event {told.id})"]
+    respond(asdict(told), lines, as_json)
+
+
+def _listener(name: str | None) -> str | None:
+    """A name that a trigger can match: in triggers ``*`` and ``!`` mean something."""
+    if name is not None and not re.fullmatch(r"[\w.-]+", name):
+        raise click.BadParameter(f"{name!r} is no name; use letters, digits, '_', '-' and dots")
+    return name
+
+
 def _model_given(text: str | None) -> str | dict[str, Any] | None:
     """A name, made absolute when it is a path, or a section."""
     if text is None or not text.startswith("{"):
@@ -229,4 +268,6 @@ def _answer_release(release: Release, as_json: bool) -> None:
     respond(asdict(release), [release_line(release)], as_json)
 
 
-COMMANDS: tuple[click.Command, ...] = (reembed, evaluate, gate, promote, rollback, retire, releases)
+COMMANDS: tuple[click.Command, ...] = (
+    announce_model, reembed, evaluate, gate, promote, rollback, retire, releases,
+)  # fmt: skip

@@ -31,8 +31,8 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
+from flows import events, tasks
 from flows import reembed_report as words
-from flows import tasks
 from flows.gate_report import picture_uri
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
@@ -72,6 +72,9 @@ def reembed(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Give a recipe's table the vectors of another model.
 
+    A deployment's run ends as ``Superseded`` when another was asked for after it, and a schedule's
+    run as ``Left`` when the model has left service: it does not undo what was done since.
+
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
         model: name of the new model, or a whole model section; default: the recipe's.
@@ -79,10 +82,18 @@ def reembed(
         sample: share of the rows to embed and judge first; a no there ends the run.
         resources: settings that only change speed, over those of the environment.
     """
+    run_id = str(flow_run.get_id())
+    mine = events.own_run(run_id)
+    if (later := events.superseded_by(mine)) is not None:
+        why = f"flow run {later.name} ({later.id}) was asked for later"
+        return Completed(name="Superseded", message=why)
     settings = read_settings()
     wanted = Recipe.load(recipe).with_model(model)
     chosen = settings.resources.updated(resources or {})
-    job = pipeline.space_job(wanted, wanted.model, chosen, str(flow_run.get_id()))
+    job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
+    if mine.auto_scheduled and pipeline.has_left(job):
+        why = f"{wanted.model.name} was in service or retired; a schedule does not bring it back"
+        return Completed(name="Left", message=why)
     try:
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, settings, promote, lock).to_the_end(sample)

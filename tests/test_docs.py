@@ -35,6 +35,7 @@ from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Thre
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from flows.cli import cli
+from flows.events import Announcement
 from flows.settings import Settings
 from tests.driver import run, write_jsonl
 
@@ -115,6 +116,7 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("status", SpaceLine),
         ("promote", Release),
         ("releases", Release),
+        ("announce-model", Announcement),
     ],
 )
 def test_cli_page_has_each_json_key(command: str, record: type) -> None:
@@ -175,7 +177,7 @@ def test_operations_page_has_each_reject_reason() -> None:
 
 
 def test_contributing_page_has_each_make_target() -> None:
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (ROOT / "CONTRIBUTING.md").read_text()
     assert [target for target in targets if f"`make {target}`" not in text] == []
 

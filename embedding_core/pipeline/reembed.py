@@ -15,6 +15,7 @@ from embedding_core.lake import (
     model_of,
     promote,
     refresh_vector_index,
+    releases,
     rollback,
     table_of,
     tried_again,
@@ -66,6 +67,13 @@ class ReembedReport:
 def is_in_service(job: Job) -> bool:
     """Whether the job's space is the one that queries get already."""
     return bool(table_of(job.recipe).space()[0] == job.space_id)
+
+
+def has_left(job: Job) -> bool:
+    """Whether the job's space was taken out of service, or retired, and is not back in it; among
+    the changes that the table remembers."""
+    table = table_of(job.recipe)
+    return not is_in_service(job) and any(one.from_space == job.space_id for one in releases(table))
 
 
 def is_begun(job: Job) -> bool:

@@ -19,6 +19,8 @@ from flows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 240
+SLOT_WAIT = "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"
+"""How soon the server lets a run try again that waits for another of its deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     settings = Settings(home=home)
     # The worker hands its environment to the flow runs it starts.
     os.environ["EMBEDLAKE_HOME"] = str(home)
+    os.environ[SLOT_WAIT] = "2"
     running = stack.up(settings)
     try:
         yield Commands(running.api_url, home)
     finally:
         stack.down(settings)
-        del os.environ["EMBEDLAKE_HOME"]
+        del os.environ["EMBEDLAKE_HOME"], os.environ[SLOT_WAIT]
 
 
 @pytest.fixture(scope="session")

@@ -236,6 +236,19 @@ def test_sample_of_no_share_is_refused(tmp_path: Path, share: float) -> None:
 # What leaves
 
 
+def test_has_left_until_a_space_is_back_in_service(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"one": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    old = backfill.space_job(recipe, recipe.model, RESOURCES, "r")
+    new = backfill.space_job(recipe, NEW, RESOURCES, "r")
+    assert (pipeline.has_left(old), pipeline.has_left(new)) == (False, False)
+    in_service(recipe)
+    assert (pipeline.has_left(old), pipeline.has_left(new)) == (True, False)
+    pipeline.go_back(recipe, RESOURCES, "someone")
+    assert (pipeline.has_left(old), pipeline.has_left(new)) == (False, True)
+
+
 def test_maintain_retires_what_left_service_long_ago(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

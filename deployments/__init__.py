@@ -1,0 +1,1 @@
+"""Recipes, Prefect deployments and the demos that run them."""

