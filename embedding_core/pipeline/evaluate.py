@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedding_core.lake import Hit, Lake, Query, Table, model_of
+from embedding_core.lake import Hit, Lake, Query, Table
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.schema import VECTOR
 from embedding_core.pipeline.job import load
 from embedding_core.pipeline.labels import Labels, nothing_known, read_labels
 from embedding_core.pipeline.search import QUERIES_PER_CALL
+from embedding_core.pipeline.serving import serving_model
 from embedding_core.quality import Interval, score_run
 from embedding_core.recipe import Recipe, Resources
 
@@ -43,16 +44,15 @@ def evaluate(
     """Rank documents for each query by exact search and score the ranking.
 
     A document stands where its best chunk does. Exact search judges the embeddings alone; the
-    index's recall is measured when it is built. A column that is not in service is judged with the
-    model that it names, and by the rows that it has vectors for. ``queries`` and ``qrels`` default
-    to the recipe's release section. Raises ``UsageError`` for missing or malformed files, and when
-    none of the judged documents is in the table.
+    index's recall is measured when it is built. A column is judged with the model that made it,
+    whatever the recipe names, and by the rows that it has vectors for. ``queries`` and ``qrels``
+    default to the recipe's release section. Raises ``UsageError`` for missing or malformed files,
+    and when none of the judged documents is in the table.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     labels = read_labels(recipe, queries, qrels)
-    in_service = column == VECTOR
     table.space(column)  # a wrong name is found before a model is loaded
-    encoder = load(recipe.model if in_service else model_of(table.dataset(), column), resources)
+    encoder = load(serving_model(recipe, table, column), resources)
     depth = _depth(table.dataset().count_rows())
     ranked: dict[str, list[str]] = {}
     remaining = iter(labels.texts.items())

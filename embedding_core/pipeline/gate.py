@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from embedding_core.errors import LakeError, Unfilled, UsageError
-from embedding_core.lake import Table, check_recipe, missing_rows, model_of, table_of
+from embedding_core.lake import Table, check_recipe, missing_rows, table_of
 from embedding_core.lake import schema as columns
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.tuning import Sample
 from embedding_core.pipeline.judge import GateReport, Side, judge, side_of
+from embedding_core.pipeline.serving import serving_model
 from embedding_core.pipeline.texts import Vectors, vectors_in
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.recipe import Recipe, Resources
@@ -43,9 +44,7 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     version = _checked_version(table, column)
     dataset = table.dataset(version)
     old, new = (
-        side_of(
-            one, columns.space_of(dataset.schema.field(one))[1], model_of(dataset, one), resources
-        )
+        side_of(one, table.space(one)[1], serving_model(recipe, table, one), resources)
         for one in (columns.VECTOR, column)
     )
 

@@ -277,6 +277,8 @@ def test_evaluate_column_under_construction_is_judged_by_its_own_model(tmp_path:
     assert (found.column, found.space_id) == (column, started.space_id)
     with pytest.raises(LakeError, match="no column 'vector__none'"):
         pipeline.evaluate(recipe, RESOURCES, column="vector__none")
+    promote(table, build(recipe, ModelSpec(name="hashing", dim=64)).column, "me")
+    assert pipeline.evaluate(recipe, RESOURCES).metrics["mrr@10"].mean == 1.0
 
 
 def test_search_after_promote_asks_with_the_model_in_service(tmp_path: Path) -> None:
