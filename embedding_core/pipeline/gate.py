@@ -42,7 +42,6 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     table = table_of(recipe).lake.table(recipe.lake.table)
     check_recipe(table, recipe)
     version = _checked_version(table, column)
-    dataset = table.dataset(version)
     old, new = (
         side_of(one, table.space(one)[1], serving_model(recipe, table, one), resources)
         for one in (columns.VECTOR, column)
