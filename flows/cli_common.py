@@ -12,6 +12,9 @@ from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
 from flows.settings import Settings, prefect_api_url, use_prefect_api
 
+PATIENCE_SECONDS = 15.0
+"""A server on a busy machine takes its time; one that is gone is refused at once."""
+
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 set_option = click.option(
     "--set",
@@ -55,7 +58,7 @@ def known_api(settings: Settings) -> str | None:
 
     stack = running_stack(settings)
     url = prefect_api_url() or (stack.api_url if stack else None)
-    if url is not None and not answers(f"{url}/health"):
+    if url is not None and not answers(f"{url}/health", PATIENCE_SECONDS):
         raise SetupError(
             f"the Prefect API {url} does not answer; start it, run `embedlake up`, or unset "
             "PREFECT_API_URL to have one started for the run"

@@ -124,10 +124,10 @@ def wait_until_answers(server: Server, health_url: str, seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of the URL gives any HTTP answer below 500; False for what is no URL."""
+def answers(url: str, seconds: float = 2.0) -> bool:
+    """Whether a GET of the URL gives any HTTP answer below 500 in that time; False for no URL."""
     try:
-        with urllib.request.urlopen(url, timeout=2):
+        with urllib.request.urlopen(url, timeout=seconds):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500
