@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,9 @@ FINETUNED = "model.finetuned"
 """Name of the event. Its payload says which ``model``."""
 RESOURCE = "embedlake.model"
 """Id of its resource when it is meant for every table; one table's has a name after a dot."""
+
+ANNOUNCED = "announced"
+"""The flow's parameter that says when the event was sent which started a run."""
 
 LATER = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
 """States of a later run that make an earlier one pointless; not of one that failed."""
@@ -112,12 +116,17 @@ def last_wish(mine: FlowRun, runs: Iterable[FlowRun]) -> FlowRun | None:
     return max(wishes, key=_asked_at, default=None)
 
 
-def _asked_at(run: FlowRun) -> DateTime:
-    """A schedule makes its runs long before; everyone else when they want them."""
+def _asked_at(run: FlowRun) -> datetime:
+    """When its event was sent: of events in a row, runs are made in any order. A schedule makes its
+    runs long before they are due; everyone else when they want them."""
+    if run.parameters.get(ANNOUNCED):
+        return datetime.fromisoformat(run.parameters[ANNOUNCED])
     asked = run.expected_start_time if run.auto_scheduled else run.created
     assert asked is not None, "the Prefect API sets both"
     return asked
 
 
 def _beside_model(run: FlowRun) -> dict[str, Any]:
-    return {name: value for name, value in run.parameters.items() if name != "model"}
+    return {
+        name: value for name, value in run.parameters.items() if name not in ("model", ANNOUNCED)
+    }

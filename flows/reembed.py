@@ -69,6 +69,7 @@ def reembed(
     promote: Promotion = "auto",
     sample: float | None = None,
     resources: dict[str, Any] | None = None,
+    announced: str | None = None,
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Give a recipe's table the vectors of another model.
 
@@ -81,6 +82,7 @@ def reembed(
         promote: ``auto`` when the gate says yes, ``force`` whatever it says, ``never``.
         sample: share of the rows to embed and judge first; a no there ends the run.
         resources: settings that only change speed, over those of the environment.
+        announced: when the event was sent that asked for the run, ISO 8601: the last one counts.
     """
     run_id = str(flow_run.get_id())
     mine = events.own_run(run_id)

@@ -16,10 +16,12 @@ FAILED, BAD_USAGE = 1, 2
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def asked(minutes: int, model: str = "new", **changes: Any) -> FlowRun:
+def asked(
+    minutes: int, model: str = "new", announced: str | None = None, **changes: Any
+) -> FlowRun:
     """A run that an announcement asked for, so many minutes after noon."""
     created = NOON + timedelta(minutes=minutes)
-    parameters = {"recipe": "a.yaml", "promote": "auto", "model": model}
+    parameters = {"recipe": "a.yaml", "promote": "auto", "model": model, "announced": announced}
     values = {"created": created, "expected_start_time": created, "parameters": parameters}
     return FlowRun(flow_id=uuid4(), **(values | changes))
 
@@ -45,6 +47,15 @@ def test_last_wish_run_of_a_schedule_was_asked_for_when_it_is_due() -> None:
     assert last_wish(night, [asked(30)]) is None  # came before it is due
     assert last_wish(night, [asked(61)]) is not None
     assert last_wish(asked(30), [night]) is None  # asks for nothing new
+
+
+def test_last_wish_of_runs_made_in_another_order_is_what_was_announced_last() -> None:
+    first, second = (
+        asked(made, model, announced=str(NOON + timedelta(seconds=sent)))
+        for made, model, sent in ((2, "x", 1), (1, "y", 2))
+    )
+    assert last_wish(first, [second, first]) is second
+    assert last_wish(second, [second, first]) is None
 
 
 def test_announce_model_without_an_api_fails_and_says_what_to_do(embedlake: Embedlake) -> None:
