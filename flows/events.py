@@ -97,7 +97,9 @@ def superseded_by(mine: FlowRun) -> FlowRun | None:
             flow_run_filter=FlowRunFilter(
                 deployment_id=FlowRunFilterDeploymentId(any_=[mine.deployment_id]),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=LATER)),
-                expected_start_time=FlowRunFilterExpectedStartTime(after_=_asked_at(mine)),
+                expected_start_time=FlowRunFilterExpectedStartTime.model_validate(
+                    {"after_": _asked_at(mine)}
+                ),
             ),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         )
