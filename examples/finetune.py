@@ -27,7 +27,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,13 +145,12 @@ def known_items(data: Path, text: str, seed: int) -> Split:
 
     A query is a few words of a passage, neither its commonest nor found nowhere else, as in
     Azzopardi, de Rijke & Balog 2007 (doi:10.1145/1277741.1277820). A document is trained on or
-    asked for, never both. Raises ``UsageError`` when a side has no query.
+    asked for, never both; what two documents say is left out. Raises ``UsageError`` when a side
+    has no query.
     """
-    passages = [
-        (one.doc_id, passage)
-        for one in _documents(data, text, "**/*.jsonl")
-        for passage in _passages(one)
-    ]
+    documents = {one.doc_id: _passages(one) for one in _documents(data, text, "**/*.jsonl")}
+    said = Counter(passage for of_one in documents.values() for passage in of_one)
+    passages = [(one, each) for one in documents for each in documents[one] if said[each] == 1]
     spread = Counter(word for _, passage in passages for word in _words(passage))
     most = max(2, COMMON * len(passages))
     asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
@@ -211,46 +210,41 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
     Uses a GPU if there is one. Raises ``ModelError`` as ``resolve_model``.
     """
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.base import BatchSamplers
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     if (base := resolve_model(model).checkpoint) is None:
         raise ModelError(f"{model!r} has no weights to train; name a checkpoint")
     network = SentenceTransformer(str(base.directory))
-    tokens = network.max_seq_length
-    network.max_seq_length = min(MOST_TOKENS, tokens)
+    tokens, prompts = network.max_seq_length, network.prompts
+    network.max_seq_length = min(MOST_TOKENS, tokens or MOST_TOKENS)
     rows = [dict(zip(COLUMNS, (pair.query, pair.text), strict=True)) for pair in pairs]
     with tempfile.TemporaryDirectory() as folder:
-        SentenceTransformerTrainer(
-            model=network,
-            args=_settings(folder, network.prompts, epochs, seed),
-            train_dataset=Dataset.from_list(rows),
-            loss=MultipleNegativesRankingLoss(network),
-        ).train()
+        settings = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+            warmup_steps=0.1,  # a share of all
+            seed=seed,
+            prompts={name: prompts[name] for name in COLUMNS if prompts.get(name)} or None,
+            batch_sampler=BatchSamplers.NO_DUPLICATES,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=10,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,  # it warns where there is no GPU
+        )
+        loss = MultipleNegativesRankingLoss(network)
+        data = Dataset.from_list(rows)
+        SentenceTransformerTrainer(network, settings, train_dataset=data, loss=loss).train()
     network.max_seq_length = tokens
     return _saved(network, base.tokenizer_file, out)
-
-
-def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int) -> Any:
-    from sentence_transformers import SentenceTransformerTrainingArguments
-    from sentence_transformers.base import BatchSamplers
-
-    return SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        warmup_steps=0.1,  # a share of all
-        seed=seed,
-        prompts={name: prompts[name] for name in ("query", "document") if prompts.get(name)}
-        or None,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=10,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,  # it warns where there is no GPU
-    )
 
 
 def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
