@@ -150,7 +150,11 @@ def known_items(data: Path, text: str, seed: int) -> Split:
     """
     documents = {one.doc_id: _passages(one) for one in _documents(data, text, "**/*.jsonl")}
     said = Counter(passage for of_one in documents.values() for passage in of_one)
-    passages = [(one, each) for one in documents for each in documents[one] if said[each] == 1]
+    passages = [
+        (document, passage)
+        for document, of_one in documents.items()
+        for passage in [one for one in of_one if said[one] == 1][:MOST_PASSAGES]
+    ]
     spread = Counter(word for _, passage in passages for word in _words(passage))
     most = max(2, COMMON * len(passages))
     asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
@@ -278,10 +282,9 @@ def _documents(data: Path, text: str, files: str) -> Iterator[Document]:
 
 
 def _passages(document: Document) -> list[str]:
-    """Paragraphs on one line each, chosen by digest when there are many."""
+    """Paragraphs on one line each, every one once, in the order of their digests."""
     found = {" ".join(part.split()) for part in re.split(r"\n\s*\n", document.text)}
-    long_enough = [one for one in found if len(one) >= FEWEST_CHARACTERS]
-    return sorted(long_enough, key=_digest)[:MOST_PASSAGES]
+    return sorted((one for one in found if len(one) >= FEWEST_CHARACTERS), key=_digest)
 
 
 def _words(passage: str) -> set[str]:
