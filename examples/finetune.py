@@ -100,9 +100,8 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with the texts (and the labels)")
     add("--out", type=Path, required=True, help="folder of the checkpoints")
@@ -155,12 +154,13 @@ def known_items(data: Path, text: str, seed: int) -> Split:
         for document, of_one in documents.items()
         for passage in [one for one in of_one if said[one] == 1][:MOST_PASSAGES]
     ]
-    spread = Counter(word for _, passage in passages for word in _words(passage))
+    words_of = {passage: set(_WORD.findall(passage.casefold())) for _, passage in passages}
+    spread = Counter(word for words in words_of.values() for word in words)
     most = max(2, COMMON * len(passages))
     asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
     pairs, queries, grades = list[Pair](), dict[str, str](), dict[str, dict[str, int]]()
     for place, (document, passage) in enumerate(passages):
-        words = sorted(_words(passage) & asked)
+        words = sorted(words_of[passage] & asked)
         if len(words) < 2 * QUERY_WORDS:
             continue  # the query would be the passage
         draw = random.Random(passage)
@@ -244,8 +244,7 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
             disable_tqdm=True,
             dataloader_pin_memory=False,  # it warns where there is no GPU
         )
-        loss = MultipleNegativesRankingLoss(network)
-        data = Dataset.from_list(rows)
+        loss, data = MultipleNegativesRankingLoss(network), Dataset.from_list(rows)
         SentenceTransformerTrainer(network, settings, train_dataset=data, loss=loss).train()
     network.max_seq_length = tokens
     return _saved(network, base.tokenizer_file, out)
@@ -266,9 +265,8 @@ def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
 
 def _content(data: Path, *names: str) -> bytes:
     """The first of the files that is there."""
-    for name in names:
-        if (data / name).is_file():
-            return (data / name).read_bytes()
+    if found := [data / name for name in names if (data / name).is_file()]:
+        return found[0].read_bytes()
     raise UsageError(f"no {' or '.join(names)} in {data}; add it, or make queries: --known-items")
 
 
@@ -287,21 +285,17 @@ def _passages(document: Document) -> list[str]:
     return sorted((one for one in found if len(one) >= FEWEST_CHARACTERS), key=_digest)
 
 
-def _words(passage: str) -> set[str]:
-    return set(_WORD.findall(passage.casefold()))
-
-
 def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def _checked(split: Split, data: Path) -> Split:
-    if not split.pairs or not split.queries:
-        raise UsageError(
-            f"{data} gives {len(split.pairs):,} pairs to train on and {len(split.queries):,} "
-            "queries to hold out, and both are needed; give more queries with relevant documents"
-        )
-    return split
+    if split.pairs and split.queries:
+        return split
+    raise UsageError(
+        f"{data} gives {len(split.pairs):,} pairs to train on and {len(split.queries):,} queries "
+        "to hold out, and both are needed; give more queries with relevant documents"
+    )
 
 
 if __name__ == "__main__":
