@@ -117,8 +117,10 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert not np.allclose(new, old) and np.allclose(new, expected, atol=0.02)
 
     # The recipe still names the old model: the schedule leaves the new one in service.
-    last = len(ended(commands, by_schedule=True))
-    later = wait_for(lambda: ended(commands, by_schedule=True)[last:])[0]
+    before = {one["id"] for one in ended(commands, by_schedule=True)}
+    (later, *_) = wait_for(
+        lambda: [one for one in ended(commands, by_schedule=True) if one["id"] not in before]
+    )
     assert later["state_name"] == "Left", later["state"]
 
 
