@@ -39,9 +39,11 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.resolve
-	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.lake
 	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
+	@if [ -z "$(BEIR)" ]; then echo "left out, for want of labelled data: make bench BEIR=folder"; exit; fi; set -ex; \
+	  $(BIN)/python -m benchmarks.retrieval --data $(BEIR); $(BIN)/python -m benchmarks.gate --data $(BEIR); \
+	  BEIR=$(BEIR) $(BIN)/python -m benchmarks.release --only finetune --only ruined
 
 experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults

@@ -2,10 +2,10 @@
 
     python -m benchmarks.release
     python -m benchmarks.release --only switch
-    CRANFIELD=path/to/cranfield python -m benchmarks.release --only finetune --only ruined
+    BEIR=path/to/cranfield python -m benchmarks.release --only finetune --only ruined
 
 ``finetune`` and ``ruined`` need a folder in BEIR's format (corpus.jsonl, queries.jsonl, qrels.tsv)
-in the variable ``CRANFIELD``. Each case writes ``benchmarks/results/release-<case>.json``; see
+in the variable ``BEIR``. Each case writes ``benchmarks/results/release-<case>.json``; see
 ``benchmarks/README.md`` for what they say.
 """
 

@@ -77,9 +77,9 @@ def ruined(folder: Path) -> dict[str, Any]:
 
 
 def _data() -> Path:
-    folder = os.environ.get("CRANFIELD")
+    folder = os.environ.get("BEIR")
     if not folder:
-        raise SystemExit("set CRANFIELD to a folder with corpus.jsonl, queries.jsonl and qrels.tsv")
+        raise SystemExit("set BEIR to a folder with corpus.jsonl, queries.jsonl and qrels.tsv")
     return Path(folder).resolve()
 
 
