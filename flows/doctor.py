@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, SetupError
+from embedding_core.hardware import has_nvidia_gpu
 from embedding_core.lake import table_of
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.recipe import Recipe
@@ -80,7 +81,7 @@ def _prefect(settings: Settings) -> Check:
 
 
 def _ray(settings: Settings) -> str:
-    from flows.runner import check_reachable, has_nvidia_gpu
+    from flows.runner import check_reachable
 
     if settings.is_local_ray:
         gpu = "an NVIDIA GPU" if has_nvidia_gpu() else "no NVIDIA GPU"

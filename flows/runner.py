@@ -6,7 +6,6 @@ import logging
 import socket
 import warnings
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
 from embedding_core.errors import SetupError
+from embedding_core.hardware import has_nvidia_gpu
 from embedding_core.recipe import Resources
 from flows.settings import Settings
 
@@ -115,11 +115,6 @@ def _gpus(resources: Resources, settings: Settings) -> float:
     if resources.gpus_per_task is not None:
         return resources.gpus_per_task
     return float(settings.is_local_ray and resources.device != "cpu" and has_nvidia_gpu())
-
-
-def has_nvidia_gpu() -> bool:
-    """Whether this machine has one, without loading torch to ask."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _options(num_gpus: float, num_cpus: float) -> AbstractContextManager[Any]:

@@ -7,19 +7,24 @@ it. Building and extending commit new versions of the table; readers go on with 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import lance
 
 from embedding_core.errors import LakeError
+from embedding_core.hardware import has_nvidia_gpu
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.indexing import Coverage, coverage, extend
 from embedding_core.lake.table import INDEX_KEY, Table
 from embedding_core.lake.tuning import TOP_K, Sample, Setting, tune
 from embedding_core.recipe import IndexKind, IndexSpec
+
+log = logging.getLogger(__name__)
 
 ROWS_PER_PARTITION = 4_096
 LARGEST_SQ_BYTES = 16 * 2**30
@@ -153,15 +158,8 @@ def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport
     partitions = math.ceil(n_vectors / ROWS_PER_PARTITION)
     reached = 0.0
     for kind in _kinds(spec.kind, n_vectors, dim):
-        dataset.create_index(
-            column,
-            kind,
-            name=name,
-            metric="cosine",
-            num_partitions=partitions,
-            replace=True,
-            **_options(kind, dim),
-        )
+        options = {**_options(kind, dim), "num_partitions": partitions, "name": name}
+        _train(dataset, column, kind, options)
         dataset = table.dataset()
         setting = tune(Sample(dataset, column), partitions, spec.target_recall)
         if setting.reaches(spec.target_recall):
@@ -174,6 +172,20 @@ def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport
         f"the recipe's index.target_recall {spec.target_recall}; lower that, choose another "
         "index.kind, or raise index.min_rows to search exactly"
     )
+
+
+def _train(
+    dataset: lance.LanceDataset, column: str, kind: IndexKind, options: Mapping[str, Any]
+) -> None:
+    """On the GPU where Lance can: that is IVF_PQ, and the others are learned in seconds."""
+    given: dict[str, Any] = {"metric": "cosine", "replace": True, **options}
+    if kind == "IVF_PQ" and has_nvidia_gpu():
+        try:
+            dataset.create_index(column, kind, accelerator="cuda", **given)
+            return
+        except Exception as error:  # a driver, torch or Lance that does not fit: the CPU does too
+            log.warning("training %s on the GPU failed, now on the CPU: %s", kind, error)
+    dataset.create_index(column, kind, **given)
 
 
 def _kinds(wanted: str, n_vectors: int, dim: int) -> tuple[IndexKind, ...]:

@@ -17,6 +17,7 @@ from embedding_core.lake import (
     schema,
     table_of,
     tuning,
+    vector_index,
 )  # fmt: skip
 from embedding_core.lake.indexing import coverage, unindexed_rows
 from embedding_core.lake.table import INDEX_KEY
@@ -188,6 +189,21 @@ def test_refresh_vector_index_recall_that_fell_far_is_trained_again(tmp_path: Pa
     better = refresh_vector_index(table, IndexSpec(min_rows=256, target_recall=0.995))
     assert better is not None and better.recall >= 0.995
     assert better.rows_at_training == 8_600
+
+
+def test_refresh_vector_index_gpu_that_does_not_work_gives_way_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """This machine's torch has no CUDA; the search finds as much as ever."""
+    monkeypatch.setattr(vector_index, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    table = made_up(tmp_path, n_rows=600)
+    index = refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ"))
+    assert index is not None and index.kind == "IVF_PQ" and index.recall >= 0.95
+    assert "training IVF_PQ on the GPU failed" in caplog.text
+    caplog.clear()
+    refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_SQ"))
+    assert caplog.text == ""
 
 
 def test_refresh_vector_index_shrunk_table_is_searched_exactly_again(tmp_path: Path) -> None:
