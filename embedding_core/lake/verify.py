@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedding_core.lake import schema
@@ -17,6 +18,8 @@ from embedding_core.records import FileCounts
 
 NORM_TOLERANCE = 5e-3
 """A unit vector rounded to float16 keeps its length to about 5e-4; ten times that is wrong."""
+ONE_PASS_SHARE = 0.5
+"""Of the table's rows. 100,000 files of a row each took 7 s by the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def verify(table: Table, counts: Sequence[FileCounts], gone: Collection[str]) ->
     rows: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     bad_vectors: Counter[str] = Counter()
-    for batch in _rows_of(table, [*keys, *gone]):
+    for batch in _rows_of(table, [*keys, *gone], sum(one.rows for one in counts)):
         file_keys = batch.column("file_key").to_pylist()
         rows.update(file_keys)
         seen.update(batch.column("chunk_id").to_pylist())
@@ -72,9 +75,16 @@ def _count_problems(counts: Sequence[FileCounts], rows: Counter[str]) -> Iterato
             yield f"{one.source_uri}: {rows[one.file_key]} rows in the table, {one.rows} counted"
 
 
-def _rows_of(table: Table, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _rows_of(table: Table, keys: Sequence[str], n_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of some files, which are expected to be ``n_rows``; by the index unless that is much of
+    the table: then one pass over all of it takes less time."""
     dataset = table.dataset()
     columns = ["file_key", "chunk_id", schema.VECTOR]
+    if n_rows >= ONE_PASS_SHARE * dataset.count_rows():
+        wanted = pa.array(keys, pa.string())
+        for batch in dataset.scanner(columns=columns).to_batches():
+            yield batch.filter(pc.is_in(batch.column("file_key"), value_set=wanted))
+        return
     for start in range(0, len(keys), KEYS_PER_SCAN):
         some = is_in("file_key", keys[start : start + KEYS_PER_SCAN])
         yield from dataset.scanner(columns=columns, filter=some).to_batches()

@@ -1,0 +1,52 @@
+"""What a run's rows are held against, by the index or in one pass over the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from embedding_core.identity import text_hash
+from embedding_core.lake import Table
+from embedding_core.lake.verify import verify
+from embedding_core.records import FileCounts
+from tests.driver import recipe_for
+from tests.synthetic import Clusters, add_files
+
+ROWS = 10
+
+
+@pytest.fixture(params=[0.0, 2.0], ids=["one pass", "by the index"])
+def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    """Three files of ten rows each."""
+    module = import_module("embedding_core.lake.verify")  # the package has a function of that name
+    monkeypatch.setattr(module, "ONE_PASS_SHARE", request.param)
+    return add_files(recipe_for(tmp_path), ["a", "b", "c"], ROWS, Clusters.make(5, 32))
+
+
+def counts(uri: str, rows: int = ROWS, embedded: int | None = None) -> FileCounts:
+    made = rows if embedded is None else embedded
+    return FileCounts(key(uri), uri, 1, 0, rows, 0, 5, embedded=made)
+
+
+def key(uri: str) -> str:
+    return text_hash(f"{uri} 0")
+
+
+def test_verify_files_that_are_as_counted(table: Table) -> None:
+    found = verify(table, [counts("a"), counts("c")], [])
+    assert (found.files, found.rows, found.problems) == (2, 2 * ROWS, ())
+
+
+def test_verify_names_what_is_wrong(table: Table) -> None:
+    found = verify(table, [counts("a", rows=11), counts("b", embedded=9)], [key("c")])
+    assert [one.split(":")[0] for one in found.problems] == ["a", "b", "b", key("c")[:12]]
+    assert "10 rows in the table, 11 counted" in found.problems[0]
+
+
+def test_verify_chunk_that_stands_twice(table: Table) -> None:
+    dataset = table.dataset()
+    dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
+    problems = verify(table, [counts("a")], []).problems
+    assert any("stands 2 times" in one for one in problems) and len(problems) == 2
