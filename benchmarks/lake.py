@@ -11,14 +11,15 @@ the hashing encoder, so that no model's time is in it. Each prints its figures a
 from __future__ import annotations
 
 from benchmarks.cases import Case, run_cases
-from benchmarks.lake_cases import commits, indexes, maintained, plans, runs
+from benchmarks.lake_cases import changes, commits, indexes, maintained, plans, runs
 
 CASES: dict[str, Case] = {
     "pays": indexes.pays,
     "kinds": indexes.kinds,
     "index": indexes.million,
     "commit": commits.ten_thousand_fragments,
-    "one-changed": commits.one_changed_file,
+    "one-changed": changes.one_changed_file,
+    "edited": changes.edited_paragraph,
     "compaction": maintained.compaction,
     "incremental": maintained.thousand_commits,
     "plan": plans.ten_thousand_files,

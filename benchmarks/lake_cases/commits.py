@@ -1,9 +1,8 @@
-"""What one commit costs in a table of many fragments, and what one changed file writes."""
+"""What one commit costs in a table of many fragments."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -12,14 +11,7 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from benchmarks.lake_cases.tables import (
-    clusters,
-    percentiles,
-    recipe_for,
-    table_of_files,
-    timed,
-    write_file,
-)  # fmt: skip
+from benchmarks.lake_cases.tables import clusters, lake_on, percentiles, recipe_for, timed
 from embedding_core.identity import text_hash
 from embedding_core.lake import (
     Table,
@@ -29,14 +21,12 @@ from embedding_core.lake import (
 )  # fmt: skip
 from embedding_core.pipeline import resolve
 from embedding_core.pipeline.commit import make_table
-from embedding_core.recipe import Recipe, Resources
-from tests import driver
+from embedding_core.recipe import Recipe
 from tests.s3 import s3_server
 from tests.synthetic import arrow_schema_of, rows
 
 FRAGMENTS = 10_000
 ROWS_PER_FILE = 4
-N_FILES, ROWS_PER_LARGE_FILE = 1_000, 1_000
 CALLS = 30
 
 
@@ -47,14 +37,8 @@ def ten_thousand_fragments(folder: Path) -> dict[str, Any]:
     """
     local = _commits(recipe_for(folder))
     with s3_server(folder / "s3") as server:
-        lake = {
-            "uri": f"s3://{server.new_bucket()}/lake", "table": "docs",
-            "storage": server.storage.model_dump(),
-        }  # fmt: skip
-        return {
-            "fragments": FRAGMENTS, "local": local,
-            "s3_server": _commits(recipe_for(folder, lake=lake)),
-        }  # fmt: skip
+        remote = _commits(recipe_for(folder, lake=lake_on(server)))
+    return {"fragments": FRAGMENTS, "local": local, "s3_server": remote}
 
 
 def _commits(recipe: Recipe) -> dict[str, Any]:
@@ -111,53 +95,3 @@ def _bare_append(table: Table, fragments: Sequence[str]) -> None:
         table.uri, lance.LanceOperation.Append(added), read_version=dataset.version,
         storage_options=table.lake.options(),
     )  # fmt: skip
-
-
-def one_changed_file(folder: Path) -> dict[str, Any]:
-    """One of 1,000 files changes in a table of a million rows, indexes and all: what is written.
-
-    The whole pipeline in this process, as a run does it, the ledger included.
-    """
-    for number in range(N_FILES):
-        write_file(folder, f"{number:04}.jsonl", ROWS_PER_LARGE_FILE)
-    recipe = recipe_for(folder)
-    table = table_of_files(recipe, ROWS_PER_LARGE_FILE)
-    settled = timed(lambda: driver.run(recipe, Resources()))  # builds the indexes
-    write_file(folder, "0500.jsonl", ROWS_PER_LARGE_FILE, word="changed")
-    files_before, fragments_before = _files(folder / "lake"), _data_files(table)
-    seconds = timed(lambda: driver.run(recipe, Resources()))
-    written = {
-        path: size for path, size in _files(folder / "lake").items() if path not in files_before
-    }
-    by_kind: Counter[str] = Counter()
-    for path, size in written.items():
-        by_kind[_kind(path)] += size
-    own = by_kind["docs.lance/data"]
-    return {
-        "rows": table.dataset().count_rows(),
-        "files": N_FILES,
-        "indexes_and_first_run_seconds": settled,
-        "run_seconds": seconds,
-        "own_rows_bytes": own,
-        "written_bytes": sum(written.values()),
-        "written_to_own": round(sum(written.values()) / own, 3),
-        "written_bytes_by_kind": dict(sorted(by_kind.items())),
-        "fragment_files_before": len(fragments_before),
-        "fragment_files_of_before_kept": len(fragments_before & _data_files(table)),
-    }
-
-
-def _files(folder: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder)): path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def _kind(path: str) -> str:
-    return "/".join(path.split("/")[:2])
-
-
-def _data_files(table: Table) -> set[str]:
-    return {file.path for one in table.dataset().get_fragments() for file in one.metadata.files}

@@ -7,16 +7,24 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.lake_cases.tables import recipe_for, table_of_files, timed, write_file
+from benchmarks.lake_cases.tables import (
+    lake_on,
+    recipe_for,
+    table_of_files,
+    timed,
+    write_file,
+)  # fmt: skip
 from embedding_core import pipeline
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.sources import discover
 from tests import driver
+from tests.s3 import S3Server, s3_server
 
 N_FILES, ROWS_PER_FILE = 10_000, 100
 N_TINY = 100_000
@@ -25,32 +33,33 @@ REPEATS = 3
 
 
 def ten_thousand_files(folder: Path) -> dict[str, Any]:
-    """Plan and an empty run by the command line: 10,000 files, a million rows, all unchanged."""
+    """Plan and an empty run by the command line: 10,000 files, a million rows, all unchanged.
+
+    On local disk, where the folder is then renamed; then files and table on an S3 server.
+    """
     for number in range(N_FILES):
-        write_file(folder, f"{number % 100:02}/{number:05}.jsonl", ROWS_PER_FILE)
+        write_file(folder, _name(number), ROWS_PER_FILE)
     recipe = recipe_for(folder)
-    table = table_of_files(recipe, ROWS_PER_FILE)
-    settled = driver.run(recipe, Resources())  # builds the indexes
-    assert settled.unchanged == N_FILES and settled.chunks == 0
-    write_recipe(folder, recipe)
-    figures = {
-        "files": N_FILES,
-        "rows": table.dataset().count_rows(),
-        "plan_seconds_in_process": min(
-            timed(lambda: pipeline.plan(recipe)) for _ in range(REPEATS)
-        ),
-        "plan": _best([_command(folder, "plan") for _ in range(REPEATS)]),
-        "run_with_nothing_to_do": _best([_command(folder, "embed") for _ in range(REPEATS)]),
-    }
-    for number in range(0, N_FILES, 100):
-        write_file(folder, f"{number % 100:02}/{number:05}.jsonl", ROWS_PER_FILE, "changed")
-    figures["plan_of_a_hundred_changed"] = _best([_command(folder, "plan") for _ in range(REPEATS)])
+    with s3_server(folder / "s3") as server:
+        remote = _on_server(recipe, server)
+        figures: dict[str, Any] = {
+            "files": N_FILES,
+            "rows": N_FILES * ROWS_PER_FILE,
+            "local": _unchanged(recipe, folder),
+            "s3_server": _unchanged(remote, folder),
+        }
+        changed = [_name(number) for number in range(0, N_FILES, 100)]
+        for name in changed:
+            write_file(folder, name, ROWS_PER_FILE, "changed")
+        _upload(server, folder / "src", remote, changed)
+        for place, one in (("local", recipe), ("s3_server", remote)):
+            write_recipe(folder, one)
+            figures[place]["plan_of_a_hundred_changed"] = _best_of(folder, "plan")
     (folder / "src").rename(folder / "moved")
     moved = recipe_for(folder, source={"uri": str(folder / "moved"), "id": "id"})
     write_recipe(folder, moved)
-    planned = pipeline.plan(moved)
-    figures["moved"] = sum(one.change == "moved" for one in planned.files)
-    figures["plan_of_a_renamed_folder"] = _best([_command(folder, "plan") for _ in range(REPEATS)])
+    figures["local"]["moved"] = sum(one.change == "moved" for one in pipeline.plan(moved).files)
+    figures["local"]["plan_of_a_renamed_folder"] = _best_of(folder, "plan")
     return figures
 
 
@@ -62,6 +71,25 @@ def hundred_thousand_files(folder: Path) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{number:06} {text}"[:TINY_BYTES])
     recipe = recipe_for(folder, source={"uri": str(folder / "src")})
+    with s3_server(folder / "s3") as server:
+        return {"local": _first_plan(recipe, folder),
+                "s3_server": _first_plan(_on_server(recipe, server), folder)}  # fmt: skip
+
+
+def _unchanged(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    table_of_files(recipe, ROWS_PER_FILE)
+    settled = driver.run(recipe, Resources())  # builds the indexes
+    assert settled.unchanged == N_FILES and settled.chunks == 0
+    write_recipe(folder, recipe)
+    in_process = min(timed(lambda: pipeline.plan(recipe)) for _ in range(REPEATS))
+    return {
+        "plan_seconds_in_process": in_process,
+        "plan": _best_of(folder, "plan"),
+        "run_with_nothing_to_do": _best_of(folder, "embed"),
+    }
+
+
+def _first_plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
     write_recipe(folder, recipe)
     listed = min(timed(lambda: discover(recipe.source)) for _ in range(REPEATS))
     started = time.perf_counter()
@@ -75,8 +103,33 @@ def hundred_thousand_files(folder: Path) -> dict[str, Any]:
         "discovery_seconds": listed,
         "discovery_and_plan_seconds": round(seconds, 2),
         "files_per_second": round(len(planned.files) / seconds),
-        "plan": _best([_command(folder, "plan") for _ in range(REPEATS)]),
+        "plan": _best_of(folder, "plan"),
     }
+
+
+def _name(number: int) -> str:
+    return f"{number % 100:02}/{number:05}.jsonl"
+
+
+def _on_server(recipe: Recipe, server: S3Server) -> Recipe:
+    """The recipe with its lake on the server, and its source's files, which are put there."""
+    source = recipe.source.model_copy(
+        update={"uri": f"s3://{server.new_bucket()}/src", "storage": server.storage}
+    )
+    remote = Recipe.load(
+        recipe.model_dump(mode="json", exclude_defaults=True)
+        | {"source": source.model_dump(mode="json"), "lake": lake_on(server)}
+    )
+    folder = Path(recipe.source.uri)
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    _upload(server, folder, remote, names)
+    return remote
+
+
+def _upload(server: S3Server, folder: Path, remote: Recipe, names: Sequence[str]) -> None:
+    server.filesystem().put(
+        [str(folder / name) for name in names], [f"{remote.source.uri}/{name}" for name in names]
+    )
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
@@ -117,5 +170,6 @@ def _high_water_kib(pid: int) -> int:
     return 0
 
 
-def _best(runs: list[dict[str, float]]) -> dict[str, float]:
-    return min(runs, key=lambda run: run["seconds"])
+def _best_of(folder: Path, name: str) -> dict[str, float]:
+    """The fastest of some runs of a command."""
+    return min((_command(folder, name) for _ in range(REPEATS)), key=lambda run: run["seconds"])

@@ -18,11 +18,12 @@ from embedding_core.lake import Table, ledger, replace_rows, table_of, write_fra
 from embedding_core.pipeline import Job
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import FileCounts, PlannedFile
+from tests.s3 import S3Server
 from tests.synthetic import Clusters, arrow_schema_of, rows
 
 DIM = 384
 CLUSTERS = 4_000
-FILES_PER_FRAGMENT_GROUP = 1_000
+FILES_PER_FRAGMENT_GROUP = 100
 
 
 def recipe_for(folder: Path, **changes: Any) -> Recipe:
@@ -37,6 +38,12 @@ def recipe_for(folder: Path, **changes: Any) -> Recipe:
         }
         | changes
     )
+
+
+def lake_on(server: S3Server) -> dict[str, Any]:
+    """The lake section of a recipe, in a new bucket of the server."""
+    uri = f"s3://{server.new_bucket()}/lake"
+    return {"uri": uri, "table": "docs", "storage": server.storage.model_dump()}
 
 
 def clusters() -> Clusters:

@@ -12,13 +12,12 @@ import unicodedata
 _IDEOGRAPH = "\u3040-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CLOSING = "、。，．！？：；）」』】〉》ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ"
 
+# Kinds of boundary; one is where its match ends.
 # Possessive quantifiers and look-behinds keep a run of dots or quotes from being tried again from
 # each of its characters.
 PARAGRAPH = re.compile(r"\n[^\S\n]*+\n\s*+")
 SENTENCE = re.compile(r"\n\s*+|(?<=[.!?…])[\"'”’)\]]*+\s++|(?<=[。！？｡])[」』）”’]*+\s*+")
 WORD = re.compile(rf"\s++|(?:(?<=[{_IDEOGRAPH}])|(?=[{_IDEOGRAPH}]))(?![{_CLOSING}])")
-PREFERRED = (PARAGRAPH, SENTENCE, WORD)
-"""Kinds of boundary, best first. A boundary is where its match ends."""
 
 ZERO_WIDTH_JOINER = "\u200d"
 SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedding_core.chunking.boundaries import (
-    PREFERRED,
+    PARAGRAPH,
+    SENTENCE,
     WORD,
     joins,
     last_boundary,
@@ -17,8 +18,9 @@ from embedding_core.chunking.boundaries import (
 )
 from embedding_core.chunking.token_map import TokenMap
 
-BACK_OFF = 4
-"""A better boundary is taken when it lies in the last quarter of the window."""
+BACK_OFF = {PARAGRAPH: 2, SENTENCE: 4, WORD: 4}
+"""Kinds of boundary, best first, each taken in the last half or quarter of the window. Paragraphs
+from half of it on, so that soon after an edit windows end where they did before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Placer:
         if first + budget >= len(self.tokens):
             return len(self.text)
         high = self._skip_space(self.tokens.start(first + budget))
-        low = max(self.tokens.start(first + budget - budget // BACK_OFF), fresh + 1)
-        for kind in PREFERRED:
+        for kind, part in BACK_OFF.items():
+            low = max(self.tokens.start(first + budget - budget // part), fresh + 1)
             if (at := last_boundary(kind, self.text, low, high)) is not None:
                 return at
         return last_boundary(WORD, self.text, fresh + 1, high)

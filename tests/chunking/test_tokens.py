@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import unicodedata
 from functools import cache
@@ -178,9 +179,29 @@ def test_a_paragraph_end_is_preferred_to_a_sentence_end_and_that_to_a_word_end()
         assert len(chunk.text.split()) == expected
 
 
-def test_a_break_before_the_last_quarter_of_the_window_is_not_taken() -> None:
-    text = "w " * 10 + "\n\n" + "w " * 30
-    assert len(TokenChunker(WORDS, 30).chunk(text)[0].text.split()) == 28
+def test_a_paragraph_end_in_the_last_half_and_a_sentence_end_in_the_last_quarter_is_taken() -> None:
+    for words_before, end, expected in [
+        (16, "\n\n", 16),
+        (12, "\n\n", 28),
+        (22, ". ", 22),
+        (19, ". ", 27),
+    ]:
+        text = "w " * (words_before - 1) + "w" + end + "w " * 30
+        assert len(TokenChunker(WORDS, 30).chunk(text)[0].text.split()) == expected
+
+
+def test_after_an_edit_the_windows_soon_end_where_they_did() -> None:
+    chance = random.Random(0)
+    paragraphs = [" ".join([f"p{n}"] * chance.randint(3, 25)) for n in range(400)]
+    before = {chunk.text for chunk in TokenChunker(WORDS, 32).chunk("\n\n".join(paragraphs))}
+    new = []
+    for place in range(10, 390, 20):
+        edited = paragraphs.copy()
+        edited[place] += " and more"
+        after = TokenChunker(WORDS, 32).chunk("\n\n".join(edited))
+        new.append(sum(chunk.text not in before for chunk in after))
+    assert sorted(new)[len(new) // 2] == 1
+    assert max(new) < 10
 
 
 def test_a_word_that_fits_a_window_is_kept_whole_even_if_the_chunk_before_it_is_short() -> None:
