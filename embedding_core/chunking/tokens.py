@@ -27,8 +27,8 @@ class TokenChunker:
     """Windows of at most ``max_tokens`` that share about ``overlap`` tokens.
 
     Ends prefer a paragraph in the last half of the window, then a line or sentence in its last
-    quarter, then a word; a word is only cut when it is longer than a window. A last chunk shorter than
-    ``min_tokens`` grows backwards, over words, as far as ``max_tokens`` allows. Only a single
+    quarter, then a word; a word is only cut when it is longer than a window. A last chunk shorter
+    than ``min_tokens`` grows backwards, over words, as far as ``max_tokens`` allows. Only a single
     character that alone has more tokens than ``max_tokens`` is ever in a chunk above it.
     """
 
