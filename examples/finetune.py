@@ -23,7 +23,6 @@ import hashlib
 import json
 import random
 import re
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -247,19 +246,14 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
         loss, data = MultipleNegativesRankingLoss(network), Dataset.from_list(rows)
         SentenceTransformerTrainer(network, settings, train_dataset=data, loss=loss).train()
     network.max_seq_length = tokens
-    return _saved(network, base.tokenizer_file, out)
+    return _saved(network, out)
 
 
-def _saved(network: Any, tokenizer_file: Path, out: Path) -> Path:
-    """The checkpoint in a dated folder, which appears when it is whole.
-
-    Its tokenizer is the file it had: saving one writes the last truncation into it, and another
-    file would be taken for another tokenizer.
-    """
+def _saved(network: Any, out: Path) -> Path:
+    """The checkpoint in a dated folder, which appears when it is whole."""
     name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     unfinished = out / f".{name}"
     network.save_pretrained(str(unfinished), create_model_card=False)
-    shutil.copyfile(tokenizer_file, unfinished / tokenizer_file.name)
     return unfinished.rename(out / name)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import re
 import time
 import uuid
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,23 +33,35 @@ def cache_folder() -> Path:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of the file, 64 hex digits; read once per machine as long as it does not change."""
+    return kept_digest(path, "bytes", _sha256, KEPT_BYTES)
+
+
+def kept_digest(path: Path, kind: str, compute: Callable[[Path], str], kept_bytes: int) -> str:
+    """``compute`` of the file, 64 hex digits; once per process as long as it does not change.
+
+    Once per machine for a file of ``kept_bytes`` or more, where it is kept as a digest of ``kind``.
+    """
     file = path.resolve()
     stat = file.stat()
     version = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_dev} {stat.st_ino}"
-    return _digest(file, version, stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns))
+    keep = stat.st_size >= kept_bytes
+    written_ns = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    return _digest(file, f"{kind} {version}", compute, keep, written_ns)
 
 
 @lru_cache(maxsize=1024)
-def _digest(file: Path, version: str, size_bytes: int, written_ns: int) -> str:
-    if size_bytes < KEPT_BYTES:
-        return _sha256(file)
+def _digest(
+    file: Path, version: str, compute: Callable[[Path], str], keep: bool, written_ns: int
+) -> str:
+    if not keep:
+        return compute(file)
     identity = hashlib.sha256(f"{version} {file}".encode()).hexdigest()
     entry = cache_folder() / "digests" / identity
     known = _read(entry, identity)
     if known is not None:
         return known
     settled = time.time_ns() - written_ns > SETTLED_NS
-    digest = _sha256(file)
+    digest = compute(file)
     if settled:
         _write(entry, f"{digest} {_check(identity, digest)}")
     return digest

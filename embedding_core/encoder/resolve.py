@@ -17,7 +17,11 @@ from embedding_core.encoder.cache import file_digest
 from embedding_core.encoder.checkpoint import Checkpoint, read_checkpoint
 from embedding_core.encoder.files import check_published
 from embedding_core.encoder.locate import locate
-from embedding_core.encoder.tokenizer import CheckpointTokenizer, load_tokenizer
+from embedding_core.encoder.tokenizer import (
+    CheckpointTokenizer,
+    load_tokenizer,
+    tokenizer_digest,
+)  # fmt: skip
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
 
@@ -54,7 +58,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint) -> CheckpointTokenizer:
     """The checkpoint's tokenizer, one object per process and file version."""
     path = checkpoint.tokenizer_file
     return load_tokenizer(
-        path, file_digest(path), checkpoint.trailing_token, checkpoint.document_prompt
+        path, tokenizer_digest(path), checkpoint.trailing_token, checkpoint.document_prompt
     )
 
 
@@ -121,7 +125,7 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
     """Of tokenizer.json, and of the end token if another file adds it."""
-    of_file = file_digest(checkpoint.tokenizer_file)
+    of_file = tokenizer_digest(checkpoint.tokenizer_file)
     if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
         return of_file
     return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()

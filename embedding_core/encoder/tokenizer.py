@@ -6,6 +6,7 @@ characters it is made of. Prompts are ours and go through together with the text
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import tokenizers
 
 from embedding_core.encoder.base import InvalidText, Offsets
+from embedding_core.encoder.cache import kept_digest
 from embedding_core.encoder.packing import Ids
 from embedding_core.errors import ModelError
 
@@ -41,12 +43,45 @@ _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 (``<think>``); other added tokens are ordinary words of the model's vocabulary."""
 
 
+KEPT_BYTES = 1024 * 1024
+"""Digests of larger files are kept between processes; Qwen3's, of 5 MB, takes a second to make."""
+
+
 @lru_cache(maxsize=8)
 def load_tokenizer(
     path: Path, digest: str, trailing: str | None, document_prompt: str
 ) -> CheckpointTokenizer:
-    """The tokenizer in this file. ``digest`` is its SHA-256: a changed file is read again."""
+    """The tokenizer in this file, whose ``tokenizer_digest`` is given: another is read again."""
     return CheckpointTokenizer(path, trailing, document_prompt)
+
+
+def tokenizer_digest(path: Path) -> str:
+    """SHA-256 of what tokenizer.json says, 64 hex digits, lengths left out.
+
+    Whoever saves a tokenizer writes the truncation and padding of his last batch into it, and lays
+    the file out in his own way. Raises ``ModelError`` for a file that cannot be read.
+    """
+    return kept_digest(path, "tokenizer", _content_digest, KEPT_BYTES)
+
+
+def _content_digest(path: Path) -> str:
+    content = json.dumps(_content(path), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The file without lengths, which the space decides."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        return content | {"truncation": None, "padding": None}
+    except (ValueError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path} is not a tokenizer file that can be read ({error}); download it again"
+    )
 
 
 class CheckpointTokenizer:
@@ -185,16 +220,13 @@ def _check_unicode(text: str, place: int) -> None:
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:
+    content = _content(path)
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        content["truncation"] = content["padding"] = None  # lengths are decided by the space
         for token in content.get("added_tokens", []):
             token["special"] = token["special"] or bool(_MARKUP.fullmatch(token["content"]))
         inner = tokenizers.Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the library raises plain Exception for a bad file
-        raise ModelError(
-            f"{path} is not a tokenizer file that can be read ({error}); download it again"
-        ) from error
+        raise _unreadable(path, error) from error
     inner.encode_special_tokens = True
     return inner
 

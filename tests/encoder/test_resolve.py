@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from embedding_core.encoder import ResolvedModel, resolve_model
 from embedding_core.encoder.families import QWEN3_QUERY_PROMPT
@@ -46,7 +47,6 @@ def test_resolve_bare_qwen3_rules_of_the_family(tiny_qwen3: Path) -> None:
     assert space.query_prompt.endswith("answer the query\nQuery:")
     files = (tiny_qwen3 / "config.json", tiny_qwen3 / "model.safetensors")
     assert space.weights == tuple(sorted(map(_sha256, files)))
-    assert space.tokenizer == _sha256(tiny_qwen3 / "tokenizer.json")
     assert space.revision is None
     assert resolved.tokenizer is resolve_model(str(tiny_qwen3)).tokenizer
 
@@ -109,6 +109,19 @@ def test_resolve_changed_file_new_digest(qwen3: Path) -> None:
     before = resolve_model(str(qwen3)).space
     edit_json(qwen3 / "config.json", rms_norm_eps=1e-5)
     assert resolve_model(str(qwen3)).space.weights != before.weights
+
+
+def test_resolve_tokenizer_saved_again_with_lengths_is_the_same_one(qwen3: Path) -> None:
+    path = qwen3 / "tokenizer.json"
+    before = resolve_model(str(qwen3)).space
+    saved = tokenizers.Tokenizer.from_file(str(path))
+    saved.enable_truncation(17)
+    saved.enable_padding(length=32)
+    saved.save(str(path), pretty=True)
+    assert resolve_model(str(qwen3)).space == before
+    saved.add_tokens(["another"])
+    saved.save(str(path))
+    assert resolve_model(str(qwen3)).space.tokenizer != before.tokenizer
 
 
 def test_resolve_gives_a_record_that_pickles(tiny_qwen3: Path) -> None:
