@@ -13,6 +13,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
+import embedding_core.pipeline.lancedb_client  # noqa: F401 - what makes vectors of texts here
 from benchmarks.lake_cases.tables import lake_on, recipe_for, table_of_files, timed, write_file
 from embedding_core import Encoder, storage
 from embedding_core.chunking import Chunker, chunker_for
