@@ -14,8 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 import embedding_core.pipeline.lancedb_client  # noqa: F401 - what makes vectors of texts here
-from benchmarks.lake_cases.tables import lake_on, recipe_for, table_of_files, timed, write_file
-from embedding_core import Encoder, storage
+from benchmarks.lake_cases.tables import (
+    lake_on,
+    recipe_for,
+    stored,
+    table_of_files,
+    timed,
+    write_file,
+)  # fmt: skip
+from embedding_core import Encoder
 from embedding_core.chunking import Chunker, chunker_for
 from embedding_core.lake import Table, table_of
 from embedding_core.recipe import Recipe, Resources
@@ -100,9 +107,9 @@ def edited_paragraph(folder: Path) -> dict[str, Any]:
 def _one_run(recipe: Recipe) -> dict[str, Any]:
     """What a run over the changed file writes below the lake, and how long it takes."""
     table = table_of(recipe)
-    before, fragments_before = _stored(recipe), _data_files(table)
+    before, fragments_before = stored(recipe), _data_files(table)
     seconds = timed(lambda: driver.run(recipe, Resources()))
-    by_kind = _written(before, _stored(recipe))
+    by_kind = _written(before, stored(recipe))
     own = by_kind["docs.lance/data"]
     return {
         "run_seconds": seconds,
@@ -125,9 +132,9 @@ def _merge_insert(folder: Path, recipe: Recipe, changed: str) -> dict[str, Any]:
         ("merge_insert", lambda: _merge(table, new, changed)),
         ("optimize", table.optimize),
     ):
-        before = _stored(copy)
+        before = stored(copy)
         figures[f"{name}_seconds"] = timed(action)
-        figures[f"{name}_written_bytes"] = _written(before, _stored(copy)).total()
+        figures[f"{name}_written_bytes"] = _written(before, stored(copy)).total()
     return figures
 
 
@@ -168,17 +175,6 @@ def _embed_and_merge(
         "vector": list(encoder.encode_documents(texts).astype(np.float16)),
     }
     _merge(table, pa.table(columns, schema=table.schema), str(path))
-
-
-def _stored(recipe: Recipe) -> dict[str, tuple[int, object]]:
-    """Path below the lake -> its size, and when it was written."""
-    files = storage.filesystem(recipe.lake.uri, recipe.lake.storage)
-    root = recipe.lake.uri.removeprefix("s3://")
-    found = files.find(root, detail=True).items()
-    return {
-        path.removeprefix(f"{root}/"): (one["size"], one.get("mtime") or one["LastModified"])
-        for path, one in found
-    }
 
 
 def _written(

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import Bitmap, BTree, IvfSq
 
-from benchmarks.lake_cases.tables import clusters, peak_memory, recipe_for, size_bytes
+from benchmarks.lake_cases.tables import clusters, lake_on, peak_memory, recipe_for, size_bytes
+from embedding_core import storage
 from embedding_core.identity import text_hash
 from embedding_core.lake import (
     Table,
@@ -23,12 +24,14 @@ from embedding_core.lake import (
     refresh_vector_index,
     replace_rows,
     small_fragments,
+    table_of,
     write_fragments,
 )  # fmt: skip
 from embedding_core.lake.maintenance import state_of
 from embedding_core.pipeline import resolve
 from embedding_core.pipeline.commit import make_table
 from embedding_core.recipe import Recipe
+from tests.s3 import s3_server
 from tests.synthetic import add_files, arrow_schema_of, rows
 
 MANY_ROWS, MANY_FRAGMENTS = 1_000_000, 200
@@ -73,23 +76,15 @@ class _Course:
 def thousand_commits(folder: Path) -> dict[str, Any]:
     """Commits of 100 rows, indexes kept fresh, maintained when 64 small fragments have come."""
     recipe = recipe_for(folder)
-    ours, course = _ours(recipe)
-    fresh = _fresh(recipe_for(folder, lake={"uri": str(folder / "fresh"), "table": "docs"}), ours)
-    peer = _peer(recipe, folder / "peer")
-    state = state_of(ours)
-    return {
-        "commits": COMMITS,
-        "rows": state.rows,
-        "embedlake": course.figures()
-        | {
-            "fragments": state.fragments, "versions": state.versions,
-            "size_bytes": state.size_bytes,
-            "size_to_fresh_load": round(state.size_bytes / fresh, 3),
-            "indexed_share": state.indexed_share,
-        },
-        "fresh_load_bytes": fresh,
-        "lancedb_script": peer | {"size_to_fresh_load": round(peer["size_bytes"] / fresh, 3)},
-    }  # fmt: skip
+    figures: dict[str, Any] = {"commits": COMMITS, "embedlake": _ours(recipe)}
+    with s3_server(folder / "s3") as server:
+        figures["embedlake_s3_server"] = _ours(recipe_for(folder, lake=lake_on(server)))
+    figures["lancedb_script"] = _peer(recipe, folder / "peer")
+    fresh = _fresh(recipe_for(folder, lake=_lake_at(folder / "fresh")), table_of(recipe))
+    for one in figures.values():
+        if isinstance(one, dict):
+            one["size_to_fresh_load"] = round(one["size_bytes"] / fresh, 3)
+    return figures | {"fresh_load_bytes": fresh}
 
 
 def compaction(folder: Path) -> dict[str, Any]:
@@ -141,7 +136,7 @@ def hash_of(name: str, version: int) -> int:
     return int(text_hash(f"{name} {version}")[:6], 16)
 
 
-def _ours(recipe: Recipe) -> tuple[Table, _Course]:
+def _ours(recipe: Recipe) -> dict[str, Any]:
     table, course = make_table(recipe, resolve(recipe.model)), _Course()
     spec = recipe.index.model_copy(update={"min_rows": MIN_ROWS})
 
@@ -160,7 +155,7 @@ def _ours(recipe: Recipe) -> tuple[Table, _Course]:
         taken.append((committed - started) * 1_000)
         course.index_ms.append((time.perf_counter() - committed) * 1_000)
         course.fragments = max(course.fragments, len(table.dataset().get_fragments()))
-        course.versions = max(course.versions, _versions(table.uri))
+        course.versions = max(course.versions, _versions(recipe))
         if small_fragments(table) > recipe.maintain.small_fragments:
             started = time.perf_counter()
             report = maintain_table(table, KEEP, lambda: refresh(merge=True))
@@ -169,7 +164,11 @@ def _ours(recipe: Recipe) -> tuple[Table, _Course]:
     maintain_table(table, KEEP, lambda: refresh(merge=True))
     time.sleep(KEEP.total_seconds())
     maintain_table(table, KEEP, lambda: refresh(merge=True))
-    return table, course
+    state = state_of(table)
+    return course.figures() | {
+        "rows": state.rows, "fragments": state.fragments, "versions": state.versions,
+        "size_bytes": state.size_bytes, "indexed_share": state.indexed_share,
+    }  # fmt: skip
 
 
 def _fresh(recipe: Recipe, of: Table) -> int:
@@ -181,14 +180,14 @@ def _fresh(recipe: Recipe, of: Table) -> int:
     replace_rows(table, "file_key", (), write_fragments(table, batches, arrow_schema))
     refresh_scalar_indexes(table)
     refresh_vector_index(table, recipe.index.model_copy(update={"min_rows": MIN_ROWS}))
-    return size_bytes(table.uri)
+    return state_of(table).size_bytes
 
 
 def _peer(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """``add`` for a new file, ``merge_insert`` for a changed one, ``optimize`` now and then."""
     course = _Course()
     table = lancedb.connect(folder).create_table("docs", schema=arrow_schema_of(recipe))
-    uri, since = str(folder / "docs.lance"), 0
+    lake, since = recipe_for(folder, lake=_lake_at(folder)), 0
     for number, (name, version) in enumerate(_changes()):
         new = pa.Table.from_batches(_batches(recipe, name, version))
         started = time.perf_counter()
@@ -212,7 +211,7 @@ def _peer(recipe: Recipe, folder: Path) -> dict[str, Any]:
                 table.create_index(column, config=config)
         since += 1
         course.fragments = max(course.fragments, table.stats()["fragment_stats"]["num_fragments"])
-        course.versions = max(course.versions, _versions(uri))
+        course.versions = max(course.versions, _versions(lake))
         if since > recipe.maintain.small_fragments:
             started, since = time.perf_counter(), 0
             table.optimize(cleanup_older_than=KEEP)
@@ -223,8 +222,8 @@ def _peer(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return course.figures() | {
         "rows": table.count_rows(),
         "fragments": table.stats()["fragment_stats"]["num_fragments"],
-        "versions": _versions(uri),
-        "size_bytes": size_bytes(uri),
+        "versions": _versions(lake),
+        "size_bytes": size_bytes(lake),
     }
 
 
@@ -235,5 +234,11 @@ def _spread(taken_ms: list[float]) -> dict[str, float]:
     }
 
 
-def _versions(uri: str) -> int:
-    return sum(1 for _ in Path(uri, "_versions").glob("*.manifest"))
+def _versions(recipe: Recipe) -> int:
+    uri = f"{recipe.lake.uri}/docs.lance/_versions"
+    listed = storage.filesystem(uri, recipe.lake.storage).ls(uri, detail=False)
+    return sum(name.endswith(".manifest") for name in listed)
+
+
+def _lake_at(folder: Path) -> dict[str, str]:
+    return {"uri": str(folder), "table": "docs"}

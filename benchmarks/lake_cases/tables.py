@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from embedding_core import pipeline
+from embedding_core import pipeline, storage
 from embedding_core.lake import Table, ledger, replace_rows, table_of, write_fragments
 from embedding_core.pipeline import Job
 from embedding_core.recipe import Recipe, Resources
@@ -104,9 +104,20 @@ def percentiles(action: Callable[[int], object], times: int) -> dict[str, float]
     }
 
 
-def size_bytes(folder: str | Path) -> int:
-    """Bytes of all files below a local folder."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+def stored(recipe: Recipe) -> dict[str, tuple[int, object]]:
+    """Path below the lake -> the file's size in bytes, and when it was written."""
+    files = storage.filesystem(recipe.lake.uri, recipe.lake.storage)
+    root = recipe.lake.uri.removeprefix("s3://")
+    found = files.find(root, detail=True).items()
+    return {
+        path.removeprefix(f"{root}/"): (one["size"], one.get("mtime") or one["LastModified"])
+        for path, one in found
+    }
+
+
+def size_bytes(recipe: Recipe) -> int:
+    """Bytes of all files below the lake."""
+    return sum(size for size, _ in stored(recipe).values())
 
 
 def timed(action: Callable[[], object]) -> float:

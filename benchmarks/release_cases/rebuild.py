@@ -21,9 +21,9 @@ def bytes_written(folder: Path) -> dict[str, Any]:
     for number in range(N_FILES):
         write_file(folder, f"file{number}.jsonl", DOCUMENTS_PER_FILE)
     driver.run(recipe)
-    before, texts = size_bytes(folder / "lake"), _texts(table_of(recipe).uri)
+    before, texts = size_bytes(recipe), _texts(table_of(recipe).uri)
     report = pipeline.build_space(recipe, NEW, Resources(), "benchmark")
-    written = size_bytes(folder / "lake") - before
+    written = size_bytes(recipe) - before
     vectors = report.rows * NEW.dim * 4 if NEW.dim else 0
     assert _texts(table_of(recipe).uri) == texts, "a data file of the rows was changed"
     return {
