@@ -13,7 +13,7 @@ import pytest
 from embedding_core import pipeline
 from embedding_core.encoder import Encoder, hashing
 from embedding_core.errors import LakeError, ModelError
-from embedding_core.identity import text_hash
+from embedding_core.identity import space_id, text_hash
 from embedding_core.lake import ledger, replace_rows, table_of
 from embedding_core.lake.commit import withdraw_second_copies
 from embedding_core.pipeline import Job
@@ -219,11 +219,14 @@ def test_plan_lake_of_another_recipe_names_both(tmp_path: Path) -> None:
         pipeline.plan(recipe_for(tmp_path, name="other"))
 
 
-def test_plan_lake_of_another_space_names_both(tmp_path: Path) -> None:
+def test_plan_lake_of_another_space_names_both_and_the_way_out(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
-    run(recipe_for(tmp_path))
-    with pytest.raises(LakeError, match="vectors of two spaces never mix"):
-        pipeline.plan(recipe_for(tmp_path, model={"dim": 64}))
+    recipe, other = recipe_for(tmp_path), recipe_for(tmp_path, model={"dim": 64})
+    run(recipe)
+    held, wanted = (space_id(pipeline.resolve(one.model).space)[:12] for one in (recipe, other))
+    said = rf"space {held} .* space {wanted} .*never mix: `embedlake reembed RECIPE` builds"
+    with pytest.raises(LakeError, match=said):
+        pipeline.plan(other)
 
 
 def test_plan_other_metadata_columns_are_refused(tmp_path: Path) -> None:
