@@ -105,7 +105,7 @@ def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
 def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
     """One file of its slices, in order, as if it had never been cut.
 
-    A file of which a slice was rejected as a whole, or that changed while it was read, is rejected.
+    A file that changed while it was read, or of which a slice was rejected as a whole, is rejected.
     """
     first = slices[0]
     planned = first.unit.files[0]
@@ -121,11 +121,10 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
         seconds=sum(one.seconds for one in slices),
     )
     rejects = [reject for one in slices for reject in one.file_rejects]
-    if not rejects:
-        try:
-            check_unchanged(planned.file)
-        except RejectedInput as error:
-            rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
+    try:
+        check_unchanged(planned.file)
+    except RejectedInput as error:
+        rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
     if not rejects:
         return whole
     nothing = FileCounts(planned.file_key, planned.file.uri, 0, 1, 0, 0, 0)
