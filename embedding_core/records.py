@@ -134,11 +134,13 @@ class Plan:
     files: tuple[PlannedFile, ...]
     """Files to work on, sorted by URI."""
     removed_uris: tuple[str, ...]
-    """Files whose rows are in the table but which left the source."""
+    """Files that left the source and that the table, its ledger or its rejects still know."""
     removed_keys: tuple[str, ...]
     """The file keys of their rows."""
+    rowless_keys: tuple[str, ...]
+    """File keys of versions that gave no rows, of files that left the source or moved."""
     removed_share: float
-    """``removed_uris`` per file that has rows in the table."""
+    """Files whose rows are to go, per file that has rows in the table."""
     max_removed_share: float
     """What the recipe tolerates of that without being asked."""
     kept_uris: tuple[str, ...]
@@ -174,7 +176,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether the table already says what the source says."""
-        return not (self.files or self.removed_keys or self.unreadable)
+        return not (self.files or self.removed_uris or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)

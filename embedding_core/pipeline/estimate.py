@@ -30,6 +30,7 @@ class Estimate:
 
 def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
     """Chunks and tokens of all files at the rate of a sample spread over them."""
+    files = [one for one in files if one.file.size_bytes]
     if not files:
         return Estimate(0, 0)
     sampler = _Sampler(recipe, cutting, cutting.chunker())

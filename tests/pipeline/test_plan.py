@@ -93,6 +93,13 @@ def test_plan_counts_chunks_and_tokens_of_a_sample(tmp_path: Path) -> None:
     assert planned.estimated_tokens == report.tokens
 
 
+def test_plan_estimates_from_files_that_hold_something(tmp_path: Path) -> None:
+    for number in range(9):
+        documents = {"x": "word " * 20} if number % 3 else {}
+        write_jsonl(tmp_path, f"{number}.jsonl", documents)
+    assert pipeline.plan(recipe_for(tmp_path)).estimated_chunks == 6
+
+
 def test_plan_file_that_is_again_what_it_was_before_changed_and_is_no_old_unit(
     tmp_path: Path,
 ) -> None:
@@ -168,7 +175,51 @@ def test_run_keep_removed_keeps_the_rows_until_it_is_taken_back(tmp_path: Path) 
     assert run(recipe_for(tmp_path), allow_removals=True).rows == 1
 
 
+def test_run_last_file_gone_asks_for_leave_and_goes_with_it(tmp_path: Path) -> None:
+    (path,) = numbered(tmp_path, 1)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.unlink()
+    with pytest.raises(SetupError, match=r"1 files, 100%.*--allow-removals"):
+        run(recipe)
+    with pytest.raises(SetupError, match="nothing to read"):
+        run(recipe_for(tmp_path, keep_removed=True))
+    assert (texts(recipe), run(recipe, allow_removals=True).rows) == (["text number 0"], 0)
+
+
+@pytest.mark.parametrize("keep_removed", [False, True])
+def test_run_removed_file_without_rows_leaves_no_trace(tmp_path: Path, keep_removed: bool) -> None:
+    paths = numbered(tmp_path, 3)
+    bad = [
+        write_jsonl(tmp_path, "blank.jsonl", {"x": " "}),
+        write_jsonl(tmp_path, "empty.jsonl", []),
+    ]
+    recipe = recipe_for(tmp_path, keep_removed=keep_removed)
+    run(recipe)
+    for path in bad:
+        path.unlink()
+    planned = pipeline.plan(recipe)
+    assert (planned.removed_uris, planned.removed_share) == (tuple(map(str, bad)), 0.0)
+    report = run(recipe)
+    assert (report.removed, report.rows, report.exit_code) == (2, 3, pipeline.DONE)
+    assert rejects(recipe) == []
+    assert [one.source_uri for one in pipeline.file_lines(recipe)] == list(map(str, paths))
+    assert pipeline.plan(recipe).is_empty
+
+
 # Moved files
+
+
+def test_run_copy_of_a_file_that_is_there_but_unreadable_is_no_move(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    shutil.copy(path, tmp_path / "src" / "b.jsonl")
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    assert why(recipe) == "new file"
+    run(recipe)
+    assert [Path(row["source_uri"]).name for row in rows(recipe)] == ["a.jsonl", "b.jsonl"]
 
 
 def test_run_renamed_file_keeps_its_vectors_under_the_new_name(tmp_path: Path) -> None:
