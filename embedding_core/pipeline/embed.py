@@ -56,7 +56,8 @@ def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     before = saved_report(table, staged.unit)
     if before is not None and usable_units(table, [before]):
         return before
-    needed = [staged.path, *([staged.ids_path] if staged.ids_path else [])]
+    ids = [staged.ids_path] if staged.ids_path else []
+    needed = [staged.path, *staged.reject_paths, *ids]
     if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
     parts = _parts(job, table, staged)

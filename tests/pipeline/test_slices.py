@@ -21,7 +21,7 @@ from embedding_core.sources import slicing
 from flows import units
 from flows.settings import Settings
 from tests.driver import begin, recipe_for, rejects, rows, run
-from tests.flows.test_units import InProcessRunner, SilentProgress
+from tests.flows.test_units import InProcessRunner, SilentProgress, break_the_code
 from tests.pipeline.test_no_vector import fail_on
 
 SLICE_BYTES = 2_000
@@ -149,6 +149,40 @@ def test_run_failed_slice_keeps_its_file_out_and_takes_no_other_along(
     again = run_sliced(recipe)
     assert (again.exit_code, again.rows) == (pipeline.DONE, 303)
     assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
+
+
+def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big_file(tmp_path)
+    recipe = recipe_for(tmp_path)
+    with monkeypatch.context() as patch:
+        break_the_code(patch, "text number 150")
+        report = run_sliced(recipe)
+    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, pipeline.REJECTED)
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    again = run_sliced(recipe)
+    assert (again.exit_code, again.rows) == (pipeline.DONE, 300)
+    assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
+    assert list((tmp_path / "lake" / "_embedlake" / "docs" / "staged").iterdir()) == []
+
+
+def test_run_sliced_parquet_written_over_meanwhile_has_changed_and_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "src" / "a.parquet"
+    path.parent.mkdir()
+    table = pa.table({"id": [f"d{n}" for n in range(200)], "text": ["some words"] * 200})
+    pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
+
+    class CutWhileRead(InProcessRunner):
+        def submit(self, group: Any) -> list[WorkUnit]:
+            path.write_bytes(path.read_bytes()[:500])
+            return super().submit(group)
+
+    recipe = recipe_for(tmp_path)
+    monkeypatch.setattr(units, "_UnitRunner", CutWhileRead)
+    assert run_sliced(recipe).rejects == {"changed": 1}
 
 
 def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(
