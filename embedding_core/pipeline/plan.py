@@ -91,11 +91,11 @@ def check_removals(planned: Plan, allowed: bool) -> None:
     """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked."""
     if planned.removes_too_much and not allowed:
         raise SetupError(
-            f"{len(planned.removed_uris):,} files, {planned.removed_share:.0%} of those in the "
-            f"table, are no longer in the source; above {planned.max_removed_share:.0%} "
-            "(max_removed_share) a run stops before any change, because a source that is only "
-            "partly there would empty the table. Look at `embedlake plan`; if they are meant to "
-            "go, run with --allow-removals, or set keep_removed: true to keep their rows"
+            f"{len(planned.removed_uris):,} files are no longer in the source, with "
+            f"{planned.removed_share:.0%} of those in the table; above "
+            f"{planned.max_removed_share:.0%} (max_removed_share) a run stops before any change, "
+            "because a source that is only partly there would empty the table. Look at "
+            "`embedlake plan`; if they are meant to go, run with --allow-removals, or set keep_removed: true to keep their rows"
         )
 
 

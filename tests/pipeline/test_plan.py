@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedding_core import pipeline
@@ -93,6 +96,26 @@ def test_plan_counts_chunks_and_tokens_of_a_sample(tmp_path: Path) -> None:
     assert planned.estimated_tokens == report.tokens
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+def test_plan_estimates_by_stored_bytes_whatever_the_format(tmp_path: Path, kind: str) -> None:
+    """A tenth of a record is its text, and compressed files are a tenth of what is in them."""
+    random_one = random.Random(0)
+    words = [f"word{n}" for n in range(50)]
+    records = [
+        {"id": f"d{n}", "text": " ".join(random_one.choices(words, k=20)), "other": "none " * 300}
+        for n in range(1_000)
+    ]
+    path = write_jsonl(tmp_path, "a.jsonl", records)
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), tmp_path / "src" / "a.parquet")
+    elif kind == "jsonl.gz":
+        (tmp_path / "src" / "a.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    recipe = recipe_for(tmp_path, source={"include": [f"*.{kind}"]})
+    planned = pipeline.plan(recipe)
+    assert planned.estimated_chunks == pytest.approx(1_000, rel=0.1)
+    assert planned.estimated_tokens == pytest.approx(run(recipe).tokens, rel=0.1)
+
+
 def test_plan_estimates_from_files_that_hold_something(tmp_path: Path) -> None:
     for number in range(9):
         documents = {"x": "word " * 20} if number % 3 else {}
@@ -140,7 +163,7 @@ def test_run_too_many_files_gone_stops_before_any_change_and_asks(tmp_path: Path
         path.unlink()
     planned = pipeline.plan(recipe)
     assert planned.removes_too_much and len(planned.removed_uris) == 4
-    with pytest.raises(SetupError, match=r"4 files, 40%.*--allow-removals"):
+    with pytest.raises(SetupError, match=r"4 files are no.*40%.*--allow-removals"):
         run(recipe)
     assert table_of(recipe).dataset().version == version
     assert run(recipe, allow_removals=True).rows == 6
@@ -180,7 +203,7 @@ def test_run_last_file_gone_asks_for_leave_and_goes_with_it(tmp_path: Path) -> N
     recipe = recipe_for(tmp_path)
     run(recipe)
     path.unlink()
-    with pytest.raises(SetupError, match=r"1 files, 100%.*--allow-removals"):
+    with pytest.raises(SetupError, match=r"1 files are no.*100%.*--allow-removals"):
         run(recipe)
     with pytest.raises(SetupError, match="nothing to read"):
         run(recipe_for(tmp_path, keep_removed=True))
