@@ -95,7 +95,8 @@ def check_removals(planned: Plan, allowed: bool) -> None:
             f"{planned.removed_share:.0%} of those in the table; above "
             f"{planned.max_removed_share:.0%} (max_removed_share) a run stops before any change, "
             "because a source that is only partly there would empty the table. Look at "
-            "`embedlake plan`; if they are meant to go, run with --allow-removals, or set keep_removed: true to keep their rows"
+            "`embedlake plan`; if they are meant to go, run with --allow-removals, or set "
+            "keep_removed: true to keep their rows"
         )
 
 
