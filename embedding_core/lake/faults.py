@@ -46,7 +46,7 @@ def store_faults(doing: str) -> Iterator[None]:
 
 
 def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
-    """``action`` of the attempt's number, from 1, until no ``Transient`` comes of it.
+    """``action`` of the attempt's number, from 1, until no store fault that may pass comes of it.
 
     The action must look at what is there before it writes: an attempt whose reply was lost may
     have done its work. Raises the last ``Transient`` with what to do.
@@ -54,7 +54,8 @@ def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
     attempt = 1
     while True:
         try:
-            return action(attempt)
+            with store_faults(doing):
+                return action(attempt)
         except Transient as error:
             if attempt == ATTEMPTS:
                 raise Transient(

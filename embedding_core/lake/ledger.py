@@ -271,4 +271,6 @@ def _read(
 ) -> pa.Table:
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
-    return table.dataset().to_table(columns=list(columns), filter=where, limit=limit)
+    dataset = table.dataset()
+    with store_faults(f"reading {table.uri}"):
+        return dataset.to_table(columns=list(columns), filter=where, limit=limit)
