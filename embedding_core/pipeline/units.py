@@ -11,18 +11,21 @@ from embedding_core.recipe import SourceSpec
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan, PlannedFile, Reject, WorkUnit
 from embedding_core.sources import slices
 
+MOST_FILES = 4_096
+"""In one unit, however small they are: each takes a request to the store and a place in memory."""
+
 
 def work_units(
     planned: Plan, unit_bytes: int, source: SourceSpec | None = None
 ) -> Iterator[WorkUnit]:
-    """The planned files in order, each exactly once, in units of about ``unit_bytes``.
+    """The planned files, each exactly once, in units of about ``unit_bytes`` or ``MOST_FILES``.
 
     With ``source``, a huge file becomes several units, one after the other; without, it is one.
     """
     pack: list[PlannedFile] = []
     packed_bytes = 0
     for one in planned.files:
-        if pack and packed_bytes + one.file.size_bytes > unit_bytes:
+        if pack and (packed_bytes + one.file.size_bytes > unit_bytes or len(pack) == MOST_FILES):
             yield whole_files(pack, planned)
             pack, packed_bytes = [], 0
         cut = slices(one.file, source, unit_bytes) if source is not None else ()
