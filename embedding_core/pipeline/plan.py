@@ -13,6 +13,7 @@ from embedding_core.lake import Table, check_all_ours, check_owner, ledger, tabl
 from embedding_core.pipeline.cutting import Cutting, cutting_of
 from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
+from embedding_core.pipeline.saved import reported_keys
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan, PlannedFile, SourceFile, Space
 from embedding_core.sources import discover
@@ -115,6 +116,8 @@ class _Held:
     """Rows in the table by file key, by source URI."""
     entries: dict[str, ledger.KnownVersion]
     """The ledger's lines, by file key."""
+    unrecorded: Collection[str]
+    """Keys that have rows but no such line yet: a run was cut off between the two."""
     rejects: Mapping[str, ledger.KnownRejects]
     """What is listed as left out, by source URI."""
     rules: Mapping[str, Mapping[str, Any]]
@@ -136,17 +139,18 @@ class _Held:
 
 def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
     if not table.exists():
-        return _Held({}, {}, {}, {}, None)
+        return _Held({}, {}, (), {}, {}, None)
     check_owner(table, recipe, space)
     newest = int(table.dataset().version)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
     for version in table.file_versions():
         versions[version.source_uri][version.file_key] = version.n_rows
     entries = ledger.known_versions(table)
-    keys = {key for held in versions.values() for key in held}
-    check_all_ours(table, keys - entries.keys())
+    unknown = {key for held in versions.values() for key in held} - entries.keys()
+    check_all_ours(table, unknown)
+    unrecorded = unknown & reported_keys(table) if unknown else ()
     rejects = ledger.known_rejects(table)
-    return _Held(dict(versions), entries, rejects, ledger.known_rules(table), newest)
+    return _Held(dict(versions), entries, unrecorded, rejects, ledger.known_rules(table), newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ class _Comparison:
         """Whether the table says of the file what its current version says, and nothing else. Of a
         version that was rejected as a whole it says what the last good one did."""
         entry = self.held.entries.get(key)
+        if key in self.held.unrecorded:
+            return False
         if key in held:
             return len(held) == 1 and (entry is None or entry.rows == held[key])
         if entry is None or entry.rows or entry.failed:
@@ -210,6 +216,8 @@ class _Comparison:
         return PlannedFile(file, key, change, why, tuple(sorted(held)), again=True)
 
     def _why_again(self, key: str, held: Mapping[str, int]) -> str:
+        if key in self.held.unrecorded:
+            return "its line in the ledger is missing"
         entry = self.held.entries.get(key)
         if entry is not None and entry.rows != held[key]:
             return f"the table has {held[key]} of its {entry.rows} rows: changed by hand"

@@ -94,6 +94,12 @@ def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
     return found
 
 
+def reported_keys(table: Table) -> set[str]:
+    """File keys of everything that is embedded and still staged."""
+    reports = (_read_report(table, unit_id) for unit_id in staging.staged_units(table))
+    return {one["file_key"] for content in reports if content for one in content["counts"]}
+
+
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
     """Those of ``units`` that an earlier run embedded and did not commit, ready to be committed."""
     table = table_of(job.recipe)

@@ -213,3 +213,29 @@ def test_run_changed_and_moved_sliced_files_keep_vectors(tmp_path: Path) -> None
     path.rename(tmp_path / "src" / "b.jsonl")
     report = run_sliced(recipe)
     assert (report.moved, report.embedded, report.reused, report.rows) == (1, 0, 300, 300)
+
+
+@pytest.mark.parametrize("n_records", [3, 300])
+def test_run_cut_off_between_rows_and_ledger_is_recorded_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_records: int
+) -> None:
+    path = big_file(tmp_path, n_records=n_records)
+    recipe = recipe_for(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "record_entries", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_sliced(recipe)
+    assert len(rows(recipe)) == n_records and pipeline.file_lines(recipe) == []
+    (planned,) = pipeline.plan(recipe).files
+    assert planned.why == "its line in the ledger is missing"
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    fragments = [one.fragment_id for one in table_of(recipe).dataset().get_fragments()]
+    assert run_sliced(recipe).exit_code == pipeline.DONE
+    (line,) = pipeline.file_lines(recipe)
+    assert (line.source_uri, line.rows, line.embedded) == (str(path), n_records, n_records)
+    assert [one.fragment_id for one in table_of(recipe).dataset().get_fragments()] == fragments
+    assert encoded == Counter() and pipeline.plan(recipe).is_empty
