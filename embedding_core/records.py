@@ -102,6 +102,14 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldVersion:
+    """A file version that has rows in the table."""
+
+    uri: str
+    file_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedFile:
     """A file of the source beside what the table holds of it."""
 
@@ -117,6 +125,8 @@ class PlannedFile:
     """File keys of the versions in the table whose rows this one replaces."""
     moved_from: str | None = None
     """The URI that the content had before."""
+    same_as: HeldVersion | None = None
+    """Rows of the same content under another name: names were passed on, or a file was copied."""
     again: bool = False
     """Its rows were made before by the same rules: results kept from then are not to be used."""
 
@@ -238,8 +248,8 @@ class FileCounts:
     embedded: int = 0
     """Chunks whose vector was computed."""
     reused: int = 0
-    """Chunks whose vector was already known: an equal text in the same unit, or in the rows that
-    this file replaces."""
+    """Chunks whose vector was already known: an equal text in the same unit, in the rows that this
+    file replaces, or in those of the same content under another name."""
     failed: int = 0
     """Chunks without a vector although none of the rules above left them out."""
 

@@ -15,7 +15,7 @@ from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
 from embedding_core.pipeline.saved import reported_keys
 from embedding_core.recipe import Recipe
-from embedding_core.records import Plan, PlannedFile, SourceFile, Space
+from embedding_core.records import HeldVersion, Plan, PlannedFile, SourceFile, Space
 from embedding_core.sources import discover
 
 CHANGED_RULES = {
@@ -61,7 +61,8 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     kept = tuple(with_rows) if recipe.keep_removed else ()
     removed = tuple(uri for uri in gone if not (kept and uri in held.versions))
     removed_keys = [key for uri in removed for key in held.versions.get(uri, ())]
-    expected = estimate([one for one in files if one.change != "moved"], recipe, cutting)
+    unknown = [one for one in files if one.change != "moved" and one.same_as is None]
+    expected = estimate(unknown, recipe, cutting)
     rate = ledger.tokens_per_second(table)
     return Plan(
         recipe=recipe.name,
@@ -125,6 +126,15 @@ class _Held:
     version: int | None
     """Version of the table; None when there is none."""
 
+    def by_fingerprint(self) -> dict[str, HeldVersion]:
+        """A version in the table for each content that it has rows of."""
+        return {
+            self.entries[key].fingerprint: HeldVersion(uri, key)
+            for uri, held in self.versions.items()
+            for key in held
+            if key in self.entries
+        }
+
     def uris(self) -> set[str]:
         """Files that have rows, gave none or are listed in the rejects."""
         rowless = {one.source_uri for one in self.entries.values() if not one.rows}
@@ -166,13 +176,13 @@ class _Comparison:
 
     def to_do(self) -> tuple[tuple[PlannedFile, ...], tuple[str, ...]]:
         """(files to work on, URIs of the others), in the source's order."""
-        left = self._left_the_source()
+        left, copies = self._left_the_source(), self.held.by_fingerprint()
         rules = rows_id(self.rules)
         todo: list[PlannedFile] = []
         unchanged: list[str] = []
         for uri, file in self.files.items():
             key = file_key(file, rules)
-            held = self.held.versions.get(uri, {})
+            held, same = self.held.versions.get(uri, {}), copies.get(file.fingerprint)
             if self._is_done(uri, key, held):
                 if reasons := self._reasons(uri) & self.retried:
                     why = f"retried: {', '.join(sorted(reasons))}"
@@ -182,13 +192,13 @@ class _Comparison:
             elif held:
                 why = self._why_again(key, held) if key in held else self._why(file, held)
                 olds, again = tuple(sorted(held)), key in self.held.entries
-                todo.append(PlannedFile(file, key, "changed", why, olds, again=again))
+                todo.append(PlannedFile(file, key, "changed", why, olds, None, same, again))
             elif sources := left.get(file.fingerprint):
                 todo.append(self._moved(file, key, sources.pop(0)))
             else:
                 known = self.held.entries.get(key)
                 why = "new file" if known is None else _why_gone(known)
-                todo.append(PlannedFile(file, key, "added", why, again=known is not None))
+                todo.append(PlannedFile(file, key, "added", why, (), None, same, known is not None))
         return tuple(todo), tuple(unchanged)
 
     def gone(self, files: Iterable[PlannedFile]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from embedding_core.errors import LakeError, SetupError
 from embedding_core.lake import ledger, table_of
 from embedding_core.recipe import Recipe
 from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
+from tests.pipeline.test_reuse import check_vectors
 
 
 def numbered(folder: Path, n_files: int) -> list[Path]:
@@ -292,6 +293,25 @@ def test_run_moved_file_goes_and_comes_in_one_version(tmp_path: Path) -> None:
         if one["version"] > version
     ]
     assert set(seen) == {1}, "a reader saw the file twice or not at all"
+
+
+def test_run_names_that_were_passed_on_embed_nothing(tmp_path: Path) -> None:
+    """As rotated logs do: each file has the content that another had before."""
+    paths = numbered(tmp_path, 4)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
+        newer.replace(older)
+    write_jsonl(tmp_path, "00.jsonl", {"new": "new words"})
+    shutil.copy(paths[1], tmp_path / "src" / "copy.jsonl")
+    planned = pipeline.plan(recipe)
+    assert [one.change for one in planned.files] == ["changed"] * 4 + ["added"]
+    assert planned.estimated_chunks == 1
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.exit_code) == (1, 4, pipeline.DONE)
+    order = ["new words", *(f"text number {n}" for n in (0, 1, 2, 0))]
+    assert texts(recipe) == order and pipeline.plan(recipe).is_empty
+    check_vectors(recipe)
 
 
 def test_run_moved_and_cut_otherwise_keeps_what_stays(tmp_path: Path) -> None:

@@ -213,6 +213,10 @@ def test_run_changed_and_moved_sliced_files_keep_vectors(tmp_path: Path) -> None
     path.rename(tmp_path / "src" / "b.jsonl")
     report = run_sliced(recipe)
     assert (report.moved, report.embedded, report.reused, report.rows) == (1, 0, 300, 300)
+    path.with_name("b.jsonl").rename(path)
+    big_file(tmp_path, "b.jsonl", n_records=200)
+    report = run_sliced(recipe)
+    assert (report.added, report.changed, report.embedded) == (1, 1, 1), "texts of the old b stay"
 
 
 @pytest.mark.parametrize("n_records", [3, 300])
