@@ -126,7 +126,7 @@ class PlannedFile:
     moved_from: str | None = None
     """The URI that the content had before."""
     same_as: HeldVersion | None = None
-    """Rows of the same content under another name: names were passed on, or a file was copied."""
+    """Rows of the same content under another name: it was passed on, or the file was copied."""
     again: bool = False
     """Its rows were made before by the same rules: results kept from then are not to be used."""
 
