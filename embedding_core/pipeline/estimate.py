@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import SetupError, Transient
 from embedding_core.pipeline.cutting import Cutting
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
@@ -61,11 +61,18 @@ class _Sampler:
     chunker: Chunker
 
     def sample(self, file: SourceFile) -> _Sample:
+        """What the file's first records give; nothing for a file that is bad or breaks the code: the
+        run itself finds and lists it."""
         try:
-            records = list(islice(read_documents(file, self.recipe.source), SAMPLE_RECORDS))
-            n_bytes = self._stored_bytes(file, records)
-        except RejectedInput:
-            return _Sample(0, 0, file.size_bytes)  # the run itself lists it
+            return self._first_records(file)
+        except (Transient, SetupError):
+            raise
+        except Exception:
+            return _Sample(0, 0, file.size_bytes)
+
+    def _first_records(self, file: SourceFile) -> _Sample:
+        records = list(islice(read_documents(file, self.recipe.source), SAMPLE_RECORDS))
+        n_bytes = self._stored_bytes(file, records)
         texts = [one.text for one in records if isinstance(one, Document)]
         n_characters = sum(map(len, texts))
         cut = [text[:SAMPLE_CHARACTERS] for text in texts]

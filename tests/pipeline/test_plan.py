@@ -17,6 +17,7 @@ import pytest
 from embedding_core import pipeline
 from embedding_core.errors import LakeError, SetupError
 from embedding_core.lake import ledger, table_of
+from embedding_core.pipeline import estimate
 from embedding_core.recipe import Recipe
 from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
 from tests.pipeline.test_reuse import check_vectors
@@ -115,6 +116,19 @@ def test_plan_estimates_by_stored_bytes_whatever_the_format(tmp_path: Path, kind
     planned = pipeline.plan(recipe)
     assert planned.estimated_chunks == pytest.approx(1_000, rel=0.1)
     assert planned.estimated_tokens == pytest.approx(run(recipe).tokens, rel=0.1)
+
+
+def test_plan_file_that_breaks_the_code_is_planned_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbered(tmp_path, 2)
+
+    def broken(text: str, *_: Any) -> Any:
+        raise ZeroDivisionError(text)
+
+    monkeypatch.setattr(estimate, "chunk_document", broken)
+    planned = pipeline.plan(recipe_for(tmp_path))
+    assert (len(planned.files), planned.estimated_chunks) == (2, 0)
 
 
 def test_plan_estimates_from_files_that_hold_something(tmp_path: Path) -> None:
