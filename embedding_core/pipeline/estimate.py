@@ -61,8 +61,8 @@ class _Sampler:
     chunker: Chunker
 
     def sample(self, file: SourceFile) -> _Sample:
-        """What the file's first records give; nothing for a file that is bad or breaks the code: the
-        run itself finds and lists it."""
+        """What the file's first records give; nothing for a file that is bad or breaks the code,
+        which the run itself finds and lists."""
         try:
             return self._first_records(file)
         except (Transient, SetupError):
