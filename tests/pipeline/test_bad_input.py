@@ -250,6 +250,17 @@ def test_commit_units_lake_gone_meanwhile_fails_and_the_next_run_heals(tmp_path:
     assert texts(recipe) == [GOOD["good"]]
 
 
+@pytest.mark.parametrize("table", ["docs", "docs__files", "docs__rejects"])
+def test_run_files_of_the_table_that_are_gone_are_named(tmp_path: Path, table: str) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD | {"blank": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=0.5)
+    run(recipe)
+    shutil.rmtree(tmp_path / "lake" / f"{table}.lance" / "data")
+    write_jsonl(tmp_path, "a.jsonl", {"other": "text"})
+    with pytest.raises(Transient, match=rf"{table}\.lance: .*Not found"):
+        run(recipe)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 def test_chunk_unit_full_or_read_only_lake_says_what_to_do_and_leaves_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
