@@ -262,7 +262,8 @@ class _UnitRunner:
             self._files_left -= 1
             get_run_logger().error("%s rejected: %s", unit.label, error)
             return [pipeline.failed_alone(unit, error)]
-        get_run_logger().warning("unit %s failed, once more in halves: %s", unit.label, error)
+        how = "in halves" if len(unit.files) > 1 else "by itself"
+        get_run_logger().warning("unit %s failed, once more %s: %s", unit.label, how, error)
         return self.collect(self.submit(pipeline.halves(unit)), tally, again=True)
 
     def with_fragments(self, done: list[EmbeddedUnit], tally: RunTally) -> list[EmbeddedUnit]:
