@@ -92,7 +92,8 @@ def forget_removed(job: Job, planned: Plan) -> None:
     table = table_of(job.recipe)
     if planned.removed_uris:
         ledger.record_rejects(table, planned.removed_uris, (), job.run_id)
-    ledger.drop_entries(table, planned.rowless_keys)
+    if planned.rowless_keys:
+        ledger.drop_entries(table, planned.rowless_keys)
 
 
 def _commit_rows(

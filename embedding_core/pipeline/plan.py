@@ -192,13 +192,14 @@ class _Comparison:
             elif held:
                 why = self._why_again(key, held) if key in held else self._why(file, held)
                 olds, again = tuple(sorted(held)), key in self.held.entries
-                todo.append(PlannedFile(file, key, "changed", why, olds, None, same, again))
+                todo.append(PlannedFile(file, key, "changed", why, olds, same_as=same, again=again))
             elif sources := left.get(file.fingerprint):
                 todo.append(self._moved(file, key, sources.pop(0)))
             else:
                 known = self.held.entries.get(key)
                 why = "new file" if known is None else _why_gone(known)
-                todo.append(PlannedFile(file, key, "added", why, (), None, same, known is not None))
+                again = known is not None
+                todo.append(PlannedFile(file, key, "added", why, same_as=same, again=again))
         return tuple(todo), tuple(unchanged)
 
     def gone(self, files: Iterable[PlannedFile]) -> tuple[str, ...]:
