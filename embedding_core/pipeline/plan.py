@@ -126,13 +126,13 @@ class _Held:
     version: int | None
     """Version of the table; None when there is none."""
 
-    def by_fingerprint(self) -> dict[str, HeldVersion]:
-        """A version in the table for each content that it has rows of."""
+    def by_fingerprint(self, rules: str) -> dict[str, HeldVersion]:
+        """A version in the table for each content that it has rows of, cut by some rules."""
         return {
-            self.entries[key].fingerprint: HeldVersion(uri, key)
+            entry.fingerprint: HeldVersion(uri, key)
             for uri, held in self.versions.items()
             for key in held
-            if key in self.entries
+            if (entry := self.entries.get(key)) is not None and entry.rows_id == rules
         }
 
     def uris(self) -> set[str]:
@@ -176,13 +176,14 @@ class _Comparison:
 
     def to_do(self) -> tuple[tuple[PlannedFile, ...], tuple[str, ...]]:
         """(files to work on, URIs of the others), in the source's order."""
-        left, copies = self._left_the_source(), self.held.by_fingerprint()
         rules = rows_id(self.rules)
+        left, copies = self._left_the_source(), self.held.by_fingerprint(rules)
         todo: list[PlannedFile] = []
         unchanged: list[str] = []
         for uri, file in self.files.items():
             key = file_key(file, rules)
             held, same = self.held.versions.get(uri, {}), copies.get(file.fingerprint)
+            same = None if same is not None and same.uri == uri else same
             if self._is_done(uri, key, held):
                 if reasons := self._reasons(uri) & self.retried:
                     why = f"retried: {', '.join(sorted(reasons))}"

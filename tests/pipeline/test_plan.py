@@ -96,6 +96,7 @@ def test_plan_counts_chunks_and_tokens_of_a_sample(tmp_path: Path) -> None:
     report = run(recipe_for(tmp_path))
     assert planned.estimated_chunks == report.chunks == 40
     assert planned.estimated_tokens == report.tokens
+    assert pipeline.plan(recipe_for(tmp_path, chunk={"max_tokens": 16})).estimated_chunks == 60
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
