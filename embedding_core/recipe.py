@@ -234,8 +234,8 @@ class Recipe(_Part):
     """A run stops before any change when more than this share of the table's files have left the
     source, unless removals are allowed for that run: a broken mount must not empty a table."""
     reuse: Literal["file", "table"] = "file"
-    """Where a chunk's text is looked for before it is embedded: among the rows that its file had,
-    or among all of the table, by an index on ``text_hash``."""
+    """Where a chunk's text is looked for before it is embedded: among the rows that its file or one
+    of the same content had, or among all of the table, by an index on ``text_hash``."""
     keep_removed: bool = False
     """Keep the rows of files that leave the source."""
 

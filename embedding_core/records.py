@@ -102,6 +102,14 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldVersion:
+    """A file version that has rows in the table."""
+
+    uri: str
+    file_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedFile:
     """A file of the source beside what the table holds of it."""
 
@@ -117,6 +125,8 @@ class PlannedFile:
     """File keys of the versions in the table whose rows this one replaces."""
     moved_from: str | None = None
     """The URI that the content had before."""
+    same_as: HeldVersion | None = None
+    """Rows of the same content under another name: it was passed on, or the file was copied."""
     again: bool = False
     """Its rows were made before by the same rules: results kept from then are not to be used."""
 
@@ -134,11 +144,13 @@ class Plan:
     files: tuple[PlannedFile, ...]
     """Files to work on, sorted by URI."""
     removed_uris: tuple[str, ...]
-    """Files whose rows are in the table but which left the source."""
+    """Files that left the source and that the table, its ledger or its rejects still know."""
     removed_keys: tuple[str, ...]
     """The file keys of their rows."""
+    rowless_keys: tuple[str, ...]
+    """File keys of versions that gave no rows, of files that left the source or moved."""
     removed_share: float
-    """``removed_uris`` per file that has rows in the table."""
+    """Files whose rows are to go, per file that has rows in the table."""
     max_removed_share: float
     """What the recipe tolerates of that without being asked."""
     kept_uris: tuple[str, ...]
@@ -174,7 +186,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether the table already says what the source says."""
-        return not (self.files or self.removed_keys or self.unreadable)
+        return not (self.files or self.removed_uris or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +248,8 @@ class FileCounts:
     embedded: int = 0
     """Chunks whose vector was computed."""
     reused: int = 0
-    """Chunks whose vector was already known: an equal text in the same unit, or in the rows that
-    this file replaces."""
+    """Chunks whose vector was already known: an equal text in the same unit, in the rows that this
+    file replaces, or in those of the same content under another name."""
     failed: int = 0
     """Chunks without a vector although none of the rules above left them out."""
 

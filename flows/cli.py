@@ -29,6 +29,7 @@ from flows.cli_common import (
     respond,
     say,
     set_option,
+    talk_on_stderr,
     use_some_api,
 )
 from flows.cli_releases import COMMANDS
@@ -221,13 +222,14 @@ def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) 
     from flows.embed import embed as embed_flow
     from flows.report import report_data
 
-    state = embed_flow(
-        recipe,
-        dict(resources),
-        options.allow_removals,
-        list(options.retry_reasons),
-        return_state=True,
-    )
+    with talk_on_stderr():
+        state = embed_flow(
+            recipe,
+            dict(resources),
+            options.allow_removals,
+            list(options.retry_reasons),
+            return_state=True,
+        )
     result = state.result(raise_on_failure=False)
     if isinstance(result, RunFailed):
         return report_data(result.report)
@@ -345,7 +347,8 @@ def _run_maintain(recipe: str) -> dict[str, Any]:
     from flows.maintain import maintain as maintain_flow
     from flows.report import maintenance_data
 
-    result = maintain_flow(recipe, return_state=True).result(raise_on_failure=False)
+    with talk_on_stderr():
+        result = maintain_flow(recipe, return_state=True).result(raise_on_failure=False)
     if isinstance(result, MaintenanceUnfinished):
         return maintenance_data(result.report)
     if isinstance(result, BaseException):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -35,6 +37,13 @@ def say(lines: Sequence[str]) -> None:
     """Talk, on stderr."""
     for line in lines:
         click.echo(line, err=True)
+
+
+@contextmanager
+def talk_on_stderr() -> Iterator[None]:
+    """For as long as a flow runs: Ray prints that a worker died, and stdout is for the result."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def pair(text: str) -> tuple[str, str]:

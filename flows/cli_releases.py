@@ -21,6 +21,7 @@ from flows.cli_common import (
     resources_asked,
     respond,
     set_option,
+    talk_on_stderr,
     use_some_api,
 )
 from flows.settings import read_settings, use_prefect_api
@@ -129,7 +130,8 @@ def _run_reembed(*given: Any) -> dict[str, Any]:
     from flows.reembed import reembed as reembed_flow
     from flows.reembed_report import reembed_data
 
-    result = reembed_flow(*given, return_state=True).result(raise_on_failure=False)
+    with talk_on_stderr():
+        result = reembed_flow(*given, return_state=True).result(raise_on_failure=False)
     if isinstance(result, ReembedFailed):
         return reembed_data(result.report)
     if isinstance(result, BaseException):

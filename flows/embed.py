@@ -59,36 +59,46 @@ def embed(
         allow_removals: remove files even above the recipe's max_removed_share.
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
-    started = time.perf_counter()
-    loaded = pipeline.following(Recipe.load(recipe))
-    settings = read_settings()
-    chosen = settings.resources.updated(resources or {})
-    run_id = str(flow_run.get_id())
-    planned = _plan(loaded, retry_reasons or (), settings)
-    pipeline.check_removals(planned, allow_removals)
-    if planned.is_empty:
-        job = Job.of(planned, loaded, chosen, run_id)
-        report = pipeline.finish(job, planned, RunTally(), started)
-    else:
-        try:
-            with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
-                if pipeline.is_outdated(planned, loaded):
-                    planned = _plan(loaded, retry_reasons or (), settings)
-                job = Job.of(planned, loaded, chosen, run_id)
-                tally = RunTally()
-                pipeline.prepare(job, planned, allow_removals)
-                run_plan(job, planned, tally, settings, lock.check)
-                report = pipeline.finish(job, planned, tally, started)
-        except Locked as error:
-            return Failed(name="Locked", message=str(error), data=error)
+    try:
+        report = _run(recipe, resources or {}, allow_removals, retry_reasons or ())
+    except EmbedlakeError as error:  # its message says what to do; a traceback would hide it
+        name = "Locked" if isinstance(error, Locked) else "Failed"
+        return Failed(name=name, message=str(error), data=error)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
-        raise RunFailed(report)
+        return Failed(message=words.run_summary(report), data=RunFailed(report))
     if report.exit_code == pipeline.REJECTED:
         return Completed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)
         )
     return words.report_data(report)
+
+
+def _run(
+    recipe: str | dict[str, Any],
+    resources: dict[str, Any],
+    allow_removals: bool,
+    retry_reasons: Sequence[str],
+) -> RunReport:
+    """Plan, and execute that plan under the table's lock."""
+    started = time.perf_counter()
+    loaded = pipeline.following(Recipe.load(recipe))
+    settings = read_settings()
+    chosen = settings.resources.updated(resources)
+    run_id = str(flow_run.get_id())
+    planned = _plan(loaded, retry_reasons, settings)
+    pipeline.check_removals(planned, allow_removals)
+    if planned.is_empty:
+        job = Job.of(planned, loaded, chosen, run_id)
+        return pipeline.finish(job, planned, RunTally(), started)
+    with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
+        if pipeline.is_outdated(planned, loaded):
+            planned = _plan(loaded, retry_reasons, settings)
+        job = Job.of(planned, loaded, chosen, run_id)
+        tally = RunTally()
+        pipeline.prepare(job, planned, allow_removals)
+        run_plan(job, planned, tally, settings, lock.check)
+        return pipeline.finish(job, planned, tally, started)
 
 
 def _plan(recipe: Recipe, retry_reasons: Sequence[str], settings: Settings) -> Plan:

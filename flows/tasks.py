@@ -23,7 +23,7 @@ from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised when the records that tasks return change: results of older code are not read."""
 
 RETRIES = 3

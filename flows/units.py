@@ -1,4 +1,4 @@
-"""Work units through Ray: chunk tasks mapped, embed tasks behind them, groups committed in order.
+"""Work units through Ray: chunk tasks mapped, embed tasks behind them, committed in groups.
 
 Two groups are in flight at most: while one is embedded and committed, the next is being worked on.
 Ray hangs with thousands of pending tasks, and a bounded window bounds staged data too.
@@ -7,14 +7,14 @@ Ray hangs with thousands of pending tasks, and a bounded window bounds staged da
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import ray
 from prefect import get_run_logger, unmapped
-from prefect.futures import PrefectFuture
+from prefect_ray.task_runners import PrefectRayFuture
 
 from embedding_core import pipeline
 from embedding_core.errors import SetupError, Transient
@@ -27,15 +27,15 @@ from flows.runner import embed_options
 from flows.settings import Settings
 
 GROUPS_IN_FLIGHT = 2
-MOST_SPLITS = 64
-"""Failed units of a run that are taken apart; with more than that, it is not the files."""
+MOST_FAILED_FILES = 64
+"""Failed units are taken apart until so many files were found; with more, it is not the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Submitted:
     unit: WorkUnit
-    staged: PrefectFuture[StagedUnit]
-    embedded: PrefectFuture[EmbeddedUnit]
+    staged: PrefectRayFuture[StagedUnit]
+    embedded: PrefectRayFuture[EmbeddedUnit]
 
 
 def run_plan(
@@ -74,14 +74,18 @@ def run_units(
     """Run every unit of the plan and commit what comes of it into ``tally``.
 
     What an earlier run embedded and did not commit is committed first, before anything is
-    submitted. Then units are committed in order, as soon as ``units_per_commit`` are ready or
+    submitted. Then units are committed as they end, as soon as ``units_per_commit`` are ready or
     ``seconds_per_commit`` have passed; rows of removed files go with the first. A unit that fails
     is noted in ``tally.failures`` and does not take others with it. A ``SetupError`` in a task ends
     the run: it would hit every unit. ``before_commit`` may raise to stop a run that lost its table.
     """
     source = job.recipe.source
-    units = list(pipeline.work_units(planned, job.resources.unit_bytes, source))
-    if not units:
+    finished = pipeline.finished_packs(job, planned)
+    done = {one.file_key for pack in finished for one in pack.unit.files}
+    files = tuple(one for one in planned.files if one.file_key not in done)
+    left = replace(planned, files=files)
+    units = list(pipeline.work_units(left, job.resources.unit_bytes, source))
+    if not (units or finished):
         before_commit()
         pipeline.commit_units(job, (), planned.removed_keys)
         return
@@ -95,32 +99,34 @@ def run_units(
         tally.add(done)
         progress.publish()
 
-    with RunProgress(len(units)) as progress:
-        left = _left_to_do(job, units, progress, commit)
+    with RunProgress(len(finished) + len(units)) as progress:
+        finished += pipeline.finished_units(job, units)
+        rest = _left_to_do(job, finished, units, progress, commit)
         runner = _UnitRunner(job, settings)
-        for ready in _ready(runner, left, tally, progress):
+        for ready in _ready(runner, rest, tally, progress):
             commit(runner.with_fragments(ready, tally))
 
 
 def _left_to_do(
     job: Job,
+    finished: Sequence[EmbeddedUnit],
     units: Sequence[WorkUnit],
     progress: RunProgress,
     commit: Callable[[list[EmbeddedUnit]], None],
 ) -> list[WorkUnit]:
     """Commit what an earlier run embedded before anything is submitted; the other units."""
     gatherer = pipeline.Gatherer()
-    finished: list[EmbeddedUnit] = []
+    whole: list[EmbeddedUnit] = []
     done: set[str] = set()
-    for unit in pipeline.finished_units(job, units):
+    for unit in finished:
         gathered = gatherer.add(unit)
         if not pipeline.slices_to_redo(job, gathered):
             done.update(one.unit.unit_id for one in gathered)
-            finished += _whole(gathered)
+            whole += _whole(gathered)
             for one in gathered:
                 progress.finished(one)
-    for start in range(0, len(finished), job.resources.units_per_commit):
-        commit(finished[start : start + job.resources.units_per_commit])
+    for start in range(0, len(whole), job.resources.units_per_commit):
+        commit(whole[start : start + job.resources.units_per_commit])
     return [unit for unit in units if unit.unit_id not in done]
 
 
@@ -139,7 +145,7 @@ def _ready(
         runner.job.resources.units_per_commit,
         runner.job.resources.seconds_per_commit,
     )
-    waiting, in_flight = iter(units), deque[_Submitted]()
+    waiting, in_flight = iter(units), list[_Submitted]()
     ready: list[EmbeddedUnit] = []
     gatherer = pipeline.Gatherer()
     since = time.monotonic()
@@ -147,8 +153,10 @@ def _ready(
         room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
         if some := list(islice(waiting, room)):
             in_flight.extend(runner.submit(some))
-        if in_flight:
-            done = runner.collect([in_flight.popleft()], tally, progress)
+        left = max(0.0, since + seconds - time.monotonic()) if ready else None
+        if in_flight and (ended := runner.first_to_end(in_flight, left)) is not None:
+            in_flight.remove(ended)
+            done = runner.collect([ended], tally, progress)
             gathered = [one for unit in done for one in gatherer.add(unit)]
             ready += _whole(_settled(runner, gathered, tally))
         late = bool(ready) and time.monotonic() - since >= seconds
@@ -198,7 +206,7 @@ class _UnitRunner:
     def __init__(self, job: Job, settings: Settings) -> None:
         self.job = job
         self._settings = settings
-        self._splits = MOST_SPLITS
+        self._files_left = MOST_FAILED_FILES
         storage = result_storage(job.recipe)
         self._chunk = tasks.chunk.with_options(result_storage=storage)
         self._embed = tasks.embed.with_options(result_storage=storage)
@@ -211,10 +219,23 @@ class _UnitRunner:
             embedded = embed.map(unmapped(self.job), staged)
         return [_Submitted(*one) for one in zip(group, staged, embedded, strict=True)]
 
+    def first_to_end(
+        self, in_flight: Sequence[_Submitted], seconds: float | None
+    ) -> _Submitted | None:
+        """A unit that has ended; waits for one, but no longer than ``seconds`` when given."""
+        by_future = {one.embedded.wrapped_future: one for one in in_flight}
+        ended, _ = ray.wait(list(by_future), timeout=seconds)
+        return by_future[ended[0]] if ended else None
+
     def collect(
-        self, group: Sequence[_Submitted], tally: RunTally, progress: RunProgress | None = None
+        self,
+        group: Sequence[_Submitted],
+        tally: RunTally,
+        progress: RunProgress | None = None,
+        again: bool = False,
     ) -> list[EmbeddedUnit]:
-        """What the group's units gave, in order; failures go into the tally."""
+        """What the group's units gave, in order; failures go into the tally. ``again``: the files
+        of these units failed before."""
         done = []
         for submitted in group:
             result = self._result(submitted)
@@ -223,8 +244,8 @@ class _UnitRunner:
                 done.append(replace(result, unit=submitted.unit))
             elif isinstance(result, SetupError):
                 raise result
-            elif _is_of_the_unit(result) and self._splits > 0:
-                done += self._alone(submitted.unit, result, tally)
+            elif _is_of_the_unit(result) and self._files_left > 0:
+                done += self._alone(submitted.unit, result, tally, again)
             else:
                 tally.failures.append(f"{submitted.unit.label}: {result}")
                 get_run_logger().error("unit %s failed: %s", submitted.unit.label, result)
@@ -232,14 +253,18 @@ class _UnitRunner:
                 progress.finished(done[-1] if isinstance(result, EmbeddedUnit) else None)
         return done
 
-    def _alone(self, unit: WorkUnit, error: Exception, tally: RunTally) -> list[EmbeddedUnit]:
-        """The unit again in two halves, down to the file it fails for, which is rejected."""
-        self._splits -= 1
-        if len(unit.files) == 1:
+    def _alone(
+        self, unit: WorkUnit, error: Exception, tally: RunTally, again: bool
+    ) -> list[EmbeddedUnit]:
+        """The unit again in two halves, down to the file it fails for, which is rejected when it
+        failed by itself and before."""
+        if again and len(unit.files) == 1:
+            self._files_left -= 1
             get_run_logger().error("%s rejected: %s", unit.label, error)
             return [pipeline.failed_alone(unit, error)]
-        get_run_logger().warning("unit %s failed, once more in halves: %s", unit.label, error)
-        return self.collect(self.submit(pipeline.halves(unit)), tally)
+        how = "in halves" if len(unit.files) > 1 else "by itself"
+        get_run_logger().warning("unit %s failed, once more %s: %s", unit.label, how, error)
+        return self.collect(self.submit(pipeline.halves(unit)), tally, again=True)
 
     def with_fragments(self, done: list[EmbeddedUnit], tally: RunTally) -> list[EmbeddedUnit]:
         """``done``, with units whose cached fragments are gone from the store embedded again."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import pyarrow as pa
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
 from embedding_core.errors import LakeError, Transient
@@ -16,6 +17,9 @@ from embedding_core.errors import LakeError, Transient
 Result = TypeVar("Result")
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+LANCE_IO = "LanceError(IO)"
+"""What Arrow says of a fault of the store in the middle of a scan; its class does not tell."""
 
 ATTEMPTS = 5
 """Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
@@ -43,10 +47,14 @@ def store_faults(doing: str) -> Iterator[None]:
                 f"{doing}: {error}; make room or make it writable, then run the same command again"
             ) from error
         raise Transient(f"{doing}: {error}") from error
+    except pa.ArrowInvalid as error:
+        if LANCE_IO not in str(error):
+            raise
+        raise Transient(f"{doing}: {error}") from error
 
 
 def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
-    """``action`` of the attempt's number, from 1, until no ``Transient`` comes of it.
+    """``action`` of the attempt's number, from 1, until no store fault that may pass comes of it.
 
     The action must look at what is there before it writes: an attempt whose reply was lost may
     have done its work. Raises the last ``Transient`` with what to do.
@@ -54,7 +62,8 @@ def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
     attempt = 1
     while True:
         try:
-            return action(attempt)
+            with store_faults(doing):
+                return action(attempt)
         except Transient as error:
             if attempt == ATTEMPTS:
                 raise Transient(

@@ -139,41 +139,70 @@ def reject_rows(table: Table, run_id: str | None = None, limit: int | None = Non
     return _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where, limit)
 
 
-def rejected_uris(table: Table, reasons: Collection[str]) -> dict[str, str]:
-    """Files with a reject of one of some reasons: why to work on them again, by URI."""
-    if not reasons:
+@dataclass(frozen=True, slots=True)
+class KnownRejects:
+    """What is listed as left out of one file."""
+
+    reasons: frozenset[str]
+    whole_by: frozenset[str]
+    """Runs that rejected the file as a whole."""
+
+
+def known_rejects(table: Table) -> dict[str, KnownRejects]:
+    """Files with rejects, by URI; memory grows with the files, not with their rejects."""
+    listed = rejects_table(table)
+    if not listed.exists():
         return {}
-    names = ["source_uri", "reason"]
-    where = is_in("reason", reasons)
-    found = _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where).group_by(names)
-    why: dict[str, list[str]] = defaultdict(list)
-    for row in found.aggregate([]).sort_by([(name, "ascending") for name in names]).to_pylist():
-        why[row["source_uri"]].append(row["reason"])
-    return {uri: f"retried: {', '.join(given)}" for uri, given in why.items()}
+    names = ["source_uri", "reason", "run_id"]
+    whole = "doc_id IS NULL AND position IS NULL"
+    scanner = listed.dataset().scanner(columns={name: name for name in names} | {"whole": whole})
+    reasons, runs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    with store_faults(f"reading {listed.uri}"):
+        for batch in scanner.to_batches():
+            kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
+            for row in kinds.to_pylist():
+                reasons[row["source_uri"]].add(row["reason"])
+                if row["whole"]:
+                    runs[row["source_uri"]].add(row["run_id"])
+    return {
+        uri: KnownRejects(frozenset(given), frozenset(runs[uri])) for uri, given in reasons.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class KnownVersion:
     """What the ledger knows of a file version."""
 
+    source_uri: str
     fingerprint: str
     rows_id: str
     rows: int
     """Rows it gave the table."""
     failed: int
     """Chunks that got no vector."""
+    run_id: str
 
 
 def known_versions(table: Table) -> dict[str, KnownVersion]:
     """Every file version in the ledger, by file key."""
-    names = ["file_key", "fingerprint", "rows_id", "embedded", "reused", "failed"]
+    names = [
+        "file_key", "source_uri", "fingerprint", "rows_id", "embedded", "reused", "failed",
+        "run_id",
+    ]  # fmt: skip
     columns = ledger_rows(table, names).to_pydict()
     return {
-        key: KnownVersion(fingerprint, rows_id, embedded + reused, failed)
-        for key, fingerprint, rows_id, embedded, reused, failed in zip(
+        key: KnownVersion(uri, fingerprint, rows_id, embedded + reused, failed, run_id)
+        for key, uri, fingerprint, rows_id, embedded, reused, failed, run_id in zip(
             *(columns[name] for name in names), strict=True
         )
     }
+
+
+def drop_entries(table: Table, file_keys: Collection[str]) -> None:
+    """Drop the lines of some file versions."""
+    ledger = ledger_table(table)
+    if ledger.exists():
+        replace_rows(ledger, "file_key", file_keys, ())
 
 
 def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
@@ -242,4 +271,6 @@ def _read(
 ) -> pa.Table:
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
-    return table.dataset().to_table(columns=list(columns), filter=where, limit=limit)
+    dataset = table.dataset()
+    with store_faults(f"reading {table.uri}"):
+        return dataset.to_table(columns=list(columns), filter=where, limit=limit)

@@ -151,9 +151,10 @@ class Table:
         dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
         for start in range(0, len(ordered), KEYS_PER_SCAN):
             condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
-            for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
-                for one in batch.column("file_key").value_counts().to_pylist():
-                    rows[one["values"]] += one["counts"]
+            with store_faults(f"reading {self.uri}"):
+                for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
+                    for one in batch.column("file_key").value_counts().to_pylist():
+                        rows[one["values"]] += one["counts"]
         return rows
 
     def cutter(self) -> schema.Cutter | None:

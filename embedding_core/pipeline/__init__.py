@@ -58,7 +58,7 @@ from embedding_core.pipeline.sample import (
     forget_sample,
     judge_sample,
 )
-from embedding_core.pipeline.saved import finished_units
+from embedding_core.pipeline.saved import finished_packs, finished_units
 from embedding_core.pipeline.search import Answer, queries_from, search
 from embedding_core.pipeline.serving import following
 from embedding_core.pipeline.slices import Gatherer, joined, slices_to_redo
@@ -116,6 +116,7 @@ __all__ = [
     "failed_alone",
     "file_lines",
     "finish",
+    "finished_packs",
     "finished_units",
     "following",
     "forget_removed",

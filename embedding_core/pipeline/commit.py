@@ -12,13 +12,10 @@ from embedding_core.lake import Table, ensure_table, ledger, replace_rows, stagi
 from embedding_core.lake import commit as lake_commit
 from embedding_core.pipeline.cutting import cutting_of
 from embedding_core.pipeline.job import Job, resolve_planned
-from embedding_core.pipeline.plan import check_removals, rules_of
+from embedding_core.pipeline.plan import PASSING, check_removals, rules_of
 from embedding_core.pipeline.saved import usable_units
 from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
-
-PASSING = frozenset(["unreadable", "changed", "failed"])
-"""Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
@@ -89,9 +86,14 @@ def _uris(unit: EmbeddedUnit, planned: PlannedFile) -> list[str]:
 
 
 def forget_removed(job: Job, planned: Plan) -> None:
-    """Drop the rejects of files that left the source; their rows went with ``commit_units``."""
+    """Drop the rejects of files that left the source, and the ledger's lines of those that gave no
+    rows; rows went with ``commit_units``. Lines of rows that are gone stay: such a version is known
+    when it comes back."""
+    table = table_of(job.recipe)
     if planned.removed_uris:
-        ledger.record_rejects(table_of(job.recipe), planned.removed_uris, (), job.run_id)
+        ledger.record_rejects(table, planned.removed_uris, (), job.run_id)
+    if planned.rowless_keys:
+        ledger.drop_entries(table, planned.rowless_keys)
 
 
 def _commit_rows(

@@ -1,7 +1,7 @@
 """One staged unit to uncommitted Lance fragments: no text is encoded that has a vector already.
 
-A text has one when the rows that the unit replaces hold it, or any row of the table if the recipe
-says so, or when it stood in the unit before.
+A text has one when the rows that the unit replaces hold it, or those of the same content under
+another name, or any row of the table if the recipe says so, or when it stood in the unit before.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     before = saved_report(table, staged.unit)
     if before is not None and usable_units(table, [before]):
         return before
-    needed = [staged.path, *([staged.ids_path] if staged.ids_path else [])]
+    ids = [staged.ids_path] if staged.ids_path else []
+    needed = [staged.path, *staged.reject_paths, *ids]
     if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
     parts = _parts(job, table, staged)
@@ -142,16 +143,18 @@ def _begin(job: Job, table: Table, staged: StagedUnit, done: int) -> _UnitWork:
 
 
 def _old_rows(table: Table, staged: StagedUnit, done: int) -> OldRows:
-    """Rows that the unit replaces.
+    """Rows that the unit replaces, and those of the same content under another name.
 
     A slice of a huge file must not look through all rows of the old version: it asks for the very
     rows that its chunks were if nothing about them changed, under the name the file had.
     """
     files = staged.unit.files
-    replaced = {old for planned in files for old in planned.replaces}
-    if staged.unit.slice is None or not replaced:
-        return OldRows("file_key", replaced)
-    uri = files[0].moved_from or files[0].file.uri
+    copies = [planned.same_as for planned in files if planned.same_as is not None]
+    known = {old for planned in files for old in planned.replaces}
+    known.update(one.file_key for one in copies)
+    if staged.unit.slice is None or not known:
+        return OldRows("file_key", known)
+    uri = copies[0].uri if copies else files[0].moved_from or files[0].file.uri
     names = ["doc_id", "chunk_index", "text_hash"]
     return OldRows(
         "chunk_id",

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import SetupError, Transient
 from embedding_core.pipeline.cutting import Cutting
 from embedding_core.recipe import Recipe
-from embedding_core.records import Document, PlannedFile, SourceFile
-from embedding_core.sources import read_documents
+from embedding_core.records import Document, PlannedFile, Reject, SourceFile
+from embedding_core.sources import bytes_per_record, read_documents
 
 SAMPLE_FILES = 3
-SAMPLE_DOCUMENTS = 100
+SAMPLE_RECORDS = 100
 """Per sampled file; 300 documents tell tokens per byte to a few percent on even corpora."""
 SAMPLE_CHARACTERS = 200_000
 """Of one document at most: a longer one says no more, and a plan must not wait for it."""
@@ -30,6 +30,7 @@ class Estimate:
 
 def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
     """Chunks and tokens of all files at the rate of a sample spread over them."""
+    files = [one for one in files if one.file.size_bytes]
     if not files:
         return Estimate(0, 0)
     sampler = _Sampler(recipe, cutting, cutting.chunker())
@@ -50,7 +51,7 @@ class _Sample:
     chunks: int
     tokens: int
     n_bytes: float
-    """Stored bytes when the file was read to its end, else bytes of the text that was cut."""
+    """Stored bytes that these are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,21 @@ class _Sampler:
     chunker: Chunker
 
     def sample(self, file: SourceFile) -> _Sample:
+        """What the file's first records give; nothing for a file that is bad or breaks the code,
+        which the run itself finds and lists."""
         try:
-            records = read_documents(file, self.recipe.source)
-            documents = (one.text for one in records if isinstance(one, Document))
-            texts = list(islice(documents, SAMPLE_DOCUMENTS))
-        except RejectedInput:
-            return _Sample(0, 0, file.size_bytes)  # the run itself lists it
-        whole = len(texts) < SAMPLE_DOCUMENTS
+            return self._first_records(file)
+        except (Transient, SetupError):
+            raise
+        except Exception:
+            return _Sample(0, 0, file.size_bytes)
+
+    def _first_records(self, file: SourceFile) -> _Sample:
+        records = list(islice(read_documents(file, self.recipe.source), SAMPLE_RECORDS))
+        n_bytes = self._stored_bytes(file, records)
+        texts = [one.text for one in records if isinstance(one, Document)]
         n_characters = sum(map(len, texts))
         cut = [text[:SAMPLE_CHARACTERS] for text in texts]
-        n_bytes = file.size_bytes if whole else sum(len(text.encode()) for text in texts)
         share = sum(map(len, cut)) / n_characters if n_characters else 1.0
         limit = self.cutting.limit
         chunks = [
@@ -86,3 +92,13 @@ class _Sampler:
         return _Sample(
             len(chunks), sum(min(chunk.n_tokens, limit) for chunk in chunks), n_bytes * share
         )
+
+    def _stored_bytes(self, file: SourceFile, records: Sequence[Document | Reject]) -> float:
+        """Bytes of the file that its first records take; all of it when there are no others."""
+        if len(records) < SAMPLE_RECORDS:
+            return file.size_bytes
+        each = bytes_per_record(file, self.recipe.source)
+        last = records[-1].position
+        if each is None or last is None:
+            return file.size_bytes
+        return min(file.size_bytes, each * (last + 1))

@@ -13,8 +13,9 @@ from embedding_core.lake import Table, check_all_ours, check_owner, ledger, tabl
 from embedding_core.pipeline.cutting import Cutting, cutting_of
 from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
+from embedding_core.pipeline.saved import reported_keys
 from embedding_core.recipe import Recipe
-from embedding_core.records import Plan, PlannedFile, SourceFile, Space
+from embedding_core.records import HeldVersion, Plan, PlannedFile, SourceFile, Space
 from embedding_core.sources import discover
 
 CHANGED_RULES = {
@@ -30,27 +31,38 @@ CHANGED_RULES = {
 """Why rows are made again, by the row rule that is another one."""
 SOME_RULE = "rules changed (text template, chunking, tokenizer or length policy)"
 """Said where the ledger does not know the old rules."""
+PASSING = frozenset(["unreadable", "changed", "failed"])
+"""Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 
 def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     """Compare the source with the table; changes nothing.
 
-    Files with a reject of one of ``retry_reasons`` are worked on again though they did not change.
-    Raises ``SetupError`` when the source, the model or the table cannot be used.
+    Files with a reject of one of ``retry_reasons``, or of one that passes by itself, are worked on
+    again though they did not change. Raises ``SetupError`` when the source, the model or the table
+    cannot be used.
     """
     resolved = resolve(recipe.model)
     cutting = cutting_of(recipe, resolved)
     rules = rules_of(recipe, cutting)
     table = table_of(recipe)
     held = _held(table, recipe, resolved.space)
-    found = discover(recipe.source)
-    retried = ledger.rejected_uris(table, retry_reasons)
-    comparison = _Comparison(rules, held, {file.uri: file for file in found.files}, retried)
+    found = discover(recipe.source, may_be_empty=bool(held.versions) and not recipe.keep_removed)
+    comparison = _Comparison(
+        rules,
+        held,
+        {file.uri: file for file in found.files},
+        {reject.source_uri for reject in found.unreadable},
+        PASSING.union(retry_reasons),
+    )
     files, unchanged = comparison.to_do()
-    unreadable = {reject.source_uri for reject in found.unreadable}
-    gone = comparison.gone(files, unreadable)
-    removed = () if recipe.keep_removed else gone
-    expected = estimate([one for one in files if one.change != "moved"], recipe, cutting)
+    gone = comparison.gone(files)
+    with_rows = [uri for uri in gone if uri in held.versions]
+    kept = tuple(with_rows) if recipe.keep_removed else ()
+    removed = tuple(uri for uri in gone if not (kept and uri in held.versions))
+    removed_keys = [key for uri in removed for key in held.versions.get(uri, ())]
+    unknown = [one for one in files if one.change != "moved" and one.same_as is None]
+    expected = estimate(unknown, recipe, cutting)
     rate = ledger.tokens_per_second(table)
     return Plan(
         recipe=recipe.name,
@@ -58,10 +70,11 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         rows_id=rows_id(rules),
         files=files,
         removed_uris=removed,
-        removed_keys=tuple(sorted(key for uri in removed for key in held.versions[uri])),
-        removed_share=len(removed) / len(held.versions) if held.versions else 0.0,
+        removed_keys=tuple(sorted(removed_keys)),
+        rowless_keys=held.rowless_keys({*removed, *(one.moved_from for one in files)}),
+        removed_share=0.0 if kept or not with_rows else len(with_rows) / len(held.versions),
         max_removed_share=recipe.max_removed_share,
-        kept_uris=gone if recipe.keep_removed else (),
+        kept_uris=kept,
         unchanged_uris=unchanged,
         unreadable=found.unreadable,
         table_version=held.version,
@@ -80,11 +93,12 @@ def check_removals(planned: Plan, allowed: bool) -> None:
     """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked."""
     if planned.removes_too_much and not allowed:
         raise SetupError(
-            f"{len(planned.removed_uris):,} files, {planned.removed_share:.0%} of those in the "
-            f"table, are no longer in the source; above {planned.max_removed_share:.0%} "
-            "(max_removed_share) a run stops before any change, because a source that is only "
-            "partly there would empty the table. Look at `embedlake plan`; if they are meant to "
-            "go, run with --allow-removals, or set keep_removed: true to keep their rows"
+            f"{len(planned.removed_uris):,} files are no longer in the source, with "
+            f"{planned.removed_share:.0%} of those in the table; above "
+            f"{planned.max_removed_share:.0%} (max_removed_share) a run stops before any change, "
+            "because a source that is only partly there would empty the table. Look at "
+            "`embedlake plan`; if they are meant to go, run with --allow-removals, or set "
+            "keep_removed: true to keep their rows"
         )
 
 
@@ -103,24 +117,50 @@ class _Held:
     """Rows in the table by file key, by source URI."""
     entries: dict[str, ledger.KnownVersion]
     """The ledger's lines, by file key."""
+    unrecorded: Collection[str]
+    """Keys that have rows but no such line yet: a run was cut off between the two."""
+    rejects: Mapping[str, ledger.KnownRejects]
+    """What is listed as left out, by source URI."""
     rules: Mapping[str, Mapping[str, Any]]
     """Row rules that files were cut by, by ``rows_id``."""
     version: int | None
     """Version of the table; None when there is none."""
 
+    def by_fingerprint(self, rules: str) -> dict[str, HeldVersion]:
+        """A version in the table for each content that it has rows of, cut by some rules."""
+        return {
+            entry.fingerprint: HeldVersion(uri, key)
+            for uri, held in self.versions.items()
+            for key in held
+            if (entry := self.entries.get(key)) is not None and entry.rows_id == rules
+        }
+
+    def uris(self) -> set[str]:
+        """Files that have rows, gave none or are listed in the rejects."""
+        rowless = {one.source_uri for one in self.entries.values() if not one.rows}
+        return {*self.versions, *self.rejects, *rowless}
+
+    def rowless_keys(self, uris: Collection[str | None]) -> tuple[str, ...]:
+        """File keys of versions of some files that gave no rows."""
+        return tuple(
+            key for key, one in self.entries.items() if not one.rows and one.source_uri in uris
+        )
+
 
 def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
     if not table.exists():
-        return _Held({}, {}, {}, None)
+        return _Held({}, {}, (), {}, {}, None)
     check_owner(table, recipe, space)
     newest = int(table.dataset().version)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
     for version in table.file_versions():
         versions[version.source_uri][version.file_key] = version.n_rows
     entries = ledger.known_versions(table)
-    keys = {key for held in versions.values() for key in held}
-    check_all_ours(table, keys - entries.keys())
-    return _Held(dict(versions), entries, ledger.known_rules(table), newest)
+    unknown = {key for held in versions.values() for key in held} - entries.keys()
+    check_all_ours(table, unknown)
+    unrecorded = unknown & reported_keys(table) if unknown else ()
+    rejects = ledger.known_rejects(table)
+    return _Held(dict(versions), entries, unrecorded, rejects, ledger.known_rules(table), newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,52 +169,67 @@ class _Comparison:
     held: _Held
     files: Mapping[str, SourceFile]
     """What the source holds, by URI, sorted."""
-    retried: Mapping[str, str]
-    """Why a file is to be worked on again, by URI."""
+    unreadable: Collection[str]
+    """URIs that the source holds too, but nobody can read."""
+    retried: frozenset[str]
+    """Reasons of rejects for which a file is worked on again."""
 
     def to_do(self) -> tuple[tuple[PlannedFile, ...], tuple[str, ...]]:
         """(files to work on, URIs of the others), in the source's order."""
-        left = self._left_the_source()
         rules = rows_id(self.rules)
+        left, copies = self._left_the_source(), self.held.by_fingerprint(rules)
         todo: list[PlannedFile] = []
         unchanged: list[str] = []
         for uri, file in self.files.items():
             key = file_key(file, rules)
-            held = self.held.versions.get(uri, {})
-            if self._is_done(key, held):
-                if uri in self.retried:
-                    todo.append(self._again(file, key, held, self.retried[uri]))
+            held, same = self.held.versions.get(uri, {}), copies.get(file.fingerprint)
+            same = None if same is not None and same.uri == uri else same
+            if self._is_done(uri, key, held):
+                if reasons := self._reasons(uri) & self.retried:
+                    why = f"retried: {', '.join(sorted(reasons))}"
+                    todo.append(self._again(file, key, held, why))
                 else:
                     unchanged.append(uri)
             elif held:
                 why = self._why_again(key, held) if key in held else self._why(file, held)
                 olds, again = tuple(sorted(held)), key in self.held.entries
-                todo.append(PlannedFile(file, key, "changed", why, olds, again=again))
+                todo.append(PlannedFile(file, key, "changed", why, olds, same_as=same, again=again))
             elif sources := left.get(file.fingerprint):
                 todo.append(self._moved(file, key, sources.pop(0)))
             else:
                 known = self.held.entries.get(key)
                 why = "new file" if known is None else _why_gone(known)
-                todo.append(PlannedFile(file, key, "added", why, again=known is not None))
+                again = known is not None
+                todo.append(PlannedFile(file, key, "added", why, same_as=same, again=again))
         return tuple(todo), tuple(unchanged)
 
-    def gone(self, files: Iterable[PlannedFile], unreadable: set[str]) -> tuple[str, ...]:
-        """URIs that have rows but are in the source neither under that name nor another."""
+    def gone(self, files: Iterable[PlannedFile]) -> tuple[str, ...]:
+        """URIs that were worked on but are in the source neither under that name nor another."""
         moved = {one.moved_from for one in files}
-        return tuple(sorted(self.held.versions.keys() - self.files.keys() - unreadable - moved))
+        return tuple(sorted(self.held.uris() - self.files.keys() - set(self.unreadable) - moved))
 
-    def _is_done(self, key: str, held: Mapping[str, int]) -> bool:
-        """Whether the table says of the file what its current version says, and nothing else."""
+    def _is_done(self, uri: str, key: str, held: Mapping[str, int]) -> bool:
+        """Whether the table says of the file what its current version says, and nothing else. Of a
+        version that was rejected as a whole it says what the last good one did."""
         entry = self.held.entries.get(key)
-        if not held:
-            return entry is not None and entry.rows == 0 and entry.failed == 0
-        return held.keys() == {key} and (entry is None or entry.rows == held[key])
+        if key in self.held.unrecorded:
+            return False
+        if key in held:
+            return len(held) == 1 and (entry is None or entry.rows == held[key])
+        if entry is None or entry.rows or entry.failed:
+            return False
+        return not held or entry.run_id in self.held.rejects.get(uri, NO_REJECTS).whole_by
+
+    def _reasons(self, uri: str) -> frozenset[str]:
+        return self.held.rejects.get(uri, NO_REJECTS).reasons
 
     def _again(self, file: SourceFile, key: str, held: Mapping[str, int], why: str) -> PlannedFile:
         change: Literal["changed", "added"] = "changed" if held else "added"
         return PlannedFile(file, key, change, why, tuple(sorted(held)), again=True)
 
     def _why_again(self, key: str, held: Mapping[str, int]) -> str:
+        if key in self.held.unrecorded:
+            return "its line in the ledger is missing"
         entry = self.held.entries.get(key)
         if entry is not None and entry.rows != held[key]:
             return f"the table has {held[key]} of its {entry.rows} rows: changed by hand"
@@ -203,7 +258,7 @@ class _Comparison:
         The ledger is believed only where the file key confirms it.
         """
         found: dict[str, list[str]] = defaultdict(list)
-        for uri in sorted(self.held.versions.keys() - self.files.keys()):
+        for uri in sorted(self.held.versions.keys() - self.files.keys() - set(self.unreadable)):
             for key in self.held.versions[uri]:
                 entry = self.held.entries.get(key)
                 if entry is None:
@@ -221,6 +276,9 @@ class _Comparison:
         why, again = ", ".join([f"moved from {old}", *changed]), key in self.held.entries
         olds = tuple(sorted(held))
         return PlannedFile(file, key, "moved", why, olds, moved_from=old, again=again)
+
+
+NO_REJECTS = ledger.KnownRejects(frozenset(), frozenset())
 
 
 def _why_gone(known: ledger.KnownVersion) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from embedding_core.lake import Table, fragments_exist, staging, table_of
 from embedding_core.pipeline.job import Job
-from embedding_core.records import EmbeddedUnit, FileCounts, Reject, WorkUnit
+from embedding_core.pipeline.units import whole_files
+from embedding_core.records import EmbeddedUnit, FileCounts, Plan, Reject, WorkUnit
 
 
 @dataclass(slots=True)
@@ -73,6 +74,32 @@ def save_report(table: Table, unit: EmbeddedUnit) -> None:
     staging.save_json(table, _report_path(table, unit.unit.unit_id), content)
 
 
+def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
+    """Whole files that an earlier run embedded and did not commit, in the units that they were in
+    then: other files may have come or gone since, which would be packed otherwise now."""
+    table = table_of(job.recipe)
+    files = {one.file_key: one for one in planned.files}
+    found: list[EmbeddedUnit] = []
+    for unit_id in sorted(staging.staged_units(table)) if files else ():
+        content = _read_report(table, unit_id)
+        keys = [one["file_key"] for one in content["counts"]] if content is not None else []
+        if content is None or not files.keys() >= set(keys):
+            continue
+        unit = whole_files([files[key] for key in keys], planned)
+        saved = _embedded(unit, content)
+        if unit.unit_id == unit_id and usable_units(table, [saved]):
+            found.append(saved)
+            for key in keys:
+                del files[key]
+    return found
+
+
+def reported_keys(table: Table) -> set[str]:
+    """File keys of everything that is embedded and still staged."""
+    reports = (_read_report(table, unit_id) for unit_id in staging.staged_units(table))
+    return {one["file_key"] for content in reports if content for one in content["counts"]}
+
+
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
     """Those of ``units`` that an earlier run embedded and did not commit, ready to be committed."""
     table = table_of(job.recipe)
@@ -97,9 +124,17 @@ def _needed(unit: EmbeddedUnit) -> list[str]:
 
 def saved_report(table: Table, unit: WorkUnit) -> EmbeddedUnit | None:
     """What an earlier embed task made of the unit; None when nothing was saved."""
-    content: dict[str, Any] | None = staging.read_json(table, _report_path(table, unit.unit_id))
-    if content is None or content.keys() != {one.name for one in fields(EmbeddedUnit)} - {"unit"}:
-        return None
+    content = _read_report(table, unit.unit_id)
+    return None if content is None else _embedded(unit, content)
+
+
+def _read_report(table: Table, unit_id: str) -> dict[str, Any] | None:
+    content: dict[str, Any] | None = staging.read_json(table, _report_path(table, unit_id))
+    known = {one.name for one in fields(EmbeddedUnit)} - {"unit"}
+    return content if content is not None and content.keys() == known else None
+
+
+def _embedded(unit: WorkUnit, content: dict[str, Any]) -> EmbeddedUnit:
     return EmbeddedUnit(
         unit=unit,
         fragments=tuple(content["fragments"]),

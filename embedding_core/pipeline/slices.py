@@ -22,6 +22,9 @@ from embedding_core.pipeline.job import Job
 from embedding_core.records import Document, EmbeddedUnit, FileCounts, Reject, Slice, WorkUnit
 from embedding_core.sources import ID_DIGEST_BYTES, check_unchanged
 
+FAILED_ALONE = "failed"
+"""Reason of the reject of a file, or of a slice of one, for which every attempt failed."""
+
 ID = np.dtype([("digest", f"V{ID_DIGEST_BYTES}"), ("position", "<i8")])
 
 
@@ -105,7 +108,8 @@ def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
 def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
     """One file of its slices, in order, as if it had never been cut.
 
-    A file of which a slice was rejected as a whole, or that changed while it was read, is rejected.
+    A file that changed while it was read, or of which a slice was rejected as a whole, is rejected;
+    where a slice only failed, what is staged of the others stays for the next run.
     """
     first = slices[0]
     planned = first.unit.files[0]
@@ -121,16 +125,17 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
         seconds=sum(one.seconds for one in slices),
     )
     rejects = [reject for one in slices for reject in one.file_rejects]
-    if not rejects:
-        try:
-            check_unchanged(planned.file)
-        except RejectedInput as error:
-            rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
+    try:
+        check_unchanged(planned.file)
+    except RejectedInput as error:
+        rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
     if not rejects:
         return whole
     nothing = FileCounts(planned.file_key, planned.file.uri, 0, 1, 0, 0, 0)
+    failed = rejects[0].reason == FAILED_ALONE
     return replace(
         whole,
+        unit=replace(whole.unit, slice_ids=()) if failed else whole.unit,
         fragments=(),
         counts=(nothing,),
         file_rejects=(rejects[0],),

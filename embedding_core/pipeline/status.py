@@ -130,10 +130,14 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     Files whose rows left the table are no longer among them.
     """
     table = _table(recipe)
-    held = {version.file_key: version.n_rows for version in table.file_versions()}
+    held: set[str] = set()
+    rows = Counter[str]()
+    for version in table.file_versions():
+        held.add(version.file_key)
+        rows[version.source_uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
-    entries = ledger.ledger_rows(table, ["file_key", *names]).sort_by("committed_at")
-    newest: dict[str, int] = {}
+    entries = ledger.ledger_rows(table, ["file_key", *names])
+    newest: dict[str, int] = {}  # the last in the ledger's order, whatever the clocks said
     shown = ("file_key", "source_uri", "embedded", "reused")
     lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
     for index, (key, uri, embedded, reused) in enumerate(lines):
@@ -142,11 +146,11 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     chosen = [newest[uri] for uri in sorted(newest)][:limit]
     return [
         FileLine(
-            rows=held.get(row.pop("file_key"), 0),
+            rows=rows[row["source_uri"]],
             committed_at=row.pop("committed_at").isoformat(timespec="seconds"),
             **row,
         )
-        for row in entries.take(pa.array(chosen, pa.int64())).to_pylist()
+        for row in entries.drop("file_key").take(pa.array(chosen, pa.int64())).to_pylist()
     ]
 
 
@@ -212,11 +216,17 @@ def _sums(table: Table, keys: set[str]) -> dict[str, int]:
 
 def _last_runs(table: Table) -> tuple[RunLine, ...]:
     columns = ["run_id", "committed_at", "chunks", "tokens"]
-    runs = ledger.ledger_rows(table, columns).group_by("run_id")
-    summed = runs.aggregate(
-        [("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"), ("tokens", "sum")]
-    )
-    newest = sorted(summed.to_pylist(), key=lambda row: row["committed_at_max"], reverse=True)
+    lines = ledger.ledger_rows(table, columns)
+    place = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
+    summed = (
+        lines.append_column("place", place)
+        .group_by("run_id")
+        .aggregate(
+            [("place", "max"), ("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"),
+             ("tokens", "sum")]
+        )
+    )  # fmt: skip
+    newest = sorted(summed.to_pylist(), key=lambda row: row["place_max"], reverse=True)
     return tuple(
         RunLine(
             run_id=row["run_id"],

@@ -2,10 +2,10 @@
 
 ``discover`` lists the files of a source with fingerprints of their content; ``read_documents``
 streams one file's records as validated documents and rejects, ``slices`` says where a huge file can
-be cut. Nothing here knows of tokens,
-chunks, vectors or tables.
+be cut. Nothing here knows of tokens, chunks, vectors or tables.
 """
 
+from embedding_core.sources.density import bytes_per_record
 from embedding_core.sources.discovery import Discovery, discover
 from embedding_core.sources.mapping import ID_DIGEST_BYTES
 from embedding_core.sources.opening import check_unchanged
@@ -17,6 +17,7 @@ __all__ = [
     "ID_DIGEST_BYTES",
     "Discovery",
     "TextTemplate",
+    "bytes_per_record",
     "check_unchanged",
     "discover",
     "read_documents",

@@ -29,17 +29,17 @@ class Discovery:
     the table has of them are kept, because they were not removed from the source."""
 
 
-def discover(spec: SourceSpec) -> Discovery:
+def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     """List the files of a source that its globs choose.
 
     A source that is a single file is that file, whatever the globs say. Local files are read once
     for their SHA-256, S3 objects only listed. Raises ``SetupError`` when the source is missing,
-    holds no such file, or a folder in it cannot be listed (its files would look removed), and
-    ``Transient`` when a store does not answer.
+    holds no such file (unless it ``may_be_empty``), or a folder in it cannot be listed (its files
+    would look removed), and ``Transient`` when a store does not answer.
     """
     TextTemplate.parse(spec.text)  # a wrong template must not wait for the first record
     found = _local(spec) if storage.is_local(spec.uri) else _s3(spec)
-    if not found.files and not found.unreadable:
+    if not may_be_empty and not found.files and not found.unreadable:
         raise SetupError(
             f"nothing to read in {spec.uri}: no file matches {', '.join(spec.include)}; "
             "correct source.uri or source.include"

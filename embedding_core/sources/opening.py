@@ -63,8 +63,13 @@ def open_source(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
 
     Raises ``RejectedInput("unreadable")`` when it cannot be opened or read, and
     ``RejectedInput("changed")`` when its content is not the fingerprinted one: for S3 with the
-    read that meets the other version, for a local file after the last read.
+    read that meets the other version, for a local file after the last read, or when its reader
+    finds it damaged.
     """
-    with open_unchecked(file, spec) as stream:
-        yield stream
+    try:
+        with open_unchecked(file, spec) as stream:
+            yield stream
+    except RejectedInput:
+        check_unchanged(file)  # one that is just being written looks damaged
+        raise
     check_unchanged(file)

@@ -13,8 +13,9 @@ import lancedb
 import pytest
 
 from embedding_core import pipeline
+from embedding_core.lake import table_of
 from embedding_core.recipe import Recipe
-from tests.driver import rejects, rows, texts, write_jsonl
+from tests.driver import rejects, rows, run, texts, write_jsonl
 from tests.e2e.conftest import ROOT, Commands, run_command
 from tests.e2e.recipes import write_recipe, write_ten_files
 
@@ -217,6 +218,22 @@ def test_embed_tiny_qwen3_checkpoint_end_to_end(
     assert run.code == pipeline.DONE, run.err
     hits = commands.run("embedlake", "search", str(path), "some words", "--json").json["hits"]
     assert len(hits) == 2
+
+
+def test_embed_into_the_table_of_another_recipe_says_so_and_shows_no_traceback(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = Recipe.load(write_recipe(tmp_path, name="first"))
+    run(recipe)
+    version = table_of(recipe).dataset().version
+    other = write_recipe(tmp_path, name="second", source={"include": ["b.jsonl"]})
+    write_jsonl(tmp_path, "b.jsonl", {"y": "other words"})
+    refused = commands.run("embedlake", "embed", str(other), "--json")
+    assert (refused.code, refused.json["kind"]) == (pipeline.FAILED, "LakeError")
+    assert "belongs to the recipe 'first', not to 'second'; use another" in refused.err
+    assert "Traceback" not in refused.err
+    assert table_of(recipe).dataset().version == version
 
 
 def test_embed_while_another_run_goes_on_ends_as_locked_and_changes_nothing(

@@ -539,3 +539,20 @@ def test_up_on_a_busy_port_fails_and_leaves_nothing(
 def test_down_when_nothing_runs_is_done(embedlake: Embedlake) -> None:
     answer = embedlake("down")
     assert (answer.code, answer.out) == (DONE, "nothing was running\n")
+
+
+def test_embed_what_ray_prints_does_not_mix_with_the_result(
+    embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.states import Completed
+
+    def embed(*_: object, **__: object) -> object:
+        print("(raylet) A worker died")
+        return Completed(data={"summary": "done", "exit_code": 0})
+
+    monkeypatch.setattr("flows.embed.embed", embed)
+    monkeypatch.setattr("flows.cli.use_some_api", lambda _settings: None)
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    answer = embedlake("embed", str(write_recipe(tmp_path)), "--json")
+    assert json.loads(answer.out) == {"summary": "done", "exit_code": 0}
+    assert "A worker died" in answer.err

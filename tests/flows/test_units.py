@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -45,6 +45,9 @@ class InProcessRunner:
         self._in_flight += len(group)
         type(self).most_in_flight = max(self.most_in_flight, self._in_flight)
         return list(group)
+
+    def first_to_end(self, in_flight: Sequence[WorkUnit], _wait: float | None) -> WorkUnit | None:
+        return in_flight[0]
 
     def collect(
         self, group: Sequence[WorkUnit], _tally: RunTally, _progress: Any = None
@@ -118,6 +121,41 @@ def test_run_units_what_is_ready_is_committed_in_time_though_the_group_is_not_fu
     assert groups == [1, 1, 1, 1]
 
 
+def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FirstOneIsSlow(InProcessRunner):
+        waits: ClassVar[list[float | None]] = []
+
+        def first_to_end(
+            self, in_flight: Sequence[WorkUnit], seconds: float | None
+        ) -> WorkUnit | None:
+            self.waits.append(seconds)
+            if len(in_flight) > 1:
+                return in_flight[1]
+            slow = in_flight[0]
+            return None if seconds is not None else slow
+
+    monkeypatch.setattr(units, "_UnitRunner", FirstOneIsSlow)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    groups: list[int] = []
+    commit = pipeline.commit_units
+
+    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
+        groups.append(len(done))
+        commit(job, done, removed)
+
+    monkeypatch.setattr(pipeline, "commit_units", counted)
+    job, planned = prepared(tmp_path, n_files=6)
+    job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=3, seconds_per_commit=9))
+    seconds = iter(range(0, 1_000, 4))
+    monkeypatch.setattr(units.time, "monotonic", lambda: next(seconds))
+    units.run_units(job, planned, RunTally(), Settings(), lambda: None)
+    assert sum(groups) == 6 and groups[-1] == 1, "the others waited for the slow one"
+    assert FirstOneIsSlow.waits[0] is None and FirstOneIsSlow.waits[-1] is None
+    assert all(one is None or 0 <= one <= 9 for one in FirstOneIsSlow.waits)
+
+
 def test_run_units_run_that_lost_its_table_commits_nothing_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +192,49 @@ def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
     units.run_units(job, planned, tally, Settings(), lambda: None)
     assert committed_at_submit[0] == 5
     assert len(rows(job.recipe)) == tally.total("embedded") == 11
+
+
+def test_run_units_what_a_crash_left_is_committed_though_files_came_changed_and_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed_at_submit: list[int] = []
+
+    class Watched(InProcessRunner):
+        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
+            committed_at_submit.append(len(rows(self.job.recipe)))
+            return super().submit(group)
+
+    monkeypatch.setattr(units, "_UnitRunner", Watched)
+    monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    job, planned = prepared(tmp_path, n_files=12)
+    two_files = 2 * planned.files[0].file.size_bytes
+    for unit in pipeline.work_units(planned, two_files):
+        pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
+    write_jsonl(tmp_path, "0.jsonl", {"x": "new, and first"})
+    write_jsonl(tmp_path, "04.jsonl", {"x": "changed"})
+    (tmp_path / "src" / "06.jsonl").unlink()
+    (tmp_path / "src" / "08.jsonl").rename(tmp_path / "src" / "99.jsonl")
+    job, planned = begin(job.recipe, Resources(unit_bytes=3 * two_files))
+    tally = RunTally()
+    units.run_units(job, planned, tally, Settings(), lambda: None)
+    assert committed_at_submit == [6]  # the packs 00 01, 02 03 and 10 11
+    assert len(rows(job.recipe)) == 12
+    assert pipeline.finish(job, planned, tally, 0.0).exit_code == pipeline.DONE
+    assert pipeline.plan(job.recipe).is_empty
+
+
+def test_finished_packs_a_file_that_two_runs_embedded_is_there_once(tmp_path: Path) -> None:
+    job, planned = prepared(tmp_path, n_files=3)
+    size = planned.files[0].file.size_bytes
+    for unit_bytes in (size, 2 * size, 3 * size):
+        for unit in pipeline.work_units(planned, unit_bytes):
+            pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
+    found = pipeline.finished_packs(job, planned)
+    keys = [one.file_key for pack in found for one in pack.unit.files]
+    assert len(keys) == len(set(keys)) and keys
+    files = tuple(replace(one, again=True) for one in planned.files)
+    later = replace(planned, files=files, table_version=7)
+    assert pipeline.finished_packs(job, later) == [], "rows of long ago are no longer to be used"
 
 
 def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
@@ -210,10 +291,13 @@ class NoRay(units._UnitRunner):
 
     def __init__(self, job: Job, _settings: Settings) -> None:
         self.job = job
-        self._splits = units.MOST_SPLITS
+        self._files_left = units.MOST_FAILED_FILES
 
     def submit(self, group: Sequence[WorkUnit], refresh: bool = False) -> list[Any]:
         return [units._Submitted(unit, None, None) for unit in group]  # type: ignore[arg-type]
+
+    def first_to_end(self, in_flight: Sequence[Any], _seconds: float | None) -> Any:
+        return in_flight[0]
 
     def _result(self, submitted: Any) -> Any:
         try:
@@ -222,21 +306,29 @@ class NoRay(units._UnitRunner):
             return error
 
 
-def packed_with_one_that_breaks_the_code(
-    folder: Path, patch: pytest.MonkeyPatch
-) -> tuple[Job, Any]:
-    """Nine files in one unit, the sixth of which makes the chunker raise what nobody expects."""
+def break_the_code(patch: pytest.MonkeyPatch, *bad: str, times: int = 1_000) -> None:
+    """Let the chunker raise what nobody expects, so many times, for some texts."""
     real = chunk.apply_length_policy
+    left = [times]
 
     def policy(chunks: Any, *arguments: Any) -> Any:
-        if any("text 5" in one.text for one in chunks):
-            raise ZeroDivisionError("by text 5")
+        for one in chunks:
+            if one.text in bad and left[0]:
+                left[0] -= 1
+                raise ZeroDivisionError(f"by {one.text}")
         return real(chunks, *arguments)
 
     patch.setattr(chunk, "apply_length_policy", policy)
     patch.setattr(units, "_UnitRunner", NoRay)
     patch.setattr(units, "RunProgress", SilentProgress)
     patch.setattr(units, "get_run_logger", lambda: logging.getLogger("test"))
+
+
+def packed_with_one_that_breaks_the_code(
+    folder: Path, patch: pytest.MonkeyPatch
+) -> tuple[Job, Any]:
+    """Nine files in one unit, the sixth of which makes the chunker raise what nobody expects."""
+    break_the_code(patch, "text 5")
     job, planned = prepared(folder, n_files=9)
     return replace(job, resources=Resources(unit_bytes=1 << 20)), planned
 
@@ -261,9 +353,35 @@ def test_run_units_when_too_many_units_fail_none_is_taken_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tally = RunTally()
-    monkeypatch.setattr(units, "MOST_SPLITS", 0)
+    monkeypatch.setattr(units, "MOST_FAILED_FILES", 0)
     job, planned = packed_with_one_that_breaks_the_code(tmp_path, monkeypatch)
     units.run_units(job, planned, tally, Settings(), lambda: None)
     report = pipeline.finish(job, planned, tally, 0.0)
     assert (report.exit_code, report.rows) == (pipeline.FAILED, 0)
     assert report.failures == ("00.jsonl +8: by text 5",)
+
+
+def test_run_units_many_files_that_break_their_unit_take_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [f"text {n}" for n in range(3, 128, 10)]
+    break_the_code(monkeypatch, *bad)
+    job, planned = prepared(tmp_path, n_files=128)
+    job = replace(job, resources=Resources())
+    tally = RunTally()
+    units.run_units(job, planned, tally, Settings(), lambda: None)
+    report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.rows, report.failures) == (128 - len(bad), ())
+    assert report.rejects == {"failed": len(bad)}
+
+
+@pytest.mark.parametrize(("times", "rejects"), [(1, {}), (2, {"failed": 1})])
+def test_run_units_file_that_is_its_own_unit_is_tried_again_before_it_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, rejects: dict[str, int]
+) -> None:
+    break_the_code(monkeypatch, "text 1", times=times)
+    job, planned = prepared(tmp_path, n_files=3)
+    tally = RunTally()
+    units.run_units(job, planned, tally, Settings(), lambda: None)
+    report = pipeline.finish(job, planned, tally, 0.0)
+    assert (report.rejects, report.rows) == (rejects, 3 - len(rejects))

@@ -130,6 +130,24 @@ def test_replace_rows_conflict_is_tried_again_on_the_newer_version(
     assert keys(table) == {"b": 3, "c": 1}
 
 
+def test_replace_rows_fault_before_the_commit_is_tried_again_too(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_rows(table, "key", [], fragments(table, "a", 3))
+    real = lance.LanceDataset.get_fragment
+    faults_left = iter([True])
+
+    def fail_once(*args: object) -> object:
+        if next(faults_left, False):
+            raise OSError("connection reset")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lance.LanceDataset, "get_fragment", fail_once)
+    monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0.0)
+    replace_rows(table, "key", ["a"], fragments(table, "c", 1))
+    assert keys(table) == {"c": 1}
+
+
 def test_replace_rows_store_stays_down_says_what_to_do(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_run_file_that_became_unusable_keeps_its_last_good_rows(tmp_path: Path) 
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "new"}\n')[:-6])
     assert run(recipe).exit_code == pipeline.REJECTED
     assert texts(recipe) == ["kept", GOOD["good"]]
+    assert pipeline.plan(recipe).is_empty, "a bad file is read again though it did not change"
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "repaired"}\n'))
     assert run(recipe).exit_code == pipeline.DONE
     assert texts(recipe) == ["repaired", GOOD["good"]]
@@ -118,6 +119,39 @@ def test_run_file_that_cannot_be_read_any_more_keeps_its_rows(tmp_path: Path) ->
     path.symlink_to(tmp_path / "nowhere")
     assert run(recipe).removed == 0
     assert texts(recipe) == ["kept", GOOD["good"]]
+
+
+def test_run_file_that_was_empty_before_it_had_rows_gives_none_again(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    recipe = recipe_for(tmp_path)
+    for documents, found in ([{}, 1], [{"x": "words"}, 2], [{}, 1]):
+        write_jsonl(tmp_path, "a.jsonl", documents)  # type: ignore[arg-type]
+        assert run(recipe).rows == found
+    path = tmp_path / "src" / "a.jsonl"
+    for content, found in ((b"{", 1), (b'{"id": "1", "text": "kept"}\n', 2), (b"PAR1", 2)):
+        path.write_bytes(content)
+        assert run(recipe).rows == found
+    assert pipeline.plan(recipe).is_empty
+    path.write_bytes(b"{")
+    assert run(recipe).rows == 1, "a version without rows is taken for the rejected one"
+
+
+def test_run_unchanged_file_that_can_be_read_again_lists_its_own_rejects(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"1": "kept", "2": " "})
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    recipe = recipe_for(tmp_path, max_rejected_share=0.5)
+    run(recipe)
+    hidden = path.rename(tmp_path / "hidden")
+    path.symlink_to(tmp_path / "nowhere")
+    assert run(recipe).exit_code == pipeline.REJECTED
+    assert [one["reason"] for one in rejects(recipe)] == ["unreadable"]
+    hidden.replace(path)
+    (planned,) = pipeline.plan(recipe).files
+    assert planned.why == "retried: unreadable"
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.exit_code) == (0, 1, pipeline.DONE)
+    assert [one["reason"] for one in rejects(recipe)] == ["empty_text"]
+    assert pipeline.plan(recipe).is_empty
 
 
 def test_run_ids_and_names_with_quotes_and_sql_round_trip_and_can_be_removed(
@@ -214,6 +248,17 @@ def test_commit_units_lake_gone_meanwhile_fails_and_the_next_run_heals(tmp_path:
         pipeline.commit_units(job, [done])
     assert run(recipe).exit_code == pipeline.DONE
     assert texts(recipe) == [GOOD["good"]]
+
+
+@pytest.mark.parametrize("table", ["docs", "docs__files", "docs__rejects"])
+def test_run_files_of_the_table_that_are_gone_are_named(tmp_path: Path, table: str) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD | {"blank": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=0.5)
+    run(recipe)
+    shutil.rmtree(tmp_path / "lake" / f"{table}.lance" / "data")
+    write_jsonl(tmp_path, "a.jsonl", {"other": "text"})
+    with pytest.raises(Transient, match=rf"{table}\.lance: .*Not found"):
+        run(recipe)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedding_core import pipeline
 from embedding_core.errors import LakeError, SetupError
 from embedding_core.lake import ledger, table_of
+from embedding_core.pipeline import estimate
 from embedding_core.recipe import Recipe
 from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
+from tests.pipeline.test_reuse import check_vectors
 
 
 def numbered(folder: Path, n_files: int) -> list[Path]:
@@ -91,6 +96,47 @@ def test_plan_counts_chunks_and_tokens_of_a_sample(tmp_path: Path) -> None:
     report = run(recipe_for(tmp_path))
     assert planned.estimated_chunks == report.chunks == 40
     assert planned.estimated_tokens == report.tokens
+    assert pipeline.plan(recipe_for(tmp_path, chunk={"max_tokens": 16})).estimated_chunks == 60
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+def test_plan_estimates_by_stored_bytes_whatever_the_format(tmp_path: Path, kind: str) -> None:
+    """A tenth of a record is its text, and compressed files are a tenth of what is in them."""
+    random_one = random.Random(0)
+    words = [f"word{n}" for n in range(50)]
+    records = [
+        {"id": f"d{n}", "text": " ".join(random_one.choices(words, k=20)), "other": "none " * 300}
+        for n in range(1_000)
+    ]
+    path = write_jsonl(tmp_path, "a.jsonl", records)
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), tmp_path / "src" / "a.parquet")
+    elif kind == "jsonl.gz":
+        (tmp_path / "src" / "a.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    recipe = recipe_for(tmp_path, source={"include": [f"*.{kind}"]})
+    planned = pipeline.plan(recipe)
+    assert planned.estimated_chunks == pytest.approx(1_000, rel=0.1)
+    assert planned.estimated_tokens == pytest.approx(run(recipe).tokens, rel=0.1)
+
+
+def test_plan_file_that_breaks_the_code_is_planned_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbered(tmp_path, 2)
+
+    def broken(text: str, *_: Any) -> Any:
+        raise ZeroDivisionError(text)
+
+    monkeypatch.setattr(estimate, "chunk_document", broken)
+    planned = pipeline.plan(recipe_for(tmp_path))
+    assert (len(planned.files), planned.estimated_chunks) == (2, 0)
+
+
+def test_plan_estimates_from_files_that_hold_something(tmp_path: Path) -> None:
+    for number in range(9):
+        documents = {"x": "word " * 20} if number % 3 else {}
+        write_jsonl(tmp_path, f"{number}.jsonl", documents)
+    assert pipeline.plan(recipe_for(tmp_path)).estimated_chunks == 6
 
 
 def test_plan_file_that_is_again_what_it_was_before_changed_and_is_no_old_unit(
@@ -133,7 +179,7 @@ def test_run_too_many_files_gone_stops_before_any_change_and_asks(tmp_path: Path
         path.unlink()
     planned = pipeline.plan(recipe)
     assert planned.removes_too_much and len(planned.removed_uris) == 4
-    with pytest.raises(SetupError, match=r"4 files, 40%.*--allow-removals"):
+    with pytest.raises(SetupError, match=r"4 files are no.*40%.*--allow-removals"):
         run(recipe)
     assert table_of(recipe).dataset().version == version
     assert run(recipe, allow_removals=True).rows == 6
@@ -168,7 +214,51 @@ def test_run_keep_removed_keeps_the_rows_until_it_is_taken_back(tmp_path: Path) 
     assert run(recipe_for(tmp_path), allow_removals=True).rows == 1
 
 
+def test_run_last_file_gone_asks_for_leave_and_goes_with_it(tmp_path: Path) -> None:
+    (path,) = numbered(tmp_path, 1)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.unlink()
+    with pytest.raises(SetupError, match=r"1 files are no.*100%.*--allow-removals"):
+        run(recipe)
+    with pytest.raises(SetupError, match="nothing to read"):
+        run(recipe_for(tmp_path, keep_removed=True))
+    assert (texts(recipe), run(recipe, allow_removals=True).rows) == (["text number 0"], 0)
+
+
+@pytest.mark.parametrize("keep_removed", [False, True])
+def test_run_removed_file_without_rows_leaves_no_trace(tmp_path: Path, keep_removed: bool) -> None:
+    paths = numbered(tmp_path, 3)
+    bad = [
+        write_jsonl(tmp_path, "blank.jsonl", {"x": " "}),
+        write_jsonl(tmp_path, "empty.jsonl", []),
+    ]
+    recipe = recipe_for(tmp_path, keep_removed=keep_removed)
+    run(recipe)
+    for path in bad:
+        path.unlink()
+    planned = pipeline.plan(recipe)
+    assert (planned.removed_uris, planned.removed_share) == (tuple(map(str, bad)), 0.0)
+    report = run(recipe)
+    assert (report.removed, report.rows, report.exit_code) == (2, 3, pipeline.DONE)
+    assert rejects(recipe) == []
+    assert [one.source_uri for one in pipeline.file_lines(recipe)] == list(map(str, paths))
+    assert pipeline.plan(recipe).is_empty
+
+
 # Moved files
+
+
+def test_run_copy_of_a_file_that_is_there_but_unreadable_is_no_move(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    shutil.copy(path, tmp_path / "src" / "b.jsonl")
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    assert why(recipe) == "new file"
+    run(recipe)
+    assert [Path(row["source_uri"]).name for row in rows(recipe)] == ["a.jsonl", "b.jsonl"]
 
 
 def test_run_renamed_file_keeps_its_vectors_under_the_new_name(tmp_path: Path) -> None:
@@ -218,6 +308,25 @@ def test_run_moved_file_goes_and_comes_in_one_version(tmp_path: Path) -> None:
         if one["version"] > version
     ]
     assert set(seen) == {1}, "a reader saw the file twice or not at all"
+
+
+def test_run_names_that_were_passed_on_embed_nothing(tmp_path: Path) -> None:
+    """As rotated logs do: each file has the content that another had before."""
+    paths = numbered(tmp_path, 4)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
+        newer.replace(older)
+    write_jsonl(tmp_path, "00.jsonl", {"new": "new words"})
+    shutil.copy(paths[1], tmp_path / "src" / "copy.jsonl")
+    planned = pipeline.plan(recipe)
+    assert [one.change for one in planned.files] == ["changed"] * 4 + ["added"]
+    assert planned.estimated_chunks == 1
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.exit_code) == (1, 4, pipeline.DONE)
+    order = ["new words", *(f"text number {n}" for n in (0, 1, 2, 0))]
+    assert texts(recipe) == order and pipeline.plan(recipe).is_empty
+    check_vectors(recipe)
 
 
 def test_run_moved_and_cut_otherwise_keeps_what_stays(tmp_path: Path) -> None:

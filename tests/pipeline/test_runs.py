@@ -258,6 +258,13 @@ def test_work_units_every_file_once_and_small_ones_packed(tmp_path: Path) -> Non
     assert max(len(unit.files) for unit in units) == 3
 
 
+def test_work_units_files_without_content_are_not_all_in_one(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [])
+    planned = pipeline.plan(recipe_for(tmp_path))
+    many = replace(planned, files=planned.files * 10_000)
+    assert [len(unit.files) for unit in pipeline.work_units(many, 1 << 22)] == [4_096, 4_096, 1_808]
+
+
 def test_finish_ledger_that_does_not_balance_fails_the_run(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)

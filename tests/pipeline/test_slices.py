@@ -21,7 +21,7 @@ from embedding_core.sources import slicing
 from flows import units
 from flows.settings import Settings
 from tests.driver import begin, recipe_for, rejects, rows, run
-from tests.flows.test_units import InProcessRunner, SilentProgress
+from tests.flows.test_units import InProcessRunner, SilentProgress, break_the_code
 from tests.pipeline.test_no_vector import fail_on
 
 SLICE_BYTES = 2_000
@@ -151,6 +151,40 @@ def test_run_failed_slice_keeps_its_file_out_and_takes_no_other_along(
     assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
 
 
+def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big_file(tmp_path)
+    recipe = recipe_for(tmp_path)
+    with monkeypatch.context() as patch:
+        break_the_code(patch, "text number 150")
+        report = run_sliced(recipe)
+    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, pipeline.REJECTED)
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    again = run_sliced(recipe)
+    assert (again.exit_code, again.rows) == (pipeline.DONE, 300)
+    assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
+    assert list((tmp_path / "lake" / "_embedlake" / "docs" / "staged").iterdir()) == []
+
+
+def test_run_sliced_parquet_written_over_meanwhile_has_changed_and_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "src" / "a.parquet"
+    path.parent.mkdir()
+    table = pa.table({"id": [f"d{n}" for n in range(200)], "text": ["some words"] * 200})
+    pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
+
+    class CutWhileRead(InProcessRunner):
+        def submit(self, group: Any) -> list[WorkUnit]:
+            path.write_bytes(path.read_bytes()[:500])
+            return super().submit(group)
+
+    recipe = recipe_for(tmp_path)
+    monkeypatch.setattr(units, "_UnitRunner", CutWhileRead)
+    assert run_sliced(recipe).rejects == {"changed": 1}
+
+
 def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,3 +213,33 @@ def test_run_changed_and_moved_sliced_files_keep_vectors(tmp_path: Path) -> None
     path.rename(tmp_path / "src" / "b.jsonl")
     report = run_sliced(recipe)
     assert (report.moved, report.embedded, report.reused, report.rows) == (1, 0, 300, 300)
+    path.with_name("b.jsonl").rename(path)
+    big_file(tmp_path, "b.jsonl", n_records=200)
+    report = run_sliced(recipe)
+    assert (report.added, report.changed, report.embedded) == (1, 1, 1), "texts of the old b stay"
+
+
+@pytest.mark.parametrize("n_records", [3, 300])
+def test_run_cut_off_between_rows_and_ledger_is_recorded_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_records: int
+) -> None:
+    path = big_file(tmp_path, n_records=n_records)
+    recipe = recipe_for(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "record_entries", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_sliced(recipe)
+    assert len(rows(recipe)) == n_records and pipeline.file_lines(recipe) == []
+    (planned,) = pipeline.plan(recipe).files
+    assert planned.why == "its line in the ledger is missing"
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    fragments = [one.fragment_id for one in table_of(recipe).dataset().get_fragments()]
+    assert run_sliced(recipe).exit_code == pipeline.DONE
+    (line,) = pipeline.file_lines(recipe)
+    assert (line.source_uri, line.rows, line.embedded) == (str(path), n_records, n_records)
+    assert [one.fragment_id for one in table_of(recipe).dataset().get_fragments()] == fragments
+    assert encoded == Counter() and pipeline.plan(recipe).is_empty

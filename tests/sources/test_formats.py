@@ -187,6 +187,26 @@ def test_a_local_file_that_changes_while_it_is_read_is_rejected(tmp_path: Path) 
         list(stream)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet", "a.jsonl"])
+def test_read_documents_file_half_written_over_has_changed_and_is_not_damaged(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"text": ["good"] * 1_000}), path)
+    else:
+        path.write_bytes(gzip.compress(GOOD * 1_000) if name.endswith("gz") else GOOD * 1_000)
+    spec = SourceSpec(uri=str(path))
+    (file,) = discover(spec).files
+    path.write_bytes(path.read_bytes()[: file.size_bytes // 2])
+    with pytest.raises(RejectedInput, match="changed"):
+        list(read_documents(file, spec))
+    (damaged,) = discover(spec).files
+    if name != "a.jsonl":
+        with pytest.raises(RejectedInput, match=r"corrupt_parquet|truncated_gzip"):
+            list(read_documents(damaged, spec))
+
+
 def test_a_local_file_that_is_gone_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(GOOD)
