@@ -242,4 +242,7 @@ def _read(
 ) -> pa.Table:
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
-    return table.dataset().to_table(columns=list(columns), filter=where, limit=limit)
+    return tried_again(
+        f"read {table.uri}",
+        lambda _attempt: table.dataset().to_table(columns=list(columns), filter=where, limit=limit),
+    )

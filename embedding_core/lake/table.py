@@ -21,7 +21,7 @@ from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.evolution import commit_schema
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import plain, store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_dataset
@@ -99,13 +99,13 @@ class Table:
             except OSError:  # cleaned up meanwhile
                 return newest
 
-    def _open(self) -> lance.LanceDataset:
+    def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
-            return lance.dataset(self.uri, storage_options=self.lake.options())
+            return lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
         except ValueError as error:  # what Lance says of a dataset that is not there
             raise LakeError(
-                f"cannot open {self.uri}: {error}; if it was deleted meanwhile, run the same "
-                "command again to make it anew"
+                f"cannot open {self.uri}: {plain(error)}; run `embedlake embed` again if the "
+                "table was deleted, and delete what is left of it if it is damaged"
             ) from error
 
     def create(self, arrow_schema: pa.Schema) -> None:
@@ -132,14 +132,17 @@ class Table:
     def file_versions(self) -> Iterator[FileVersion]:
         """Each file version that has rows, once; memory grows with the versions, not the rows."""
         names = ["source_uri", "file_key"]
-        counted: list[pa.Table] = []
-        with store_faults(f"reading {self.uri}"):
-            for batch in self.dataset().scanner(columns=names).to_batches():
-                pairs = pa.Table.from_batches([batch]).group_by(names)
-                counted.append(pairs.aggregate([("file_key", "count")]))
-        if not counted:
+
+        def counted(_attempt: int) -> list[pa.Table]:
+            return [
+                pa.Table.from_batches([batch]).group_by(names).aggregate([("file_key", "count")])
+                for batch in self.dataset().scanner(columns=names).to_batches()
+            ]
+
+        parts = tried_again(f"read {self.uri}", counted)
+        if not parts:
             return
-        whole = pa.concat_tables(counted).group_by(names)
+        whole = pa.concat_tables(parts).group_by(names)
         columns = whole.aggregate([("file_key_count", "sum")]).to_pydict()
         for uri, key, n_rows in zip(
             columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
@@ -148,13 +151,18 @@ class Table:
 
     def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
         """Rows of some file versions, by the scalar index where there is one."""
-        dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
-        for start in range(0, len(ordered), KEYS_PER_SCAN):
-            condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
-            for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
-                for one in batch.column("file_key").value_counts().to_pylist():
-                    rows[one["values"]] += one["counts"]
-        return rows
+        ordered = sorted(file_keys)
+
+        def counted(_attempt: int) -> Counter[str]:
+            dataset, rows = self.dataset(), Counter[str]()
+            for start in range(0, len(ordered), KEYS_PER_SCAN):
+                condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
+                for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
+                    for one in batch.column("file_key").value_counts().to_pylist():
+                        rows[one["values"]] += one["counts"]
+            return rows
+
+        return tried_again(f"read {self.uri}", counted)
 
     def cutter(self) -> schema.Cutter | None:
         """What the rows were cut with; None for a table that does not say."""
@@ -195,23 +203,23 @@ class Table:
         """``search`` for several queries, encoded together; results in the queries' order."""
         query = query or Query()
         with store_faults(f"opening {self.uri}"):
-            dataset = self._warm_dataset()
+            dataset = self._open(_session())  # index pages it has read stay in memory
         column = self.field(query.column, dataset.schema)
         check_query_space(encoder.space, *schema.space_of(column))
         vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
-        with store_faults(f"searching {self.uri}"):
-            return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
-
-    def _warm_dataset(self) -> lance.LanceDataset:
-        """The newest version; index pages that this process has read stay in memory."""
-        return lance.dataset(self.uri, storage_options=self.lake.options(), session=_session())
+        settings = _settings(dataset, column)
+        return tried_again(
+            f"search {self.uri}",
+            lambda _attempt: search_dataset(dataset, queries, vectors, query, settings),
+        )
 
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
         if column not in arrow_schema.names:
             raise LakeError(
                 f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
-                f"{', '.join(arrow_schema.names)}"
+                f"{', '.join(arrow_schema.names)}. If it was dropped by hand, restore a version of "
+                "the table that has it"
             )
         return arrow_schema.field(column)
 
@@ -292,8 +300,9 @@ def check_owner(
     found = pa.schema([one for one in found if not schema.is_hidden(one)])
     if found != columns:
         raise LakeError(
-            f"{where} has other columns than the recipe ({_difference(found, columns)}); metadata "
-            "columns are fixed when a table is made: use another lake.table, or the old columns"
+            f"{where} has other columns than the recipe ({_difference(found, columns)}); columns "
+            "are fixed when a table is made: drop one that was added by hand, use another "
+            "lake.table, or name the old metadata columns"
         )
 
 
