@@ -95,7 +95,7 @@ class FileLine:
 
     source_uri: str
     rows: int
-    """In the table now."""
+    """In the table now; of its last good version, when the newest was rejected as a whole."""
     documents: int
     rejected: int
     chunks: int
@@ -130,7 +130,11 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     Files whose rows left the table are no longer among them.
     """
     table = _table(recipe)
-    held = {version.file_key: version.n_rows for version in table.file_versions()}
+    versions = list(table.file_versions())
+    held = {version.file_key for version in versions}
+    rows: Counter[str] = Counter()
+    for version in versions:
+        rows[version.source_uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
     entries = ledger.ledger_rows(table, ["file_key", *names]).sort_by("committed_at")
     newest: dict[str, int] = {}
@@ -142,11 +146,11 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     chosen = [newest[uri] for uri in sorted(newest)][:limit]
     return [
         FileLine(
-            rows=held.get(row.pop("file_key"), 0),
+            rows=rows[row["source_uri"]],
             committed_at=row.pop("committed_at").isoformat(timespec="seconds"),
             **row,
         )
-        for row in entries.take(pa.array(chosen, pa.int64())).to_pylist()
+        for row in entries.select(names).take(pa.array(chosen, pa.int64())).to_pylist()
     ]
 
 

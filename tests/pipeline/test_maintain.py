@@ -254,10 +254,12 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
 ) -> None:
     recipe = run_often(tmp_path, 3, maintain={"small_fragments": 2})
     before = texts(recipe)
-    stage_conflicts(monkeypatch, times=1_000)
+    lost = stage_conflicts(monkeypatch, times=1_000)
     run_often(tmp_path, 3, first=3)
+    lost.clear()
     report = pipeline.maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
+    assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
     assert report.exit_code == 1
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
@@ -265,22 +267,39 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     assert texts(recipe)[:3] == before
 
 
-def stage_conflicts(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """The first ``times`` commits of a compaction lose against another writer."""
-    real, left = maintenance.Compaction.commit, [times]
+def test_maintain_disk_that_is_full_is_said_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = run_often(tmp_path, 3)
+    full = "LanceError(IO): No space left on device (os error 28), /lance/src/writer.rs:254:9"
+    tried = stage_conflicts(monkeypatch, times=1_000, error=full)
+    report = pipeline.maintain(recipe)
+    assert len(report.problems) == len(tried) == 2  # once for the table, once for its ledger
+    assert "make room" in report.problems[0] and ".rs" not in report.problems[0]
+
+
+def stage_conflicts(
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    error: str = "Retryable commit conflict: this Rewrite was preempted",
+) -> list[str]:
+    """The first ``times`` commits of a compaction end so, by default since another writer was
+    first; a line for each."""
+    real, lost = maintenance.Compaction.commit, list[str]()
 
     class Conflicting:
         plan = maintenance.Compaction.plan
 
         @staticmethod
         def commit(*given: Any) -> Any:
-            if left[0]:
-                left[0] -= 1
-                raise OSError("Retryable commit conflict: this Rewrite was preempted")
+            if len(lost) < times:
+                lost.append(error)
+                raise OSError(error)
             return real(*given)
 
     monkeypatch.setattr(maintenance, "Compaction", Conflicting)
     monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0)
+    return lost
 
 
 # Orphans, owners, S3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 from embedding_core import pipeline
@@ -24,6 +25,22 @@ def test_file_lines_tell_of_each_file_as_it_is_now(tmp_path: Path) -> None:
     ]
     assert lines[1].rejected == 1
     assert pipeline.file_lines(recipe, limit=1) == lines[:1]
+
+
+def test_file_lines_of_a_file_that_became_unusable_count_the_rows_that_stayed(
+    tmp_path: Path,
+) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": "two"}).rename(
+        tmp_path / "src" / "a.jsonl.gz"
+    )
+    good = gzip.compress(path.read_bytes())
+    path.write_bytes(good)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.write_bytes(good[:-6])
+    assert run(recipe).exit_code == pipeline.REJECTED
+    (line,) = pipeline.file_lines(recipe)
+    assert (line.rows, line.chunks, line.rejected) == (2, 0, 1)
 
 
 def test_reject_lines_tell_file_place_and_reason(tmp_path: Path) -> None:
