@@ -7,22 +7,23 @@ verification and report.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError, Locked
+from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from flows import report as words
 from flows import speed
+from flows.ending import failed
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -59,36 +60,41 @@ def embed(
         allow_removals: remove files even above the recipe's max_removed_share.
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
-    started = time.perf_counter()
-    loaded = pipeline.following(Recipe.load(recipe))
-    settings = read_settings()
-    chosen = settings.resources.updated(resources or {})
-    run_id = str(flow_run.get_id())
-    planned = _plan(loaded, retry_reasons or (), settings)
-    pipeline.check_removals(planned, allow_removals)
-    if planned.is_empty:
-        job = Job.of(planned, loaded, chosen, run_id)
-        report = pipeline.finish(job, planned, RunTally(), started)
-    else:
-        try:
-            with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
-                if pipeline.is_outdated(planned, loaded):
-                    planned = _plan(loaded, retry_reasons or (), settings)
-                job = Job.of(planned, loaded, chosen, run_id)
-                tally = RunTally()
-                pipeline.prepare(job, planned, allow_removals)
-                run_plan(job, planned, tally, settings, lock.check)
-                report = pipeline.finish(job, planned, tally, started)
-        except Locked as error:
-            return Failed(name="Locked", message=str(error), data=error)
+    try:
+        report = _run(Recipe.load(recipe), resources or {}, allow_removals, retry_reasons or ())
+    except EmbedlakeError as error:
+        return failed(error)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
-        raise RunFailed(report)
+        return failed(RunFailed(report))
     if report.exit_code == pipeline.REJECTED:
         return Completed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)
         )
     return words.report_data(report)
+
+
+def _run(
+    recipe: Recipe, resources: Mapping[str, Any], allow_removals: bool, retry_reasons: Sequence[str]
+) -> RunReport:
+    started = time.perf_counter()
+    loaded = pipeline.following(recipe)
+    settings = read_settings()
+    chosen = settings.resources.updated(resources)
+    run_id = str(flow_run.get_id())
+    planned = _plan(loaded, retry_reasons, settings)
+    pipeline.check_removals(planned, allow_removals)
+    if planned.is_empty:
+        job = Job.of(planned, loaded, chosen, run_id)
+        return pipeline.finish(job, planned, RunTally(), started)
+    with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
+        if pipeline.is_outdated(planned, loaded):
+            planned = _plan(loaded, retry_reasons, settings)
+        job = Job.of(planned, loaded, chosen, run_id)
+        tally = RunTally()
+        pipeline.prepare(job, planned, allow_removals)
+        run_plan(job, planned, tally, settings, lock.check)
+        return pipeline.finish(job, planned, tally, started)
 
 
 def _plan(recipe: Recipe, retry_reasons: Sequence[str], settings: Settings) -> Plan:
