@@ -57,7 +57,9 @@ def store_faults(doing: str) -> Iterator[None]:
                 f"{doing}: {plain(error)}; make room or make it writable, then run the same "
                 "command again"
             ) from error
-        raise Transient(f"{doing}: {plain(error)}") from error
+        raise Transient(
+            f"{doing}: {plain(error)}; it may pass: run the same command again"
+        ) from error
 
 
 def _number(error: Exception) -> int | None:
@@ -82,8 +84,8 @@ def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
         except Transient as error:
             if attempt == ATTEMPTS:
                 raise Transient(
-                    f"could not {doing} in {ATTEMPTS} attempts ({error}); look for another "
-                    "writer or a failing store, then run the same command again"
+                    f"could not {doing} in {ATTEMPTS} attempts ({plain(error.__cause__ or error)});"
+                    " look for another writer or a failing store, then run the same command again"
                 ) from error
         time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
         attempt += 1

@@ -102,11 +102,14 @@ class Table:
     def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
             return lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
-        except ValueError as error:  # what Lance says of a dataset that is not there
-            raise LakeError(
-                f"cannot open {self.uri}: {plain(error)}; run `embedlake embed` again if the "
-                "table was deleted, and delete what is left of it if it is damaged"
-            ) from error
+        except ValueError as error:  # what Lance says of whatever keeps it from opening one
+            why = f"cannot open {self.uri}: {plain(error)}"
+            if self.exists():
+                raise Transient(
+                    f"{why}; look whether the store answers, then run the same command again. If "
+                    "the table is damaged, delete it first"
+                ) from error
+            raise LakeError(f"{why}; if it was deleted, `embedlake embed` makes it anew") from error
 
     def create(self, arrow_schema: pa.Schema) -> None:
         """Commit an empty table, after making sure that the store can hold one safely."""

@@ -76,3 +76,14 @@ def test_read_that_the_store_cuts_off_is_a_fault_that_may_pass(tmp_path: Path) -
         known_vectors(table, None, table.space()[0], old, ["some hash"])
     (tmp_path / "away").rename(file)
     assert pipeline.status(recipe).rows == 1
+
+
+def test_open_table_that_is_there_and_cannot_be_opened_may_pass(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    for manifest in (tmp_path / "lake" / "docs.lance" / "_versions").iterdir():
+        manifest.write_bytes(b"")
+    with pytest.raises(Transient, match=r"cannot open.*whether the store answers") as caught:
+        pipeline.status(recipe)
+    assert ".rs:" not in str(caught.value)
