@@ -7,23 +7,22 @@ verification and report.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError
+from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from flows import report as words
 from flows import speed
-from flows.ending import failed
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -61,12 +60,13 @@ def embed(
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
     try:
-        report = _run(Recipe.load(recipe), resources or {}, allow_removals, retry_reasons or ())
-    except EmbedlakeError as error:
-        return failed(error)
+        report = _run(recipe, resources or {}, allow_removals, retry_reasons or ())
+    except EmbedlakeError as error:  # its message says what to do; a traceback would hide it
+        name = "Locked" if isinstance(error, Locked) else "Failed"
+        return Failed(name=name, message=str(error), data=error)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
-        return failed(RunFailed(report))
+        return Failed(message=words.run_summary(report), data=RunFailed(report))
     if report.exit_code == pipeline.REJECTED:
         return Completed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)
@@ -75,10 +75,14 @@ def embed(
 
 
 def _run(
-    recipe: Recipe, resources: Mapping[str, Any], allow_removals: bool, retry_reasons: Sequence[str]
+    recipe: str | dict[str, Any],
+    resources: dict[str, Any],
+    allow_removals: bool,
+    retry_reasons: Sequence[str],
 ) -> RunReport:
+    """Plan, and execute that plan under the table's lock."""
     started = time.perf_counter()
-    loaded = pipeline.following(recipe)
+    loaded = pipeline.following(Recipe.load(recipe))
     settings = read_settings()
     chosen = settings.resources.updated(resources)
     run_id = str(flow_run.get_id())

@@ -71,10 +71,10 @@ def _number(error: Exception) -> int | None:
 
 
 def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
-    """``action`` of the attempt's number, from 1, until no ``Transient`` comes of it.
+    """``action`` of the attempt's number, from 1, until no store fault that may pass comes of it.
 
     The action must look at what is there before it writes: an attempt whose reply was lost may
-    have done its work. Its faults are classified. Raises the last ``Transient`` with what to do.
+    have done its work. Raises the last ``Transient`` with what to do.
     """
     attempt = 1
     while True:

@@ -154,18 +154,14 @@ class Table:
 
     def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
         """Rows of some file versions, by the scalar index where there is one."""
-        ordered = sorted(file_keys)
-
-        def counted(_attempt: int) -> Counter[str]:
-            dataset, rows = self.dataset(), Counter[str]()
-            for start in range(0, len(ordered), KEYS_PER_SCAN):
-                condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
+        dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
+        for start in range(0, len(ordered), KEYS_PER_SCAN):
+            condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
+            with store_faults(f"reading {self.uri}"):
                 for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
                     for one in batch.column("file_key").value_counts().to_pylist():
                         rows[one["values"]] += one["counts"]
-            return rows
-
-        return tried_again(f"read {self.uri}", counted)
+        return rows
 
     def cutter(self) -> schema.Cutter | None:
         """What the rows were cut with; None for a table that does not say."""

@@ -95,7 +95,7 @@ class FileLine:
 
     source_uri: str
     rows: int
-    """In the table now; of its last good version, when the newest was rejected as a whole."""
+    """In the table now."""
     documents: int
     rejected: int
     chunks: int
@@ -130,14 +130,14 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     Files whose rows left the table are no longer among them.
     """
     table = _table(recipe)
-    versions = list(table.file_versions())
-    held = {version.file_key for version in versions}
-    rows: Counter[str] = Counter()
-    for version in versions:
+    held: set[str] = set()
+    rows = Counter[str]()
+    for version in table.file_versions():
+        held.add(version.file_key)
         rows[version.source_uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
-    entries = ledger.ledger_rows(table, ["file_key", *names]).sort_by("committed_at")
-    newest: dict[str, int] = {}
+    entries = ledger.ledger_rows(table, ["file_key", *names])
+    newest: dict[str, int] = {}  # the last in the ledger's order, whatever the clocks said
     shown = ("file_key", "source_uri", "embedded", "reused")
     lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
     for index, (key, uri, embedded, reused) in enumerate(lines):
@@ -150,7 +150,7 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
             committed_at=row.pop("committed_at").isoformat(timespec="seconds"),
             **row,
         )
-        for row in entries.select(names).take(pa.array(chosen, pa.int64())).to_pylist()
+        for row in entries.drop("file_key").take(pa.array(chosen, pa.int64())).to_pylist()
     ]
 
 
@@ -216,11 +216,17 @@ def _sums(table: Table, keys: set[str]) -> dict[str, int]:
 
 def _last_runs(table: Table) -> tuple[RunLine, ...]:
     columns = ["run_id", "committed_at", "chunks", "tokens"]
-    runs = ledger.ledger_rows(table, columns).group_by("run_id")
-    summed = runs.aggregate(
-        [("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"), ("tokens", "sum")]
-    )
-    newest = sorted(summed.to_pylist(), key=lambda row: row["committed_at_max"], reverse=True)
+    lines = ledger.ledger_rows(table, columns)
+    place = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
+    summed = (
+        lines.append_column("place", place)
+        .group_by("run_id")
+        .aggregate(
+            [("place", "max"), ("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"),
+             ("tokens", "sum")]
+        )
+    )  # fmt: skip
+    newest = sorted(summed.to_pylist(), key=lambda row: row["place_max"], reverse=True)
     return tuple(
         RunLine(
             run_id=row["run_id"],

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from datetime import datetime, tzinfo
 from pathlib import Path
 
+import pytest
+
 from embedding_core import pipeline
+from embedding_core.lake import ledger
 from tests.driver import recipe_for, run, write_jsonl
 
 
@@ -27,20 +31,39 @@ def test_file_lines_tell_of_each_file_as_it_is_now(tmp_path: Path) -> None:
     assert pipeline.file_lines(recipe, limit=1) == lines[:1]
 
 
-def test_file_lines_of_a_file_that_became_unusable_count_the_rows_that_stayed(
-    tmp_path: Path,
-) -> None:
-    path = write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": "two"}).rename(
-        tmp_path / "src" / "a.jsonl.gz"
-    )
-    good = gzip.compress(path.read_bytes())
-    path.write_bytes(good)
+def test_file_lines_rows_of_a_last_good_version_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "src" / "a.jsonl.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b'{"id": "1", "text": "kept"}\n'))
     recipe = recipe_for(tmp_path)
     run(recipe)
-    path.write_bytes(good[:-6])
-    assert run(recipe).exit_code == pipeline.REJECTED
+    path.write_bytes(b"damaged")
+    run(recipe)
     (line,) = pipeline.file_lines(recipe)
-    assert (line.rows, line.chunks, line.rejected) == (2, 0, 1)
+    assert (line.rows, line.documents, line.rejected) == (1, 0, 1)
+
+
+def test_status_what_is_newest_does_not_depend_on_a_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backwards(datetime):
+        days = 1_000
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Backwards:
+            cls.days -= 1
+            return cls.fromtimestamp(86_400 * cls.days, tz)
+
+    monkeypatch.setattr(ledger, "datetime", Backwards)
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    runs = []
+    for text in (" ", "one", "two"):
+        write_jsonl(tmp_path, "a.jsonl", {"x": text})
+        runs.append(run(recipe).run_id)
+    (line,) = pipeline.file_lines(recipe)
+    assert (line.rows, line.documents, line.run_id) == (1, 1, runs[-1])
+    assert [one.run_id for one in pipeline.status(recipe).runs] == runs[::-1]
+    assert pipeline.plan(recipe).is_empty
 
 
 def test_reject_lines_tell_file_place_and_reason(tmp_path: Path) -> None:
