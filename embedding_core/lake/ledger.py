@@ -209,6 +209,13 @@ def tokens_per_second(table: Table) -> float | None:
     return pc.sum(done.column("tokens")).as_py() / seconds if seconds else None
 
 
+def rejects_by_reason(table: Table) -> dict[str, int]:
+    """How many rejects each reason has; their details are not read."""
+    found = _read(rejects_table(table), schema.REJECTS_SCHEMA, ["reason"], None)
+    counted = found.column("reason").value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in counted}
+
+
 def _replace(
     table: Table,
     arrow_schema: pa.Schema,
@@ -242,7 +249,6 @@ def _read(
 ) -> pa.Table:
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
-    return tried_again(
-        f"read {table.uri}",
-        lambda _attempt: table.dataset().to_table(columns=list(columns), filter=where, limit=limit),
-    )
+    dataset = table.dataset()
+    with store_faults(f"reading {table.uri}"):
+        return dataset.to_table(columns=list(columns), filter=where, limit=limit)

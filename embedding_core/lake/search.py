@@ -97,8 +97,8 @@ def check_query_space(asked: Space, held_id: str, held: Space) -> None:
     if asked_id != held_id:
         raise LakeError(
             f"the query is in space {asked_id[:SHOWN_DIGITS]} ({asked.model}), the table in space "
-            f"{held_id[:SHOWN_DIGITS]} ({held.model}); encode the query with the model that made "
-            "the table"
+            f"{held_id[:SHOWN_DIGITS]} ({held.model}); they differ in "
+            f"{schema.difference(held, asked)}. Encode the query with the model that made the table"
         )
 
 

@@ -292,8 +292,9 @@ def check_owner(
     if held != wanted:
         raise LakeError(
             f"{where} holds vectors of space {held[:SHOWN_DIGITS]} ({held_space.model}), the "
-            f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); vectors of two "
-            f"spaces never mix: {_way_out(found, wanted)}"
+            f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); they differ in "
+            f"{schema.difference(held_space, space)}. Vectors of two spaces never mix: "
+            f"{_way_out(found, wanted)}"
         )
     columns = schema.row_schema(recipe).append(schema.vector_field(space))
     found = pa.schema([one for one in found if not schema.is_hidden(one)])

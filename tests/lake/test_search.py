@@ -80,7 +80,7 @@ def test_search_bad_filter_is_bad_usage(table: Table, encoder: Encoder, where: s
 
 
 def test_search_encoder_of_another_space_names_both(table: Table) -> None:
-    with pytest.raises(LakeError, match=r"hashing.*in space"):
+    with pytest.raises(LakeError, match=r"hashing.*in space.*differ in dim \(32 and 64\)"):
         table.search("apples", Encoder.load("hashing", dim=64))
 
 
