@@ -147,7 +147,8 @@ def compact(table: Table) -> int:
     def once(attempt: int) -> int:
         return _compact_some(table, TASKS_PER_COMMIT if attempt == 1 else 1)
 
-    n_tasks = len(_plan(table.dataset()).tasks)
+    planning = f"plan the compaction of {table.uri}"
+    n_tasks = tried_again(planning, lambda _attempt: len(_plan(table.dataset()).tasks))
     rounds = math.ceil(n_tasks / TASKS_PER_COMMIT)  # not until nothing is left: writers go on
     return sum(tried_again(f"compact {table.uri}", once) for _ in range(rounds))
 
