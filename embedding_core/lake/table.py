@@ -15,7 +15,7 @@ import pyarrow as pa
 from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.faults import plain, store_faults, tried_again
+from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_dataset
@@ -129,17 +129,14 @@ class Table:
     def file_versions(self) -> Iterator[FileVersion]:
         """Each file version that has rows, once; memory grows with the versions, not the rows."""
         names = ["source_uri", "file_key"]
-
-        def counted(_attempt: int) -> list[pa.Table]:
-            return [
-                pa.Table.from_batches([batch]).group_by(names).aggregate([("file_key", "count")])
-                for batch in self.dataset().scanner(columns=names).to_batches()
-            ]
-
-        parts = tried_again(f"read {self.uri}", counted)
-        if not parts:
+        counted: list[pa.Table] = []
+        with store_faults(f"reading {self.uri}"):
+            for batch in self.dataset().scanner(columns=names).to_batches():
+                pairs = pa.Table.from_batches([batch]).group_by(names)
+                counted.append(pairs.aggregate([("file_key", "count")]))
+        if not counted:
             return
-        whole = pa.concat_tables(parts).group_by(names)
+        whole = pa.concat_tables(counted).group_by(names)
         columns = whole.aggregate([("file_key_count", "sum")]).to_pydict()
         for uri, key, n_rows in zip(
             columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
@@ -200,11 +197,8 @@ class Table:
         column = self.field(query.column, dataset.schema)
         check_query_space(encoder.space, *schema.space_of(column))
         vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
-        settings = _settings(dataset, column)
-        return tried_again(
-            f"search {self.uri}",
-            lambda _attempt: search_dataset(dataset, queries, vectors, query, settings),
-        )
+        with store_faults(f"searching {self.uri}"):
+            return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
 
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
