@@ -318,7 +318,7 @@ def test_remove_orphans_goes_by_age(tmp_path: Path) -> None:
     os.utime(result, (week_ago, week_ago))
     report = pipeline.maintain(recipe)
     assert (report.orphans_removed, report.orphan_bytes) == (2, 10)
-    assert new.exists() and not old.exists() and not result.exists()
+    assert new.exists() and not old.parent.exists() and not result.exists()
 
 
 def test_maintain_table_of_another_recipe_is_refused(tmp_path: Path) -> None:
