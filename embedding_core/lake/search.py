@@ -150,13 +150,11 @@ class _Legs:
         return self._rows(["_score"], full_text_query=match, limit=k)
 
     def _how_to_probe(self) -> dict[str, object]:
-        settings, asked = self.index_settings, self.query.nprobes
-        if self.query.exact or not settings:
+        tuned = [self.index_settings.get(name) for name in ("nprobes", "refine_factor")]
+        if self.query.exact or not all(isinstance(one, int) for one in tuned):
             return {"use_index": False}
-        return {
-            "nprobes": asked or settings["nprobes"],
-            "refine_factor": settings["refine_factor"],
-        }
+        nprobes, refine_factor = tuned
+        return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
 
     def _rows(self, computed: list[str], **search: Any) -> pa.Table:
         columns = [*_SHOWN, *_metadata_columns(self.dataset.schema), *computed]

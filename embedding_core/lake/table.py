@@ -218,10 +218,14 @@ def _session() -> lance.Session:
 
 
 def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any]:
-    """How to query the index of a vector column, as it was tuned; empty without one."""
+    """How to query the index of a vector column, as it was tuned; empty without one, and when it
+    cannot be read: the next run finds it out anew."""
     stored = dataset.metadata.get(INDEX_KEY + schema.index_name(column))
-    settings: Mapping[str, Any] = json.loads(stored) if stored else {}
-    return settings
+    try:
+        settings = json.loads(stored or "{}")
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def table_of(recipe: Recipe) -> Table:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embedding_core.errors import LakeError
@@ -293,6 +294,17 @@ def test_refresh_vector_index_rows_without_vectors_are_passed_over(tmp_path: Pat
     made_up(tmp_path, n_rows=20, uri="good too")
     assert refresh_vector_index(table, spec) is not None
     assert set(unindexed_rows(table.dataset()).values()) == {0}
+
+
+def test_refresh_vector_index_vectors_overwritten_by_hand_are_passed_over(tmp_path: Path) -> None:
+    table, spec = made_up(tmp_path, n_rows=600), IndexSpec(min_rows=256)
+    rows = table.dataset().to_table(filter="chunk_index < 200")
+    place, field = rows.schema.get_field_index("vector"), rows.schema.field("vector")
+    zeros = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(200 * 32, np.float32)), 32)
+    overwritten = rows.set_column(place, field, zeros)
+    table.dataset().merge_insert("chunk_id").when_matched_update_all().execute(overwritten)
+    index = refresh_vector_index(table, spec)
+    assert index is not None and index.recall >= 0.95
 
 
 def test_sample_texts_that_stand_many_times_are_no_misses(tmp_path: Path) -> None:

@@ -125,6 +125,14 @@ def test_search_asks_the_index_as_it_was_tuned_unless_told_otherwise(
         table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps(tuned)})
         assert (found() == 8_500) == (nprobes == 3)
         assert found(nprobes=1) < found(nprobes=2) < found(nprobes=3) == found(exact=True) == 8_500
+    for changed_by_hand in (
+        "no json",
+        "7",
+        '{"nprobes": 1}',
+        '{"nprobes": "1", "refine_factor": 1}',
+    ):
+        table.dataset().update_metadata({INDEX_KEY + index.name: changed_by_hand})
+        assert found() == 8_500
 
 
 def test_search_table_that_was_deleted_says_what_to_do(tmp_path: Path, encoder: Encoder) -> None:
