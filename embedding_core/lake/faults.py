@@ -1,4 +1,4 @@
-"""Telling store faults that may pass from those that will not, by class, and trying again."""
+"""Telling store faults that may pass from those that will not, by class or number; trying again."""
 
 from __future__ import annotations
 
