@@ -132,6 +132,11 @@ def small_fragments(table: Table) -> int:
     return _Layout.of(table.dataset()).n_small
 
 
+def must_wait(table: Table) -> bool:
+    """Whether compaction has to wait, because someone is filling a vector column."""
+    return bool(under_construction(table.dataset())) and is_held(table, "build")
+
+
 def compact(table: Table) -> int:
     """Merge small fragments and drop deleted rows; how many fragments went.
 
@@ -141,7 +146,7 @@ def compact(table: Table) -> int:
     Waits while a vector column is being built: that is filled fragment by fragment. One that
     nobody works on is no reason to wait: what it has is kept.
     """
-    if under_construction(table.dataset()) and is_held(table, "build"):
+    if must_wait(table):
         return 0
 
     def once(attempt: int) -> int:

@@ -19,8 +19,10 @@ from embedding_core.errors import LakeError
 from embedding_core.lake import (
     Lake,
     Table,
+    add_column,
     commit,
     faults,
+    ledger,
     maintain_table,
     maintenance,
     refresh_vector_index,
@@ -29,7 +31,8 @@ from embedding_core.lake import (
 )  # fmt: skip
 from embedding_core.lake.orphans import remove_orphans
 from embedding_core.lake.staging import staged_path
-from embedding_core.recipe import IndexSpec, Recipe
+from embedding_core.pipeline.maintain import needs_maintenance
+from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from tests.driver import recipe_for, run, texts, write_jsonl
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files
@@ -238,6 +241,18 @@ def test_run_that_leaves_many_fragments_maintains_the_table(tmp_path: Path) -> N
     assert len(fragment_files(table_of(recipe))) == 1
     assert len(texts(recipe)) == 4
     assert run(recipe).maintenance is None
+
+
+def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> None:
+    """Compaction waits for the build: every run would merge the indexes for nothing."""
+    recipe = run_often(tmp_path, 3)
+    impatient = recipe_for(tmp_path, maintain={"small_fragments": 2})
+    table, model = table_of(recipe), ModelSpec(name="hashing", dim=16)
+    maintain_table(ledger.ledger_table(table), AT_ONCE)
+    add_column(table, pipeline.resolve(model).space, model, "a build")
+    with pipeline.locked_for_build(recipe, "a build", 0):
+        assert not needs_maintenance(impatient, table)
+    assert needs_maintenance(impatient, table)
 
 
 def test_maintain_conflict_that_passes_is_tried_again(
