@@ -138,7 +138,8 @@ def files_below(uri: str, spec: StorageSpec) -> Iterator[StoredFile]:
                     yield StoredFile(str(path), stat.st_size, written)
         return
     for path, info in filesystem(uri, spec).find(uri, detail=True).items():
-        yield StoredFile(path, int(info["size"]), info["LastModified"])
+        if info["type"] == "file":  # SeaweedFS keeps a folder whose files are gone
+            yield StoredFile(path, int(info["size"]), info["LastModified"])
 
 
 def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:

@@ -14,15 +14,16 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError, Locked
+from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from flows import report as words
 from flows import speed
+from flows.ending import failed
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -61,12 +62,11 @@ def embed(
     """
     try:
         report = _run(recipe, resources or {}, allow_removals, retry_reasons or ())
-    except EmbedlakeError as error:  # its message says what to do; a traceback would hide it
-        name = "Locked" if isinstance(error, Locked) else "Failed"
-        return Failed(name=name, message=str(error), data=error)
+    except EmbedlakeError as error:
+        return failed(error)
     _publish_report(report)
     if report.exit_code == pipeline.FAILED:
-        return Failed(message=words.run_summary(report), data=RunFailed(report))
+        return failed(RunFailed(report))
     if report.exit_code == pipeline.REJECTED:
         return Completed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)

@@ -6,12 +6,14 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import MaintenanceReport
 from embedding_core.recipe import Recipe
 from flows import report as words
+from flows.ending import failed
 
 
 class MaintenanceUnfinished(EmbedlakeError):
@@ -30,13 +32,16 @@ class MaintenanceUnfinished(EmbedlakeError):
     description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
     validate_parameters=False,
 )
-def maintain(recipe: str | dict[str, Any]) -> dict[str, Any]:
+def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, Any]]:
     """Maintain one recipe's table, beside readers and embed runs.
 
     Args:
         recipe: path or URI of a recipe file, or the recipe itself.
     """
-    done = pipeline.maintain(Recipe.load(recipe))
+    try:
+        done = pipeline.maintain(Recipe.load(recipe))
+    except EmbedlakeError as error:
+        return failed(error)
     lines = words.maintenance_lines(done)
     for line in lines:
         get_run_logger().info(line)
@@ -44,5 +49,5 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any]:
         markdown=words.markdown(f"Maintenance of {done.recipe}", lines), key="maintain-report"
     )
     if done.problems:
-        raise MaintenanceUnfinished(done)
+        return failed(MaintenanceUnfinished(done))
     return words.maintenance_data(done)

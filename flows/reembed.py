@@ -15,11 +15,11 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from prefect.tasks import Task
 
 from embedding_core import pipeline
-from embedding_core.errors import EmbedlakeError, LakeError, Locked, Transient, Unfilled
+from embedding_core.errors import EmbedlakeError, LakeError, Transient, Unfilled
 from embedding_core.lake import IndexReport, Lock, Release
 from embedding_core.pipeline import (
     FilledFragment,
@@ -33,6 +33,7 @@ from embedding_core.pipeline import (
 from embedding_core.recipe import Recipe
 from flows import events, tasks
 from flows import reembed_report as words
+from flows.ending import failed
 from flows.gate_report import picture_uri
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
@@ -99,8 +100,8 @@ def reembed(
     try:
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, settings, promote, lock).to_the_end(sample)
-    except Locked as error:
-        return Failed(name="Locked", message=str(error), data=error)
+    except EmbedlakeError as error:
+        return failed(error)
     return _ended(report)
 
 
@@ -227,7 +228,7 @@ def _ended(report: ReembedReport) -> dict[str, Any] | State[dict[str, Any]]:
     if (judged := report.gate or report.sample) is not None:
         create_image_artifact(image_url=picture_uri(judged), key="reembed-gate")
     if report.outcome == "failed":
-        raise ReembedFailed(report)
+        return failed(ReembedFailed(report))
     data, summary = words.reembed_data(report), words.reembed_summary(report)
     if report.outcome == "refused":
         return Completed(name="Refused", message=summary, data=data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +226,18 @@ def articles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder, "../articles/a.jsonl", ARTICLES)
     assert run(Recipe.load(folder / "articles.yaml")).exit_code == pipeline.REJECTED
     return folder
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_are_whole(path: Path) -> None:
+    """A row that a blank line cuts off from its table is shown as plain text."""
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    firsts = [
+        number
+        for number, (before, line) in enumerate(itertools.pairwise(["", *lines]))
+        if line.startswith("|") and not before.startswith("|")
+    ]
+    assert [lines[one] for one in firsts if not lines[one + 1].startswith("|---")] == []
 
 
 PYTHON_PAGES = [path for path in PAGES if blocks(path.read_text(), "python")]

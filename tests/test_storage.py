@@ -143,3 +143,14 @@ def test_anonymous_requests_are_unsigned(s3: S3Server) -> None:
     spec = s3.storage.model_copy(update={"anonymous": True})
     with pytest.raises(PermissionError):
         storage.read_bytes(f"s3://{s3.bucket}/x", spec)
+
+
+def test_files_below_a_folder_on_s3_that_was_emptied_are_none(s3: S3Server) -> None:
+    folder = f"s3://{s3.new_bucket()}/lake/staged"
+    assert list(storage.files_below(folder, s3.storage)) == []
+    storage.write_bytes(f"{folder}/unit/a", b"1", s3.storage)
+    assert [one.size_bytes for one in storage.files_below(folder, s3.storage)] == [1]
+    storage.filesystem(folder, s3.storage).rm_file(
+        f"{folder}/unit/a"
+    )  # the server keeps its folder
+    assert list(storage.files_below(folder, s3.storage)) == []

@@ -22,8 +22,14 @@ from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragm
 from embedding_core.lake.foreign import check_all_ours
 from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
-from embedding_core.lake.maintenance import TableReport, maintain_table, small_fragments
+from embedding_core.lake.maintenance import (
+    TableReport,
+    maintain_table,
+    must_wait,
+    small_fragments,
+)
 from embedding_core.lake.orphans import remove_orphans
+from embedding_core.lake.owner import check_owner, check_recipe, ensure_table
 from embedding_core.lake.releases import (
     Release,
     column_before,
@@ -35,7 +41,7 @@ from embedding_core.lake.releases import (
 )
 from embedding_core.lake.reuse import KnownVectors, OldRows, known_vectors
 from embedding_core.lake.search import Hit, Query
-from embedding_core.lake.table import Lake, Table, check_owner, check_recipe, ensure_table, table_of
+from embedding_core.lake.table import Lake, Table, table_of
 from embedding_core.lake.vector_index import IndexReport, refresh_vector_index
 from embedding_core.lake.verify import Verification, verify
 
@@ -73,6 +79,7 @@ __all__ = [
     "maintain_table",
     "missing_rows",
     "model_of",
+    "must_wait",
     "promote",
     "refresh_scalar_indexes",
     "refresh_vector_index",

@@ -1,9 +1,10 @@
-"""Telling store faults that may pass from those that will not, by class, and trying again."""
+"""Telling store faults that may pass from those that will not, by class or number; trying again."""
 
 from __future__ import annotations
 
 import errno
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,41 +17,63 @@ from embedding_core.errors import LakeError, Transient
 
 Result = TypeVar("Result")
 
+DENIED = (errno.EACCES, errno.EPERM)
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-LANCE_IO = "LanceError(IO)"
-"""What Arrow says of a fault of the store in the middle of a scan; its class does not tell."""
 
 ATTEMPTS = 5
 """Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
 FIRST_PAUSE_SECONDS = 0.2
 
+LANCE_IO = "LanceError(IO)"
+"""What tells a fault of the store from bad values, which are an ``ArrowInvalid`` too."""
+
+_ERROR_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""How Lance names the number of an operating system's error, which its errors do not carry."""
+_SOURCE_LINES = re.compile(r"(, /\S+\.rs:\d+:\d+)+\.?\s*$")
+"""Where in Lance's own source an error was made, at the end of its message."""
+
+
+def plain(error: BaseException) -> str:
+    """What an error of Lance says, without the places in Lance's source."""
+    return _SOURCE_LINES.sub("", str(error))
+
 
 @contextmanager
 def store_faults(doing: str) -> Iterator[None]:
-    """Classify what Lance and s3fs raise while ``doing`` something.
+    """Classify what Lance, its streams and s3fs raise while ``doing`` something.
 
     A refused access and a full disk are a ``LakeError``; every other ``OSError`` (Lance raises its
     I/O and commit errors as such) is ``Transient``: tried again a few times, then reported with its
-    cause.
+    cause. So is an ``ArrowInvalid`` that speaks of Lance's I/O: pyarrow makes one of whatever stops
+    a scan on its way.
     """
     try:
         yield
-    except (PermissionError, NoCredentialsError) as error:
-        raise LakeError(
-            f"{doing}: access denied ({error}); check the AWS credentials, or the permissions of "
-            "the folder"
-        ) from error
-    except (OSError, BotoCoreError) as error:
-        if isinstance(error, OSError) and error.errno in FULL_OR_READ_ONLY:
-            raise LakeError(
-                f"{doing}: {error}; make room or make it writable, then run the same command again"
-            ) from error
-        raise Transient(f"{doing}: {error}") from error
-    except pa.ArrowInvalid as error:
-        if LANCE_IO not in str(error):
+    except (OSError, BotoCoreError, pa.ArrowInvalid) as error:
+        if isinstance(error, pa.ArrowInvalid) and LANCE_IO not in str(error):
             raise
-        raise Transient(f"{doing}: {error}") from error
+        number = _number(error)
+        if number in DENIED or isinstance(error, (PermissionError, NoCredentialsError)):
+            raise LakeError(
+                f"{doing}: access denied ({plain(error)}); check the AWS credentials, or the "
+                "permissions of the folder"
+            ) from error
+        if number in FULL_OR_READ_ONLY:
+            raise LakeError(
+                f"{doing}: {plain(error)}; make room or make it writable, then run the same "
+                "command again"
+            ) from error
+        raise Transient(
+            f"{doing}: {plain(error)}; it may pass: run the same command again"
+        ) from error
+
+
+def _number(error: Exception) -> int | None:
+    """The operating system's number for an error, if it has one."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    named = _ERROR_NUMBER.search(str(error))
+    return int(named.group(1)) if named else None
 
 
 def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
@@ -67,8 +90,8 @@ def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
         except Transient as error:
             if attempt == ATTEMPTS:
                 raise Transient(
-                    f"could not {doing} in {ATTEMPTS} attempts ({error}); look for another "
-                    "writer or a failing store, then run the same command again"
+                    f"could not {doing} in {ATTEMPTS} attempts ({plain(error.__cause__ or error)});"
+                    " look for another writer or a failing store, then run the same command again"
                 ) from error
         time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
         attempt += 1

@@ -238,6 +238,13 @@ def tokens_per_second(table: Table) -> float | None:
     return pc.sum(done.column("tokens")).as_py() / seconds if seconds else None
 
 
+def rejects_by_reason(table: Table) -> dict[str, int]:
+    """How many rejects each reason has; their details are not read."""
+    found = _read(rejects_table(table), schema.REJECTS_SCHEMA, ["reason"], None)
+    counted = found.column("reason").value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in counted}
+
+
 def _replace(
     table: Table,
     arrow_schema: pa.Schema,

@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError
 from embedding_core import storage
 from embedding_core.errors import EmbedlakeError, LakeError, Locked
 from embedding_core.lake.faults import store_faults
+from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.table import Table
 
 BEAT_SECONDS = 5.0
@@ -66,7 +67,8 @@ def locked(table: Table, holder: str, wait_seconds: float, kind: Kind = "lock") 
     """Hold one of the table's locks; its heart beats in a thread of its own.
 
     Waits for a holder that is alive ``wait_seconds`` at most, then raises ``Locked``. A holder that
-    is gone is waited for as long as it takes to be sure.
+    is gone is waited for as long as it takes to be sure. Raises ``LakeError``, and writes nothing
+    that stays, where the store cannot keep two writers apart.
     """
     lock = _acquire(table, kind, holder, wait_seconds)
     heart = threading.Thread(target=_beat, args=(lock,), name="embedlake-lock", daemon=True)
@@ -100,6 +102,8 @@ def _acquire(table: Table, kind: Kind, holder: str, wait_seconds: float) -> Lock
             beats_seen += seen is not None
             seen, seen_at = found, now
         if found is None or _given_back(found[1]) or now - seen_at >= EXPIRY_SECONDS:
+            if found is None:  # the first write to this lake may be ours
+                check_conditional_put(table.lake.uri, table.lake.storage)
             number = (found[0] if found else 0) + 1
             lock = Lock(table, kind, number, holder, uuid.uuid4().hex)
             if _created(lock):

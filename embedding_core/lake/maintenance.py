@@ -20,7 +20,7 @@ from lance.optimize import Compaction
 from embedding_core import storage
 from embedding_core.errors import EmbedlakeError
 from embedding_core.lake.columns import under_construction
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.indexing import coverage
 from embedding_core.lake.lock import is_held
 from embedding_core.lake.table import Table
@@ -88,9 +88,10 @@ def maintain_table(
     """
     problems: list[str] = []
     before = state_of(table)
-    _step(problems, f"refresh the indexes of {table.uri}", refresh_indexes)
-    merged = _step(problems, f"compact {table.uri}", lambda: compact(table))
-    removed = _step(problems, f"clean up {table.uri}", lambda: _remove_versions(table, keep))
+    refreshing = f"refresh the indexes of {table.uri}"
+    _step(problems, lambda: tried_again(refreshing, lambda _attempt: refresh_indexes()))
+    merged = _step(problems, lambda: compact(table))
+    removed = _step(problems, lambda: _remove_versions(table, keep))
     return TableReport(
         table=table.name,
         before=before,
@@ -108,12 +109,11 @@ def state_of(table: Table) -> TableState:
 
 
 def _state_of(table: Table) -> TableState:
-    with store_faults(f"listing {table.uri}"):
-        dataset = table.dataset()
-        layout = _Layout.of(dataset)
-        rows = dataset.count_rows()
-        files = list(storage.files_below(table.uri, table.lake.storage))
-        covered = coverage(dataset)
+    dataset = table.dataset()
+    layout = _Layout.of(dataset)
+    rows = dataset.count_rows()
+    files = list(storage.files_below(table.uri, table.lake.storage))
+    covered = coverage(dataset)
     return TableState(
         rows=rows,
         deleted_rows=sum(layout.physical) - rows,
@@ -132,6 +132,11 @@ def small_fragments(table: Table) -> int:
     return _Layout.of(table.dataset()).n_small
 
 
+def must_wait(table: Table) -> bool:
+    """Whether compaction has to wait, because someone is filling a vector column."""
+    return bool(under_construction(table.dataset())) and is_held(table, "build")
+
+
 def compact(table: Table) -> int:
     """Merge small fragments and drop deleted rows; how many fragments went.
 
@@ -141,25 +146,25 @@ def compact(table: Table) -> int:
     Waits while a vector column is being built: that is filled fragment by fragment. One that
     nobody works on is no reason to wait: what it has is kept.
     """
-    if under_construction(table.dataset()) and is_held(table, "build"):
+    if must_wait(table):
         return 0
 
     def once(attempt: int) -> int:
         return _compact_some(table, TASKS_PER_COMMIT if attempt == 1 else 1)
 
-    n_tasks = len(_plan(table.dataset()).tasks)
+    planning = f"plan the compaction of {table.uri}"
+    n_tasks = tried_again(planning, lambda _attempt: len(_plan(table.dataset()).tasks))
     rounds = math.ceil(n_tasks / TASKS_PER_COMMIT)  # not until nothing is left: writers go on
     return sum(tried_again(f"compact {table.uri}", once) for _ in range(rounds))
 
 
 def _compact_some(table: Table, most: int) -> int:
-    with store_faults(f"compacting {table.uri}"):
-        dataset = table.dataset()
-        tasks = _plan(dataset).tasks[:most]
-        if not tasks:
-            return 0
-        written = [task.execute(dataset) for task in tasks]
-        return int(Compaction.commit(dataset, written).fragments_removed)
+    dataset = table.dataset()
+    tasks = _plan(dataset).tasks[:most]
+    if not tasks:
+        return 0
+    written = [task.execute(dataset) for task in tasks]
+    return int(Compaction.commit(dataset, written).fragments_removed)
 
 
 def _plan(dataset: lance.LanceDataset) -> Any:
@@ -180,10 +185,13 @@ def _remove_versions(table: Table, keep: timedelta) -> Any:
     """Never unverified files: they may be rows that a worker has written and no one committed."""
     if keep <= timedelta(0):
         raise ValueError(f"keep is {keep}: a reader needs the version it reads")
-    with store_faults(f"cleaning up {table.uri}"):
+
+    def once(_attempt: int) -> Any:
         return table.dataset().cleanup_old_versions(
             older_than=keep, error_if_tagged_old_versions=False
         )
+
+    return tried_again(f"clean up {table.uri}", once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +259,9 @@ def _n_deleted(fragment: FragmentMetadata) -> int:
     return int(fragment.deletion_file.num_deleted_rows) if fragment.deletion_file else 0
 
 
-def _step(problems: list[str], doing: str, action: Callable[[], Result]) -> Result | None:
+def _step(problems: list[str], action: Callable[[], Result]) -> Result | None:
     try:
-        return tried_again(doing, lambda _attempt: action())
+        return action()
     except EmbedlakeError as error:
         problems.append(str(error))
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from embedding_core import storage
 from embedding_core.lake.faults import store_faults
@@ -29,7 +30,6 @@ class Orphans:
 
 def remove_orphans(table: Table, older_than: timedelta = KEPT) -> Orphans:
     """Remove files of that age; one that is gone already is fine."""
-    fs = storage.filesystem(table.lake.uri, table.lake.storage)
     before = datetime.now(UTC) - older_than
     files = size_bytes = 0
     for name in FOLDERS:
@@ -37,7 +37,15 @@ def remove_orphans(table: Table, older_than: timedelta = KEPT) -> Orphans:
         with store_faults(f"cleaning up {folder}"):
             for file in storage.files_below(folder, table.lake.storage):
                 if file.written_at < before:
-                    with contextlib.suppress(FileNotFoundError):
-                        fs.rm_file(file.uri)
+                    _remove(file.uri, table)
                     files, size_bytes = files + 1, size_bytes + file.size_bytes
     return Orphans(files, size_bytes)
+
+
+def _remove(uri: str, table: Table) -> None:
+    """The file, and its folder when that was the last one in it."""
+    with contextlib.suppress(FileNotFoundError):
+        storage.filesystem(table.lake.uri, table.lake.storage).rm_file(uri)
+    if storage.is_local(table.lake.uri):
+        with contextlib.suppress(OSError):
+            Path(uri).parent.rmdir()

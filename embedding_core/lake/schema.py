@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -240,3 +240,19 @@ def space_of(field: pa.Field) -> tuple[str, Space]:
     fields = json.loads(description)
     identifier: str = fields.pop("space_id")
     return identifier, Space(**fields | {"weights": tuple(fields["weights"])})
+
+
+def difference(held: Space, asked: Space) -> str:
+    """What two spaces differ in, for a person: numbers by their values, digests by their names."""
+    names = [
+        field.name
+        for field in fields(Space)
+        if field.name not in ("model", "revision")
+        and getattr(held, field.name) != getattr(asked, field.name)
+    ]
+    return ", ".join(
+        f"{name} ({getattr(held, name)} and {getattr(asked, name)})"
+        if name in ("dim", "max_tokens", "pooling", "dtype_class")
+        else name
+        for name in names
+    )

@@ -5,7 +5,6 @@ A query vector of another space is refused: its numbers would mean nothing here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
+from embedding_core.lake.faults import plain
 from embedding_core.lake.filters import bind
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
@@ -25,10 +25,10 @@ FUSED_DEPTH = 50
 """Candidates of each kind that a hybrid search fuses at least; more when more results are asked."""
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
+MOST_ASKED = 2**31 - 1
+"""Results or partitions that may be asked for: what Lance can count."""
 _SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
 """Columns of a hit. Each one more is one more small read for every row found."""
-_SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+\s*$")
-"""Where in Lance's own source an error was made, at the end of its message."""
 
 
 class QueryEncoder(Protocol):
@@ -76,10 +76,10 @@ class Query:
     """The vector column to search in."""
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"k is {self.k}; ask for at least 1 result")
-        if self.nprobes is not None and self.nprobes < 1:
-            raise UsageError(f"nprobes is {self.nprobes}; look into at least 1 partition")
+        if not 1 <= self.k <= MOST_ASKED:
+            raise UsageError(f"k is {self.k}; ask for 1 to {MOST_ASKED:,} results")
+        if self.nprobes is not None and not 1 <= self.nprobes <= MOST_ASKED:
+            raise UsageError(f"nprobes is {self.nprobes}; look into 1 to {MOST_ASKED:,} partitions")
         if self.nprobes is not None and self.exact:
             raise UsageError("an exact search uses no index; give either exact or nprobes")
         if self.params and self.where is None:
@@ -97,8 +97,8 @@ def check_query_space(asked: Space, held_id: str, held: Space) -> None:
     if asked_id != held_id:
         raise LakeError(
             f"the query is in space {asked_id[:SHOWN_DIGITS]} ({asked.model}), the table in space "
-            f"{held_id[:SHOWN_DIGITS]} ({held.model}); encode the query with the model that made "
-            "the table"
+            f"{held_id[:SHOWN_DIGITS]} ({held.model}); they differ in "
+            f"{schema.difference(held, asked)}. Encode the query with the model that made the table"
         )
 
 
@@ -150,13 +150,11 @@ class _Legs:
         return self._rows(["_score"], full_text_query=match, limit=k)
 
     def _how_to_probe(self) -> dict[str, object]:
-        settings, asked = self.index_settings, self.query.nprobes
-        if self.query.exact or not settings:
+        tuned = [self.index_settings.get(name) for name in ("nprobes", "refine_factor")]
+        if self.query.exact or not all(isinstance(one, int) for one in tuned):
             return {"use_index": False}
-        return {
-            "nprobes": asked or settings["nprobes"],
-            "refine_factor": settings["refine_factor"],
-        }
+        nprobes, refine_factor = tuned
+        return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
 
     def _rows(self, computed: list[str], **search: Any) -> pa.Table:
         columns = [*_SHOWN, *_metadata_columns(self.dataset.schema), *computed]
@@ -167,8 +165,8 @@ class _Legs:
         except ValueError as error:  # how Lance reports a filter that does not parse or fit
             if self.condition is None:
                 raise
-            why = _SOURCE_LINE.sub("", str(error))
-            raise UsageError(f"the filter {self.condition!r} cannot be used: {why}") from error
+            why = f"the filter {self.condition!r} cannot be used: {plain(error)}"
+            raise UsageError(why) from error
 
 
 def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:

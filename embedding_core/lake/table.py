@@ -1,8 +1,4 @@
-"""Opening and making tables: ``Lake`` is the database, ``Table`` one table in it.
-
-A table belongs to one recipe and keeps vectors of one space in service; both are checked on every
-opening for writing, so that rows of two recipes or vectors of two spaces never mix.
-"""
+"""Opening and reading tables: ``Lake`` is the database, ``Table`` one table in it."""
 
 from __future__ import annotations
 
@@ -18,10 +14,8 @@ import pyarrow as pa
 
 from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
-from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
-from embedding_core.lake.evolution import commit_schema
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_dataset
@@ -99,14 +93,17 @@ class Table:
             except OSError:  # cleaned up meanwhile
                 return newest
 
-    def _open(self) -> lance.LanceDataset:
+    def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
-            return lance.dataset(self.uri, storage_options=self.lake.options())
-        except ValueError as error:  # what Lance says of a dataset that is not there
-            raise LakeError(
-                f"cannot open {self.uri}: {error}; if it was deleted meanwhile, run the same "
-                "command again to make it anew"
-            ) from error
+            return lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
+        except ValueError as error:  # what Lance says of whatever keeps it from opening one
+            why = f"cannot open {self.uri}: {plain(error)}"
+            if self.exists():
+                raise Transient(
+                    f"{why}; look whether the store answers, then run the same command again. If "
+                    "the table is damaged, delete it first"
+                ) from error
+            raise LakeError(f"{why}; if it was deleted, `embedlake embed` makes it anew") from error
 
     def create(self, arrow_schema: pa.Schema) -> None:
         """Commit an empty table, after making sure that the store can hold one safely."""
@@ -196,23 +193,20 @@ class Table:
         """``search`` for several queries, encoded together; results in the queries' order."""
         query = query or Query()
         with store_faults(f"opening {self.uri}"):
-            dataset = self._warm_dataset()
+            dataset = self._open(_session())  # index pages it has read stay in memory
         column = self.field(query.column, dataset.schema)
         check_query_space(encoder.space, *schema.space_of(column))
         vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
         with store_faults(f"searching {self.uri}"):
             return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
 
-    def _warm_dataset(self) -> lance.LanceDataset:
-        """The newest version; index pages that this process has read stay in memory."""
-        return lance.dataset(self.uri, storage_options=self.lake.options(), session=_session())
-
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
         if column not in arrow_schema.names:
             raise LakeError(
                 f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
-                f"{', '.join(arrow_schema.names)}"
+                f"{', '.join(arrow_schema.names)}. If it was dropped by hand, restore a version of "
+                "the table that has it"
             )
         return arrow_schema.field(column)
 
@@ -224,95 +218,16 @@ def _session() -> lance.Session:
 
 
 def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any]:
-    """How to query the index of a vector column, as it was tuned; empty without one."""
+    """How to query the index of a vector column, as it was tuned; empty without one, and when it
+    cannot be read: the next run finds it out anew."""
     stored = dataset.metadata.get(INDEX_KEY + schema.index_name(column))
-    settings: Mapping[str, Any] = json.loads(stored) if stored else {}
-    return settings
+    try:
+        settings = json.loads(stored or "{}")
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def table_of(recipe: Recipe) -> Table:
     """The recipe's table, whether it exists or not."""
     return Table(Lake.open(recipe.lake.uri, recipe.lake.storage), recipe.lake.table)
-
-
-def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
-    """The recipe's table, made when missing, refused when it is another recipe's."""
-    table = table_of(recipe)
-    if not table.exists():
-        try:
-            table.create(schema.table_schema(recipe, space, cutter))
-        except Transient:
-            if not table.exists():  # else another run was first, and the owner is checked below
-                raise
-    check_owner(table, recipe, space)
-    tried_again(f"describe {table.uri}", lambda _attempt: _describe(table, recipe, space, cutter))
-    return table
-
-
-def _describe(table: Table, recipe: Recipe, space: Space, cutter: schema.Cutter) -> None:
-    """Let the table name its models as the recipe now does."""
-    dataset = table.dataset()
-    wanted = schema.described(recipe, space, cutter)
-    known = dataset.schema.metadata or {}
-    if wanted.items() - known.items():
-        check_owner(table, recipe, space, dataset)  # another space may be in service by now
-        described = dataset.schema.with_metadata({**known, **wanted})
-        commit_schema(dataset, described, table.lake.options())
-
-
-def check_recipe(table: Table, recipe: Recipe) -> None:
-    """Raise ``LakeError`` unless the table is this recipe's."""
-    owner = table.recipe_name()
-    if owner != recipe.name:
-        raise LakeError(
-            f"table {table.name!r} in {table.lake.uri} belongs to the recipe {owner!r}, not to "
-            f"{recipe.name!r}; use another lake.table, or the recipe's own name"
-        )
-
-
-def check_owner(
-    table: Table, recipe: Recipe, space: Space, dataset: lance.LanceDataset | None = None
-) -> None:
-    """Raise ``LakeError`` unless the table is this recipe's and has this space in service.
-
-    Columns of other spaces, being built or kept, are no difference. ``dataset``: the version to
-    look at, the newest when none is given.
-    """
-    where = f"table {table.name!r} in {table.lake.uri}"
-    check_recipe(table, recipe)
-    found = (dataset or table.dataset()).schema
-    held, held_space = schema.space_of(table.field(schema.VECTOR, found))
-    wanted = space_id(space)
-    if held != wanted:
-        raise LakeError(
-            f"{where} holds vectors of space {held[:SHOWN_DIGITS]} ({held_space.model}), the "
-            f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); vectors of two "
-            f"spaces never mix: {_way_out(found, wanted)}"
-        )
-    columns = schema.row_schema(recipe).append(schema.vector_field(space))
-    found = pa.schema([one for one in found if not schema.is_hidden(one)])
-    if found != columns:
-        raise LakeError(
-            f"{where} has other columns than the recipe ({_difference(found, columns)}); metadata "
-            "columns are fixed when a table is made: use another lake.table, or the old columns"
-        )
-
-
-def _way_out(found: pa.Schema, wanted: str) -> str:
-    """What to do about a recipe whose model is not the one in service."""
-    other = schema.hidden_name(wanted)
-    if other in found.names:
-        return (
-            f"put that space in service with `embedlake promote RECIPE {other}`, or name the model "
-            "in service in the recipe"
-        )
-    return (
-        "`embedlake reembed RECIPE` builds the recipe's beside it, judges it and puts it in "
-        "service; or name the model in service, or embed with that by release.follow: true"
-    )
-
-
-def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
-    has, wants = ({f"{f.name}: {f.type}" for f in one} for one in (found, wanted))
-    extra, missing = sorted(has - wants), sorted(wants - has)
-    return f"only in the table: {extra or 'none'}; only in the recipe: {missing or 'none'}"

@@ -157,9 +157,12 @@ def _batches(dataset: lance.LanceDataset, column: str) -> Iterator[Vectors]:
 
 
 def _matrix(column: pa.Array) -> Vectors:
-    """(n_vectors, dim) float32 of unit length, without the rows that have no vector."""
+    """(n_vectors, dim) float32 of unit length, without the rows that have no vector, or, changed by
+    hand, one without a direction."""
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     flat = storage.drop_null().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(-1, storage.type.list_size).astype(np.float32)
-    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors, axis=1)
+    good = np.isfinite(norms) & (norms > 0)
+    unit: Vectors = vectors[good] / norms[good, None]
     return unit

@@ -32,8 +32,9 @@ LARGEST_SQ_BYTES = 16 * 2**30
 DIMENSIONS_PER_PQ_CODE = 8
 FEWEST_VECTORS = 256
 """With less there is nothing to learn partitions from."""
-GROWTH_BEFORE_MEASURING = 1.1
-"""Rows added before the recall is measured again: that reads every vector once."""
+NEW_SHARE_BEFORE_MEASURING = 0.1
+"""New rows, of those there were, before the recall is measured again: that reads every vector once.
+"""
 MOST_EXTRA_PROBES = 2
 """Partitions to look into, against what was enough before, until training anew is better."""
 
@@ -58,6 +59,9 @@ class IndexReport:
     """Measured recall@10 against exact search with these settings."""
     milliseconds: float
     """Median time of a query when that was measured, index in memory."""
+    newest_fragment: int = -1
+    """Id of the newest fragment when that was measured: rows of later ones are new, also where they
+    took the place of others."""
 
 
 def stored_index(table: Table, column: str = schema.VECTOR) -> IndexReport | None:
@@ -92,10 +96,11 @@ def refresh_vector_index(
             return _build(table, column, name, spec)
         if _holds_vectors(dataset, column, found.uncovered):
             extend(table, {name: found}, merge)
-        few_new = n_rows < GROWTH_BEFORE_MEASURING * known.rows_at_tuning
+        n_new = _rows_after(dataset, known.newest_fragment)
+        few_new = n_new < NEW_SHARE_BEFORE_MEASURING * known.rows_at_tuning
         if few_new and known.recall >= spec.target_recall:
             return known
-        return _measured_again(table, column, replace(known, rows_at_tuning=n_rows), spec)
+        return _measured_again(table, column, known, spec)
 
 
 def _only_ours(table: Table, column: str, name: str) -> Coverage | None:
@@ -113,6 +118,12 @@ def _is_outdated(known: IndexReport, found: Coverage, n_rows: int, spec: IndexSp
         or spec.kind not in ("auto", known.kind)
         or n_rows >= 2 * known.rows_at_training
     )
+
+
+def _rows_after(dataset: lance.LanceDataset, newest_fragment: int) -> int:
+    """Rows that came later, or that compaction wrote anew."""
+    later = (one for one in dataset.get_fragments() if one.fragment_id > newest_fragment)
+    return sum(one.count_rows() for one in later)
 
 
 def _holds_vectors(dataset: lance.LanceDataset, column: str, fragment_ids: tuple[int, ...]) -> bool:
@@ -137,14 +148,15 @@ def _measured_again(
     table: Table, column: str, known: IndexReport, spec: IndexSpec
 ) -> IndexReport | None:
     """Keep the settings, or find others, or train anew when too many partitions were needed."""
-    sample = Sample(table.dataset(), column)
+    dataset = table.dataset()
+    sample = Sample(dataset, column)
     setting = sample.measure(known.nprobes, known.refine_factor)
     if setting.recall < spec.target_recall:
         setting = tune(sample, known.partitions, spec.target_recall)
         too_slow = setting.nprobes > MOST_EXTRA_PROBES * known.nprobes
         if too_slow or not setting.reaches(spec.target_recall):
             return _build(table, column, known.name, spec)
-    return _keep(table, known, setting)
+    return _keep(table, dataset, known, setting)
 
 
 def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport | None:
@@ -164,7 +176,7 @@ def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport
         setting = tune(Sample(dataset, column), partitions, spec.target_recall)
         if setting.reaches(spec.target_recall):
             new = IndexReport(name, kind, n_rows, n_rows, partitions, 0, 0, 0.0, 0.0)
-            return _keep(table, new, setting)
+            return _keep(table, dataset, new, setting)
         reached = max(reached, setting.recall)
     _drop(table, name)
     raise LakeError(
@@ -212,14 +224,18 @@ def _options(kind: IndexKind, dim: int) -> Mapping[str, int]:
     return {}
 
 
-def _keep(table: Table, index: IndexReport, setting: Setting) -> IndexReport:
-    """Store how the index is to be queried."""
+def _keep(
+    table: Table, dataset: lance.LanceDataset, index: IndexReport, setting: Setting
+) -> IndexReport:
+    """Store how the index is to be queried, as measured on ``dataset``, a version of the table."""
     tuned = replace(
         index,
+        rows_at_tuning=dataset.count_rows(),
         nprobes=setting.nprobes,
         refine_factor=setting.refine_factor,
         recall=setting.recall,
         milliseconds=setting.milliseconds,
+        newest_fragment=max(one.fragment_id for one in dataset.get_fragments()),
     )
     table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps(asdict(tuned))})
     return tuned

@@ -121,7 +121,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     exists = table.exists()
     index = _refresh_indexes(table, job) if exists else None
     gone = [*planned.removed_keys, *tally.replaced_keys]
-    verification = verify(table, tally.counts, gone) if exists else Verification(0, 0, ())
+    verification = _verified(table, tally, gone) if exists else Verification(0, 0, ())
     needed = exists and verification.passed and needs_maintenance(job.recipe, table)
     maintenance = maintain(job.recipe) if needed else None
     dataset = table.dataset() if exists else None
@@ -172,6 +172,10 @@ def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
         return refresh_vector_index(table, job.recipe.index)
 
     return tried_again(f"index {table.uri}", refresh)
+
+
+def _verified(table: Table, tally: RunTally, gone: Collection[str]) -> Verification:
+    return tried_again(f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, gone))
 
 
 def _unreadable(planned: Plan) -> Counter[str]:

@@ -18,6 +18,7 @@ from embedding_core.lake import (
     check_recipe,
     ledger,
     maintain_table,
+    must_wait,
     refresh_scalar_indexes,
     refresh_vector_index,
     remove_orphans,
@@ -111,9 +112,12 @@ def _noted(problems: list[str]) -> Iterator[None]:
 
 
 def needs_maintenance(recipe: Recipe, table: Table) -> bool:
-    """Whether one of the tables has more small fragments than the recipe allows."""
+    """Whether one of the tables has more small fragments than the recipe allows, and they can be
+    merged now."""
     most = recipe.maintain.small_fragments
-    return any(small_fragments(one) > most for one in (table, *_beside(table)))
+    return any(
+        small_fragments(one) > most and not must_wait(one) for one in (table, *_beside(table))
+    )
 
 
 def _beside(table: Table) -> list[Table]:

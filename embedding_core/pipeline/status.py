@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedding_core.lake import (
     IndexReport,
@@ -187,7 +188,7 @@ def status(recipe: Recipe) -> Status:
         vector_index=stored_index(table),
         unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),
-        rejects=dict(Counter(ledger.reject_rows(table).column("reason").to_pylist())),
+        rejects=ledger.rejects_by_reason(table),
         runs=_last_runs(table),
     )
 
@@ -209,9 +210,10 @@ def _space_line(column: VectorColumn) -> SpaceLine:
 
 def _sums(table: Table, keys: set[str]) -> dict[str, int]:
     names = ["documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens"]
-    rows = ledger.ledger_rows(table, ["file_key", *names]).to_pylist()
-    current = [row for row in rows if row["file_key"] in keys]
-    return {name: sum(row[name] for row in current) for name in names}
+    entries = ledger.ledger_rows(table, ["file_key", *names])
+    held = pc.is_in(entries.column("file_key"), value_set=pa.array(keys, pa.string()))
+    current = entries.filter(held)
+    return {name: pc.sum(current.column(name)).as_py() or 0 for name in names}
 
 
 def _last_runs(table: Table) -> tuple[RunLine, ...]:

@@ -74,6 +74,22 @@ def test_run_on_s3_gives_the_same_rows_as_on_disk(s3: S3Server, tmp_path: Path) 
     assert rows(remote, *columns) == rows(local, *columns)
 
 
+def test_run_on_s3_that_leaves_many_fragments_maintains_the_table(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    bucket = s3.new_bucket()
+    loaded = Recipe.load(s3_recipe(s3, bucket, tmp_path))
+    keep = loaded.maintain.model_copy(update={"small_fragments": 2})
+    recipe = loaded.model_copy(update={"maintain": keep})
+    for number in range(3):
+        put_documents(s3, bucket, f"d{number}", f"document number {number}")
+        report = run(recipe)
+        assert report.exit_code == pipeline.DONE
+    assert report.maintenance is not None and report.maintenance.problems == ()
+    assert [one.after.fragments for one in report.maintenance.tables] == [1, 1]
+    assert texts(recipe) == [f"document number {number}" for number in range(3)]
+
+
 def test_check_conditional_put_honest_store_passes_and_leaves_nothing(s3: S3Server) -> None:
     bucket = s3.new_bucket()
     check_conditional_put(f"s3://{bucket}/lake", s3.storage)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embedding_core.errors import LakeError
@@ -90,6 +92,40 @@ def test_refresh_vector_index_grown_by_a_tenth_is_measured_again(tmp_path: Path)
     index = run(recipe).index
     assert index is not None
     assert (index.rows_at_training, index.rows_at_tuning) == (600, 700)
+
+
+def test_refresh_vector_index_rows_that_took_the_place_of_others_are_measured_too(
+    tmp_path: Path,
+) -> None:
+    """As many as before, and none that the settings were measured on."""
+    spec = IndexSpec(min_rows=256, target_recall=0.5)
+    table = made_up(tmp_path, n_rows=600)
+    index = refresh_vector_index(table, spec)
+    assert index is not None
+    said = index.recall - 0.001
+    stored = asdict(index) | {"recall": said}
+    table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps(stored)})
+    made_up(tmp_path, n_rows=50, uri="few")
+    table.dataset().delete("source_uri = 'a' AND chunk_index < 50")
+    again = refresh_vector_index(table, spec)
+    assert again is not None and again.recall == said  # too few to read all vectors for
+    made_up(tmp_path, n_rows=550, uri="others")
+    table.dataset().delete("source_uri = 'a'")
+    measured = refresh_vector_index(table, spec)
+    assert measured is not None and measured.recall >= 0.5 and measured.recall != said
+    assert refresh_vector_index(table, spec) == measured
+
+
+def test_refresh_vector_index_kind_is_chosen_by_size_and_dimension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit per dimension where one byte would be too much, where eight divide the dimension."""
+    monkeypatch.setattr(vector_index, "LARGEST_SQ_BYTES", 600 * 20 - 1)
+    spec = IndexSpec(min_rows=256)
+    for dim, kind in ((32, "IVF_RQ"), (20, "IVF_SQ")):
+        table = made_up(tmp_path / str(dim), n_rows=600, dim=dim)
+        index = refresh_vector_index(table, spec)
+        assert index is not None and index.kind == kind and index.recall >= 0.95
 
 
 def test_refresh_vector_index_doubled_is_trained_again(tmp_path: Path) -> None:
@@ -258,6 +294,17 @@ def test_refresh_vector_index_rows_without_vectors_are_passed_over(tmp_path: Pat
     made_up(tmp_path, n_rows=20, uri="good too")
     assert refresh_vector_index(table, spec) is not None
     assert set(unindexed_rows(table.dataset()).values()) == {0}
+
+
+def test_refresh_vector_index_vectors_overwritten_by_hand_are_passed_over(tmp_path: Path) -> None:
+    table, spec = made_up(tmp_path, n_rows=600), IndexSpec(min_rows=256)
+    rows = table.dataset().to_table(filter="chunk_index < 200")
+    place, field = rows.schema.get_field_index("vector"), rows.schema.field("vector")
+    zeros = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(200 * 32, np.float32)), 32)
+    overwritten = rows.set_column(place, field, zeros)
+    table.dataset().merge_insert("chunk_id").when_matched_update_all().execute(overwritten)
+    index = refresh_vector_index(table, spec)
+    assert index is not None and index.recall >= 0.95
 
 
 def test_sample_texts_that_stand_many_times_are_no_misses(tmp_path: Path) -> None:

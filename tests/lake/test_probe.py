@@ -8,7 +8,7 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.lake.probe import check_conditional_put
-from embedding_core.pipeline import resolve
+from embedding_core.pipeline import locked_for, resolve
 from embedding_core.pipeline.commit import make_table
 from embedding_core.storage import StorageSpec
 from tests.driver import recipe_for
@@ -32,8 +32,9 @@ def test_check_conditional_put_store_that_overwrites_is_refused(
         assert all("probe-" in key for key in store.written)
 
 
-def test_ensure_table_store_that_overwrites_is_refused_before_the_first_write(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("begin", ["a run", "a table"])
+def test_store_that_overwrites_is_refused_before_the_first_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -41,7 +42,11 @@ def test_ensure_table_store_that_overwrites_is_refused_before_the_first_write(
         storage = {"endpoint_url": store.url, "region": "us-east-1"}
         recipe = recipe_for(tmp_path, lake={"uri": "s3://bucket/lake", "storage": storage})
         with pytest.raises(LakeError, match="ignores If-None-Match"):
-            make_table(recipe, resolve(recipe.model))
+            if begin == "a table":
+                make_table(recipe, resolve(recipe.model))
+            else:
+                locked_for(recipe, "run", 0).__enter__()
+        assert store.written
         assert all("probe-" in key for key in store.written)
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pytest
 
 from embedding_core import Encoder, Lake
 from embedding_core.errors import LakeError, UsageError
-from embedding_core.lake import Query, Table, table_of
+from embedding_core.lake import Query, Table, refresh_vector_index, table_of
 from embedding_core.lake.client import METADATA_KEY
 from embedding_core.lake.indexing import unindexed_rows
+from embedding_core.lake.table import INDEX_KEY
+from embedding_core.recipe import IndexSpec
 from tests.driver import recipe_for, run, write_jsonl
+from tests.synthetic import Clusters, add_files
 
 RECORDS = [
     {"id": "1", "text": "apples and pears", "year": 2001, "tag": "it's", "at": "2026-01-01"},
@@ -66,14 +72,15 @@ def test_search_filter_is_applied_before_the_search(
     assert [hit.doc_id for hit in hits] == found
 
 
-@pytest.mark.parametrize("where", ["nope = 1", "year = ", "year > 'x' AND"])
+@pytest.mark.parametrize("where", ["nope = 1", "year = ", "year > 'x' AND", "year = 'x'", "year"])
 def test_search_bad_filter_is_bad_usage(table: Table, encoder: Encoder, where: str) -> None:
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(UsageError, match="cannot be used") as caught:
         table.search("apples", encoder, where=where)
+    assert ".rs:" not in str(caught.value)  # no places in Lance's source
 
 
 def test_search_encoder_of_another_space_names_both(table: Table) -> None:
-    with pytest.raises(LakeError, match=r"hashing.*in space"):
+    with pytest.raises(LakeError, match=r"hashing.*in space.*differ in dim \(32 and 64\)"):
         table.search("apples", Encoder.load("hashing", dim=64))
 
 
@@ -88,7 +95,9 @@ def test_search_filter_that_fails_while_it_runs_is_bad_usage(
     ("wrong", "named"),
     [
         ({"k": 0}, "k is 0"),
+        ({"k": 10**20}, "k is 1000"),
         ({"nprobes": 0}, "nprobes is 0"),
+        ({"nprobes": 10**20}, "nprobes is 1000"),
         ({"nprobes": 1, "exact": True}, "exact"),
     ],
 )
@@ -97,6 +106,43 @@ def test_search_that_makes_no_sense_is_bad_usage(
 ) -> None:
     with pytest.raises(UsageError, match=named):
         table.search("apples", encoder, **wrong)  # type: ignore[arg-type]
+
+
+def test_search_asks_the_index_as_it_was_tuned_unless_told_otherwise(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    """Asked for every row, an index gives those of the partitions that were looked into."""
+    recipe = recipe_for(tmp_path)
+    table = add_files(recipe, ["a"], 8_500, Clusters.make(30, 32))
+    index = refresh_vector_index(table, IndexSpec(min_rows=256))
+    assert index is not None and index.partitions == 3
+
+    def found(**how: Any) -> int:
+        return len(table.search("some words", encoder, k=8_500, **how))
+
+    for nprobes in (1, 3):
+        tuned = asdict(index) | {"nprobes": nprobes}
+        table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps(tuned)})
+        assert (found() == 8_500) == (nprobes == 3)
+        assert found(nprobes=1) < found(nprobes=2) < found(nprobes=3) == found(exact=True) == 8_500
+    for changed_by_hand in (
+        "no json",
+        "7",
+        '{"nprobes": 1}',
+        '{"nprobes": "1", "refine_factor": 1}',
+    ):
+        table.dataset().update_metadata({INDEX_KEY + index.name: changed_by_hand})
+        assert found() == 8_500
+
+
+def test_search_table_that_was_deleted_says_what_to_do(tmp_path: Path, encoder: Encoder) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    shutil.rmtree(tmp_path / "lake" / "docs.lance")
+    with pytest.raises(LakeError, match=r"cannot open.*embedlake embed") as caught:
+        table_of(recipe).search("apples", encoder)
+    assert ".rs:" not in str(caught.value)
 
 
 def test_search_hybrid_ranks_by_reciprocal_ranks_of_both(table: Table, encoder: Encoder) -> None:

@@ -19,8 +19,10 @@ from embedding_core.errors import LakeError
 from embedding_core.lake import (
     Lake,
     Table,
+    add_column,
     commit,
     faults,
+    ledger,
     maintain_table,
     maintenance,
     refresh_vector_index,
@@ -29,7 +31,8 @@ from embedding_core.lake import (
 )  # fmt: skip
 from embedding_core.lake.orphans import remove_orphans
 from embedding_core.lake.staging import staged_path
-from embedding_core.recipe import IndexSpec, Recipe
+from embedding_core.pipeline.maintain import needs_maintenance
+from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from tests.driver import recipe_for, run, texts, write_jsonl
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files
@@ -240,6 +243,18 @@ def test_run_that_leaves_many_fragments_maintains_the_table(tmp_path: Path) -> N
     assert run(recipe).maintenance is None
 
 
+def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> None:
+    """Compaction waits for the build: every run would merge the indexes for nothing."""
+    recipe = run_often(tmp_path, 3)
+    impatient = recipe_for(tmp_path, maintain={"small_fragments": 2})
+    table, model = table_of(recipe), ModelSpec(name="hashing", dim=16)
+    maintain_table(ledger.ledger_table(table), AT_ONCE)
+    add_column(table, pipeline.resolve(model).space, model, "a build")
+    with pipeline.locked_for_build(recipe, "a build", 0):
+        assert not needs_maintenance(impatient, table)
+    assert needs_maintenance(impatient, table)
+
+
 def test_maintain_conflict_that_passes_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,10 +269,12 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
 ) -> None:
     recipe = run_often(tmp_path, 3, maintain={"small_fragments": 2})
     before = texts(recipe)
-    stage_conflicts(monkeypatch, times=1_000)
+    lost = stage_conflicts(monkeypatch, times=1_000)
     run_often(tmp_path, 3, first=3)
+    lost.clear()
     report = pipeline.maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
+    assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
     assert report.exit_code == 1
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
@@ -265,22 +282,39 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     assert texts(recipe)[:3] == before
 
 
-def stage_conflicts(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """The first ``times`` commits of a compaction lose against another writer."""
-    real, left = maintenance.Compaction.commit, [times]
+def test_maintain_disk_that_is_full_is_said_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = run_often(tmp_path, 3)
+    full = "LanceError(IO): No space left on device (os error 28), /lance/src/writer.rs:254:9"
+    tried = stage_conflicts(monkeypatch, times=1_000, error=full)
+    report = pipeline.maintain(recipe)
+    assert len(report.problems) == len(tried) == 2  # once for the table, once for its ledger
+    assert "make room" in report.problems[0] and ".rs" not in report.problems[0]
+
+
+def stage_conflicts(
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    error: str = "Retryable commit conflict: this Rewrite was preempted",
+) -> list[str]:
+    """The first ``times`` commits of a compaction end so, by default since another writer was
+    first; a line for each."""
+    real, lost = maintenance.Compaction.commit, list[str]()
 
     class Conflicting:
         plan = maintenance.Compaction.plan
 
         @staticmethod
         def commit(*given: Any) -> Any:
-            if left[0]:
-                left[0] -= 1
-                raise OSError("Retryable commit conflict: this Rewrite was preempted")
+            if len(lost) < times:
+                lost.append(error)
+                raise OSError(error)
             return real(*given)
 
     monkeypatch.setattr(maintenance, "Compaction", Conflicting)
     monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0)
+    return lost
 
 
 # Orphans, owners, S3
@@ -299,7 +333,7 @@ def test_remove_orphans_goes_by_age(tmp_path: Path) -> None:
     os.utime(result, (week_ago, week_ago))
     report = pipeline.maintain(recipe)
     assert (report.orphans_removed, report.orphan_bytes) == (2, 10)
-    assert new.exists() and not old.exists() and not result.exists()
+    assert new.exists() and not old.parent.exists() and not result.exists()
 
 
 def test_maintain_table_of_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 import embedding_core.pipeline.lancedb_client  # noqa: F401  # makes the function known
 from embedding_core import Encoder, pipeline
-from embedding_core.errors import ModelError
-from embedding_core.lake import model_of, table_of
+from embedding_core.errors import LakeError, ModelError
+from embedding_core.lake import Query, model_of, table_of
 from embedding_core.pipeline.job import load
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from tests.checkpoints import build_adapter, build_qwen3
@@ -100,6 +100,18 @@ def test_weights_overwritten_in_place_during_a_run_are_refused(
     recipe = recipe_with(tmp_path, name=str(folder))
     weights = "model.safetensors"
     assert_refused_once_moved(recipe, lambda: shutil.copy(other_qwen3 / weights, folder / weights))
+
+
+def test_search_model_that_was_overwritten_since_is_refused_with_both_spaces(
+    tmp_path: Path, checkpoints: Path, other_qwen3: Path
+) -> None:
+    folder, weights = checkpoints / "2026-11-01", "model.safetensors"
+    recipe = recipe_with(tmp_path, name=str(folder))
+    run(recipe)
+    shutil.copy(other_qwen3 / weights, folder / weights)
+    said = r"query is in space [0-9a-f]{12} .*table in space [0-9a-f]{12} .*differ in weights"
+    with pytest.raises(LakeError, match=said):
+        list(pipeline.search(recipe, Resources(), {"q": "words"}, Query()))
 
 
 def test_adapter_that_changes_during_a_run_is_refused(tmp_path: Path, tiny_qwen3: Path) -> None:
