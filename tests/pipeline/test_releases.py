@@ -289,7 +289,7 @@ def test_search_after_promote_asks_with_the_model_in_service(tmp_path: Path) -> 
     for one in (recipe, recipe_for(tmp_path, model={"dim": 16})):
         (answer,) = pipeline.search(one, RESOURCES, {"q": "a text 1"}, Query(k=1))
         assert answer.hits[0].doc_id == "a1"
-    with pytest.raises(LakeError, match="encode the query with the model"):
+    with pytest.raises(LakeError, match="Encode the query with the model"):
         table_of(recipe).search("a text 1", Encoder.load("hashing", dim=32))
 
 
