@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
+import ray
 from prefect.task_runners import TaskRunner
+from prefect.utilities.collections import visit_collection
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 
@@ -46,6 +48,21 @@ class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray ha
                 warnings.filterwarnings("ignore", message=r"lance.*fork")
                 self._start_ray()
         return super().submit(*args, **kwargs)
+
+    @staticmethod
+    def _run_prefect_task(*upstream: Any, parameters: dict[str, Any], **call: Any) -> Any:
+        """Run a task in its worker, with the upstream results that Ray has handed to it.
+
+        The parent fetches each once more by its reference. Ray takes a worker that fetches for one
+        that waits and gives its cores away: two embed tasks, each with all cores, ran at once.
+        """
+        results = iter(upstream)
+
+        def result_for(value: Any) -> Any:
+            return next(results) if isinstance(value, ray.ObjectRef) else value
+
+        given = visit_collection(parameters, visit_fn=result_for, return_data=True)
+        return RayTaskRunner._run_prefect_task(parameters=given, **call)
 
     def _start_ray(self) -> None:
         try:

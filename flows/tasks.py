@@ -7,7 +7,7 @@ table already holds, and checks that a result's fragments still exist before it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -22,14 +22,29 @@ from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised when the records that tasks return change: results of older code are not read."""
 
 RETRIES = 3
 FIRST_PAUSE_SECONDS = 2
 """Pauses of 2, 4 and 8 s, each stretched by up to half: a store comes back without a stampede."""
 JITTER = 0.5
+
+
+class Sealed(Generic[T]):
+    """A value that Prefect hands on without looking for futures in it.
+
+    It walks every argument of a task several times, through dataclasses and all: of a unit with
+    thousands of files that takes longer than embedding it. Its own ``opaque`` is a tuple, and Ray
+    makes a plain one of that.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
 
 
 def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -39,12 +54,12 @@ def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> boo
 
 def chunk_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of a chunked unit: the digest of its files, their rules and the space."""
-    return f"chunk-{RESULTS_VERSION}-{parameters['unit'].unit_id}"
+    return f"chunk-{RESULTS_VERSION}-{parameters['unit'].value.unit_id}"
 
 
 def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Cache key of an embedded unit."""
-    return f"embed-{RESULTS_VERSION}-{parameters['staged'].unit.unit_id}"
+    return f"embed-{RESULTS_VERSION}-{parameters['staged'].value.unit.unit_id}"
 
 
 def _retried(name: str, run_name: str, **caching: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -72,16 +87,16 @@ def _over_table(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, 
     return _retried(name, run_name, cache_policy=NO_CACHE)
 
 
-@_per_unit("chunk", "chunk {unit.label}", chunk_key)
-def chunk(job: Job, unit: WorkUnit) -> StagedUnit:
+@_per_unit("chunk", "chunk {unit.value.label}", chunk_key)
+def chunk(job: Job, unit: Sealed[WorkUnit]) -> Sealed[StagedUnit]:
     """Read and cut one unit."""
-    return pipeline.chunk_unit(job, unit)
+    return Sealed(pipeline.chunk_unit(job, unit.value))
 
 
-@_per_unit("embed", "embed {staged.unit.label}", embed_key)
-def embed(job: Job, staged: StagedUnit) -> EmbeddedUnit:
+@_per_unit("embed", "embed {staged.value.unit.label}", embed_key)
+def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
-    return pipeline.embed_unit(job, staged)
+    return pipeline.embed_unit(job, staged.value)
 
 
 @_over_table("backfill", "backfill fragments {fragment_ids}")

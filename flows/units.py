@@ -34,7 +34,7 @@ MOST_FAILED_FILES = 64
 @dataclass(frozen=True, slots=True)
 class _Submitted:
     unit: WorkUnit
-    staged: PrefectRayFuture[StagedUnit]
+    staged: PrefectRayFuture[tasks.Sealed[StagedUnit]]
     embedded: PrefectRayFuture[EmbeddedUnit]
 
 
@@ -214,7 +214,7 @@ class _UnitRunner:
     def submit(self, group: Sequence[WorkUnit], refresh: bool = False) -> list[_Submitted]:
         """Map the chunk task over a group and put an embed task behind each."""
         embed = self._embed.with_options(refresh_cache=refresh)
-        staged = self._chunk.map(unmapped(self.job), list(group))
+        staged = self._chunk.map(unmapped(self.job), [tasks.Sealed(unit) for unit in group])
         with embed_options(self.job.resources, self._settings):
             embedded = embed.map(unmapped(self.job), staged)
         return [_Submitted(*one) for one in zip(group, staged, embedded, strict=True)]

@@ -21,7 +21,7 @@ from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.indexing import Coverage, coverage, extend
 from embedding_core.lake.table import INDEX_KEY, Table
-from embedding_core.lake.tuning import TOP_K, Sample, Setting, tune
+from embedding_core.lake.tuning import READ_AHEAD, TOP_K, Sample, Setting, tune
 from embedding_core.recipe import IndexKind, IndexSpec
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,9 @@ def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport
     """Train and tune; a kind chosen for its size that does not reach the target gives way."""
     dataset = table.dataset()
     n_rows = dataset.count_rows()
-    n_vectors = dataset.count_rows(filter=f"{column} IS NOT NULL")
+    n_vectors = dataset.scanner(
+        columns=[], with_row_id=True, filter=f"{column} IS NOT NULL", **READ_AHEAD
+    ).count_rows()
     if n_vectors < FEWEST_VECTORS:
         return None
     dim = schema.list_type(dataset.schema.field(column)).list_size

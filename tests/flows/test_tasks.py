@@ -57,11 +57,11 @@ def test_crashed_task_is_not_mistaken_for_a_transient_one() -> None:
 
 
 def chunk_key(unit: WorkUnit, job: Any = None) -> str:
-    return tasks.chunk_key(None, {"job": job, "unit": unit})
+    return tasks.chunk_key(None, {"job": job, "unit": tasks.Sealed(unit)})
 
 
 def embed_key(staged: StagedUnit, job: Any = None) -> str:
-    return tasks.embed_key(None, {"job": job, "staged": staged})
+    return tasks.embed_key(None, {"job": job, "staged": tasks.Sealed(staged)})
 
 
 def test_cache_keys_are_the_unit_s_id_and_nothing_else() -> None:
