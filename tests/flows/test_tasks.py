@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from prefect.states import Completed, Crashed, Failed
+from prefect.utilities.collections import visit_collection
 
 from embedding_core.errors import (
     LakeError,
@@ -84,3 +86,11 @@ def test_task_keeps_its_result_and_pauses_between_tries(task: Any) -> None:
     assert task.retries == tasks.RETRIES
     assert task.retry_condition_fn is tasks.is_transient
     assert task.retry_delay_seconds == [2, 4, 8] and task.retry_jitter_factor > 0
+
+
+def test_sealed_value_is_handed_on_and_not_walked() -> None:
+    seen: list[Any] = []
+    sealed = tasks.Sealed(UNIT)
+    visit_collection({"unit": sealed}, visit_fn=seen.append, return_data=False)
+    assert sealed in seen and UNIT not in seen and UNIT.files[0] not in seen
+    assert pickle.loads(pickle.dumps(sealed)).value == UNIT
