@@ -173,18 +173,24 @@ def test_run_units_run_that_lost_its_table_commits_nothing_more(
     assert len(rows(job.recipe)) == 3
 
 
-def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    committed_at_submit: list[int] = []
+@pytest.fixture
+def committed_at_submit(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows in the table whenever units were submitted; they run in this process."""
+    seen: list[int] = []
 
     class Watched(InProcessRunner):
         def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
-            committed_at_submit.append(len(rows(self.job.recipe)))
+            seen.append(len(rows(self.job.recipe)))
             return super().submit(group)
 
     monkeypatch.setattr(units, "_UnitRunner", Watched)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
+    return seen
+
+
+def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
+    tmp_path: Path, committed_at_submit: list[int]
+) -> None:
     job, planned = prepared(tmp_path, n_files=11)
     for unit in list(pipeline.work_units(planned, 1))[4:9]:
         pipeline.embed_unit(job, pipeline.chunk_unit(job, unit))
@@ -195,17 +201,8 @@ def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
 
 
 def test_run_units_what_a_crash_left_is_committed_though_files_came_changed_and_went(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, committed_at_submit: list[int]
 ) -> None:
-    committed_at_submit: list[int] = []
-
-    class Watched(InProcessRunner):
-        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
-            committed_at_submit.append(len(rows(self.job.recipe)))
-            return super().submit(group)
-
-    monkeypatch.setattr(units, "_UnitRunner", Watched)
-    monkeypatch.setattr(units, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=12)
     two_files = 2 * planned.files[0].file.size_bytes
     for unit in pipeline.work_units(planned, two_files):
