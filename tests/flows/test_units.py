@@ -100,8 +100,22 @@ def test_run_units_setup_fault_ends_the_run_and_keeps_what_was_committed(
     assert len(rows(job.recipe)) == 6
 
 
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many units each commit had."""
+    seen: list[int] = []
+    commit = pipeline.commit_units
+
+    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
+        seen.append(len(done))
+        commit(job, done, removed)
+
+    monkeypatch.setattr(pipeline, "commit_units", counted)
+    return seen
+
+
 def test_run_units_what_is_ready_is_committed_in_time_though_the_group_is_not_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int]
 ) -> None:
     monkeypatch.setattr(units, "_UnitRunner", InProcessRunner)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
@@ -109,20 +123,12 @@ def test_run_units_what_is_ready_is_committed_in_time_though_the_group_is_not_fu
     job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=4, seconds_per_commit=1))
     seconds = iter(range(100))
     monkeypatch.setattr(units.time, "monotonic", lambda: next(seconds))
-    groups: list[int] = []
-    commit = pipeline.commit_units
-
-    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
-        groups.append(len(done))
-        commit(job, done, removed)
-
-    monkeypatch.setattr(pipeline, "commit_units", counted)
     units.run_units(job, planned, RunTally(), Settings(), lambda: None)
     assert groups == [1, 1, 1, 1]
 
 
 def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int]
 ) -> None:
     class FirstOneIsSlow(InProcessRunner):
         waits: ClassVar[list[float | None]] = []
@@ -138,14 +144,6 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
 
     monkeypatch.setattr(units, "_UnitRunner", FirstOneIsSlow)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
-    groups: list[int] = []
-    commit = pipeline.commit_units
-
-    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
-        groups.append(len(done))
-        commit(job, done, removed)
-
-    monkeypatch.setattr(pipeline, "commit_units", counted)
     job, planned = prepared(tmp_path, n_files=6)
     job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=3, seconds_per_commit=9))
     seconds = iter(range(0, 1_000, 4))
