@@ -16,6 +16,7 @@ import torch
 
 from embedding_core.encoder.base import Encoder
 from embedding_core.encoder.checkpoint import Checkpoint
+from embedding_core.encoder.cpu_thread import compute
 from embedding_core.encoder.flops import forward_cost, matrix_rate
 from embedding_core.encoder.resolve import ResolvedModel
 from embedding_core.encoder.transformer import BATCH_TOKENS, TransformerEncoder, choose_device
@@ -81,7 +82,7 @@ def measure_speed(
     for name, budget in fixed + budgets:
         encoder = TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=budget)
         if not rate:
-            dtype, rate = encoder.dtype, matrix_rate(on, encoder.dtype)
+            dtype, rate = encoder.dtype, compute(on, matrix_rate, on, encoder.dtype)
         measured.append(
             _run(encoder, resolved.checkpoint, name, budget, texts[name], rate, seconds)
         )

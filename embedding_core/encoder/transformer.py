@@ -25,8 +25,9 @@ from embedding_core.encoder.base import (
 )
 from embedding_core.encoder.budget import TokenBudget, first_budget
 from embedding_core.encoder.checkpoint import Checkpoint
+from embedding_core.encoder.cpu_thread import compute
 from embedding_core.encoder.model import LoadedModel, to_device
-from embedding_core.encoder.packing import Ids, lay_out
+from embedding_core.encoder.packing import Batch, Ids, lay_out
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
 from embedding_core.encoder.stream import PIECE_CHARS, Piece, Rows, map_ahead
@@ -179,10 +180,14 @@ class TransformerEncoder(Encoder):
         Vectors are in the order of ``ids``, NaN where the memory did not suffice.
         """
         model = self._model(dtype)
-        out = torch.full((len(ids), self.space.dim), torch.nan, device=self._device)
+        device, shape = self._device, (len(ids), self.space.dim)
+        out = compute(device, partial(torch.full, shape, torch.nan, device=device))
+
+        def run(batch: Batch) -> None:
+            out[to_device(batch.rows, device)] = model.forward(batch)
 
         def forward(rows: npt.NDArray[np.int64]) -> None:
-            out[to_device(rows, self._device)] = model.forward(lay_out(ids, rows))
+            compute(device, run, lay_out(ids, rows))
 
         padded = not self._checkpoint.rules.packed
         too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
@@ -234,7 +239,9 @@ class TransformerEncoder(Encoder):
         """The weights in this type; a wider copy is read from the files when first needed."""
         if dtype not in self._models:
             try:
-                model = LoadedModel(self._checkpoint, dtype, self._device, self.space.dim)
+                model = compute(
+                    self._device, LoadedModel, self._checkpoint, dtype, self._device, self.space.dim
+                )
             except torch.OutOfMemoryError as error:
                 raise ModelError(
                     f"the weights of {self.space.model!r} in {dtype} do not fit the free memory of "
@@ -267,7 +274,7 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The torch dtype for auto, fp16, bf16 or fp32 on this device."""
     if asked != "auto":
         return DTYPES[asked]
-    return torch.float16 if device.type == "cuda" else faster_cpu_dtype()
+    return torch.float16 if device.type == "cuda" else compute(device, faster_cpu_dtype)
 
 
 def _check_tokenizer(

@@ -1,0 +1,62 @@
+"""All arithmetic on the CPU in one thread: one team of OpenMP workers, whoever calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from embedding_core.encoder import Encoder
+from embedding_core.encoder.cpu_thread import compute
+from tests.checkpoints import TEXTS
+
+CPU = torch.device("cpu")
+N_CALLERS = 4
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="a team of one thread has no workers")
+def test_encode_from_many_threads_no_more_workers(tiny_qwen3: Path) -> None:
+    encoder = Encoder.load(str(tiny_qwen3), device="cpu", dtype="fp32")
+    texts = TEXTS[:100]  # enough that torch shares the work among threads
+    encoder.encode_documents(texts)
+    before = psutil.Process().num_threads()
+    encoded, counted = threading.Barrier(N_CALLERS + 1), threading.Event()
+
+    def call() -> None:
+        encoder.encode_documents(texts)
+        encoded.wait()
+        counted.wait()
+
+    callers = [threading.Thread(target=call) for _ in range(N_CALLERS)]
+    for caller in callers:
+        caller.start()
+    encoded.wait()
+    during = psutil.Process().num_threads()
+    counted.set()
+    for caller in callers:
+        caller.join()
+    assert during <= before + N_CALLERS
+
+
+def test_compute_cpu_one_thread_and_errors_come_out() -> None:
+    here: Callable[[], int] = threading.get_ident
+    assert compute(CPU, here) == compute(CPU, here) != here()
+    assert compute(torch.device("meta"), here) == here()  # as for a GPU
+    with pytest.raises(ZeroDivisionError):
+        compute(CPU, divmod, 1, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_compute_after_fork_a_thread_of_its_own() -> None:
+    compute(CPU, int, "7")
+    child = multiprocessing.get_context("fork").Process(target=compute, args=(CPU, int, "7"))
+    child.start()
+    child.join(timeout=60)
+    if child.is_alive():
+        child.kill()
+    assert child.exitcode == 0
