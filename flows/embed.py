@@ -24,6 +24,7 @@ from embedding_core.records import Plan
 from flows import report as words
 from flows import speed
 from flows.ending import failed
+from flows.indexing import train_if_due
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -98,6 +99,7 @@ def _run(
         tally = RunTally()
         pipeline.prepare(job, planned, allow_removals)
         run_plan(job, planned, tally, settings, lock.check)
+        train_if_due(job, settings)
         return pipeline.finish(job, planned, tally, started)
 
 

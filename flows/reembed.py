@@ -35,6 +35,7 @@ from flows import events, tasks
 from flows import reembed_report as words
 from flows.ending import failed
 from flows.gate_report import picture_uri
+from flows.indexing import train_if_due
 from flows.runner import ray_runner
 from flows.settings import Settings, read_settings
 from flows.window import each_on_ray
@@ -164,6 +165,7 @@ class _Run:
         return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
 
     def _judged(self) -> GateReport:
+        train_if_due(self._job, self._settings)
         self._index = pipeline.index_space(self._job)
         (judged,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
         return judged

@@ -17,6 +17,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from embedding_core import pipeline
 from embedding_core.errors import Transient
+from embedding_core.lake import IndexReport
 from embedding_core.pipeline import FilledFragment, GateReport, Job, SampledPart, SamplePart
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 
@@ -103,6 +104,12 @@ def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
     return [pipeline.backfill_fragment(job, one) for one in fragment_ids]
+
+
+@_over_table("index", "train an index")
+def index(job: Job) -> IndexReport | None:
+    """Train the index of the job's space: on a worker, which may have a GPU and has the memory."""
+    return pipeline.index_space(job)
 
 
 @_over_table("sample", "sample part {part.number}")

@@ -42,7 +42,11 @@ from embedding_core.lake.releases import (
 from embedding_core.lake.reuse import KnownVectors, OldRows, known_vectors
 from embedding_core.lake.search import Hit, Query
 from embedding_core.lake.table import Lake, Table, table_of
-from embedding_core.lake.vector_index import IndexReport, refresh_vector_index
+from embedding_core.lake.vector_index import (
+    IndexReport,
+    refresh_vector_index,
+    training_is_due,
+)
 from embedding_core.lake.verify import Verification, verify
 
 __all__ = [
@@ -91,6 +95,7 @@ __all__ = [
     "rollback",
     "small_fragments",
     "table_of",
+    "training_is_due",
     "tried_again",
     "verify",
     "write_fragments",

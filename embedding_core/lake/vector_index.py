@@ -72,6 +72,17 @@ def stored_index(table: Table, column: str = schema.VECTOR) -> IndexReport | Non
         return None
 
 
+def training_is_due(table: Table, spec: IndexSpec, column: str = schema.VECTOR) -> bool:
+    """Whether ``refresh_vector_index`` would train a column's index now: its one step that takes
+    minutes and gigabytes, and may have use for a GPU."""
+    with store_faults(f"looking at the index of {table.uri}"):
+        dataset = table.dataset()
+        found = coverage(dataset).get(schema.index_name(table.field(column, dataset.schema)))
+        n_rows = dataset.count_rows()
+        enough = n_rows >= max(_least_rows(found, spec), FEWEST_VECTORS)
+        return enough and _is_due(stored_index(table, column), found, n_rows, spec)
+
+
 def refresh_vector_index(
     table: Table, spec: IndexSpec, merge: bool = False, column: str = schema.VECTOR
 ) -> IndexReport | None:
@@ -88,11 +99,11 @@ def refresh_vector_index(
         name = schema.index_name(table.field(column, dataset.schema))
         found, known = _only_ours(table, column, name), stored_index(table, column)
         n_rows = dataset.count_rows()
-        if n_rows < (spec.min_rows if found is None else spec.min_rows / 2):
+        if n_rows < _least_rows(found, spec):
             if found is not None:
                 _drop(table, name)
             return None
-        if known is None or found is None or _is_outdated(known, found, n_rows, spec):
+        if known is None or found is None or _is_due(known, found, n_rows, spec):
             return _build(table, column, name, spec)
         if _holds_vectors(dataset, column, found.uncovered):
             extend(table, {name: found}, merge)
@@ -112,9 +123,18 @@ def _only_ours(table: Table, column: str, name: str) -> Coverage | None:
     return found.get(name)
 
 
-def _is_outdated(known: IndexReport, found: Coverage, n_rows: int, spec: IndexSpec) -> bool:
+def _least_rows(found: Coverage | None, spec: IndexSpec) -> float:
+    """Rows from which on there is an index; one that is there stays for longer."""
+    return spec.min_rows if found is None else spec.min_rows / 2
+
+
+def _is_due(
+    known: IndexReport | None, found: Coverage | None, n_rows: int, spec: IndexSpec
+) -> bool:
     return (
-        found.kind != known.kind
+        known is None
+        or found is None
+        or found.kind != known.kind
         or spec.kind not in ("auto", known.kind)
         or n_rows >= 2 * known.rows_at_training
     )

@@ -18,6 +18,7 @@ from embedding_core.lake import (
     releases,
     rollback,
     table_of,
+    training_is_due,
     tried_again,
 )
 from embedding_core.pipeline.backfill import SpaceReport, build_space
@@ -96,10 +97,14 @@ def index_space(job: Job) -> IndexReport | None:
     table = table_of(job.recipe)
 
     def refresh(_attempt: int) -> IndexReport | None:
-        column = column_of(job)
-        return refresh_vector_index(table, job.recipe.index, column=column)
+        return refresh_vector_index(table, job.recipe.index, column=column_of(job))
 
     return tried_again(f"index {table.uri}", refresh)
+
+
+def index_is_due(job: Job) -> bool:
+    """Whether ``index_space`` would train the index, which takes minutes and gigabytes."""
+    return training_is_due(table_of(job.recipe), job.recipe.index, column_of(job))
 
 
 def column_of(job: Job) -> str:

@@ -185,6 +185,23 @@ def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_pa
     }
 
 
+def test_embed_index_is_trained_in_a_task_of_its_own_when_due(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "many.jsonl", {f"d{n}": f"document number {n}" for n in range(300)})
+    recipe = write_recipe(tmp_path, index={"min_rows": 256})
+    first = commands.run("embedlake", "embed", str(recipe), "--json")
+    assert first.code == pipeline.DONE, first.err
+    assert first.json["index"]["rows_at_training"] == 300 and first.json["index"]["recall"] >= 0.95
+    names = [one["name"] for one in commands.task_runs(first.json["run_id"])]
+    assert names.count("train an index") == 1
+    write_jsonl(tmp_path, "one.jsonl", {"one": "more"})
+    second = commands.run("embedlake", "embed", str(recipe), "--json")
+    assert second.json["index"]["rows_at_training"] == 300
+    names = [one["name"] for one in commands.task_runs(second.json["run_id"])]
+    assert "train an index" not in names
+
+
 def test_embed_rejects_end_with_three_and_are_listed(commands: Commands, tmp_path: Path) -> None:
     write_jsonl(tmp_path, "good.jsonl", {"x": "words"})
     (tmp_path / "src" / "bad.jsonl").write_text('{"id": "1", "text": "first"}\n{"id": \n')

@@ -23,6 +23,7 @@ from embedding_core.lake import (
 )  # fmt: skip
 from embedding_core.lake.indexing import coverage, unindexed_rows
 from embedding_core.lake.table import INDEX_KEY
+from embedding_core.lake.vector_index import stored_index, training_is_due
 from embedding_core.recipe import IndexKind, IndexSpec, Recipe
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
@@ -171,6 +172,23 @@ def test_refresh_vector_index_kind_of_the_recipe_reaches_the_target(
     index = refresh_vector_index(table, IndexSpec(min_rows=256, kind=kind))
     assert index is not None and index.kind == kind and index.recall >= 0.95
     assert coverage(table.dataset())[index.name].kind == kind
+
+
+def test_training_is_due_says_when_refreshing_trains(tmp_path: Path) -> None:
+    table, spec = made_up(tmp_path, n_rows=300), IndexSpec(min_rows=600)
+    trained_at: list[int | None] = []
+    for n_rows in (100, 200, 100, 300, 500, 100):
+        made_up(tmp_path, n_rows=n_rows, uri=f"{n_rows} at {len(trained_at)}")
+        due, before = training_is_due(table, spec), stored_index(table)
+        index = refresh_vector_index(table, spec)
+        trained = index is not None and (
+            before is None or index.rows_at_training != before.rows_at_training
+        )
+        assert due == trained and not training_is_due(table, spec)
+        trained_at.append(index.rows_at_training if index is not None else None)
+    assert trained_at == [None, 600, 600, 600, 1_500, 1_500]
+    table.dataset().drop_index(schema.index_name(table.dataset().schema.field("vector")))
+    assert training_is_due(table, spec)
 
 
 def test_refresh_vector_index_kind_that_cannot_do_the_dimension_is_refused(tmp_path: Path) -> None:
