@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embedding_core.identity import text_hash
@@ -50,3 +51,15 @@ def test_verify_chunk_that_stands_twice(table: Table) -> None:
     dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
     problems = verify(table, [counts("a")], []).problems
     assert any("stands 2 times" in one for one in problems) and len(problems) == 2
+
+
+def test_verify_equal_hashes_of_other_chunks_are_no_problem(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("embedding_core.lake.verify")
+    monkeypatch.setattr(module, "_hashes", lambda batch: np.zeros(batch.num_rows, np.int64))
+    assert verify(table, [counts("a"), counts("c")], []).passed
+    dataset = table.dataset()
+    dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
+    problems = verify(table, [counts("a"), counts("c")], []).problems
+    assert sum("stands 2 times" in one for one in problems) == 1
