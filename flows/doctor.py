@@ -11,7 +11,7 @@ from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, SetupError
 from embedding_core.hardware import has_nvidia_gpu
 from embedding_core.lake import table_of
-from embedding_core.lake.probe import check_conditional_put
+from embedding_core.lake.probe import check_writable
 from embedding_core.recipe import Recipe
 from embedding_core.sources import discover
 from flows import processes
@@ -111,7 +111,7 @@ def _model(recipe: Recipe) -> str:
 
 
 def _lake(recipe: Recipe) -> str:
-    check_conditional_put(recipe.lake.uri, recipe.lake.storage)
+    check_writable(recipe.lake.uri, recipe.lake.storage)
     table = table_of(recipe)
     if not table.exists():
         return f"{recipe.lake.uri} can be written; the table does not exist yet"

@@ -6,7 +6,9 @@ rows are lost without an error. So it is tried once, before a table is made.
 
 from __future__ import annotations
 
+import os
 import uuid
+from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -15,6 +17,22 @@ from embedding_core.errors import LakeError
 from embedding_core.storage import StorageSpec
 
 PRECONDITION_FAILED = 412
+
+
+def check_writable(uri: str, spec: StorageSpec) -> None:
+    """``check_conditional_put``, and for a local folder that it can be written; it need not exist.
+
+    Writes nothing on a local disk.
+    """
+    check_conditional_put(uri, spec)
+    if storage.is_local(uri):
+        folder = Path(uri)
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise LakeError(
+                f"{nearest} cannot be written; correct its permissions or how it is mounted, or "
+                "name another lake.uri"
+            )
 
 
 def check_conditional_put(uri: str, spec: StorageSpec) -> None:

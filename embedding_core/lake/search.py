@@ -16,7 +16,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
-from embedding_core.lake.faults import plain
+from embedding_core.lake.faults import LANCE_IO, plain
 from embedding_core.lake.filters import bind
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
@@ -163,7 +163,7 @@ class _Legs:
                 columns=columns, filter=self.condition, prefilter=True, with_row_id=True, **search
             )
         except ValueError as error:  # how Lance reports a filter that does not parse or fit
-            if self.condition is None:
+            if self.condition is None or LANCE_IO in str(error):
                 raise
             why = f"the filter {self.condition!r} cannot be used: {plain(error)}"
             raise UsageError(why) from error

@@ -77,10 +77,14 @@ class Table:
         return storage.join(self.lake.uri, f"{self.name}.lance")
 
     def exists(self) -> bool:
-        """Whether the table was ever committed."""
+        """Whether the table was ever committed; a run killed just before leaves an empty folder."""
         fs = storage.filesystem(self.uri, self.lake.storage)
         with store_faults(f"looking for {self.uri}"):
-            return bool(fs.exists(storage.join(self.uri, "_versions")))
+            try:
+                versions = fs.ls(storage.join(self.uri, "_versions"), detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return any(str(path).endswith(".manifest") for path in versions)
 
     def dataset(self, version: int | None = None) -> lance.LanceDataset:
         """The newest version of the dataset, or the one asked for if it is still there."""

@@ -68,6 +68,7 @@ def test_read_that_the_store_cuts_off_is_a_fault_that_may_pass(tmp_path: Path) -
         lambda: pipeline.plan(recipe),
         lambda: table.rows_by_key([version.file_key]),
         lambda: table.search("one", Encoder.load("hashing", dim=32), exact=True),
+        lambda: table.search("one", Encoder.load("hashing", dim=32), where="doc_id = 'x'"),
     ):
         with pytest.raises(Transient, match="run the same command again"):
             read()
@@ -87,3 +88,13 @@ def test_open_table_that_is_there_and_cannot_be_opened_may_pass(tmp_path: Path) 
     with pytest.raises(Transient, match=r"cannot open.*whether the store answers") as caught:
         pipeline.status(recipe)
     assert ".rs:" not in str(caught.value)
+
+
+def test_exists_folder_of_a_run_killed_before_the_first_version_is_no_table(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    recipe = recipe_for(tmp_path)
+    versions = tmp_path / "lake" / "docs.lance" / "_versions"
+    versions.mkdir(parents=True)
+    (versions / "1.manifest.tmp").write_bytes(b"half")
+    assert not table_of(recipe).exists()
+    assert run(recipe).rows == 1
