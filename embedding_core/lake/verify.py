@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedding_core.lake import schema
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
+from embedding_core.lake.tuning import READ_AHEAD, ROWS_PER_BATCH
 from embedding_core.records import FileCounts
 
 NORM_TOLERANCE = 5e-3
@@ -100,15 +101,15 @@ def _rows_of(
 ) -> Iterator[pa.RecordBatch]:
     """Rows of some files, which are expected to be ``n_rows``; by the index unless that is much of
     the table: then one pass over all of it takes less time."""
-    columns = ["file_key", *columns]
+    columns, bounded = ["file_key", *columns], {"batch_size": ROWS_PER_BATCH, **READ_AHEAD}
     if n_rows >= ONE_PASS_SHARE * dataset.count_rows():
         wanted = pa.array(keys, pa.string())
-        for batch in dataset.scanner(columns=columns).to_batches():
+        for batch in dataset.scanner(columns=columns, **bounded).to_batches():
             yield batch.filter(pc.is_in(batch.column("file_key"), value_set=wanted))
         return
     for start in range(0, len(keys), KEYS_PER_SCAN):
         some = is_in("file_key", keys[start : start + KEYS_PER_SCAN])
-        yield from dataset.scanner(columns=columns, filter=some).to_batches()
+        yield from dataset.scanner(columns=columns, filter=some, **bounded).to_batches()
 
 
 def is_unit(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
