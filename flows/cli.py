@@ -400,7 +400,7 @@ def doctor(recipe: str | None, as_json: bool) -> None:
 def schema(as_json: bool) -> None:
     """Print the JSON schema of a recipe, for editors to complete and check it."""
     document = Recipe.model_json_schema()
-    respond(document, [json.dumps(document, indent=2)], as_json)
+    respond(document, json.dumps(document, indent=2).splitlines(), as_json)
 
 
 def _scalar(text: str) -> Scalar:

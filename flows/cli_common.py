@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -17,6 +18,9 @@ from flows.settings import Settings, prefect_api_url, use_prefect_api
 PATIENCE_SECONDS = 15.0
 """A server on a busy machine takes its time; one that is gone is refused at once."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+"""Control characters but the tab."""
+
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 set_option = click.option(
     "--set",
@@ -29,8 +33,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 def respond(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
-    """The command's result on stdout: one JSON object, or lines for people."""
-    click.echo(json.dumps(data, default=str) if as_json else "\n".join(lines))
+    """The command's result on stdout: one JSON object, or lines for people.
+
+    Names and texts come from anywhere: what would move a terminal's cursor is written out.
+    """
+    shown = (CONTROL.sub(lambda found: repr(found.group())[1:-1], line) for line in lines)
+    click.echo(json.dumps(data, default=str) if as_json else "\n".join(shown))
 
 
 def say(lines: Sequence[str]) -> None:

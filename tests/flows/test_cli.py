@@ -215,6 +215,18 @@ def test_plan_unknown_model_fails_and_says_what_is_supported(
     assert answer.code == FAILED and "no-such-folder" in answer.err
 
 
+def test_plan_file_name_with_a_line_end_stays_on_its_line(
+    embedlake: Embedlake, tmp_path: Path
+) -> None:
+    name = "a\n\x1b[31mé\tb.jsonl"
+    write_jsonl(tmp_path, name, {"x": "one"})
+    path = write_recipe(tmp_path)
+    shown = embedlake("plan", str(path)).out
+    assert "  + " + str(tmp_path / "src") + "/a\\n\\x1b[31mé\tb.jsonl  (new file)\n" in shown
+    (file,) = embedlake("plan", str(path), "--json").json["files"]
+    assert file["file"]["uri"].endswith(name)
+
+
 def test_plan_json_is_complete_and_changes_nothing(
     embedlake: Embedlake, recipe: Path, tmp_path: Path
 ) -> None:
