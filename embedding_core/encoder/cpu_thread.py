@@ -23,13 +23,21 @@ Result = TypeVar("Result")
 def compute(device: torch.device, function: Callable[[*Args], Result], *args: *Args) -> Result:
     """``function(*args)``, for a CPU in the one thread that computes.
 
+    It shares its work among as many threads as torch would for the caller (``set_num_threads``).
     ``function`` must not call this again: it would wait for itself. It should take seconds at most,
     since an interrupted process waits for it to end.
     """
     if device.type != "cpu":
         return function(*args)
+    n_threads = torch.get_num_threads()
+
+    def shared() -> Result:
+        if torch.get_num_threads() != n_threads:  # torch keeps a number for each thread
+            torch.set_num_threads(n_threads)
+        return function(*args)
+
     # No name for the future: it would keep the memory of a failed pass alive, through its error.
-    return _thread().submit(function, *args).result()
+    return _thread().submit(shared).result()
 
 
 @cache

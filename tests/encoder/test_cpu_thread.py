@@ -51,6 +51,17 @@ def test_compute_cpu_one_thread_and_errors_come_out() -> None:
         compute(CPU, divmod, 1, 0)
 
 
+def test_compute_number_of_threads_is_the_caller_s() -> None:
+    before = torch.get_num_threads()
+    assert compute(CPU, torch.get_num_threads) == before
+    try:
+        torch.set_num_threads(1)
+        assert compute(CPU, torch.get_num_threads) == 1
+    finally:
+        torch.set_num_threads(before)
+    assert compute(CPU, torch.get_num_threads) == before
+
+
 @pytest.mark.filterwarnings("ignore:.*fork")
 def test_compute_after_fork_a_thread_of_its_own() -> None:
     compute(CPU, int, "7")
