@@ -22,7 +22,7 @@ PRECONDITION_FAILED = 412
 def check_writable(uri: str, spec: StorageSpec) -> None:
     """``check_conditional_put``, and for a local folder that it can be written; it need not exist.
 
-    Writes nothing on a local disk.
+    Writes nothing on a local disk. Raises ``LakeError`` when it cannot be written.
     """
     check_conditional_put(uri, spec)
     if storage.is_local(uri):

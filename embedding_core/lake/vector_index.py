@@ -78,9 +78,10 @@ def training_is_due(table: Table, spec: IndexSpec, column: str = schema.VECTOR) 
     with store_faults(f"looking at the index of {table.uri}"):
         dataset = table.dataset()
         found = coverage(dataset).get(schema.index_name(table.field(column, dataset.schema)))
-        n_rows = dataset.count_rows()
-        enough = n_rows >= max(_least_rows(found, spec), FEWEST_VECTORS)
-        return enough and _is_due(stored_index(table, column), found, n_rows, spec)
+        known, n_rows = stored_index(table, column), dataset.count_rows()
+        if n_rows < max(_least_rows(found, spec), FEWEST_VECTORS):
+            return False
+        return known is None or found is None or _is_outdated(known, found, n_rows, spec)
 
 
 def refresh_vector_index(
@@ -103,7 +104,7 @@ def refresh_vector_index(
             if found is not None:
                 _drop(table, name)
             return None
-        if known is None or found is None or _is_due(known, found, n_rows, spec):
+        if known is None or found is None or _is_outdated(known, found, n_rows, spec):
             return _build(table, column, name, spec)
         if _holds_vectors(dataset, column, found.uncovered):
             extend(table, {name: found}, merge)
@@ -128,13 +129,9 @@ def _least_rows(found: Coverage | None, spec: IndexSpec) -> float:
     return spec.min_rows if found is None else spec.min_rows / 2
 
 
-def _is_due(
-    known: IndexReport | None, found: Coverage | None, n_rows: int, spec: IndexSpec
-) -> bool:
+def _is_outdated(known: IndexReport, found: Coverage, n_rows: int, spec: IndexSpec) -> bool:
     return (
-        known is None
-        or found is None
-        or found.kind != known.kind
+        found.kind != known.kind
         or spec.kind not in ("auto", known.kind)
         or n_rows >= 2 * known.rows_at_training
     )

@@ -104,7 +104,12 @@ def index_space(job: Job) -> IndexReport | None:
 
 def index_is_due(job: Job) -> bool:
     """Whether ``index_space`` would train the index, which takes minutes and gigabytes."""
-    return training_is_due(table_of(job.recipe), job.recipe.index, column_of(job))
+    table = table_of(job.recipe)
+
+    def look(_attempt: int) -> bool:
+        return training_is_due(table, job.recipe.index, column_of(job))
+
+    return tried_again(f"look at the index of {table.uri}", look)
 
 
 def column_of(job: Job) -> str:
