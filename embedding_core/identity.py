@@ -70,11 +70,14 @@ def space_id(space: Space) -> str:
     return digest(fields)
 
 
-def row_rules(recipe: Recipe, chunk: ChunkSpec, tokenizer: str, limit: int) -> dict[str, Any]:
+def row_rules(
+    recipe: Recipe, chunk: ChunkSpec, tokenizer: str, limit: int, prompt: str
+) -> dict[str, Any]:
     """What decides rows: source mapping, chunker, tokenizer, length policy.
 
-    ``chunk`` is the recipe's chunk section with its ``max_tokens`` resolved, ``tokenizer`` the
-    digest of the tokenizer that cuts, ``limit`` the longest chunk in its tokens.
+    ``chunk`` is the recipe's chunk section with its lengths resolved, ``tokenizer`` the digest of
+    the tokenizer that cuts, ``limit`` the longest chunk in its tokens, ``prompt`` the document
+    prompt that is counted with every chunk.
     """
     source = recipe.source
     return {
@@ -85,6 +88,7 @@ def row_rules(recipe: Recipe, chunk: ChunkSpec, tokenizer: str, limit: int) -> d
         "chunk": chunk.model_dump(exclude={"tokenizer"}),
         "tokenizer": tokenizer,
         "length_limit": limit,
+        "prompt": prompt,
         "over_length": recipe.model.over_length,
     }
 

@@ -9,10 +9,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from embedding_core import storage
 from embedding_core.errors import UsageError
@@ -82,18 +91,18 @@ class SourceSpec(_Part):
         return metadata
 
 
-class ChunkSpec(_Part):
-    """How a document is cut. Lengths are in tokens the model sees, special tokens included."""
+class TokenWindows(_Part):
+    """Windows of tokens. Lengths are in tokens the model sees, special tokens included."""
 
-    strategy: Literal["tokens", "none"] = "tokens"
-    """``tokens``: windows of at most ``max_tokens``; ``none``: one chunk per document."""
+    strategy: Literal["tokens"] = "tokens"
+    """``tokens``: windows of at most ``max_tokens``."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest chunk; default: 512, or what the model takes if that is less."""
     overlap: int = Field(default=0, ge=0)
     """Tokens a chunk repeats of the one before it."""
     tokenizer: str | None = None
     """Model whose tokenizer counts; default: that of the model the table was made with. It stays
-    with the rows when another model is put in service; another one cuts every file anew."""
+    with the rows when another model is put in service; another one cuts every file again."""
     min_tokens: int = Field(default=1, ge=1)
     """A shorter last chunk is grown backwards to this length, so no text is lost."""
 
@@ -109,6 +118,29 @@ class ChunkSpec(_Part):
                 f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower it"
             )
         return self
+
+
+class WholeDocuments(_Part):
+    """One chunk per document."""
+
+    strategy: Literal["none"]
+    """``none``: one chunk per document."""
+    tokenizer: str | None = None
+    """Model whose tokenizer counts; see the strategy ``tokens``."""
+
+
+def _strategy(chunk: object) -> object:
+    """The strategy a chunk section names; ``tokens`` when it names none."""
+    if isinstance(chunk, Mapping):
+        return chunk.get("strategy", "tokens")
+    return getattr(chunk, "strategy", "tokens")
+
+
+ChunkSpec = Annotated[
+    Annotated[TokenWindows, Tag("tokens")] | Annotated[WholeDocuments, Tag("none")],
+    Discriminator(_strategy),
+]
+"""How a document is cut: each strategy has options of its own, and takes no others."""
 
 
 class ModelSpec(_Part):
@@ -221,7 +253,7 @@ class Recipe(_Part):
     name: str = Field(min_length=1, max_length=100)
     """Readable name; a table remembers which recipe made it."""
     source: SourceSpec
-    chunk: ChunkSpec = ChunkSpec()
+    chunk: ChunkSpec = TokenWindows()
     model: ModelSpec
     lake: LakeSpec
     index: IndexSpec = IndexSpec()
@@ -380,24 +412,62 @@ def model_path(name: str, base: Path) -> str:
 def _explain(error: ValidationError, origin: str, root: type[BaseModel]) -> str:
     lines = [f"{origin} cannot be used:"]
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or root.__name__.lower()
+        section, path = _section(root, problem["loc"])
+        where = ".".join(path) or root.__name__.lower()
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key{_nearest(problem['loc'], root)}")
+            lines.append(f"  {where}: unknown key{_nearest(path[-1], section)}")
+        elif problem["type"] == "union_tag_invalid":
+            context = problem["ctx"]
+            lines.append(
+                f"  {where}.strategy: {context['tag']!r} is unknown; "
+                f"use one of {context['expected_tags']}"
+            )
         else:
             lines.append(f"  {where}: {problem['msg']}")
     lines.append("`embedlake schema` prints every key with its meaning.")
     return "\n".join(lines)
 
 
-def _nearest(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
+def _section(
+    root: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[type[BaseModel] | None, list[str]]:
+    """The section that holds the key at ``loc``, and the keys on the way as a recipe has them.
+
+    Pydantic puts the tag of a section's variant into ``loc`` (``chunk.none.overlap``). The section
+    is None below a key that holds no section.
+    """
+    section: type[BaseModel] | None = root
+    path: list[str] = []
+    steps = iter(map(str, loc))
+    key = next(steps, None)
+    while key is not None:
+        path.append(key)
+        field = None if section is None else section.model_fields.get(key)
+        key = next(steps, None)
+        if key is not None:
+            variants = {} if field is None else section_variants(field.annotation)
+            section = variants.get(key, variants.get(""))
+            key = next(steps, None) if key in variants else key
+    return section, path
+
+
+def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
+    """The sections a field may hold, by tag; ``""`` is that of a field with one kind of section."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {"": annotation}
+    tagged = [get_args(member) for member in get_args(annotation)]
+    return {
+        member[1].tag: member[0]
+        for member in tagged
+        if len(member) == 2 and isinstance(member[1], Tag)
+    }
+
+
+def _nearest(key: str, section: type[BaseModel] | None) -> str:
     """``; did you mean 'chunk'?`` for a misspelt key, else the keys that exist there."""
-    part = root
-    for step in loc[:-1]:
-        annotation = part.model_fields[str(step)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        part = annotation
-    close = difflib.get_close_matches(str(loc[-1]), part.model_fields, n=1, cutoff=0.5)
+    if section is None:
+        return ""
+    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known keys: {', '.join(part.model_fields)}"
+    return f"; known keys: {', '.join(section.model_fields)}"

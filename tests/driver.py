@@ -27,7 +27,7 @@ def recipe_for(folder: Path, **changes: Any) -> Recipe:
         "lake": {"uri": str(folder / "lake"), "table": "docs"},
     }
     for section, values in changes.items():
-        merged = isinstance(values, dict) and section in content
+        merged = isinstance(values, dict) and section in content and "strategy" not in values
         content[section] = content[section] | values if merged else values
     return Recipe.load(content)
 

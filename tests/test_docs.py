@@ -33,7 +33,7 @@ from embedding_core.pipeline import (
     Status,
 )
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
-from embedding_core.recipe import Recipe, Resources
+from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
 from flows.cli import cli
 from flows.events import Announcement
@@ -131,10 +131,9 @@ def test_cli_page_has_each_json_key(command: str, record: type) -> None:
 
 def recipe_fields(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in part.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from recipe_fields(nested, f"{prefix}{name}.")
-        else:
+        sections = section_variants(field.annotation).values()
+        yield from {key for part in sections for key in recipe_fields(part, f"{prefix}{name}.")}
+        if not sections:
             yield prefix + name
 
 

@@ -50,10 +50,13 @@ stable = st.recursive(
 def rows_id(changes: dict[str, dict[str, object]] | None = None, space: Space = SPACE) -> str:
     content: dict[str, object] = json.loads(json.dumps(RECIPE))
     for part, values in (changes or {}).items():
-        content[part] = {**content.get(part, {}), **values}  # type: ignore[dict-item]
+        kept = {} if "strategy" in values else content.get(part, {})
+        content[part] = {**kept, **values}  # type: ignore[dict-item]
     recipe = Recipe.load(content)
     return identity.rows_id(
-        identity.row_rules(recipe, recipe.chunk, space.tokenizer, space.max_tokens)
+        identity.row_rules(
+            recipe, recipe.chunk, space.tokenizer, space.max_tokens, space.document_prompt
+        )
     )
 
 
@@ -168,9 +171,10 @@ def test_what_does_not_decide_rows_leaves_their_id(changes: dict[str, dict[str, 
     assert rows_id(changes) == rows_id()
 
 
-def test_rows_depend_on_the_tokenizer_and_the_limit_and_on_nothing_else_of_the_space() -> None:
+def test_rows_depend_on_tokenizer_limit_and_prompt_and_on_nothing_else_of_the_space() -> None:
     assert rows_id(space=replace(SPACE, tokenizer="x")) != rows_id()
     assert rows_id(space=replace(SPACE, max_tokens=128)) != rows_id()
+    assert rows_id(space=replace(SPACE, document_prompt="x")) != rows_id()
     assert rows_id(space=replace(SPACE, weights=("x",), dim=8, pooling="cls")) == rows_id()
 
 

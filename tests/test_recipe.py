@@ -11,7 +11,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedding_core.errors import UsageError
-from embedding_core.recipe import RESERVED_COLUMNS, ModelSpec, Recipe, Resources
+from embedding_core.recipe import (
+    RESERVED_COLUMNS,
+    ModelSpec,
+    Recipe,
+    Resources,
+    section_variants,
+)
 
 MINIMAL: dict[str, Any] = {
     "name": "demo",
@@ -105,9 +111,10 @@ def field_of(recipe: BaseModel, path: str) -> Any:
 def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= leaves(field.annotation, f"{prefix}{name}.")
-        else:
+        sections = section_variants(field.annotation).values()
+        for section in sections:
+            found |= leaves(section, f"{prefix}{name}.")
+        if not sections:
             found.add(prefix + name)
     return found
 
@@ -145,7 +152,7 @@ def test_every_field_has_a_meaning_in_the_schema() -> None:
     parts = {name: part for name, part in schema["$defs"].items() if name != "StorageSpec"}
     for name, part in [("Recipe", schema), *parts.items()]:
         for field, description in part["properties"].items():
-            is_part = "$ref" in description or "allOf" in description
+            is_part = description.keys() & {"$ref", "allOf", "oneOf"}
             assert is_part or description.get("description"), f"{name}.{field}"
 
 
@@ -167,6 +174,20 @@ def test_every_field_has_a_meaning_in_the_schema() -> None:
 def test_an_unknown_key_names_the_nearest(path: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.load(changed(path, "x"))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["max_tokens", "overlap", "min_tokens"])
+def test_a_strategy_takes_no_option_of_another(option: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(changed("chunk", {"strategy": "none", option: 8}))
+    assert f"chunk.{option}: unknown key; known keys: strategy, tokenizer" in str(caught.value)
+
+
+def test_an_unknown_strategy_is_answered_with_those_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(changed("chunk", {"strategy": "pages"}))
+    words = "chunk.strategy: 'pages' is unknown; use one of 'tokens', 'none'"
     assert words in str(caught.value)
 
 

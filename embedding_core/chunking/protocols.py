@@ -11,11 +11,17 @@ from embedding_core.records import Chunk
 
 
 class Tokenizer(Protocol):
-    """A model's tokenizer. For every text ``count == len(offsets) + n_special``."""
+    """A model's tokenizer. ``count == len(offsets) + n_special`` unless ``merges_at_start``."""
 
     @property
     def n_special(self) -> int:
-        """Tokens the model adds to every text."""
+        """Tokens the model adds to every text: special tokens and the document prompt's."""
+        ...
+
+    @property
+    def merges_at_start(self) -> bool:
+        """Whether the start of a text may merge with a prompt before it: only ``count`` is exact
+        then."""
         ...
 
     def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -25,6 +31,10 @@ class Tokenizer(Protocol):
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Per text the tokens the model sees, special tokens included, without any limit."""
+        ...
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Per text the share of its characters, white space left out, in unknown tokens."""
         ...
 
 

@@ -6,19 +6,21 @@ from embedding_core.chunking.protocols import Chunker, Tokenizer
 from embedding_core.chunking.tokens import TokenChunker
 from embedding_core.chunking.whole import WholeDocument
 from embedding_core.errors import UsageError
-from embedding_core.recipe import ChunkSpec
+from embedding_core.recipe import ChunkSpec, WholeDocuments
 
 DEFAULT_MAX_TOKENS = 512
 """Longest chunk when the recipe does not say, unless the model takes less."""
 
 
 def resolve_chunk_spec(spec: ChunkSpec, limit: int) -> ChunkSpec:
-    """The section with ``max_tokens`` filled in for a model that takes ``limit`` tokens.
+    """The section with its lengths filled in for a model that takes ``limit`` tokens.
 
     Raises ``UsageError`` when a length does not fit the model, or each other.
     """
+    if isinstance(spec, WholeDocuments):
+        return spec
     max_tokens = min(DEFAULT_MAX_TOKENS, limit) if spec.max_tokens is None else spec.max_tokens
-    if max_tokens > limit and spec.strategy == "tokens":
+    if max_tokens > limit:
         raise UsageError(
             f"chunk.max_tokens {max_tokens} is above the model's limit of {limit} tokens; "
             f"use at most {limit}, or a model that takes more"
@@ -41,11 +43,11 @@ def chunker_for(spec: ChunkSpec, tokenizer: Tokenizer, limit: int) -> Chunker:
     Raises ``UsageError`` when ``max_tokens`` is not resolved, is above ``limit``, or leaves no
     room beside the special tokens.
     """
+    if isinstance(spec, WholeDocuments):
+        return WholeDocument(tokenizer)
     if spec.max_tokens is None:
         raise UsageError("chunk.max_tokens is not resolved; call resolve_chunk_spec first")
     resolve_chunk_spec(spec, limit)
-    if spec.strategy == "none":
-        return WholeDocument(tokenizer)
     return token_chunker(tokenizer, spec.max_tokens, spec.overlap, spec.min_tokens)
 
 

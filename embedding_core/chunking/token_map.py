@@ -6,6 +6,7 @@ segments; what stays is two int32 per token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,16 @@ from embedding_core.chunking.protocols import Tokenizer
 
 SEGMENT_CHARACTERS = 100_000
 """Characters tokenised at a time; about 25,000 tokens of English."""
+
+COUNTED_CHARACTERS = 1_000_000
+"""Characters counted at a time: more tokens than any model here takes, so that every count that
+matters is exact."""
+
+LONGEST_WORD = 8_000_000
+"""Characters up to which a word is counted whole: to some tokenizers a long word is one token."""
+
+
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +62,22 @@ class TokenMap:
         return int(self.ends.searchsorted(np.int32(character), side="right"))
 
 
-def segments(text: str) -> Iterator[tuple[int, int]]:
-    """Spans that cover ``text``, of about ``SEGMENT_CHARACTERS``, cut in front of white space
-    where there is some in the second half of a span."""
+def segments(
+    text: str, n_characters: int = SEGMENT_CHARACTERS, longest_word: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Spans that cover ``text``, of about ``n_characters``, cut in front of white space.
+
+    That is the last white space in the second half of a span. A span without any grows by at most
+    ``longest_word`` to the next white space, else a word is cut.
+    """
     start = 0
-    while len(text) - start > SEGMENT_CHARACTERS:
-        end = start + SEGMENT_CHARACTERS
-        cut = _last_space(text, end - SEGMENT_CHARACTERS // 2, end)
+    while len(text) - start > n_characters:
+        end = start + n_characters
+        cut = _last_space(text, end - n_characters // 2, end)
+        if cut is None:
+            space = _SPACE.search(text, end, end + longest_word)
+            grown = end + longest_word
+            cut = space.start() if space else end if grown < len(text) else len(text)
         yield start, cut
         start = cut
     if start < len(text):
@@ -65,15 +85,13 @@ def segments(text: str) -> Iterator[tuple[int, int]]:
 
 
 def count_tokens(text: str, tokenizer: Tokenizer) -> int:
-    """Tokens the model sees; of a text longer than a segment, the sum over its segments."""
-    pieces = [text[start:end] for start, end in segments(text)] or [""]
+    """Tokens the model sees; of a very long text, the sum over its segments."""
+    spans = segments(text, COUNTED_CHARACTERS, LONGEST_WORD)
+    pieces = [text[start:end] for start, end in spans] or [""]
     content = sum(tokenizer.count([piece])[0] - tokenizer.n_special for piece in pieces)
     return content + tokenizer.n_special
 
 
-def _last_space(text: str, low: int, high: int) -> int:
-    """Place of the last white space in ``text[low:high]``, else ``high``."""
-    for at in range(high - 1, low - 1, -1):
-        if text[at].isspace():
-            return at
-    return high
+def _last_space(text: str, low: int, high: int) -> int | None:
+    """Index of the last white space in ``text[low:high]``, if there is any."""
+    return next((at for at in range(high - 1, low - 1, -1) if text[at].isspace()), None)

@@ -1,7 +1,8 @@
 """The ``tokens`` strategy: overlapping windows, cut where a reader would cut.
 
 Windows are placed by the tokens of the whole text, then counted again on their own, because a
-tokenizer may split differently at a cut. A window that turns out too long is made shorter.
+tokenizer may split differently at a cut, and where a prompt comes before it. A window that turns
+out too long is made shorter.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class TokenChunker:
         budget = self._max_tokens - self._tokenizer.n_special
         if len(tokens) <= budget and len(inner) <= SEGMENT_CHARACTERS:
             n_tokens = len(tokens) + self._tokenizer.n_special
-            return [Chunk(0, inner, start, end, n_tokens)]
+            if self._tokenizer.merges_at_start:
+                (n_tokens,) = self._tokenizer.count([inner])
+            if n_tokens <= self._max_tokens:
+                return [Chunk(0, inner, start, end, n_tokens)]
         placer = Placer(inner, tokens, budget, self._overlap)
         counted = self._grow_tail(placer, self._fitting(placer))
         return [

@@ -34,12 +34,22 @@ class Tokenizer(Protocol):
         """Tokens added to every document: special tokens, and the document prompt's if any."""
         ...
 
+    @property
+    def merges_at_start(self) -> bool:
+        """Whether a document's start may merge with the prompt: ``count`` alone is exact then."""
+        ...
+
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array: start and end of each content token, in characters."""
         ...
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Per text the tokens the model would see without truncation, ``n_special`` included."""
+        ...
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Per text the share of its characters, white space left out, that lie in unknown tokens:
+        the model sees the same there whatever they are."""
         ...
 
 

@@ -51,6 +51,7 @@ class HashingTokenizer:
     """Words and punctuation marks, each one token; no special tokens."""
 
     n_special = 0
+    merges_at_start = False
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array of character offsets."""
@@ -62,6 +63,10 @@ class HashingTokenizer:
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text."""
         return [sum(1 for _ in _TOKEN.finditer(text)) for text in texts]
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Zeros: every word has features."""
+        return [0.0] * len(texts)
 
 
 class HashingEncoder(Encoder):

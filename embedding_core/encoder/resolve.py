@@ -49,17 +49,19 @@ class ResolvedModel:
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer; read at first use, then the same object in this process."""
+        return self.tokenizer_for(self.space.document_prompt)
+
+    def tokenizer_for(self, document_prompt: str) -> Tokenizer:
+        """The tokenizer, counting documents with another prompt than the model's own."""
         if self.checkpoint is None:
             return hashing.HashingTokenizer()
-        return checkpoint_tokenizer(self.checkpoint)
+        return checkpoint_tokenizer(self.checkpoint, document_prompt)
 
 
-def checkpoint_tokenizer(checkpoint: Checkpoint) -> CheckpointTokenizer:
-    """The checkpoint's tokenizer, one object per process and file version."""
+def checkpoint_tokenizer(checkpoint: Checkpoint, document_prompt: str) -> CheckpointTokenizer:
+    """The checkpoint's tokenizer, one object per process, file version and prompt."""
     path = checkpoint.tokenizer_file
-    return load_tokenizer(
-        path, tokenizer_digest(path), checkpoint.trailing_token, checkpoint.document_prompt
-    )
+    return load_tokenizer(path, tokenizer_digest(path), checkpoint.trailing_token, document_prompt)
 
 
 def resolve_model(

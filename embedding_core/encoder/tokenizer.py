@@ -42,6 +42,12 @@ _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 """Added tokens that look like this are control tokens even if the file does not call them special
 (``<think>``); other added tokens are ordinary words of the model's vocabulary."""
 
+_IN_NO_VOCABULARY = "\U0010ffff"
+"""A code point that Unicode will never give a meaning."""
+
+_ASCII = [chr(code) for code in range(33, 127)]
+_LONG_WORD = re.compile(r"\S{90}")
+"""WordPiece takes a word of more than 100 characters for unknown, whatever it is made of."""
 
 KEPT_BYTES = 1024 * 1024
 """Digests of larger files are kept between processes; Qwen3's, of 5 MB, takes a second to make."""
@@ -95,6 +101,7 @@ class CheckpointTokenizer:
         self._document_prompt = document_prompt
         prompt_tokens = len(self._inner.encode(document_prompt, add_special_tokens=False).ids)
         self.n_special = len(self._prefix) + len(self._suffix) + prompt_tokens
+        self.merges_at_start = bool(document_prompt)
 
     @property
     def n_vocabulary(self) -> int:
@@ -117,8 +124,47 @@ class CheckpointTokenizer:
         ]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document, ``n_special`` included, nothing cut off."""
-        return [len(encoding.ids) + self.n_special for encoding in self._encodings(texts)]
+        """Tokens of each text as a document, ``n_special`` included, nothing cut off.
+
+        Prompt and text are tokenised together: the last word of the one may merge with the first
+        of the other.
+        """
+        _refuse_other_types(texts)
+        prompted = [self._document_prompt + text for text in texts]
+        n_around = len(self._prefix) + len(self._suffix)
+        return [len(encoding) + n_around for encoding in self._encodings(prompted)]
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Per text the share of its characters, white space left out, that lie in unknown tokens.
+
+        Texts that this vocabulary spells out for certain are not tokenised for it.
+        """
+        doubtful = [index for index, text in enumerate(texts) if self._may_be_unknown(text)]
+        encodings = self._encodings([texts[index] for index in doubtful], keep_offsets=True)
+        shares = [0.0] * len(texts)
+        for index, encoding in zip(doubtful, encodings, strict=True):
+            shares[index] = _unknown_share(texts[index], encoding, self._unknown_id)
+        return shares
+
+    def _may_be_unknown(self, text: str) -> bool:
+        if self._unknown_id is None:
+            return False
+        return not (self._spells_ascii and text.isascii() and _LONG_WORD.search(text) is None)
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary cannot spell; None if it spells all."""
+        tokens = self._inner.model.tokenize(_IN_NO_VOCABULARY)
+        return tokens[0].id if len(tokens) == 1 else None
+
+    @cached_property
+    def _spells_ascii(self) -> bool:
+        """Whether any word of ASCII can be put together from single characters: each of them is
+        known at the start of a word and within it. A vocabulary of whole words spells nothing."""
+        if isinstance(self._inner.model, tokenizers.models.WordLevel):
+            return False
+        words = [word for char in _ASCII for word in (char, char * 3)]
+        return all(self._unknown_id not in encoding.ids for encoding in self._encodings(words))
 
     def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[EncodedIds]:
         """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
@@ -183,6 +229,17 @@ class CheckpointTokenizer:
             except TypeError as error:
                 _refuse_bad_unicode(piece, start)
                 raise ValueError(f"the tokenizer refused a text ({error})") from error
+
+
+def _unknown_share(text: str, encoding: tokenizers.Encoding, unknown_id: int | None) -> float:
+    visible = len(text) - sum(map(str.isspace, text))
+    pairs = zip(encoding.ids, encoding.offsets, strict=True)
+    unknown = sum(
+        end - start - sum(map(str.isspace, text[start:end]))
+        for token_id, (start, end) in pairs
+        if token_id == unknown_id
+    )
+    return unknown / visible if visible else 0.0
 
 
 EncodedIds = tuple[Ids, bool]

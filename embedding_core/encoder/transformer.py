@@ -118,7 +118,9 @@ class TransformerEncoder(Encoder):
         batch_tokens: int | None,
     ) -> None:
         self.space = space
-        self.tokenizer = self._tokenizer = checkpoint_tokenizer(checkpoint)
+        self.tokenizer = self._tokenizer = checkpoint_tokenizer(
+            checkpoint, checkpoint.document_prompt
+        )
         _check_tokenizer(space, checkpoint, self._tokenizer.n_special, self._tokenizer.n_vocabulary)
         self._checkpoint = checkpoint
         self._device = choose_device(device)

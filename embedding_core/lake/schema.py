@@ -117,6 +117,8 @@ class Cutter:
     """Its digest, as in a space."""
     max_tokens: int
     """Longest chunk, special tokens included."""
+    prompt: str
+    """Document prompt that counts as part of every chunk."""
 
     @classmethod
     def of(cls, arrow_schema: pa.Schema) -> Cutter | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from embedding_core.chunking import Chunker, Tokenizer, apply_length_policy
+from embedding_core.chunking import Chunker, Cut, Tokenizer, apply_length_policy
+from embedding_core.encoder import ResolvedModel
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging, table_of
@@ -28,6 +29,9 @@ from embedding_core.records import (
     WorkUnit,
 )
 from embedding_core.sources import read_documents
+
+MOSTLY_UNKNOWN = 0.5
+"""Share of a chunk's characters in unknown tokens from which it is listed as such."""
 
 ROWS_PER_BATCH = 1_024
 """Rows per staged record batch: about 2 MB of text at 512 tokens a row."""
@@ -66,15 +70,19 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """The model in service, where another one's tokenizer cuts: it may read less of a chunk."""
+    """The model in service; the tokenizer of another one may cut."""
 
     tokenizer: Tokenizer
     limit: int
+    reads_all: bool
+    """Whether it reads every chunk that fits the limit of the tokenizer that cuts."""
 
-    def cut_off(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, str]]:
-        """Chunks that the model reads the beginning of, each with the detail of its reject."""
-        if not chunks:
+    def cut_off(self, cut: Cut) -> Iterator[tuple[Chunk, str]]:
+        """Chunks of which the model reads only the beginning, with the details of their rejects."""
+        if self.reads_all:
+            yield from cut.truncated
             return
+        chunks = cut.kept
         counts = self.tokenizer.count([chunk.text for chunk in chunks])
         for chunk, n_tokens in zip(chunks, counts, strict=True):
             if n_tokens > self.limit:
@@ -82,6 +90,18 @@ class _Reader:
                     chunk,
                     f"{n_tokens:,} tokens of the model in service, which reads {self.limit:,}: its "
                     "vector covers the beginning; to cut anew, set chunk.tokenizer to that model",
+                )
+
+    def unreadable(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, str]]:
+        """Chunks that are unknown tokens for the most part, with the details of their rejects."""
+        shares = self.tokenizer.unknown_shares([chunk.text for chunk in chunks])
+        for chunk, share in zip(chunks, shares, strict=True):
+            if share >= MOSTLY_UNKNOWN:
+                yield (
+                    chunk,
+                    f"{share:.0%} of its characters are unknown tokens to the model, which sees "
+                    "the same whatever they are: its vector says little of the text; use a model "
+                    "that knows its language and its words",
                 )
 
 
@@ -92,7 +112,7 @@ class _UnitWork:
     recipe: Recipe
     cutting: Cutting
     chunker: Chunker
-    reader: _Reader | None
+    reader: _Reader
     rejects: staging.RejectWriter
     counts: list[FileCounts] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -103,11 +123,19 @@ class _UnitWork:
     rejected_keys: list[str] = field(default_factory=list)
 
 
-def _cutting(job: Job) -> tuple[Cutting, Chunker, _Reader | None]:
+def _cutting(job: Job) -> tuple[Cutting, Chunker, _Reader]:
     resolved = resolve_planned(job)
-    cutting, limit = cutting_of(job.recipe, resolved), resolved.space.max_tokens
-    same = cutting.digest == resolved.space.tokenizer and cutting.limit <= limit
-    return cutting, cutting.chunker(), None if same else _Reader(resolved.tokenizer, limit)
+    cutting = cutting_of(job.recipe, resolved)
+    return cutting, cutting.chunker(), _reader(cutting, resolved)
+
+
+def _reader(cutting: Cutting, resolved: ResolvedModel) -> _Reader:
+    """The model in service; it counts for itself unless it reads all that the cutter lets pass."""
+    space = resolved.space
+    counts_alike = (cutting.digest, cutting.prompt) == (space.tokenizer, space.document_prompt)
+    return _Reader(
+        resolved.tokenizer, space.max_tokens, counts_alike and cutting.limit <= space.max_tokens
+    )
 
 
 def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -172,7 +200,8 @@ def _document_rows(
     policy, cutting = work.recipe.model.over_length, work.cutting
     chunks = work.chunker.chunk(document.text)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
-    truncated = cut.truncated if work.reader is None else tuple(work.reader.cut_off(cut.kept))
+    truncated = tuple(work.reader.cut_off(cut))
+    unreadable = tuple(work.reader.unreadable(cut.kept))
     tally = found.tally
     tally["chunks"] += len(cut.kept) + len(cut.dropped)
     tally["dropped"] += len(cut.dropped)
@@ -181,8 +210,11 @@ def _document_rows(
         work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
     for chunk, detail in truncated:
         work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+    for chunk, detail in unreadable:
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "unknown_tokens", detail))
     found.reasons["over_length"] += len(cut.dropped)
     found.reasons["truncated"] += len(truncated)
+    found.reasons["unknown_tokens"] += len(unreadable)
     for chunk in cut.kept:
         tally["tokens"] += min(chunk.n_tokens, cutting.limit)
         yield _row(planned, document, chunk)

@@ -28,6 +28,8 @@ class Cutting:
     """Of the tokenizer, as in a space."""
     limit: int
     """Longest chunk that the model of the tokenizer takes, special tokens included."""
+    prompt: str
+    """Document prompt of that model, which counts as part of every chunk."""
     model: ModelSpec
     """Whose tokenizer it is."""
 
@@ -37,7 +39,8 @@ class Cutting:
 
     def stored(self) -> schema.Cutter:
         """What the table remembers of it."""
-        return schema.Cutter(self.model.model_dump(mode="json"), self.digest, self.limit)
+        model = self.model.model_dump(mode="json")
+        return schema.Cutter(model, self.digest, self.limit, self.prompt)
 
 
 def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
@@ -49,23 +52,34 @@ def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
     """
     if recipe.chunk.tokenizer is not None:
         model = ModelSpec(name=recipe.chunk.tokenizer)
-        return _cutting(recipe, model, resolve(model))
+        return _of_model(recipe, model, resolve(model))
     table = table_of(recipe)
-    known = table.cutter() if table.exists() else None
-    if known is None:
-        return _cutting(recipe, recipe.model, resolved)
-    if known.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
-        return _cutting(recipe, ModelSpec(**known.model), resolved, known.max_tokens)
-    model = ModelSpec(**known.model)
-    return _cutting(recipe, model, _the_same(recipe, model, known), known.max_tokens)
+    stored = table.cutter() if table.exists() else None
+    if stored is None:
+        return _of_model(recipe, recipe.model, resolved)
+    model = ModelSpec(**stored.model)
+    if stored.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
+        return _cutting(recipe, model, resolved, stored.max_tokens, stored.prompt)
+    same = _the_same(recipe, model, stored)
+    return _cutting(recipe, model, same, stored.max_tokens, stored.prompt)
+
+
+def _of_model(recipe: Recipe, model: ModelSpec, resolved: ResolvedModel) -> Cutting:
+    space = resolved.space
+    return _cutting(recipe, model, resolved, space.max_tokens, space.document_prompt)
 
 
 def _cutting(
-    recipe: Recipe, model: ModelSpec, resolved: ResolvedModel, limit: int | None = None
+    recipe: Recipe, model: ModelSpec, resolved: ResolvedModel, limit: int, prompt: str
 ) -> Cutting:
-    limit = resolved.space.max_tokens if limit is None else limit
-    spec = resolve_chunk_spec(recipe.chunk, limit)
-    return Cutting(spec, resolved.tokenizer, resolved.space.tokenizer, limit, model)
+    return Cutting(
+        spec=resolve_chunk_spec(recipe.chunk, limit),
+        tokenizer=resolved.tokenizer_for(prompt),
+        digest=resolved.space.tokenizer,
+        limit=limit,
+        prompt=prompt,
+        model=model,
+    )
 
 
 def _the_same(recipe: Recipe, model: ModelSpec, known: schema.Cutter) -> ResolvedModel:

@@ -26,6 +26,7 @@ CHANGED_RULES = {
     "chunk": "chunking changed",
     "tokenizer": "tokenizer changed",
     "length_limit": "input limit changed",
+    "prompt": "document prompt changed",
     "over_length": "length policy changed",
 }
 """Why rows are made again, by the row rule that is another one."""
@@ -86,7 +87,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
 
 def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:
     """What decides the rows of the recipe."""
-    return row_rules(recipe, cutting.spec, cutting.digest, cutting.limit)
+    return row_rules(recipe, cutting.spec, cutting.digest, cutting.limit, cutting.prompt)
 
 
 def check_removals(planned: Plan, allowed: bool) -> None:

@@ -12,12 +12,12 @@ from embedding_core.chunking import (
 )
 from embedding_core.chunking.token_map import count_tokens, segments
 from embedding_core.errors import UsageError
-from embedding_core.recipe import ChunkSpec
+from embedding_core.recipe import TokenWindows, WholeDocuments
 from embedding_core.records import Chunk
 from tests.chunking.tokenizers import LigatureTokenizer, WordTokenizer
 
 WORDS = WordTokenizer()
-WHOLE = ChunkSpec(strategy="none", max_tokens=100)
+WHOLE = WholeDocuments(strategy="none")
 TEXT = "  " + "word " * 40 + "end. "
 
 
@@ -77,20 +77,22 @@ def test_indexes_are_contiguous_after_the_policy(policy: str) -> None:
 
 
 def test_max_tokens_is_filled_in_from_the_model() -> None:
-    assert resolve_chunk_spec(ChunkSpec(), 256).max_tokens == 256
-    assert resolve_chunk_spec(ChunkSpec(), 8192).max_tokens == 512
-    assert resolve_chunk_spec(ChunkSpec(max_tokens=100), 8192).max_tokens == 100
+    assert resolve_chunk_spec(TokenWindows(), 256).max_tokens == 256
+    assert resolve_chunk_spec(TokenWindows(), 8192).max_tokens == 512
+    assert resolve_chunk_spec(TokenWindows(max_tokens=100), 8192).max_tokens == 100
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (ChunkSpec(max_tokens=512), ["chunk.max_tokens 512", "256", "use at most 256"]),
-        (ChunkSpec(overlap=200), ["chunk.overlap 200", "256", "use at most 128"]),
-        (ChunkSpec(min_tokens=300), ["chunk.min_tokens 300", "256"]),
+        (TokenWindows(max_tokens=512), ["chunk.max_tokens 512", "256", "use at most 256"]),
+        (TokenWindows(overlap=200), ["chunk.overlap 200", "256", "use at most 128"]),
+        (TokenWindows(min_tokens=300), ["chunk.min_tokens 300", "256"]),
     ],
 )
-def test_lengths_that_do_not_fit_the_model_are_refused(spec: ChunkSpec, words: list[str]) -> None:
+def test_lengths_that_do_not_fit_the_model_are_refused(
+    spec: TokenWindows, words: list[str]
+) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_chunk_spec(spec, 256)
     assert all(word in str(caught.value) for word in words)
@@ -98,22 +100,22 @@ def test_lengths_that_do_not_fit_the_model_are_refused(spec: ChunkSpec, words: l
 
 def test_chunker_for_refuses_an_unresolved_section_and_a_window_without_room() -> None:
     with pytest.raises(UsageError, match="not resolved"):
-        chunker_for(ChunkSpec(), WORDS, 256)
+        chunker_for(TokenWindows(), WORDS, 256)
     with pytest.raises(UsageError, match="256"):
-        chunker_for(ChunkSpec(max_tokens=300), WORDS, 256)
+        chunker_for(TokenWindows(max_tokens=300), WORDS, 256)
 
     class Prompted(WordTokenizer):
         n_special = 8
 
     with pytest.raises(UsageError, match="8 special tokens"):
-        chunker_for(ChunkSpec(max_tokens=8), Prompted(), 256)
+        chunker_for(TokenWindows(max_tokens=8), Prompted(), 256)
 
 
 def test_every_length_setting_has_an_effect() -> None:
     text = "word " * 100 + "\n"
 
     def lengths(**changes: int) -> list[int]:
-        spec = ChunkSpec(**({"max_tokens": 32} | changes))  # type: ignore[arg-type]
+        spec = TokenWindows(**({"max_tokens": 32} | changes))  # type: ignore[arg-type]
         return [chunk.n_tokens for chunk in chunker_for(spec, WORDS, 64).chunk(text)]
 
     assert lengths() == [32, 32, 32, 12]
@@ -127,5 +129,12 @@ def test_a_text_longer_than_a_segment_is_counted_by_segments() -> None:
     spans = list(segments(text))
     assert "".join(text[start:end] for start, end in spans) == text
     assert len(spans) > 4
-    assert count_tokens(text, WORDS) == 100_002
+    assert count_tokens(text * 3, WORDS) == 300_002
     assert count_tokens("", WORDS) == 2
+
+
+def test_a_long_word_is_counted_whole() -> None:
+    assert count_tokens("short " + "x" * 3_000_000 + " short", WORDS) == 5
+    text = "x" * 20_000_000
+    first = next(segments(text, 1_000_000, 8_000_000))
+    assert first == (0, 1_000_000), "memory stays bounded"

@@ -17,6 +17,7 @@ class WordTokenizer:
     """Runs of letters and single marks are tokens; two special tokens, like BERT's."""
 
     n_special = 2
+    merges_at_start = False
 
     def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
         spans = [[m.span() for m in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
@@ -24,6 +25,9 @@ class WordTokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(offsets) + self.n_special for offsets in self.offsets(texts)]
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        return [0.0] * len(texts)
 
 
 class EdgeTokenizer(WordTokenizer):
@@ -53,6 +57,7 @@ class LibraryTokenizer:
         inner.no_padding()
         self._inner = inner
         self.n_special = inner.num_special_tokens_to_add(False)
+        self.merges_at_start = False
 
     def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
@@ -60,6 +65,9 @@ class LibraryTokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(e.ids) for e in self._inner.encode_batch(list(texts))]
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        return [0.0] * len(texts)
 
 
 def minilm() -> Tokenizer:

@@ -9,7 +9,7 @@ import pytest
 
 from embedding_core.chunking import Tokenizer, apply_length_policy, chunker_for
 from embedding_core.encoder import resolve_model
-from embedding_core.recipe import ChunkSpec
+from embedding_core.recipe import ChunkSpec, TokenWindows, WholeDocuments
 from tests.chunking.tokenizers import WordTokenizer
 
 TEXTS = {
@@ -35,7 +35,9 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 @pytest.fixture(params=["tokens", "none"])
 def spec(request: pytest.FixtureRequest) -> ChunkSpec:
-    return ChunkSpec(strategy=request.param, max_tokens=LIMIT, overlap=8, min_tokens=12)
+    if request.param == "none":
+        return WholeDocuments(strategy="none")
+    return TokenWindows(max_tokens=LIMIT, overlap=8, min_tokens=12)
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -59,7 +59,7 @@ def test_encode_added_word_stays_a_word(tmp_path: Path, tiny_qwen3: Path) -> Non
 @pytest.mark.parametrize("post_processor", [True, False])
 def test_encode_ends_with_end_of_text_exactly_once(tmp_path: Path, post_processor: bool) -> None:
     folder = build_qwen3(tmp_path, post_processor=post_processor)
-    tokenizer = checkpoint_tokenizer(resolve_model(str(folder)).checkpoint)
+    tokenizer = checkpoint_tokenizer(resolve_model(str(folder)).checkpoint, "")
     assert tokenizer.n_special == 1
     for text in ("", "words", f"words {END_OF_TEXT}"):
         assert _ids(tokenizer, text).count(0) == 1
@@ -104,8 +104,39 @@ def test_offsets_characters_beyond_ascii_count_characters(tokenizer: CheckpointT
 def test_count_document_prompt_is_included(tiny_qwen3: Path) -> None:
     prompted = CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, "passage: ")
     [(ids, _)] = prompted.encode(["words"], "passage: ", 100)
-    assert prompted.count(["words"])[0] >= len(ids) > 3
-    assert prompted.count(["words"])[0] == len(prompted.offsets(["words"])[0]) + prompted.n_special
+    assert prompted.count(["words"]) == [len(ids)]
+    assert len(ids) > 3
+
+
+@pytest.mark.parametrize("prompt", ["passage: ", "Represent", "s", "query:\n", "  "])
+@pytest.mark.parametrize("kind", ["bytes", "wordpiece"])
+def test_count_with_a_prompt_is_what_the_model_sees(
+    tiny_qwen3: Path, minilm: str, kind: str, prompt: str
+) -> None:
+    resolved = resolve_model(str(tiny_qwen3 if kind == "bytes" else minilm))
+    prompted = resolved.tokenizer_for(prompt)
+    assert isinstance(prompted, CheckpointTokenizer)
+    texts = ["ed words", "s", "the same", "", " spaced", ".", "étude"]
+    seen = [len(ids) for ids, _ in prompted.encode(texts, prompt, 1_000)]
+    assert prompted.count(texts) == seen
+    assert prompted.merges_at_start
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("plain words", 0.0), ("สวัสดีครับ", 1.0), ("ok ᚠᚢᚦ", 0.6), ("x" * 1_000_000, 1.0),
+        ("see " + "x" * 200, 200 / 203), ("", 0.0), ("naïve café", 0.0), ("!?", 0.0),
+    ],
+    ids=lambda value: str(value)[:12],
+)  # fmt: skip
+def test_unknown_shares_are_of_the_characters(minilm: str, text: str, share: float) -> None:
+    tokenizer = resolve_model(minilm).tokenizer
+    assert tokenizer.unknown_shares(["known", text, "known"]) == [0.0, pytest.approx(share), 0.0]
+
+
+def test_unknown_shares_bytes_spell_everything(tokenizer: CheckpointTokenizer) -> None:
+    assert tokenizer.unknown_shares(["สวัสดีครับ ᚠᚢᚦ 🙂", "x" * 1_000]) == [0.0, 0.0]
 
 
 def test_encode_lone_surrogate_value_error_names_the_text(tokenizer: CheckpointTokenizer) -> None:
@@ -149,7 +180,7 @@ def cutters(
     path = _sentencepiece_like(tmp_path_factory.mktemp("spm") / "tokenizer.json")
     return [
         CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, ""),
-        checkpoint_tokenizer(resolve_model(minilm).checkpoint),
+        checkpoint_tokenizer(resolve_model(minilm).checkpoint, ""),
         CheckpointTokenizer(path, None, ""),
     ]
 
