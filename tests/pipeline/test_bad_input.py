@@ -170,7 +170,7 @@ def test_run_ids_and_names_with_quotes_and_sql_round_trip_and_can_be_removed(
 def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"short": "few words", "long": "word " * 30})
     lengths = {"max_tokens": 16}
-    whole = {"strategy": "none", "max_tokens": None}
+    whole = {"strategy": "none"}
     dropped = recipe_for(tmp_path, chunk=whole, model={**lengths, "over_length": "drop"})
     report = run(dropped)
     assert (report.dropped, report.exit_code) == (1, pipeline.REJECTED)
