@@ -5,6 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def has_nvidia_gpu() -> bool:
-    """Whether there is an NVIDIA GPU with its driver."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def n_nvidia_gpus() -> int:
+    """NVIDIA GPUs with a driver on this machine."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

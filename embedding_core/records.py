@@ -157,6 +157,8 @@ class Plan:
     """Files that left the source and whose rows stay, because the recipe says so."""
     unchanged_uris: tuple[str, ...]
     """Files whose rows are in the table already."""
+    only_rejects: int
+    """Unchanged files of which nothing but rejects came."""
     unreadable: tuple[Reject, ...]
     """Files that could not be fingerprinted; rows they have in the table stay."""
     table_version: int | None

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, SetupError
-from embedding_core.hardware import has_nvidia_gpu
 from embedding_core.lake import table_of
 from embedding_core.lake.probe import check_writable
 from embedding_core.recipe import Recipe
 from embedding_core.sources import discover
 from flows import processes
+from flows.hardware import lacking_here, local_capacity
 from flows.settings import Settings, prefect_api_url
 from flows.stack import running_stack
 
@@ -81,12 +81,14 @@ def _prefect(settings: Settings) -> Check:
 
 
 def _ray(settings: Settings) -> str:
-    from flows.runner import check_reachable
-
     if settings.is_local_ray:
-        gpu = "an NVIDIA GPU" if has_nvidia_gpu() else "no NVIDIA GPU"
-        return f"started for each run with {settings.ray_cpus} CPUs; this machine has {gpu}"
-    if settings.ray_address == "auto":
+        if (lacking := lacking_here(settings.resources, settings)) is not None:
+            raise SetupError(lacking)
+        there = local_capacity(settings)
+        return f"started for a run with {there['CPU']:g} CPUs and {there['GPU']:g} NVIDIA GPUs"
+    from flows.ray_runner import check_reachable
+
+    if settings.ray_address in (None, "auto"):
         return "the cluster of this machine, looked for when a run starts"
     try:
         check_reachable(settings.ray_address)

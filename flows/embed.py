@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -21,11 +21,12 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
+from flows import artifacts, speed
 from flows import report as words
-from flows import speed
 from flows.ending import failed
 from flows.indexing import train_if_due
-from flows.runner import ray_runner
+from flows.naming import artifact_key, run_name
+from flows.runner import Runner, current_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
 
@@ -44,7 +45,8 @@ class RunFailed(EmbedlakeError):
 @flow(
     name="embed",
     description="Make a LanceDB table of embeddings say what its source files say.",
-    task_runner=ray_runner(read_settings()),
+    flow_run_name=run_name,
+    task_runner=Runner(),
     validate_parameters=False,
 )
 def embed(
@@ -62,10 +64,11 @@ def embed(
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
     try:
-        report = _run(recipe, resources or {}, allow_removals, retry_reasons or ())
+        loaded = pipeline.following(Recipe.load(recipe))
+        report = _run(loaded, resources or {}, allow_removals, retry_reasons or ())
     except EmbedlakeError as error:
         return failed(error)
-    _publish_report(report)
+    _publish_report(report, loaded)
     if report.exit_code == pipeline.FAILED:
         return failed(RunFailed(report))
     if report.exit_code == pipeline.REJECTED:
@@ -76,60 +79,51 @@ def embed(
 
 
 def _run(
-    recipe: str | dict[str, Any],
+    recipe: Recipe,
     resources: dict[str, Any],
     allow_removals: bool,
     retry_reasons: Sequence[str],
 ) -> RunReport:
     """Plan, and execute that plan under the table's lock."""
     started = time.perf_counter()
-    loaded = pipeline.following(Recipe.load(recipe))
     settings = read_settings()
     chosen = settings.resources.updated(resources)
     run_id = str(flow_run.get_id())
-    planned = _plan(loaded, retry_reasons, settings)
+    current_runner().prepare(settings, chosen)  # what no task could get is told before any work
+    planned = _plan(recipe, retry_reasons, settings)
     pipeline.check_removals(planned, allow_removals)
     if planned.is_empty:
-        job = Job.of(planned, loaded, chosen, run_id)
+        job = Job.of(planned, recipe, chosen, run_id)
         return pipeline.finish(job, planned, RunTally(), started)
-    with pipeline.locked_for(loaded, run_id, settings.lock_wait_seconds) as lock:
-        if pipeline.is_outdated(planned, loaded):
-            planned = _plan(loaded, retry_reasons, settings)
-        job = Job.of(planned, loaded, chosen, run_id)
+    with pipeline.locked_for(recipe, run_id, settings.lock_wait_seconds) as lock:
+        if pipeline.is_outdated(planned, recipe):
+            planned = _plan(recipe, retry_reasons, settings)
+        job = Job.of(planned, recipe, chosen, run_id)
         tally = RunTally()
         pipeline.prepare(job, planned, allow_removals)
         run_plan(job, planned, tally, settings, lock.check)
-        train_if_due(job, settings)
+        train_if_due(job)
         return pipeline.finish(job, planned, tally, started)
 
 
 def _plan(recipe: Recipe, retry_reasons: Sequence[str], settings: Settings) -> Plan:
     """The plan that this run executes, shown in the log and as an artifact."""
     planned = speed.estimated(pipeline.plan(recipe, retry_reasons), settings)
-    _publish_plan(planned, speed.cost(planned.estimated_seconds, settings))
+    _publish_plan(planned, recipe, speed.cost(planned.estimated_seconds, settings))
     return planned
 
 
-def _publish_plan(planned: Plan, cost: float | None) -> None:
-    lines = words.plan_lines(planned, cost)
-    for line in lines:
+def _publish_plan(planned: Plan, recipe: Recipe, cost: float | None) -> None:
+    for line in words.plan_lines(planned, cost):
         get_run_logger().info(line)
     create_markdown_artifact(
-        markdown=words.markdown(f"Plan for {planned.recipe}", lines), key="embed-plan"
+        markdown=artifacts.plan_page(planned, cost), key=artifact_key("embed-plan", recipe)
     )
 
 
-def _publish_report(report: RunReport) -> None:
-    lines = words.report_lines(report)
-    for line in lines:
+def _publish_report(report: RunReport, recipe: Recipe) -> None:
+    for line in words.report_lines(report):
         get_run_logger().info(line)
     create_markdown_artifact(
-        markdown=words.markdown(f"Run of {report.recipe}", lines), key="embed-report"
+        markdown=artifacts.ledger_page(report), key=artifact_key("embed-report", recipe)
     )
-    ledger = [
-        {"count": name, "value": getattr(report, name)}
-        for name in (
-            "documents", "rejected", "chunks", "embedded", "reused", "dropped", "failed", "tokens",
-        )
-    ]  # fmt: skip
-    create_table_artifact(table=ledger, key="embed-ledger")

@@ -5,17 +5,16 @@ from __future__ import annotations
 from embedding_core import pipeline
 from embedding_core.pipeline import Job
 from flows import tasks
-from flows.runner import embed_options
-from flows.settings import Settings
+from flows.runner import current_runner
 
 
-def train_if_due(job: Job, settings: Settings) -> None:
+def train_if_due(job: Job) -> None:
     """Train the index of the job's space in a task of its own, with an embed task's hardware.
 
     When nothing is due no task runs: to extend an index and to measure its recall is left to the
     flow. Raises what the task raised.
     """
     if pipeline.index_is_due(job):
-        with embed_options(job.resources, settings):
+        with current_runner().with_hardware():
             future = tasks.index.submit(job)
         future.result()

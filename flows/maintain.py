@@ -13,7 +13,9 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import MaintenanceReport
 from embedding_core.recipe import Recipe
 from flows import report as words
+from flows.artifacts import text_block
 from flows.ending import failed
+from flows.naming import artifact_key, run_name
 
 
 class MaintenanceUnfinished(EmbedlakeError):
@@ -30,6 +32,7 @@ class MaintenanceUnfinished(EmbedlakeError):
 @flow(
     name="maintain",
     description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
+    flow_run_name=run_name,
     validate_parameters=False,
 )
 def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, Any]]:
@@ -39,14 +42,16 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
         recipe: path or URI of a recipe file, or the recipe itself.
     """
     try:
-        done = pipeline.maintain(Recipe.load(recipe))
+        loaded = Recipe.load(recipe)
+        done = pipeline.maintain(loaded)
     except EmbedlakeError as error:
         return failed(error)
     lines = words.maintenance_lines(done)
     for line in lines:
         get_run_logger().info(line)
     create_markdown_artifact(
-        markdown=words.markdown(f"Maintenance of {done.recipe}", lines), key="maintain-report"
+        markdown=f"# Maintenance of {done.recipe}\n\n{text_block(lines)}",
+        key=artifact_key("maintain-report", loaded),
     )
     if done.problems:
         return failed(MaintenanceUnfinished(done))

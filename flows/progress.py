@@ -10,35 +10,35 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from embedding_core.pipeline import Job
 from embedding_core.records import EmbeddedUnit
+from flows.naming import artifact_key
 
 
 class RunProgress:
-    """Counts finished units; a context manager for as long as the run goes on."""
+    """Counts the chunks of finished units; a context manager for as long as the run goes on."""
 
-    def __init__(self, total_units: int) -> None:
+    def __init__(self, job: Job, total_units: int, estimated_chunks: int) -> None:
         self._total_units = total_units
+        self._estimated_chunks = estimated_chunks
         self._done_units = self._chunks = self._tokens = 0
         self._started = time.perf_counter()
         self._log = get_run_logger()
         self._artifact = create_progress_artifact(
-            progress=0.0, key="embed-progress", description="Work units embedded"
+            progress=0.0, key=artifact_key("progress", job.recipe), description=self._line()
         )
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("embed"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(
-                "units · {task.fields[chunks]:,} chunks · {task.fields[rate]:,.0f} tokens/s"
-            ),
+            TextColumn("{task.fields[line]}"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("embed", total=total_units, chunks=0, rate=0.0)
+        self._task = self._bar.add_task("embed", total=total_units, line=self._line())
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -58,23 +58,32 @@ class RunProgress:
         if unit is not None:
             self._chunks += sum(one.chunks for one in unit.counts)
             self._tokens += sum(one.tokens for one in unit.counts)
-        self._bar.update(self._task, advance=1, chunks=self._chunks, rate=self._rate())
+        self._bar.update(self._task, advance=1, line=self._line())
+
+    def still_working(self, n_under_way: int) -> None:
+        """Say that the run goes on though no unit has ended for a while."""
+        self._log.info("%s · %d units under way", self._line(), n_under_way)
 
     def publish(self) -> None:
         """Say in the log and in the artifact how far the run is; once per committed group."""
-        share = self._done_units / self._total_units
-        elapsed = time.perf_counter() - self._started
-        left = elapsed / share - elapsed if share else 0.0
-        self._log.info(
-            "%d/%d units · %s chunks · %s tokens/s · about %.0f s left",
-            self._done_units,
-            self._total_units,
-            f"{self._chunks:,}",
-            f"{self._rate():,.0f}",
-            left,
-        )
+        self._log.info(self._line())
         if isinstance(self._artifact, UUID):
-            update_progress_artifact(self._artifact, progress=round(100 * share, 1))
+            share = self._done_units / self._total_units
+            update_progress_artifact(
+                self._artifact, progress=round(100 * share, 1), description=self._line()
+            )
 
-    def _rate(self) -> float:
-        return self._tokens / max(time.perf_counter() - self._started, 1e-9)
+    def _line(self) -> str:
+        """For example: 320 of about 900 chunks · 2/5 units · 4,771 tokens/s · about 12 s left."""
+        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        is_over = self._done_units == self._total_units
+        of_all = "" if is_over else f" of about {max(self._estimated_chunks, self._chunks):,}"
+        parts = [f"{self._chunks:,}{of_all} chunks"]
+        if self._total_units > 1:
+            parts.append(f"{self._done_units}/{self._total_units} units")
+        if self._chunks:
+            parts.append(f"{self._tokens / elapsed:,.0f} tokens/s")
+        if self._done_units and not is_over:
+            left = elapsed * (self._total_units / self._done_units - 1)
+            parts.append(f"about {left:,.0f} s left")
+        return " · ".join(parts)

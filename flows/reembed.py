@@ -36,9 +36,10 @@ from flows import reembed_report as words
 from flows.ending import failed
 from flows.gate_report import picture_uri
 from flows.indexing import train_if_due
-from flows.runner import ray_runner
-from flows.settings import Settings, read_settings
-from flows.window import each_on_ray
+from flows.naming import artifact_key, run_name
+from flows.runner import Runner, current_runner
+from flows.settings import read_settings
+from flows.window import each
 
 BY = "reembed"
 """Who promoted, in the table's releases."""
@@ -62,7 +63,8 @@ class ReembedFailed(EmbedlakeError):
 @flow(
     name="reembed",
     description="Embed a table anew with another model, test it against the old, switch.",
-    task_runner=ray_runner(read_settings()),
+    flow_run_name=run_name,
+    task_runner=Runner(),
     validate_parameters=False,
 )
 def reembed(
@@ -99,18 +101,19 @@ def reembed(
         why = f"{wanted.model.name} was in service or retired; a schedule does not bring it back"
         return Completed(name="Left", message=why)
     try:
+        current_runner().prepare(settings, chosen)
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
-            report = _Run(job, settings, promote, lock).to_the_end(sample)
+            report = _Run(job, promote, lock).to_the_end(sample)
     except EmbedlakeError as error:
         return failed(error)
-    return _ended(report)
+    return _ended(report, wanted)
 
 
 class _Run:
     """The steps of one run and what they have found so far."""
 
-    def __init__(self, job: Job, settings: Settings, promotion: Promotion, lock: Lock) -> None:
-        self._job, self._settings, self._promotion, self._lock = job, settings, promotion, lock
+    def __init__(self, job: Job, promotion: Promotion, lock: Lock) -> None:
+        self._job, self._promotion, self._lock = job, promotion, lock
         self._started = time.perf_counter()
         self._done: list[FilledFragment] = []
         self._failures: list[str] = []
@@ -142,8 +145,8 @@ class _Run:
     def _judged_sample(self, share: float) -> GateReport:
         parts = pipeline.choose_sample(self._job, share)
         try:
-            self._sampled = self._on_ray(tasks.sample, parts)
-            (judged,) = self._on_ray(tasks.judge_sample, [tuple(self._sampled)])
+            self._sampled = self._all(tasks.sample, parts)
+            (judged,) = self._all(tasks.judge_sample, [tuple(self._sampled)])
         finally:
             pipeline.forget_sample(self._job)
         return judged
@@ -156,7 +159,7 @@ class _Run:
             self._lock.check()
             get_run_logger().info("%d groups of fragments to fill", len(todo))
             failed_before = len(self._failures)
-            for done in self._each_on_ray(tasks.backfill, todo):
+            for done in self._each(tasks.backfill, todo):
                 self._done += done
             if len(self._failures) > failed_before:
                 return  # the next run goes on there
@@ -165,9 +168,9 @@ class _Run:
         return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
 
     def _judged(self) -> GateReport:
-        train_if_due(self._job, self._settings)
+        train_if_due(self._job)
         self._index = pipeline.index_space(self._job)
-        (judged,) = self._on_ray(tasks.gate, [pipeline.column_of(self._job)])
+        (judged,) = self._all(tasks.gate, [pipeline.column_of(self._job)])
         return judged
 
     def _promoted(self) -> Release:
@@ -189,16 +192,15 @@ class _Run:
             "nothing was switched: run the same command again when less is being written"
         )
 
-    def _on_ray(self, task: Task[Any, Found], given: Iterable[Any]) -> list[Found]:
-        """``_each_on_ray``, and all of them are needed."""
-        found = list(self._each_on_ray(task, given))
+    def _all(self, task: Task[Any, Found], given: Iterable[Any]) -> list[Found]:
+        """``_each``, and all of them are needed."""
+        found = list(self._each(task, given))
         if self._failures:
             raise Transient("; ".join(self._failures))
         return found
 
-    def _each_on_ray(self, task: Task[Any, Found], given: Iterable[Any]) -> Iterator[Found]:
-        job = self._job
-        return each_on_ray(task, job, given, job.resources, self._settings, self._failures)
+    def _each(self, task: Task[Any, Found], given: Iterable[Any]) -> Iterator[Found]:
+        return each(task, self._job, given, self._failures)
 
     def _report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
         job = self._job
@@ -223,12 +225,15 @@ class _Run:
         )
 
 
-def _ended(report: ReembedReport) -> dict[str, Any] | State[dict[str, Any]]:
+def _ended(report: ReembedReport, recipe: Recipe) -> dict[str, Any] | State[dict[str, Any]]:
     for line in words.reembed_lines(report):
         get_run_logger().info(line)
-    create_markdown_artifact(markdown=words.reembed_markdown(report), key="reembed-report")
+    key = artifact_key("reembed-report", recipe)
+    create_markdown_artifact(markdown=words.reembed_markdown(report), key=key)
     if (judged := report.gate or report.sample) is not None:
-        create_image_artifact(image_url=picture_uri(judged), key="reembed-gate")
+        create_image_artifact(
+            image_url=picture_uri(judged), key=artifact_key("reembed-gate", recipe)
+        )
     if report.outcome == "failed":
         return failed(ReembedFailed(report))
     data, summary = words.reembed_data(report), words.reembed_summary(report)

@@ -7,8 +7,9 @@ from typing import Any
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.pipeline import ReembedReport
+from flows.artifacts import text_block
 from flows.gate_report import gate_lines, gate_markdown, gate_summary
-from flows.report import FILES_SHOWN, index_line, markdown, release_line
+from flows.report import FILES_SHOWN, index_line, release_line
 
 
 def reembed_lines(report: ReembedReport) -> list[str]:
@@ -58,5 +59,5 @@ def reembed_summary(report: ReembedReport) -> str:
 def reembed_markdown(report: ReembedReport) -> str:
     """The report with the gate's evidence, as a Prefect markdown artifact."""
     judged = [gate_markdown(one) for one in (report.sample, report.gate) if one is not None]
-    steps = markdown(f"New model for {report.recipe}", reembed_lines(report))
+    steps = f"# New model for {report.recipe}\n\n{text_block(reembed_lines(report))}"
     return "\n\n".join([steps, *judged])

@@ -31,8 +31,15 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     """The plan as ``terraform plan`` would put it."""
     if planned.is_empty:
         kept = f" ({len(planned.kept_uris):,} more left the source)" if planned.kept_uris else ""
+        rejects = ""
+        if planned.only_rejects:
+            rejects = (
+                f"; {planned.only_rejects:,} of them gave nothing but rejects (`embedlake status "
+                "RECIPE --rejects` lists why)"
+            )
         return [
-            f"Nothing to do: the table holds all {planned.unchanged:,} files as they are{kept}."
+            f"Nothing to do: the table holds all {planned.unchanged:,} files as they are"
+            f"{kept}{rejects}."
         ]
     n = counts(planned)
     lines = [
@@ -120,7 +127,7 @@ def report_lines(report: RunReport) -> list[str]:
         lines.append(f"half precision overflowed for {report.recomputed:,} rows: computed wider")
     if report.rejects:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in report.rejects.items())
-        lines.append(f"rejects: {reasons} (listed in the rejects table)")
+        lines.append(f"rejects: {reasons} (`embedlake status RECIPE --rejects` lists them)")
     if report.index is not None:
         lines.append(index_line(report.index))
     if report.maintenance is not None:
@@ -142,12 +149,6 @@ def index_line(index: IndexReport) -> str:
         f"index {index.name}: recall@10 {index.recall:.3f} measured against exact search, "
         f"{index.kind}, nprobes {index.nprobes}, refine factor {index.refine_factor}"
     )
-
-
-def markdown(title: str, lines: list[str]) -> str:
-    """Lines as a Prefect markdown artifact."""
-    body = "\n".join(lines)
-    return f"# {title}\n\n```\n{body}\n```\n"
 
 
 def report_data(report: RunReport) -> dict[str, Any]:

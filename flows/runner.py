@@ -1,141 +1,225 @@
-"""Where tasks run: on Ray, started for the run or joined at an address."""
+"""Where a flow's tasks run: on Ray, or in the flow's own process.
+
+The same Prefect tasks run in both. Nothing is read or started when a flow is defined; Ray is
+imported and started with the first task that runs on it.
+"""
 
 from __future__ import annotations
 
-import logging
-import socket
-import warnings
-from contextlib import AbstractContextManager
-from typing import Any
-from urllib.parse import urlsplit
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID, uuid4
 
-import ray
+from prefect import get_run_logger
+from prefect.client.schemas.objects import RunInput, State
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, PrefectTaskRunFuture
+from prefect.task_engine import run_task_sync
 from prefect.task_runners import TaskRunner
-from prefect.utilities.collections import visit_collection
-from prefect_ray import RayTaskRunner
-from prefect_ray.context import remote_options
+from prefect.tasks import Task
 
-from embedding_core.errors import SetupError
-from embedding_core.hardware import has_nvidia_gpu
+from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
+from flows.hardware import Needs, lacking_here
 from flows.settings import Settings
 
-CONNECT_SECONDS = 5.0
-QUIET = {
-    "prefect.task_runner": logging.WARNING,  # "connecting to an existing instance" for a new one
-    "ray._private.authentication": logging.ERROR,  # says that authentication is on, as it should be
-    "pylance": logging.WARNING,  # timings of every index
-}
-"""Loggers whose ordinary lines mislead or repeat what the report says."""
+if TYPE_CHECKING:  # loads ray
+    from flows.ray_runner import RayRunner
+
+WAITING_SECONDS = 30.0
+"""How often a run says what it waits for when the cluster has no room for its tasks."""
+
+SHOWN = ("CPU", "GPU")
+"""Kinds of resource that a message names."""
 
 
-class RayWhenNeeded(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no types
-    """A ``RayTaskRunner`` that starts Ray with the first task.
+class EndedTask(PrefectTaskRunFuture[Any]):
+    """The future of a task that ran when it was submitted."""
 
-    A run that finds nothing to do submits nothing, and should not wait for a cluster.
-    """
+    def __init__(self, task_run_id: UUID, state: State[Any]) -> None:
+        super().__init__(task_run_id)
+        self._final_state = state
 
-    def __enter__(self) -> RayWhenNeeded:
-        TaskRunner.__enter__(self)
-        return self
+    def wait(self, timeout: float | None = None) -> None:
+        """Return at once."""
 
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
-        """Submit a task; the first one starts Ray."""
-        if self._ray_context is None and not self._owns_ray:
-            self._started = False  # the parent's __enter__ starts Ray and sets it again
-            with warnings.catch_warnings():
-                # Lance warns of every fork; Ray forks only to exec its servers.
-                warnings.filterwarnings("ignore", message=r"lance.*fork")
-                self._start_ray()
-        return super().submit(*args, **kwargs)
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """What the task returned, or the error it raised."""
+        return self.state.result(raise_on_failure=raise_on_failure)
 
-    @staticmethod
-    def _run_prefect_task(*upstream: Any, parameters: dict[str, Any], **call: Any) -> Any:
-        """Run a task in its worker, with the upstream results that Ray has handed to it.
+    def add_done_callback(self, fn: Callable[[PrefectFuture[Any]], None]) -> None:
+        """Call at once."""
+        fn(self)
 
-        The parent fetches each once more by its reference. Ray takes a worker that fetches for one
-        that waits and gives its cores away: two embed tasks, each with all cores, ran at once.
+
+class Runner(TaskRunner[PrefectFuture[Any]]):
+    """Runs the tasks of one flow run where ``prepare`` says."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._prepared: tuple[Settings, Resources] | None = None
+        self._ray: RayRunner | None = None
+        self._lacking: str | None = None
+        self._said_at = 0.0
+        self.in_process = False
+
+    def duplicate(self) -> Self:
+        """A flow run works with a runner of its own."""
+        return type(self)()
+
+    def prepare(self, settings: Settings, resources: Resources, in_process: bool = False) -> None:
+        """Say where tasks run and what an embed task needs; starts nothing.
+
+        Once Ray runs, tasks stay there. Raises ``SetupError`` when this machine lacks what an embed
+        task asks for.
         """
-        results = iter(upstream)
+        self._prepared = settings, resources
+        self.in_process = in_process and self._ray is None
+        if settings.is_local_ray and (lacking := lacking_here(resources, settings)) is not None:
+            raise SetupError(lacking)
 
-        def result_for(value: Any) -> Any:
-            return next(results) if isinstance(value, ray.ObjectRef) else value
+    def submit(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+        dependencies: dict[str, set[RunInput]] | None = None,
+    ) -> PrefectFuture[Any]:
+        """Submit a task; in this process it has ended when this returns."""
+        if not self.in_process:
+            future: PrefectFuture[Any] = self._started_ray().submit(
+                task, parameters, wait_for, dependencies
+            )
+            return future
+        task_run_id = uuid4()
+        state: Any = run_task_sync(
+            task,
+            task_run_id=task_run_id,
+            parameters=parameters,
+            wait_for=wait_for,
+            return_type="state",
+            dependencies=dependencies,
+        )
+        return EndedTask(task_run_id, state)
 
-        given = visit_collection(parameters, visit_fn=result_for, return_data=True)
-        return RayTaskRunner._run_prefect_task(parameters=given, **call)
+    def with_hardware(self) -> AbstractContextManager[Any]:
+        """Tasks submitted in this context get the hardware of an embed task."""
+        if self.in_process:
+            return nullcontext()
+        from flows.ray_runner import options
 
-    def _start_ray(self) -> None:
+        return options(self._needs)
+
+    def first_ended(
+        self, futures: Sequence[PrefectFuture[Any]], seconds: float
+    ) -> PrefectFuture[Any] | None:
+        """A task that has ended, None when none has after ``seconds``.
+
+        Raises ``Transient`` when Ray itself broke down. Says now and then what is waited for when
+        the cluster has no room for an embed task.
+        """
+        if self.in_process:
+            return futures[0]
+        from ray.exceptions import RayError
+
+        from flows.ray_runner import first_ended
+
         try:
-            if self.address not in (None, "local"):
-                check_reachable(self.address)
-            super().__enter__()
-        except ConnectionError as error:
-            raise SetupError(
-                f"no Ray cluster at {self.address or 'auto'}: {error}; correct "
-                "EMBEDLAKE_RAY_ADDRESS, or unset it to have Ray started for the run"
-            ) from error
-        finally:
-            # The parent claims a Ray before it has one, and its __exit__ would then start another.
-            self._owns_ray = self._ray_context is not None
+            ended: PrefectFuture[Any] | None = first_ended(list(futures), seconds)
+        except RayError as error:
+            raise ray_broke_down(error) from error
+        if ended is None and self._lacking is not None:
+            self._say_lacking()
+        return ended
+
+    def result(self, future: PrefectFuture[Any]) -> Any:
+        """What an ended task returned, or the exception that stopped it.
+
+        Raises ``Transient`` when that was Ray itself, and the ``SetupError`` of a task: both would
+        hit every other task too.
+        """
+        future.wait()
+        result = future.state.result(raise_on_failure=False)
+        if isinstance(result, SetupError):
+            raise result
+        if isinstance(result, Exception) and not self.in_process:
+            from flows.ray_runner import broke_down
+
+            if broke_down(result):
+                raise ray_broke_down(result) from result
+        return result
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._ray is not None:
+            self._ray.__exit__(kind, error, traceback)
+            self._ray = None
+        super().__exit__(kind, error, traceback)
+
+    def _started_ray(self) -> RayRunner:
+        if self._ray is None:
+            from flows.ray_runner import RayRunner, capacity
+
+            if self._settings.is_local_ray:
+                get_run_logger().info("starting Ray with %d CPUs", self._settings.ray_cpus)
+            else:
+                get_run_logger().info("joining the Ray cluster at %s", self._settings.ray_address)
+            self._ray = RayRunner.of(self._settings).__enter__()
+            self._lacking = self._needs.lacking(capacity())
+            if self._lacking is not None:
+                self._say_lacking()
+        return self._ray
+
+    @property
+    def _settings(self) -> Settings:
+        return self._as_prepared()[0]
+
+    @property
+    def _needs(self) -> Needs:
+        settings, resources = self._as_prepared()
+        return Needs.of(resources, settings)
+
+    def _as_prepared(self) -> tuple[Settings, Resources]:
+        if self._prepared is None:
+            raise RuntimeError("prepare() says where tasks run; call it before the first task")
+        return self._prepared
+
+    def _say_lacking(self) -> None:
+        """The cluster may grow: what is missing is looked at again, and said every half minute."""
+        from flows.ray_runner import capacity
+
+        if time.monotonic() - self._said_at < WAITING_SECONDS:
+            return
+        self._lacking = self._needs.lacking(capacity())
+        if self._lacking is not None:
+            self._said_at = time.monotonic()
+            get_run_logger().warning(
+                "%s. Waiting for the cluster to grow; what it has now: %s",
+                self._lacking,
+                ", ".join(f"{name} {n:g}" for name, n in capacity().items() if name in SHOWN),
+            )
 
 
-def check_reachable(address: str) -> None:
-    """Raise ``ConnectionError`` unless something listens at ``ray://host:port`` or ``host:port``.
-
-    Ray itself waits for minutes before it says so.
-    """
-    where = urlsplit(address if "://" in address else f"ray://{address}")
-    if where.hostname is None or where.port is None:
-        raise ConnectionError(f"{address!r} is no address; write ray://host:10001")
-    try:
-        socket.create_connection((where.hostname, where.port), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ConnectionError(str(error)) from error
+def current_runner() -> Runner:
+    """The runner of the flow run that this code is part of."""
+    context = FlowRunContext.get()
+    if context is None or not isinstance(context.task_runner, Runner):
+        raise RuntimeError("tasks of embedlake run inside one of its flows")
+    return context.task_runner
 
 
-def ray_runner(settings: Settings) -> RayWhenNeeded:
-    """The task runner for these settings.
-
-    ``local`` must be said to Ray: without an address it joins any cluster it finds on the host.
-    """
-    for name, level in QUIET.items():
-        logging.getLogger(name).setLevel(level)
-    if settings.is_local_ray:
-        options = {
-            "num_cpus": settings.ray_cpus,
-            "include_dashboard": False,
-            "log_to_driver": False,  # tasks log through Prefect
-            "logging_level": "WARNING",
-        }
-        return RayWhenNeeded(address="local", init_kwargs=options)
-    joined = {"log_to_driver": False}
-    if settings.ray_address == "auto":  # as an address of its own, the parent would start a Ray
-        return RayWhenNeeded(init_kwargs={"address": "auto", **joined})
-    return RayWhenNeeded(address=settings.ray_address, init_kwargs=joined)
-
-
-def embed_options(resources: Resources, settings: Settings) -> AbstractContextManager[Any]:
-    """Ray's options for embed tasks.
-
-    ``max_calls=0`` keeps the worker process, and with it the loaded model, from task to task;
-    Ray's default for GPU tasks is a new process each. On a local CPU one embed task takes all
-    cores: one model in memory, its matrices spread over all of them.
-    """
-    if gpus := _gpus(resources, settings):
-        return _options(num_gpus=gpus, num_cpus=resources.cpus_per_task or 1)
-    everything = settings.ray_cpus if settings.is_local_ray else 1
-    return _options(num_gpus=0, num_cpus=resources.cpus_per_task or everything)
-
-
-def _gpus(resources: Resources, settings: Settings) -> float:
-    """GPUs an embed task needs. Ray hides every GPU from a task that asked for none."""
-    if resources.gpus_per_task is not None:
-        return resources.gpus_per_task
-    return float(settings.is_local_ray and resources.device != "cpu" and has_nvidia_gpu())
-
-
-def _options(num_gpus: float, num_cpus: float) -> AbstractContextManager[Any]:
-    options: AbstractContextManager[Any] = remote_options(
-        num_gpus=num_gpus, num_cpus=num_cpus, max_calls=0
+def ray_broke_down(error: BaseException) -> Transient:
+    """The error of a run whose Ray, or a node of it, went away."""
+    first_line = str(error).strip().partition("\n")[0]
+    return Transient(
+        f"Ray broke down during the run ({type(error).__name__}: {first_line}), so its tasks are "
+        "lost, whatever files they were for. What was committed is kept: run the same command "
+        "again to go on; if it happens again, look for a full disk or memory on the nodes"
     )
-    return options

@@ -36,8 +36,9 @@ class Settings(BaseSettings):
 
     home: Path = Path.home() / ".embedlake"
     """Folder of the local stack (Prefect's database, logs, what is running) and measured speeds."""
-    ray_address: str = "local"
-    """``local`` starts Ray for the run; else a cluster: ``auto`` or ``ray://host:10001``."""
+    ray_address: str | None = None
+    """A Ray cluster to join: ``host:6379``, the address of its head, or ``auto`` for that of this
+    machine. ``local`` starts Ray for each run; unset, so does a run whose work is worth it."""
     ray_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """CPUs a local Ray may use."""
     lock_wait_seconds: float = Field(default=60.0, ge=0)
@@ -49,8 +50,8 @@ class Settings(BaseSettings):
 
     @property
     def is_local_ray(self) -> bool:
-        """Whether Ray is started for the run, on this machine."""
-        return self.ray_address == "local"
+        """Whether tasks run on this machine, on a Ray that is started for the run or without."""
+        return self.ray_address in (None, "local")
 
 
 def read_settings() -> Settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
@@ -97,13 +97,14 @@ def chunk(job: Job, unit: Sealed[WorkUnit]) -> Sealed[StagedUnit]:
 @_per_unit("embed", "embed {staged.value.unit.label}", embed_key)
 def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
-    return pipeline.embed_unit(job, staged.value)
+    return pipeline.embed_unit(job, staged.value, get_run_logger().info)
 
 
 @_over_table("backfill", "backfill fragments {fragment_ids}")
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
-    return [pipeline.backfill_fragment(job, one) for one in fragment_ids]
+    say = get_run_logger().info
+    return [pipeline.backfill_fragment(job, one, say) for one in fragment_ids]
 
 
 @_over_table("index", "train an index")
@@ -115,7 +116,7 @@ def index(job: Job) -> IndexReport | None:
 @_over_table("sample", "sample part {part.number}")
 def sample(job: Job, part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
-    return pipeline.embed_sample(job, part)
+    return pipeline.embed_sample(job, part, get_run_logger().info)
 
 
 @_over_table("judge-sample", "judge a sample")

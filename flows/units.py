@@ -1,4 +1,4 @@
-"""Work units through Ray: chunk tasks mapped, embed tasks behind them, committed in groups.
+"""Work units as tasks: chunk tasks mapped, embed tasks behind them, committed in groups.
 
 Two groups are in flight at most: while one is embedded and committed, the next is being worked on.
 Ray hangs with thousands of pending tasks, and a bounded window bounds staged data too.
@@ -12,21 +12,27 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import ray
 from prefect import get_run_logger, unmapped
-from prefect_ray.task_runners import PrefectRayFuture
+from prefect.futures import PrefectFuture
 
 from embedding_core import pipeline
-from embedding_core.errors import SetupError, Transient
+from embedding_core.errors import Transient
+from embedding_core.hardware import n_nvidia_gpus
 from embedding_core.pipeline import Job, RunTally
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
 from flows import tasks
+from flows.hardware import Needs
 from flows.progress import RunProgress
 from flows.results import result_storage
-from flows.runner import embed_options
+from flows.runner import current_runner
 from flows.settings import Settings
 
 GROUPS_IN_FLIGHT = 2
+SILENT_SECONDS = 10.0
+"""A run that waits for longer says how far it is."""
+SMALL_TOKENS, SMALL_SECONDS = 250_000, 30.0
+"""Work that is done before Ray and a model in a worker of its own would have paid for their start,
+by the estimate of the plan: seconds where a rate is known, else tokens."""
 MOST_FAILED_FILES = 64
 """Failed units are taken apart until so many files were found; with more, it is not the files."""
 
@@ -34,8 +40,8 @@ MOST_FAILED_FILES = 64
 @dataclass(frozen=True, slots=True)
 class _Submitted:
     unit: WorkUnit
-    staged: PrefectRayFuture[tasks.Sealed[StagedUnit]]
-    embedded: PrefectRayFuture[EmbeddedUnit]
+    staged: PrefectFuture[tasks.Sealed[StagedUnit]]
+    embedded: PrefectFuture[EmbeddedUnit]
 
 
 def run_plan(
@@ -99,12 +105,27 @@ def run_units(
         tally.add(done)
         progress.publish()
 
-    with RunProgress(len(finished) + len(units)) as progress:
+    with RunProgress(job, len(finished) + len(units), planned.estimated_chunks) as progress:
         finished += pipeline.finished_units(job, units)
         rest = _left_to_do(job, finished, units, progress, commit)
-        runner = _UnitRunner(job, settings)
+        runner = _UnitRunner(job, settings, _is_small(job, planned, rest, settings))
         for ready in _ready(runner, rest, tally, progress):
             commit(runner.with_fragments(ready, tally))
+
+
+def _is_small(job: Job, planned: Plan, units: Sequence[WorkUnit], settings: Settings) -> bool:
+    """Whether the work is not worth a Ray of its own: one unit, of little text.
+
+    A unit that an earlier run began and did not finish goes to Ray: it may be what ended that run,
+    and a worker can be lost where the flow cannot. So does one that must not see this machine's
+    GPU, which Ray hides.
+    """
+    if settings.ray_address is not None or len(units) != 1:
+        return False
+    tokens, seconds = planned.estimated_tokens, planned.estimated_seconds
+    is_little = tokens <= SMALL_TOKENS if seconds is None else seconds <= SMALL_SECONDS
+    hides_gpu = n_nvidia_gpus() > 0 and not Needs.of(job.resources, settings).gpus
+    return is_little and not hides_gpu and not pipeline.was_begun(job, units[0])
 
 
 def _left_to_do(
@@ -153,8 +174,11 @@ def _ready(
         room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
         if some := list(islice(waiting, room)):
             in_flight.extend(runner.submit(some))
-        left = max(0.0, since + seconds - time.monotonic()) if ready else None
-        if in_flight and (ended := runner.first_to_end(in_flight, left)) is not None:
+        left = max(0.0, since + seconds - time.monotonic()) if ready else SILENT_SECONDS
+        ended = runner.first_to_end(in_flight, min(left, SILENT_SECONDS)) if in_flight else None
+        if ended is None and in_flight:
+            progress.still_working(len(in_flight))
+        if ended is not None:
             in_flight.remove(ended)
             done = runner.collect([ended], tally, progress)
             gathered = [one for unit in done for one in gatherer.add(unit)]
@@ -203,9 +227,12 @@ def _by_number(slices: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
 class _UnitRunner:
     """Submits units and reads their futures; every future is read, none is waited for in vain."""
 
-    def __init__(self, job: Job, settings: Settings) -> None:
+    def __init__(self, job: Job, settings: Settings, in_process: bool) -> None:
         self.job = job
-        self._settings = settings
+        self._runner = current_runner()
+        self._runner.prepare(settings, job.resources, in_process)
+        if self._runner.in_process:
+            get_run_logger().info("little to do: tasks run in this process, without Ray")
         self._files_left = MOST_FAILED_FILES
         storage = result_storage(job.recipe)
         self._chunk = tasks.chunk.with_options(result_storage=storage)
@@ -215,17 +242,14 @@ class _UnitRunner:
         """Map the chunk task over a group and put an embed task behind each."""
         embed = self._embed.with_options(refresh_cache=refresh)
         staged = self._chunk.map(unmapped(self.job), [tasks.Sealed(unit) for unit in group])
-        with embed_options(self.job.resources, self._settings):
+        with self._runner.with_hardware():
             embedded = embed.map(unmapped(self.job), staged)
         return [_Submitted(*one) for one in zip(group, staged, embedded, strict=True)]
 
-    def first_to_end(
-        self, in_flight: Sequence[_Submitted], seconds: float | None
-    ) -> _Submitted | None:
-        """A unit that has ended; waits for one, but no longer than ``seconds`` when given."""
-        by_future = {one.embedded.wrapped_future: one for one in in_flight}
-        ended, _ = ray.wait(list(by_future), timeout=seconds)
-        return by_future[ended[0]] if ended else None
+    def first_to_end(self, in_flight: Sequence[_Submitted], seconds: float) -> _Submitted | None:
+        """A unit that has ended; waits for one, but no longer than ``seconds``."""
+        ended = self._runner.first_ended([one.embedded for one in in_flight], seconds)
+        return next((one for one in in_flight if one.embedded is ended), None)
 
     def collect(
         self,
@@ -242,8 +266,6 @@ class _UnitRunner:
             if isinstance(result, EmbeddedUnit):
                 # A cached result carries the plan of the run that made it: use this run's.
                 done.append(replace(result, unit=submitted.unit))
-            elif isinstance(result, SetupError):
-                raise result
             elif _is_of_the_unit(result) and self._files_left > 0:
                 done += self._alone(submitted.unit, result, tally, again)
             else:
@@ -276,11 +298,9 @@ class _UnitRunner:
 
     def _result(self, submitted: _Submitted) -> Any:
         """The embedded unit, or the exception that stopped it (the chunk task's own, if it was)."""
-        for future in (submitted.staged, submitted.embedded):
-            future.wait()
-            if not future.state.is_completed():
-                return future.state.result(raise_on_failure=False)
-        return submitted.embedded.result()
+        staged = self._runner.result(submitted.staged)
+        failed = isinstance(staged, BaseException)
+        return staged if failed else self._runner.result(submitted.embedded)
 
 
 def _is_of_the_unit(error: Any) -> bool:

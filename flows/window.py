@@ -1,4 +1,4 @@
-"""Many tasks through Ray with a bounded number of them in flight: Ray hangs with thousands."""
+"""Many tasks with a bounded number of them in flight: Ray hangs with thousands."""
 
 from __future__ import annotations
 
@@ -11,42 +11,41 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from embedding_core.errors import SetupError
-from embedding_core.recipe import Resources
-from flows.runner import embed_options
-from flows.settings import Settings
+from flows.runner import current_runner
 
 IN_FLIGHT = 32
+SILENT_SECONDS = 10.0
+"""A run that waits for longer says so."""
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 
-def each_on_ray(
+def each(
     task: Task[Any, Found],
     shared: Any,
     given: Iterable[Given],
-    resources: Resources,
-    settings: Settings,
     failures: list[str],
 ) -> Iterator[Found]:
     """``task(shared, one)`` for each of ``given``, with an embed task's hardware; results in order.
 
     A task that fails does not take others with it: a sentence goes into ``failures``. A
-    ``SetupError`` ends it all: it would hit every task.
+    ``SetupError``, or Ray that broke down, ends it all: it would hit every task.
     """
+    runner, n_ended = current_runner(), 0
     waiting, in_flight = iter(given), deque[tuple[Given, PrefectFuture[Found]]]()
     while True:
-        with embed_options(resources, settings):
+        with runner.with_hardware():
             for one in islice(waiting, IN_FLIGHT - len(in_flight)):
                 in_flight.append((one, task.submit(shared, one)))
         if not in_flight:
             return
         one, future = in_flight.popleft()
-        future.wait()
-        result = future.state.result(raise_on_failure=False)
-        if isinstance(result, SetupError):
-            raise result
+        while runner.first_ended([future], SILENT_SECONDS) is None:
+            get_run_logger().info(
+                "%s: %d done, %d under way", task.name, n_ended, len(in_flight) + 1
+            )
+        result, n_ended = runner.result(future), n_ended + 1
         if isinstance(result, BaseException):
             failures.append(f"{task.name} {one}: {result}")
             get_run_logger().error("%s %s failed: %s", task.name, one, result)

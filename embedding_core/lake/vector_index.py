@@ -16,7 +16,7 @@ from typing import Any
 import lance
 
 from embedding_core.errors import LakeError
-from embedding_core.hardware import has_nvidia_gpu
+from embedding_core.hardware import n_nvidia_gpus
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.indexing import Coverage, coverage, extend
@@ -210,7 +210,7 @@ def _train(
 ) -> None:
     """On the GPU where Lance can: that is IVF_PQ, and the others are learned in seconds."""
     given: dict[str, Any] = {"metric": "cosine", "replace": True, **options}
-    if kind == "IVF_PQ" and has_nvidia_gpu():
+    if kind == "IVF_PQ" and n_nvidia_gpus():
         try:
             dataset.create_index(column, kind, accelerator="cuda", **given)
             return

@@ -59,7 +59,7 @@ from embedding_core.pipeline.sample import (
     forget_sample,
     judge_sample,
 )
-from embedding_core.pipeline.saved import finished_packs, finished_units
+from embedding_core.pipeline.saved import finished_packs, finished_units, was_begun
 from embedding_core.pipeline.search import Answer, queries_from, search
 from embedding_core.pipeline.serving import following
 from embedding_core.pipeline.slices import Gatherer, joined, slices_to_redo
@@ -155,5 +155,6 @@ __all__ = [
     "space_report",
     "status",
     "table_uri",
+    "was_begun",
     "work_units",
 ]

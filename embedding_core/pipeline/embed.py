@@ -30,6 +30,7 @@ from embedding_core.lake import (
     table_of,
     write_fragments,
 )
+from embedding_core.pipeline.announce import Announcer, Say, silent
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.job import Job, load_planned, resolve_planned
 from embedding_core.pipeline.saved import Part, save_report, saved_parts, saved_report, usable_units
@@ -40,13 +41,14 @@ ROWS_PER_BLOCK = 4_096
 """Rows worked on together: enough to sort by length well, some 20 MB of text and vectors."""
 
 
-def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
+def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     """Encode the staged rows and write them into the table's storage, not yet into the table.
 
     Works in parts of about ``part_rows`` rows and saves each, so that a second attempt begins with
     the first part that is not there; the report of the whole is saved before it is returned. Memory
     is bounded by some blocks of rows. A staged file that is gone is made again. The model is loaded
-    only when a text needs it. Raises ``ModelError`` when the model cannot run here or is not the
+    only when a text needs it. ``say`` is told when it is loaded, and every ten seconds how far the
+    work is. Raises ``ModelError`` when the model cannot run here or is not the
     planned one, ``LakeError`` when another space was put in service meanwhile, ``Transient`` when
     the store fails.
     """
@@ -60,7 +62,7 @@ def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     needed = [staged.path, *staged.reject_paths, *ids]
     if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
-    parts = _parts(job, table, staged)
+    parts = _parts(job, table, staged, say)
     embedded = EmbeddedUnit(
         unit=staged.unit,
         fragments=tuple(fragment for part in parts for fragment in part.fragments),
@@ -77,12 +79,12 @@ def embed_unit(job: Job, staged: StagedUnit) -> EmbeddedUnit:
     return embedded
 
 
-def _parts(job: Job, table: Table, staged: StagedUnit) -> list[Part]:
+def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
     """Every part of the unit: those saved by an earlier attempt, and the others made now."""
     rows = _usable_rows(table, staged)
     parts = saved_parts(table, staged.unit.unit_id, rows)
     done = sum(part.rows for part in parts)
-    work = _begin(job, table, staged, done)
+    work = _begin(job, table, staged, done, say)
     arrow_schema = schema.row_schema(job.recipe).append(work.field)
     blocks = _blocks(work, done)
     following = next(blocks, None)
@@ -118,6 +120,7 @@ class _UnitWork:
     """None when every text has a vector already."""
     known: KnownVectors
     """Vectors of the rows that this unit replaces."""
+    announcer: Announcer
     repeated: frozenset[str]
     """Hashes of texts that stand more than once in the unit: only their vectors are kept."""
     shared: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -126,7 +129,7 @@ class _UnitWork:
     """Why a text has no vector, by text hash."""
 
 
-def _begin(job: Job, table: Table, staged: StagedUnit, done: int) -> _UnitWork:
+def _begin(job: Job, table: Table, staged: StagedUnit, done: int, say: Say) -> _UnitWork:
     seen, repeated = _hashes(table, staged, done)
     whole_table = job.recipe.reuse == "table"
     old_rows = OldRows("text_hash", seen) if whole_table else _old_rows(table, staged, done)
@@ -136,7 +139,8 @@ def _begin(job: Job, table: Table, staged: StagedUnit, done: int) -> _UnitWork:
         table=table,
         staged=staged,
         field=schema.vector_field(resolve_planned(job).space),
-        encoder=load_planned(job) if new_texts else None,
+        encoder=load_planned(job, say) if new_texts else None,
+        announcer=Announcer(say, sum(one.chunks - one.dropped for one in staged.counts), done),
         known=known,
         repeated=frozenset(repeated),
     )
@@ -220,6 +224,7 @@ def _batches(
         block = waiting.popleft()
         vectors = _vectors(work, part, block, encoded)  # (n_rows, dim); NaN where there is none
         _count(work, part, rejects, block, vectors)
+        work.announcer.add(block.rows.num_rows)
         good = pa.array(np.isfinite(vectors).all(axis=1))
         rows = block.rows.append_column(work.field, _vector_column(vectors, work.field.type))
         yield from rows.filter(good).cast(arrow_schema).to_batches()

@@ -152,7 +152,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
-        failures=tuple(tally.failures),
+        failures=(*tally.failures, *_why_nothing(planned, tally)),
         index=index,
         maintenance=maintenance,
         verification=verification,
@@ -178,12 +178,32 @@ def _verified(table: Table, tally: RunTally, gone: Collection[str]) -> Verificat
     return tried_again(f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, gone))
 
 
+def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
+    """Whether everything that the run read was left out; a file that cannot even be opened counts
+    when there is no good one beside it."""
+    left_out = sum(map(tally.total, ("rejected", "dropped", "failed")))
+    if not planned.unchanged_uris:
+        left_out += len(planned.unreadable)
+    return left_out > 0 and not (tally.total("embedded") or tally.total("reused"))
+
+
+def _why_nothing(planned: Plan, tally: RunTally) -> list[str]:
+    if not _gave_nothing(planned, tally):
+        return []
+    reasons = tally.reasons + _unreadable(planned)
+    shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+    return [
+        f"nothing of what was read came into the table ({shown}); `embedlake status RECIPE "
+        "--rejects` lists why. Correct the recipe or the files, then run again"
+    ]
+
+
 def _unreadable(planned: Plan) -> Counter[str]:
     return Counter(reject.reason for reject in planned.unreadable)
 
 
 def _exit_code(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> int:
-    if tally.failures or not verification.passed:
+    if tally.failures or not verification.passed or _gave_nothing(planned, tally):
         return FAILED
     rejected, documents = tally.total("rejected"), tally.total("documents")
     left_out, chunks = tally.total("dropped") + tally.total("failed"), tally.total("chunks")

@@ -77,6 +77,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         max_removed_share=recipe.max_removed_share,
         kept_uris=kept,
         unchanged_uris=unchanged,
+        only_rejects=sum(uri in held.rejects and uri not in held.versions for uri in unchanged),
         unreadable=found.unreadable,
         table_version=held.version,
         estimated_chunks=expected.chunks,

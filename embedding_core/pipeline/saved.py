@@ -74,6 +74,12 @@ def save_report(table: Table, unit: EmbeddedUnit) -> None:
     staging.save_json(table, _report_path(table, unit.unit.unit_id), content)
 
 
+def was_begun(job: Job, unit: WorkUnit) -> bool:
+    """Whether an earlier run staged rows of a unit and did not commit them."""
+    table = table_of(job.recipe)
+    return staging.is_staged(table, staging.staged_path(table, unit.unit_id))
+
+
 def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
     """Whole files that an earlier run embedded and did not commit, in the units that they were in
     then: other files may have come or gone since, which would be packed otherwise now."""

@@ -11,7 +11,8 @@ from embedding_core import pipeline
 from embedding_core.lake import Verification
 from embedding_core.pipeline import RunReport
 from embedding_core.records import Plan
-from flows.report import FILES_SHOWN, markdown, plan_lines, report_data, report_lines, run_summary
+from flows.artifacts import ledger_page, plan_page, table
+from flows.report import FILES_SHOWN, plan_lines, report_data, report_lines, run_summary
 from tests.driver import recipe_for, run, write_jsonl
 
 
@@ -75,7 +76,7 @@ def test_report_lines_tell_ledger_rejects_and_verification(report: RunReport) ->
     assert "files: 1 added, 0 replaced, 0 moved, 0 removed, 0 unchanged, 0 unreadable" in lines
     ledger = "1 documents, 1 chunks = 1 embedded + 0 reused + 0 dropped + 0 failed"
     assert f"ledger: {ledger}" in lines
-    assert "rejects: 1 empty_text (listed in the rejects table)" in lines
+    assert "rejects: 1 empty_text (`embedlake status RECIPE --rejects` lists them)" in lines
     assert lines[-1] == "verified: 1 files, 1 rows, no problem"
     assert not any("half precision" in line or "index" in line for line in lines)
 
@@ -107,5 +108,19 @@ def test_run_summary_begins_with_the_outcome(
     assert report_data(ended)["summary"] == run_summary(ended)
 
 
-def test_markdown_keeps_lines_as_they_are() -> None:
-    assert markdown("Plan", ["a", "b"]) == "# Plan\n\n```\na\nb\n```\n"
+def test_plan_page_has_each_file_with_its_reason(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a|b.jsonl", {"x": "some words"})
+    page = plan_page(plan_of(tmp_path), 1.25)
+    assert "| file | change | why |" in page
+    assert "a\\|b.jsonl | added | new file |" in page
+    assert "about 1.25 at EMBEDLAKE_PRICE_PER_HOUR" in page and "  + " not in page
+
+
+def test_ledger_page_has_counts_rejects_by_reason_and_the_command(report: RunReport) -> None:
+    page = ledger_page(report)
+    assert "| embedded | 1 |" in page and "| empty\\_text | 1 |" in page
+    assert "embedlake status RECIPE --rejects" in page
+
+
+def test_table_cells_cannot_end_their_cell() -> None:
+    assert table(("a",), [["x | y\n`z`"]]).splitlines()[-1] == "| x \\| y \\`z\\` |"

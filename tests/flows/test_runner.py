@@ -1,35 +1,49 @@
-"""Where tasks run: what Ray is asked for, and that it is started only for a task."""
+"""Where tasks run: what Ray is asked for, what a machine lacks, and that nothing starts early."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from prefect_ray.context import RemoteOptionsContext
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RaySystemError,
+    WorkerCrashedError,
+)
 
+from embedding_core import pipeline
 from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
-from flows import runner as runner_module
-from flows.runner import embed_options, ray_runner
+from flows import hardware, units
+from flows.hardware import Needs, lacking_here
+from flows.ray_runner import RayRunner, broke_down, options
+from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
+from tests.driver import begin, recipe_for, write_jsonl
 
 LOCAL = Settings(ray_address="local", ray_cpus=6)
-CLUSTER = Settings(ray_address="ray://head:10001", ray_cpus=6)
+UNSET = Settings(ray_cpus=6)
+CLUSTER = Settings(ray_address="head:6379", ray_cpus=6)
 
 
 def options_for(resources: Resources, settings: Settings) -> dict[str, Any]:
-    with embed_options(resources, settings):
+    with options(Needs.of(resources, settings)):
         return dict(RemoteOptionsContext.get().current_remote_options)
 
 
 def test_embed_task_on_a_gpu_keeps_its_process_and_with_it_the_model() -> None:
-    options = options_for(Resources(gpus_per_task=0.5), LOCAL)
-    assert options == {"num_gpus": 0.5, "num_cpus": 1, "max_calls": 0}
+    asked = options_for(Resources(gpus_per_task=0.5), LOCAL)
+    assert asked == {"num_gpus": 0.5, "num_cpus": 1, "max_calls": 0}
 
 
-def test_embed_task_on_a_local_cpu_takes_all_cores() -> None:
-    assert options_for(Resources(), LOCAL) == {"num_gpus": 0, "num_cpus": 6, "max_calls": 0}
+@pytest.mark.parametrize("settings", [LOCAL, UNSET])
+def test_embed_task_on_a_local_cpu_takes_all_cores(settings: Settings) -> None:
+    assert options_for(Resources(), settings) == {"num_gpus": 0, "num_cpus": 6, "max_calls": 0}
 
 
 def test_embed_task_on_a_cluster_does_not_ask_for_this_machine_s_cores() -> None:
@@ -43,36 +57,36 @@ def test_cpus_per_task_is_what_an_embed_task_takes(settings: Settings, gpus: int
     assert options_for(resources, settings)["num_cpus"] == 3
 
 
-def test_runner_local_says_local_and_bounds_the_cpus() -> None:
-    runner = ray_runner(LOCAL)
+@pytest.mark.parametrize("settings", [LOCAL, UNSET])
+def test_runner_local_says_local_and_bounds_the_cpus(settings: Settings) -> None:
+    runner = RayRunner.of(settings)
     assert runner.address == "local"
     assert runner.init_kwargs["num_cpus"] == 6
     assert runner.init_kwargs["include_dashboard"] is False
 
 
 def test_runner_passes_a_cluster_s_address_on_and_does_not_size_it() -> None:
-    runner = ray_runner(CLUSTER)
-    assert runner.address == "ray://head:10001"
+    runner = RayRunner.of(CLUSTER)
+    assert runner.address == "head:6379"
     assert "num_cpus" not in runner.init_kwargs
 
 
 def test_runner_auto_asks_for_a_running_cluster_instead_of_starting_one() -> None:
-    assert ray_runner(Settings(ray_address="auto")).init_kwargs["address"] == "auto"
+    assert RayRunner.of(Settings(ray_address="auto")).init_kwargs["address"] == "auto"
 
 
 def test_runner_without_a_task_does_not_start_ray() -> None:
-    with ray_runner(LOCAL).duplicate():  # a flow run works with a duplicate
+    with Runner().duplicate() as runner:  # a flow run works with a duplicate
+        runner.prepare(LOCAL, Resources())
         assert not ray.is_initialized()
     assert not ray.is_initialized()
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nonsense"])
 def test_runner_cluster_that_does_not_answer_is_a_setup_error(address: str) -> None:
-    with (
-        ray_runner(Settings(ray_address=address)) as runner,
-        pytest.raises(SetupError, match=rf"{address}.*EMBEDLAKE_RAY_ADDRESS"),
-    ):
-        runner.submit(None, {})
+    runner = RayRunner.of(Settings(ray_address=address))
+    with pytest.raises(SetupError, match=rf"{address}.*EMBEDLAKE_RAY_ADDRESS"):
+        runner.__enter__()
     assert not ray.is_initialized()
 
 
@@ -83,6 +97,97 @@ def test_runner_cluster_that_does_not_answer_is_a_setup_error(address: str) -> N
 def test_embed_task_takes_the_gpu_of_a_local_machine_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, device: str, gpus: float
 ) -> None:
-    monkeypatch.setattr(runner_module, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
     assert options_for(Resources(device=device), settings)["num_gpus"] == gpus
     assert options_for(Resources(device=device, gpus_per_task=0), settings)["num_gpus"] == 0
+
+
+# What a machine lacks is said before anything runs
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"gpus_per_task": 1}, ["1 GPUs", "there are 0", "gpus_per_task"]),
+        ({"cpus_per_task": 7}, ["7 CPUs", "there are 6", "cpus_per_task", "EMBEDLAKE_RAY_CPUS"]),
+        ({"device": "cuda"}, ["'cuda'", "device to auto or cpu"]),
+        ({"device": "cuda:1", "gpus_per_task": 0}, ["'cuda:1'", "gets none"]),
+    ],
+)
+def test_prepare_refuses_what_no_task_could_get_here(
+    resources: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(SetupError) as caught:
+        Runner().prepare(UNSET, Resources(**resources))
+    assert all(word in str(caught.value) for word in words)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("resources", [{}, {"cpus_per_task": 6}, {"device": "cpu"}])
+def test_prepare_takes_what_this_machine_has(resources: dict[str, Any]) -> None:
+    assert lacking_here(Resources(**resources), UNSET) is None
+
+
+def test_a_cluster_is_asked_for_what_it_has() -> None:
+    needs = Needs.of(Resources(gpus_per_task=1), CLUSTER)
+    assert "1 GPUs and there are 0" in (needs.lacking({"CPU": 4.0}) or "")
+    assert needs.lacking({"CPU": 4.0, "GPU": 1.0}) is None
+
+
+# Ray's own faults are nobody's file
+
+
+@pytest.mark.parametrize(
+    "error", [LocalRayletDiedError(), NodeDiedError("gone"), RaySystemError("no GCS")]
+)
+def test_ray_that_breaks_down_ends_the_run(error: Exception) -> None:
+    assert broke_down(error)
+    said = str(ray_broke_down(error))
+    assert type(error).__name__ in said and "What was committed is kept" in said
+
+
+@pytest.mark.parametrize(
+    "error", [WorkerCrashedError(), OutOfMemoryError("killed"), ValueError("x")]
+)
+def test_a_task_that_dies_is_looked_at_alone(error: Exception) -> None:
+    assert not broke_down(error)
+
+
+# Small work needs no Ray
+
+
+def test_one_unit_of_little_text_runs_in_the_flow_s_process(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
+    job, planned = begin(recipe_for(tmp_path), Resources())
+    (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
+    assert units._is_small(job, planned, [unit], UNSET)
+    assert not units._is_small(job, planned, [unit], LOCAL)
+    assert not units._is_small(job, planned, [unit], CLUSTER)
+    assert not units._is_small(job, planned, [unit, unit], UNSET)
+
+
+def test_a_unit_that_an_earlier_run_began_runs_where_a_worker_can_be_lost(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
+    job, planned = begin(recipe_for(tmp_path), Resources())
+    (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
+    pipeline.chunk_unit(job, unit)
+    assert not units._is_small(job, planned, [unit], UNSET)
+
+
+def test_much_text_or_a_slow_model_is_worth_a_ray(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {str(n): "word " * 400 for n in range(700)})
+    job, planned = begin(recipe_for(tmp_path), Resources())
+    (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
+    assert planned.estimated_tokens > units.SMALL_TOKENS
+    assert not units._is_small(job, planned, [unit], UNSET)
+
+
+def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
+    monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(units, "n_nvidia_gpus", lambda: 1)
+    job, planned = begin(recipe_for(tmp_path), Resources(gpus_per_task=0))
+    (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
+    assert not units._is_small(job, planned, [unit], UNSET)

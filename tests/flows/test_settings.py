@@ -13,7 +13,8 @@ from prefect_ray.context import RemoteOptionsContext
 from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
 from flows import stack
-from flows.runner import embed_options, ray_runner
+from flows.hardware import Needs
+from flows.ray_runner import RayRunner, options
 from flows.settings import Settings, prefect_api_url, read_settings, use_prefect_api
 
 URL = "http://127.0.0.1:4299/api"
@@ -46,7 +47,7 @@ def test_settings_defaults() -> None:
     settings = read_settings()
     assert settings == Settings(
         home=Path.home() / ".embedlake",
-        ray_address="local",
+        ray_address=None,
         ray_cpus=os.cpu_count() or 1,
         resources=Resources(),
     )
@@ -62,18 +63,20 @@ def test_home_is_where_the_stack_is_remembered(
 
 
 def test_ray_address_is_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ray_runner(read_settings()).address == "local"
-    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "ray://head:10001")
+    assert read_settings().is_local_ray and read_settings().ray_address is None
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "local")
+    assert read_settings().is_local_ray
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "head:6379")
     settings = read_settings()
     assert not settings.is_local_ray
-    assert ray_runner(settings).address == "ray://head:10001"
+    assert RayRunner.of(settings).address == "head:6379"
 
 
 def test_ray_cpus_bound_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDLAKE_RAY_CPUS", "5")
     settings = read_settings()
-    assert ray_runner(settings).init_kwargs["num_cpus"] == 5
-    with embed_options(settings.resources, settings):
+    assert RayRunner.of(settings).init_kwargs["num_cpus"] == 5
+    with options(Needs.of(settings.resources, settings)):
         assert RemoteOptionsContext.get().current_remote_options["num_cpus"] == 5
 
 

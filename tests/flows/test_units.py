@@ -23,12 +23,13 @@ from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jso
 class SilentProgress:
     """Stands in for the terminal and the Prefect API."""
 
-    def __init__(self, _total: int) -> None: ...
+    def __init__(self, *_about: object) -> None: ...
     def __enter__(self) -> SilentProgress:
         return self
 
     def __exit__(self, *_: object) -> None: ...
     def finished(self, _unit: EmbeddedUnit | None) -> None: ...
+    def still_working(self, _n_under_way: int) -> None: ...
     def publish(self) -> None: ...
 
 
@@ -37,7 +38,7 @@ class InProcessRunner:
 
     most_in_flight = 0
 
-    def __init__(self, job: Job, _settings: Settings) -> None:
+    def __init__(self, job: Job, *_where: object) -> None:
         self.job = job
         self._in_flight = 0
 
@@ -46,7 +47,7 @@ class InProcessRunner:
         type(self).most_in_flight = max(self.most_in_flight, self._in_flight)
         return list(group)
 
-    def first_to_end(self, in_flight: Sequence[WorkUnit], _wait: float | None) -> WorkUnit | None:
+    def first_to_end(self, in_flight: Sequence[WorkUnit], _wait: float) -> WorkUnit | None:
         return in_flight[0]
 
     def collect(
@@ -131,16 +132,14 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int]
 ) -> None:
     class FirstOneIsSlow(InProcessRunner):
-        waits: ClassVar[list[float | None]] = []
+        waits: ClassVar[list[float]] = []
 
-        def first_to_end(
-            self, in_flight: Sequence[WorkUnit], seconds: float | None
-        ) -> WorkUnit | None:
+        def first_to_end(self, in_flight: Sequence[WorkUnit], seconds: float) -> WorkUnit | None:
             self.waits.append(seconds)
             if len(in_flight) > 1:
                 return in_flight[1]
             slow = in_flight[0]
-            return None if seconds is not None else slow
+            return None if seconds < units.SILENT_SECONDS else slow
 
     monkeypatch.setattr(units, "_UnitRunner", FirstOneIsSlow)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
@@ -150,8 +149,10 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
     monkeypatch.setattr(units.time, "monotonic", lambda: next(seconds))
     units.run_units(job, planned, RunTally(), Settings(), lambda: None)
     assert sum(groups) == 6 and groups[-1] == 1, "the others waited for the slow one"
-    assert FirstOneIsSlow.waits[0] is None and FirstOneIsSlow.waits[-1] is None
-    assert all(one is None or 0 <= one <= 9 for one in FirstOneIsSlow.waits)
+    silence = units.SILENT_SECONDS
+    assert FirstOneIsSlow.waits[0] == FirstOneIsSlow.waits[-1] == silence
+    assert all(0 <= one <= silence for one in FirstOneIsSlow.waits)
+    assert any(one < silence for one in FirstOneIsSlow.waits), "a group was late for its commit"
 
 
 def test_run_units_run_that_lost_its_table_commits_nothing_more(
@@ -284,7 +285,7 @@ def test_run_plan_file_that_changes_all_the_time_waits_for_the_next_run(
 class NoRay(units._UnitRunner):
     """The real runner, whose tasks run where it stands."""
 
-    def __init__(self, job: Job, _settings: Settings) -> None:
+    def __init__(self, job: Job, *_where: object) -> None:
         self.job = job
         self._files_left = units.MOST_FAILED_FILES
 

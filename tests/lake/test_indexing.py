@@ -249,7 +249,7 @@ def test_refresh_vector_index_gpu_that_does_not_work_gives_way_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """This machine's torch has no CUDA; the search finds as much as ever."""
-    monkeypatch.setattr(vector_index, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(vector_index, "n_nvidia_gpus", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     table = made_up(tmp_path, n_rows=600)
     index = refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ"))

@@ -12,6 +12,7 @@ import pytest
 
 from embedding_core import pipeline
 from embedding_core.errors import LakeError, ModelError, SetupError, Transient, UsageError
+from flows.report import plan_lines
 from tests.checkpoints import as_sentence_transformer
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
@@ -87,12 +88,48 @@ def test_run_file_that_became_unusable_keeps_its_last_good_rows(tmp_path: Path) 
     recipe = recipe_for(tmp_path)
     run(recipe)
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "new"}\n')[:-6])
-    assert run(recipe).exit_code == pipeline.REJECTED
+    assert run(recipe).exit_code == pipeline.FAILED, "nothing of what it read came in"
     assert texts(recipe) == ["kept", GOOD["good"]]
     assert pipeline.plan(recipe).is_empty, "a bad file is read again though it did not change"
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "repaired"}\n'))
     assert run(recipe).exit_code == pipeline.DONE
     assert texts(recipe) == ["repaired", GOOD["good"]]
+
+
+@pytest.mark.parametrize("bad", ["records", "file", "unreadable", "too long"])
+def test_run_in_which_everything_is_rejected_fails(tmp_path: Path, bad: str) -> None:
+    changes: dict[str, object] = {}
+    if bad == "records":
+        write_jsonl(tmp_path, "a.jsonl", [{"id": str(n), "body": "text"} for n in range(40)])
+    elif bad == "too long":
+        write_jsonl(tmp_path, "a.jsonl", {"1": "word " * 50})
+        changes = {"chunk": {"strategy": "none"}, "model": {"max_tokens": 8}}
+    else:
+        path = write_jsonl(tmp_path, "a.jsonl", {})
+        path.write_bytes(b"PAR1")
+        path.rename(path.with_suffix(".parquet"))
+        if bad == "unreadable":
+            path.with_suffix(".parquet").unlink()
+            path.symlink_to(tmp_path / "nowhere")
+    recipe = recipe_for(tmp_path, max_rejected_share=1.0, **changes)
+    report = run(recipe)
+    assert report.exit_code == pipeline.FAILED
+    (failure,) = report.failures
+    assert "nothing of what was read came into the table" in failure and "--rejects" in failure
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    assert run(recipe).exit_code != pipeline.FAILED
+
+
+def test_plan_with_nothing_to_do_counts_files_that_hold_only_rejects(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "1", "body": "text"}])
+    write_jsonl(tmp_path, "good.jsonl", GOOD)
+    write_jsonl(tmp_path, "empty.jsonl", {})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    planned = pipeline.plan(recipe)
+    assert planned.is_empty and planned.only_rejects == 1
+    (line,) = plan_lines(planned)
+    assert "all 3 files" in line and "1 of them gave nothing but rejects" in line
 
 
 def test_run_unreadable_file_is_listed_others_done_and_tried_again(tmp_path: Path) -> None:

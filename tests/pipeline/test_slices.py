@@ -159,7 +159,7 @@ def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
     with monkeypatch.context() as patch:
         break_the_code(patch, "text number 150")
         report = run_sliced(recipe)
-    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, pipeline.REJECTED)
+    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, pipeline.FAILED)
     encoded: Counter[str] = fail_on([], monkeypatch)
     again = run_sliced(recipe)
     assert (again.exit_code, again.rows) == (pipeline.DONE, 300)

@@ -1,0 +1,151 @@
+"""Tasks on Ray: one started for the run, or a cluster that is joined at an address."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray
+from prefect.task_runners import TaskRunner
+from prefect.utilities.collections import visit_collection
+from prefect_ray import RayTaskRunner
+from prefect_ray.context import remote_options
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+
+from embedding_core.errors import SetupError
+from flows.hardware import Needs
+from flows.settings import Settings
+
+CONNECT_SECONDS = 5.0
+QUIET = {
+    "prefect.task_runner": logging.WARNING,  # "connecting to an existing instance" for a new one
+    "ray._private.authentication": logging.ERROR,  # says that authentication is on, as it should be
+}
+"""Loggers whose ordinary lines mislead."""
+
+DIED_ALONE = (WorkerCrashedError, OutOfMemoryError, RayTaskError)
+"""Ray's errors that one task can cause. Any other means that Ray itself, or a node, broke down."""
+
+
+class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no types
+    """prefect-ray's runner with errors that say what to do, and without its double fetch."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> RayRunner:
+        """The runner for these settings.
+
+        ``local`` must be said to Ray: without an address it joins any cluster it finds on the host.
+        """
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
+        if settings.is_local_ray:
+            options = {
+                "num_cpus": settings.ray_cpus,
+                "include_dashboard": False,
+                "log_to_driver": False,  # tasks log through Prefect
+                "logging_level": "WARNING",
+            }
+            return cls(address="local", init_kwargs=options)
+        joined = {"log_to_driver": False}
+        if settings.ray_address == "auto":  # as an address, the parent would start a Ray
+            return cls(init_kwargs={"address": "auto", **joined})
+        return cls(address=settings.ray_address, init_kwargs=joined)
+
+    def __enter__(self) -> RayRunner:
+        try:
+            if self.address not in (None, "local"):
+                check_reachable(self.address)
+            with warnings.catch_warnings():
+                # Lance warns of every fork; Ray forks only to exec its servers.
+                warnings.filterwarnings("ignore", message=r"lance.*fork")
+                super().__enter__()
+        except ConnectionError as error:
+            raise SetupError(
+                f"no Ray cluster at {self.address or 'auto'}: {error}; correct "
+                "EMBEDLAKE_RAY_ADDRESS, or unset it to have Ray started for the run"
+            ) from error
+        except (RuntimeError, OSError, RayError) as error:
+            raise SetupError(
+                f"Ray did not start: {_last_line(error)}; its logs are under the folder `ray` of "
+                "TMPDIR (or /tmp). Look for a full disk and for the memory that is free, then run "
+                "the same command again"
+            ) from error
+        finally:
+            # The parent claims a Ray before it has one, and its __exit__ would then start another.
+            self._owns_ray = self._ray_context is not None
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        """Stop Ray if this runner started it, or let go of a cluster that was joined."""
+        if self._owns_ray:
+            ray.shutdown()
+        TaskRunner.__exit__(self, *exc_info)
+
+    @staticmethod
+    def _run_prefect_task(*upstream: Any, parameters: dict[str, Any], **call: Any) -> Any:
+        """Run a task in its worker, with the upstream results that Ray has handed to it.
+
+        The parent fetches each once more by its reference. Ray takes a worker that fetches for one
+        that waits and gives its cores away: two embed tasks, each with all cores, ran at once.
+        """
+        results = iter(upstream)
+
+        def result_for(value: Any) -> Any:
+            return next(results) if isinstance(value, ray.ObjectRef) else value
+
+        given = visit_collection(parameters, visit_fn=result_for, return_data=True)
+        return RayTaskRunner._run_prefect_task(parameters=given, **call)
+
+
+def first_ended(futures: list[Any], seconds: float | None) -> Any | None:
+    """The future of a task that has ended; waits for at most ``seconds``, None after that."""
+    by_reference = {future.wrapped_future: future for future in futures}
+    ended, _ = ray.wait(list(by_reference), timeout=seconds)
+    return by_reference[ended[0]] if ended else None
+
+
+def broke_down(error: object) -> bool:
+    """Whether an error says that Ray or a node broke down, not that a task failed."""
+    return isinstance(error, RayError) and not isinstance(error, DIED_ALONE)
+
+
+def capacity() -> Mapping[str, float]:
+    """What all nodes of the cluster have together, by Ray's names: ``CPU``, ``GPU``, …"""
+    resources: dict[str, float] = ray.cluster_resources()
+    return resources
+
+
+def options(needs: Needs) -> AbstractContextManager[Any]:
+    """Ray's options for tasks that need this.
+
+    ``max_calls=0`` keeps the worker process, and with it the loaded model, from task to task;
+    Ray's default for GPU tasks is a new process each.
+    """
+    context: AbstractContextManager[Any] = remote_options(
+        num_gpus=needs.gpus, num_cpus=needs.cpus, max_calls=0
+    )
+    return context
+
+
+def check_reachable(address: str) -> None:
+    """Raise ``ConnectionError`` unless something listens at ``host:port`` or ``ray://host:port``.
+
+    Ray itself waits for minutes before it says so.
+    """
+    where = urlsplit(address if "://" in address else f"ray://{address}")
+    if where.hostname is None or where.port is None:
+        raise ConnectionError(f"{address!r} is no address; write host:6379")
+    try:
+        socket.create_connection((where.hostname, where.port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
