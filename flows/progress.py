@@ -27,7 +27,7 @@ class RunProgress:
         self._started = time.perf_counter()
         self._log = get_run_logger()
         self._artifact = create_progress_artifact(
-            progress=0.0, key=artifact_key("progress", job.recipe), description=self._line()
+            progress=0.0, key=artifact_key("embed-progress", job.recipe), description=self._line()
         )
         console = Console(stderr=True)
         self._bar = Progress(

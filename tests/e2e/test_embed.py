@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from embedding_core import pipeline
 from embedding_core.lake import table_of
 from embedding_core.recipe import Recipe
+from flows.naming import artifact_key
 from tests.driver import rejects, rows, run, texts, write_jsonl
 from tests.e2e.conftest import ROOT, Commands, run_command
 from tests.e2e.recipes import write_recipe, write_ten_files
@@ -43,6 +45,8 @@ def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path
 
     write_jsonl(tmp_path, "file-4.jsonl", {"d4": "now about pears"})
     changed = commands.run("embedlake", "embed", str(path), "--json")
+    assert "tasks run in this process, without Ray" in changed.err
+    assert "starting Ray" in first.err and "starting Ray" not in changed.err
     assert len(commands.task_runs(changed.json["run_id"])) == 2  # chunk and embed of one unit
     assert texts(recipe)[4] == "now about pears" and changed.json["rows"] == 10
 
@@ -81,8 +85,13 @@ def test_deployment_run_embeds_with_the_real_model_and_search_finds(
         "prefect", "deployment", "run", "embed/embed", "--watch", "--param", f"recipe={path}"
     )
     assert run.code == 0, run.out + run.err
-    names = {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
-    assert {"embed-plan", "embed-progress", "embed-report", "embed-ledger"} <= names
+    recipe = Recipe.load(path)
+    kinds = ("embed-plan", "embed-progress", "embed-report")
+    keys = {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
+    assert {artifact_key(kind, recipe) for kind in kinds} <= keys
+    tags = {"tags": {"all_": ["table:docs", f"recipe:{recipe.name}"]}}
+    names = {one["name"] for one in commands.api("/flow_runs/filter", {"flow_runs": tags})}
+    assert any(re.fullmatch(r"embed docs \d+", name) for name in names)
 
     found = commands.run("embedlake", "search", str(path), "a pet is napping", "-k", "1", "--json")
     assert found.json["hits"][0]["doc_id"] == "cat"
@@ -92,7 +101,8 @@ def test_deployment_run_embeds_with_the_real_model_and_search_finds(
     assert maintained.code == 0, maintained.out + maintained.err
     report = commands.run("embedlake", "maintain", str(path), "--json")
     assert report.code == 0 and report.json["tables"][0]["after"]["rows"] == 2
-    assert "maintain-report" in {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
+    keys = {one["key"] for one in commands.api("/artifacts/latest/filter", {})}
+    assert artifact_key("maintain-report", recipe) in keys
 
     plain = lancedb.connect(tmp_path / "lake").open_table("docs")
     vector = plain.search().where("doc_id = 'cat'").to_list()[0]["vector"]

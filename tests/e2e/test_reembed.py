@@ -82,7 +82,7 @@ def ended(commands: Commands, *, by_schedule: bool) -> list[dict[str, Any]]:
 def report_of(commands: Commands, flow_run: dict[str, Any]) -> str:
     """The report that a run left in Prefect."""
     wanted = {"artifacts": {"flow_run_id": {"any_": [flow_run["id"]]},
-                            "key": {"any_": ["reembed-report"]}}}  # fmt: skip
+                            "key": {"like_": "reembed-report-%"}}}  # fmt: skip
     (artifact,) = commands.api("/artifacts/filter", wanted)
     return str(artifact["data"])
 

@@ -152,7 +152,6 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
     silence = units.SILENT_SECONDS
     assert FirstOneIsSlow.waits[0] == FirstOneIsSlow.waits[-1] == silence
     assert all(0 <= one <= silence for one in FirstOneIsSlow.waits)
-    assert any(one < silence for one in FirstOneIsSlow.waits), "a group was late for its commit"
 
 
 def test_run_units_run_that_lost_its_table_commits_nothing_more(
