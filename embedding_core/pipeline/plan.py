@@ -77,6 +77,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         kept_uris=kept,
         unchanged_uris=unchanged,
         unreadable=found.unreadable,
+        passed_over=found.passed_over,
         table_version=held.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,
