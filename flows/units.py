@@ -17,7 +17,7 @@ from prefect import get_run_logger, unmapped
 from prefect_ray.task_runners import PrefectRayFuture
 
 from embedding_core import pipeline
-from embedding_core.errors import SetupError, Transient
+from embedding_core.errors import SetupError, Transient, words
 from embedding_core.pipeline import Job, RunTally
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
 from flows import tasks
@@ -247,8 +247,8 @@ class _UnitRunner:
             elif _is_of_the_unit(result) and self._files_left > 0:
                 done += self._alone(submitted.unit, result, tally, again)
             else:
-                tally.failures.append(f"{submitted.unit.label}: {result}")
-                get_run_logger().error("unit %s failed: %s", submitted.unit.label, result)
+                tally.failures.append(f"{submitted.unit.label}: {words(result)}")
+                get_run_logger().error("unit %s failed: %s", submitted.unit.label, words(result))
             if progress is not None:
                 progress.finished(done[-1] if isinstance(result, EmbeddedUnit) else None)
         return done

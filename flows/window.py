@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from embedding_core.errors import SetupError
+from embedding_core.errors import SetupError, words
 from embedding_core.recipe import Resources
 from flows.runner import embed_options
 from flows.settings import Settings
@@ -48,7 +48,7 @@ def each_on_ray(
         if isinstance(result, SetupError):
             raise result
         if isinstance(result, BaseException):
-            failures.append(f"{task.name} {one}: {result}")
-            get_run_logger().error("%s %s failed: %s", task.name, one, result)
+            failures.append(f"{task.name} {one}: {words(result)}")
+            get_run_logger().error("%s %s failed: %s", task.name, one, words(result))
         else:
             yield result

@@ -134,7 +134,8 @@ _SHORT.maxlong = _SHORT.maxother = 2 * SHOWN_CHARACTERS
 
 def type_name(value: object) -> str:
     """A value's type in words that do not need Python: ``string``, ``list``, ``null``."""
-    return _TYPE_NAMES.get(type(value), type(value).__name__)
+    known = (_TYPE_NAMES[kind] for kind in type(value).__mro__ if kind in _TYPE_NAMES)
+    return next(known, type(value).__name__)
 
 
 def wrong_type(name: str, expected: str, value: object) -> RejectedInput:
@@ -151,7 +152,6 @@ _TYPE_NAMES: dict[type, str] = {
     str: "string",
     int: "int",
     float: "float",
-    ColumnFloat: "float",
     Decimal: "decimal",
     bool: "bool",
     list: "list",
@@ -171,7 +171,6 @@ _ADVICE = {
     "binary": "write it as a string column, with the type string",
     "time": "write it as a string",
     "duration": "write it as a number",
-    "Timedelta": "write it as a number",
     "date": "declare it as timestamp, or write it as a string",
     "timestamp": "declare it as timestamp, or write it as a string",
 }
