@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from embedding_core.errors import RejectedInput
 
 MOST_WASTED = 1_000_000
-"""Lines or rows without a use that any file may have: about ten seconds of work."""
+"""Lines or rows without a use that any file may have: some twenty seconds of work."""
 MOST_WASTED_BYTES = 1024 * 1024 * 1024
 """Bytes in them."""
 WASTED_PER_USED = 10
