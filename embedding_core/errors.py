@@ -24,6 +24,15 @@ class Transient(EmbedlakeError):
     """A fault that may pass by itself; the task that met it is tried again."""
 
 
+def words(error: BaseException) -> str:
+    """What an error says; where it says nothing, what its kind means: never an empty text."""
+    if said := str(error).strip():
+        return said
+    if isinstance(error, MemoryError):
+        return "out of memory; give the task more of it, or split the file or the record"
+    return f"{type(error).__name__}, without a message"
+
+
 class RejectedInput(EmbedlakeError):
     """One input cannot be used. It becomes a row of the rejects table.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN_DIGITS = 12
 """Hex digits shown to people; 48 bits tell apart any number of spaces a person will see."""
 
-ROW_RULES_VERSION = 2
+ROW_RULES_VERSION = 3
 """Raised when the code that cuts or renders texts changes what it makes of the same input."""
 
 
@@ -84,7 +84,7 @@ def row_rules(
         "version": ROW_RULES_VERSION,
         "id": source.id,
         "text": source.text,
-        "metadata": source.metadata,
+        "metadata": {name: column.model_dump() for name, column in source.metadata.items()},
         "chunk": chunk.model_dump(exclude={"tokenizer"}),
         "tokenizer": tokenizer,
         "length_limit": limit,

@@ -25,10 +25,8 @@ from pydantic import (
 
 from embedding_core import storage
 from embedding_core.errors import UsageError
+from embedding_core.records import ColumnType
 from embedding_core.storage import StorageSpec
-
-ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
-"""Type of a metadata column; a timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
 
 IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
 """How a vector index keeps vectors: a byte or a bit per dimension, a graph of bytes, codes."""
@@ -58,35 +56,61 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class MetadataColumn(_Part):
+    """Where a metadata column comes from, and what it holds."""
+
+    field: str
+    """Name of the field, or a path of names into objects, with dots between: ``meta.author name``.
+    A field of that whole name comes first."""
+    type: ColumnType
+    """A timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
+
+
 class SourceSpec(_Part):
     """Where the files are and how a record becomes a text."""
 
     uri: str
     """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file."""
-    include: tuple[str, ...] = (
-        "**/*.jsonl", "**/*.jsonl.gz", "**/*.parquet", "**/*.txt", "**/*.md",
-    )  # fmt: skip
-    """Globs under ``uri`` that choose the files."""
+    include: tuple[str, ...] | None = None
+    """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
+    the end of its name. Names that begin with ``_`` or ``.`` only where a glob writes that."""
+    exclude: tuple[str, ...] = ()
+    """Globs under ``uri`` of files, and of folders with all in them, that are left out."""
     id: str | None = None
     """Field that holds a document's id, unique in its file; without it, the position counts."""
     text: str = "text"
     """A field name, or a template over fields: ``"{title}\\n{text}"``."""
-    metadata: dict[str, ColumnType] = Field(default_factory=dict)
-    """Fields kept as typed columns, to filter searches by."""
+    metadata: dict[str, MetadataColumn] = Field(default_factory=dict)
+    """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
+    ``{author: {field: "meta.author name", type: string}}``."""
     storage: StorageSpec = StorageSpec()
     """How to reach the bucket, when it is not plain AWS."""
 
+    @field_validator(
+        "metadata", mode="before", json_schema_input_type=dict[str, ColumnType | MetadataColumn]
+    )
+    @classmethod
+    def _metadata_written_out(cls, metadata: Any) -> Any:
+        if not isinstance(metadata, Mapping):
+            return metadata
+        return {
+            name: {"field": name, "type": value} if isinstance(value, str) else value
+            for name, value in metadata.items()
+        }
+
     @field_validator("metadata")
     @classmethod
-    def _metadata_names(cls, metadata: dict[str, ColumnType]) -> dict[str, ColumnType]:
-        for name in metadata:
+    def _metadata_names(cls, metadata: dict[str, MetadataColumn]) -> dict[str, MetadataColumn]:
+        for name, column in metadata.items():
+            way_out = (
+                f"name it otherwise: `other: {{field: {column.field!r}, type: {column.type}}}`"
+            )
             if name in RESERVED_COLUMNS or name.startswith(("vector__", "_")):
-                raise ValueError(
-                    f"{name!r} is a column embedlake keeps for itself; rename the field"
-                )
+                raise ValueError(f"{name!r} is a column embedlake keeps for itself; {way_out}")
             if not name.isidentifier():
                 raise ValueError(
-                    f"{name!r} cannot be a column; use letters, digits and underscores"
+                    f"{name!r} cannot be a column, which has letters, digits and underscores; "
+                    f"{way_out}"
                 )
         return metadata
 

@@ -12,7 +12,10 @@ from datetime import datetime
 from typing import Literal
 
 Scalar = str | int | float | bool | datetime | None
-"""What a metadata column may hold; see ``recipe.ColumnType`` for the declared types."""
+"""What a metadata column may hold."""
+
+ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
+"""Declared type of a metadata column; a timestamp is kept in UTC, to the microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,18 @@ class PlannedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Names below a source that are not read: files, and folders that are not looked into."""
+
+    hidden: int = 0
+    """They begin with ``_`` or ``.``, and no glob names them so."""
+    excluded: int = 0
+    """``source.exclude`` names them."""
+    unmatched: int = 0
+    """Files that ``source.include`` does not name, or whose format nobody reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The source against the table: what a run would do, before anything is paid for."""
 
@@ -161,6 +176,8 @@ class Plan:
     """Unchanged files of which nothing but rejects came."""
     unreadable: tuple[Reject, ...]
     """Files that could not be fingerprinted; rows they have in the table stay."""
+    passed_over: PassedOver
+    """What the source holds beside its files."""
     table_version: int | None
     """Version of the table that was compared; None when there is no table yet."""
     estimated_chunks: int

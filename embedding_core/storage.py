@@ -20,7 +20,7 @@ from typing import Any
 import fsspec
 from pydantic import BaseModel, ConfigDict
 
-from embedding_core.errors import UsageError
+from embedding_core.errors import UsageError, words
 
 SCHEMES = ("", "file", "s3")
 
@@ -96,7 +96,7 @@ def read_bytes(uri: str, spec: StorageSpec) -> bytes:
     try:
         return bytes(fs.cat_file(uri))
     except BotoCoreError as error:  # no credentials, no such endpoint: no OSErrors of their own
-        raise OSError(str(error)) from error
+        raise OSError(words(error)) from error
 
 
 def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
@@ -169,7 +169,7 @@ def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
             return False
         if isinstance(error, OSError):
             raise
-        raise OSError(str(error)) from error
+        raise OSError(words(error)) from error
     return True
 
 

@@ -12,14 +12,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
 from embedding_core import __version__
 from embedding_core.errors import EmbedlakeError, UsageError
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.records import Scalar
+from embedding_core.records import ColumnType, Scalar
+from embedding_core.scalars import from_text
 from flows.cli_common import (
     json_option,
     known_api,
@@ -247,8 +248,9 @@ def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) 
     "--param",
     "params",
     multiple=True,
-    metavar="NAME=VALUE",
-    help='Value of a :name: a JSON number, true, false, null or "text", else text as it is.',
+    metavar="NAME[:TYPE]=VALUE",
+    help='Value of a :name: a JSON number, true, false, null or "text", else text, read as its '
+    f"column's type; or a value of a TYPE ({', '.join(get_args(ColumnType))}).",
 )
 @click.option("--exact", is_flag=True, help="Compare every row, past the index.")
 @click.option("--hybrid", is_flag=True, help="Fuse with a full-text search for the same words.")
@@ -273,7 +275,7 @@ def search(
     from flows.report import answer_lines
 
     loaded = Recipe.load(recipe)
-    values = {name: _scalar(value) for name, value in map(pair, params)}
+    values = dict(_parameter(param) for param in params)
     query = Query(k, where, values, exact, hybrid, nprobes)
     asked = pipeline.queries_from(queries, loaded) if queries else {"words": words or ""}
     answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
@@ -401,6 +403,21 @@ def schema(as_json: bool) -> None:
     """Print the JSON schema of a recipe, for editors to complete and check it."""
     document = Recipe.model_json_schema()
     respond(document, json.dumps(document, indent=2).splitlines(), as_json)
+
+
+def _parameter(text: str) -> tuple[str, Scalar]:
+    """Name and value of ``NAME=VALUE`` or ``NAME:TYPE=VALUE``."""
+    name, value = pair(text)
+    name, colon, declared = name.partition(":")
+    if not colon:
+        return name, _scalar(value)
+    if declared not in get_args(ColumnType):
+        known = ", ".join(get_args(ColumnType))
+        raise UsageError(f"--param {text!r}: no type {declared!r}; the types are {known}")
+    try:
+        return name, from_text(value, cast("ColumnType", declared))
+    except ValueError as error:
+        raise UsageError(f"--param {text!r}: {error}") from error
 
 
 def _scalar(text: str) -> Scalar:

@@ -17,7 +17,7 @@ from embedding_core.pipeline import (
     SpaceLine,
     Status,
 )
-from embedding_core.records import Plan
+from embedding_core.records import PassedOver, Plan
 
 if TYPE_CHECKING:  # it loads torch, which only `bench` needs
     from embedding_core.encoder.measure import ModelSpeed
@@ -29,6 +29,7 @@ SPACES_SHOWN = 3
 
 def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     """The plan as ``terraform plan`` would put it."""
+    others = _passed_over_lines(planned.passed_over)
     if planned.is_empty:
         kept = f" ({len(planned.kept_uris):,} more left the source)" if planned.kept_uris else ""
         rejects = ""
@@ -39,7 +40,8 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
             )
         return [
             f"Nothing to do: the table holds all {planned.unchanged:,} files as they are"
-            f"{kept}{rejects}."
+            f"{kept}{rejects}.",
+            *others,
         ]
     n = counts(planned)
     lines = [
@@ -59,7 +61,17 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
     lines += shown[:FILES_SHOWN]
     if len(shown) > FILES_SHOWN:
         lines.append(f"  … and {len(shown) - FILES_SHOWN:,} more (all with --json)")
-    return [*lines, _estimate_line(planned, cost)]
+    return [*lines, *others, _estimate_line(planned, cost)]
+
+
+def _passed_over_lines(others: PassedOver) -> list[str]:
+    kinds = [
+        (others.hidden, "that begin with _ or ."),
+        (others.excluded, "that source.exclude names"),
+        (others.unmatched, "that source.include does not name"),
+    ]
+    said = [f"{n:,} {kind}" for n, kind in kinds if n]
+    return [f"passed over in the source: {', '.join(said)}"] if said else []
 
 
 def counts(planned: Plan) -> dict[str, int]:

@@ -16,7 +16,7 @@ from prefect import get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 
 from embedding_core import pipeline
-from embedding_core.errors import Transient
+from embedding_core.errors import Transient, words
 from embedding_core.hardware import n_nvidia_gpus
 from embedding_core.pipeline import Job, RunTally
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
@@ -269,8 +269,8 @@ class _UnitRunner:
             elif _is_of_the_unit(result) and self._files_left > 0:
                 done += self._alone(submitted.unit, result, tally, again)
             else:
-                tally.failures.append(f"{submitted.unit.label}: {result}")
-                get_run_logger().error("unit %s failed: %s", submitted.unit.label, result)
+                tally.failures.append(f"{submitted.unit.label}: {words(result)}")
+                get_run_logger().error("unit %s failed: %s", submitted.unit.label, words(result))
             if progress is not None:
                 progress.finished(done[-1] if isinstance(result, EmbeddedUnit) else None)
         return done

@@ -11,6 +11,7 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from embedding_core.errors import words
 from flows.runner import current_runner
 
 IN_FLIGHT = 32
@@ -47,7 +48,7 @@ def each(
             )
         result, n_ended = runner.result(future), n_ended + 1
         if isinstance(result, BaseException):
-            failures.append(f"{task.name} {one}: {result}")
-            get_run_logger().error("%s %s failed: %s", task.name, one, result)
+            failures.append(f"{task.name} {one}: {words(result)}")
+            get_run_logger().error("%s %s failed: %s", task.name, one, words(result))
         else:
             yield result

@@ -147,6 +147,7 @@ def test_everything_else_makes_another_space(change: dict[str, object]) -> None:
     [
         {"source": {"id": None}}, {"source": {"text": "title"}},
         {"source": {"metadata": {"a": "float"}}}, {"source": {"metadata": {}}},
+        {"source": {"metadata": {"a": {"field": "b", "type": "int"}}}},
         {"chunk": {"max_tokens": 32}}, {"chunk": {"overlap": 8}}, {"chunk": {"min_tokens": 8}},
         {"chunk": {"strategy": "none"}}, {"model": {"over_length": "split"}},
     ],
@@ -160,6 +161,8 @@ def test_what_decides_rows_changes_their_id(changes: dict[str, dict[str, object]
     "changes",
     [
         {"source": {"uri": "/elsewhere"}}, {"source": {"include": ["*.md"]}},
+        {"source": {"exclude": ["*.md"]}},
+        {"source": {"metadata": {"a": {"field": "a", "type": "int"}}}},
         {"source": {"storage": {"region": "x"}}}, {"model": {"dtype": "fp32"}},
         {"model": {"name": "other"}}, {"model": {"dim": 8}}, {"lake": {"uri": "/other"}},
         {"index": {"target_recall": 0.5}}, {"maintain": {"keep_hours": 2}},

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from embedding_core.errors import UsageError
 from embedding_core.recipe import (
     RESERVED_COLUMNS,
+    MetadataColumn,
     ModelSpec,
     Recipe,
     Resources,
@@ -34,7 +35,8 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.include", ("*.md",), "*.md"),
     ("source.id", "_id", 3),
     ("source.text", "{title}\n{text}", ["text"]),
-    ("source.metadata", {"year": "int", "at": "timestamp"}, {"year": "number"}),
+    ("source.exclude", ("**/drafts",), "*.md"),
+    ("source.metadata", {"by": MetadataColumn(field="meta.author", type="string")}, {"by": "name"}),
     ("source.storage.endpoint_url", "http://127.0.0.1:1", 3),
     ("source.storage.region", "eu-1", 3),
     ("source.storage.anonymous", True, "perhaps"),
@@ -201,7 +203,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("name", [*sorted(RESERVED_COLUMNS), "_rowid", "_x", "vector__12345678"])
 def test_metadata_may_not_take_a_column_of_the_table(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}.*rename the field"):
+    with pytest.raises(UsageError, match=f"{name}.*name it otherwise"):
         Recipe.load(changed("source.metadata", {name: "string"}))
 
 
@@ -209,6 +211,20 @@ def test_metadata_may_not_take_a_column_of_the_table(name: str) -> None:
 def test_metadata_names_must_be_identifiers(name: str) -> None:
     with pytest.raises(UsageError, match="letters, digits and underscores"):
         Recipe.load(changed("source.metadata", {name: "string"}))
+
+
+def test_metadata_short_form_is_the_field_of_the_column_s_name() -> None:
+    short = Recipe.load(changed("source.metadata", {"year": "int"}))
+    written_out = {"year": {"field": "year", "type": "int"}}
+    assert short == Recipe.load(changed("source.metadata", written_out))
+    assert short == Recipe.load(short.model_dump(mode="json"))
+
+
+def test_metadata_mapping_that_is_wrong_names_the_key() -> None:
+    with pytest.raises(UsageError, match=r"source\.metadata\.by\.feild: unknown key"):
+        Recipe.load(changed("source.metadata", {"by": {"feild": "x", "type": "string"}}))
+    with pytest.raises(UsageError, match=r"source\.metadata: .*dictionary"):
+        Recipe.load(changed("source.metadata", ["by"]))
 
 
 @pytest.mark.parametrize("table", ["a__b", "__x", "", "-x", "a/b", "a b", "../x", "x\n", "é"])

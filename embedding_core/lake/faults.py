@@ -13,7 +13,7 @@ from typing import TypeVar
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError, Transient, words
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ _SOURCE_LINES = re.compile(r"(, /\S+\.rs:\d+:\d+)+\.?\s*$")
 
 def plain(error: BaseException) -> str:
     """What an error of Lance says, without the places in Lance's source."""
-    return _SOURCE_LINES.sub("", str(error))
+    return _SOURCE_LINES.sub("", words(error))
 
 
 @contextmanager

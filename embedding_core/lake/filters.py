@@ -1,38 +1,60 @@
 """SQL for Lance filters with every value quoted, never pasted.
 
-Lance filters are DataFusion SQL: strings stand in single quotes, a quote inside is doubled.
+Lance filters are DataFusion SQL: strings stand in single quotes, a quote inside is doubled. Where
+standard SQL has double quotes around the name of a column, Lance wants backticks. Lance compares a
+column with values of its own type alone, so a text that is compared with a column becomes one.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
 
 from embedding_core.errors import UsageError
-from embedding_core.records import Scalar
-
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?<![:\w]):([A-Za-z_]\w*)")
-"""String literals and quoted names are passed over, so that ``':x'`` stays text."""
-
+from embedding_core.records import ColumnType, Scalar
+from embedding_core.scalars import INT64_MAX, INT64_MIN, from_text, in_utc
 
 KEYS_PER_SCAN = 1_000
 """Keys named in one filter: 1,000 digests make an expression of 70 kB."""
 
+_TOKEN = re.compile(
+    r"""(?P<string>'(?:[^']|'')*') | "(?P<quoted>(?:[^"]|"")*)" | `(?P<ticked>[^`]*)`
+    | (?<![:\w]):(?P<param>[A-Za-z_]\w*) | (?P<word>\w+) | (?P<compare>[<>=!]+) | \S""",
+    re.VERBOSE,
+)
+_SMALLEST = f"({INT64_MIN + 1} - 1)"
+"""The smallest int: SQL reads a minus and a number, and that number is beyond 64 bits."""
+
 
 def quote(value: Scalar) -> str:
-    """The SQL literal of a value. Raises ``UsageError`` for a float that is not finite."""
+    """The SQL literal of a value; a time without a zone is in UTC.
+
+    Raises ``UsageError`` for a value that no column can hold.
+    """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{value} cannot be compared in a filter; use a finite number")
-    if isinstance(value, (int, float)):
+    if isinstance(value, int):
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise UsageError(f"{value} is beyond the 64 bits of an int column; use a smaller one")
+        return _SMALLEST if value == INT64_MIN else str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UsageError(f"{value} cannot be compared in a filter; use a finite number")
         return repr(value)
     if isinstance(value, datetime):
-        return f"TIMESTAMP '{value.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f')}'"
+        return f"TIMESTAMP '{_utc(value).replace(tzinfo=None).isoformat(' ', 'microseconds')}'"
+    if not isinstance(value, str):
+        raise UsageError(
+            f"a {type(value).__name__} cannot be compared in a filter; use a text, a number, a "
+            "bool, a datetime or None"
+        )
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -43,24 +65,116 @@ def is_in(column: str, values: Collection[str]) -> str:
     return f"{column} IN ({', '.join(quote(value) for value in sorted(values))})"
 
 
-def bind(where: str, params: Mapping[str, Scalar]) -> str:
+def column_types(arrow_schema: pa.Schema) -> dict[str, ColumnType]:
+    """Types of a table's columns, by their names in lower case, as SQL looks for them."""
+    types: dict[str, ColumnType] = {}
+    for field in arrow_schema:
+        for declared, is_one in _IS_ONE.items():
+            if is_one(field.type):
+                types[field.name.lower()] = declared
+    return types
+
+
+_IS_ONE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
+    "string": pa.types.is_string,
+    "int": pa.types.is_integer,
+    "float": pa.types.is_floating,
+    "bool": pa.types.is_boolean,
+    "timestamp": pa.types.is_timestamp,
+}
+
+
+def bind(
+    where: str, params: Mapping[str, Scalar], types: Mapping[str, ColumnType] | None = None
+) -> str:
     """``where`` with each ``:name`` outside quotes replaced by its quoted value.
 
-    Raises ``UsageError`` when a name has no value, or a value no name.
+    A text, named or written out, that is compared with a column of another of ``types`` is read as
+    a value of that type. Raises ``UsageError`` when a name has no value, a value no name, or a
+    text is none of its column's type.
     """
-    used: set[str] = set()
-
-    def literal(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name is None:
-            return match.group(0)
-        if name not in params:
-            known = ", ".join(sorted(params)) or "none"
-            raise UsageError(f"the filter names :{name} but no such parameter was given ({known})")
-        used.add(name)
-        return quote(params[name])
-
-    bound = _TOKEN.sub(literal, where)
-    if unused := sorted(set(params) - used):
+    tokens = _Tokens(list(_TOKEN.finditer(where)), types or {})
+    bound, end = [], 0
+    for at, token in enumerate(tokens.all):
+        bound += [where[end : token.start()], _bound(tokens, at, params)]
+        end = token.end()
+    if unused := sorted(set(params) - {token["param"] for token in tokens.all}):
         raise UsageError(f"parameter {unused[0]!r} is not in the filter {where!r}; write :name")
-    return bound
+    return "".join([*bound, where[end:]])
+
+
+def _bound(tokens: _Tokens, at: int, params: Mapping[str, Scalar]) -> str:
+    token = tokens.all[at]
+    if token["quoted"] is not None:
+        return "`" + token["quoted"].replace('""', '"') + "`"
+    if token["string"] is not None:
+        text = token["string"][1:-1].replace("''", "'")
+        return quote(_typed(text, tokens.compared_with(at), token["string"]))
+    name = token["param"]
+    if name is None:
+        return token[0]
+    if name not in params:
+        known = ", ".join(sorted(params)) or "none"
+        raise UsageError(f"the filter names :{name} but no such parameter was given ({known})")
+    return quote(_typed(params[name], tokens.compared_with(at), f":{name}"))
+
+
+def _typed(value: Scalar, declared: ColumnType | None, name: str) -> Scalar:
+    """The value as one of a column's type, where it is a text or a whole number in a float."""
+    if isinstance(value, str) and declared is not None:
+        try:
+            return from_text(value, declared)
+        except ValueError as error:
+            raise UsageError(f"{name} cannot be used beside its column: {error}") from error
+    if isinstance(value, float) and declared == "int" and value.is_integer():
+        return int(value)
+    return value
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return in_utc(moment)
+    except OverflowError as error:
+        raise UsageError(f"{moment} is outside the years 1 to 9999 in UTC") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """A filter in pieces."""
+
+    all: Sequence[re.Match[str]]
+    types: Mapping[str, ColumnType]
+
+    def compared_with(self, at: int) -> ColumnType | None:
+        """Type of the column that a value stands beside: ``c = v``, ``v = c``,
+        ``c BETWEEN v AND v`` or ``c IN (v, v)``; None where none does."""
+        if self._is_comparison(at - 1):
+            return self._column(at - 2)
+        if self._is_comparison(at + 1) and self._text(at + 3) != "(":
+            return self._column(at + 2)
+        if self._text(at - 1) == "BETWEEN":
+            return self._column_before(at - 1)
+        if self._text(at - 1) == "AND" and self._text(at - 3) == "BETWEEN":
+            return self._column_before(at - 3)
+        first = at
+        while self._text(first - 1) == ",":
+            first -= 2
+        if self._text(first - 1) == "(" and self._text(first - 2) == "IN":
+            return self._column_before(first - 2)
+        return None
+
+    def _column_before(self, at: int) -> ColumnType | None:
+        return self._column(at - 2 if self._text(at - 1) == "NOT" else at - 1)
+
+    def _column(self, at: int) -> ColumnType | None:
+        if not 0 <= at < len(self.all):
+            return None
+        token = self.all[at]
+        name = token["word"] or token["quoted"] or token["ticked"] or ""
+        return self.types.get(name.lower())
+
+    def _is_comparison(self, at: int) -> bool:
+        return 0 <= at < len(self.all) and self.all[at]["compare"] is not None
+
+    def _text(self, at: int) -> str:
+        return self.all[at][0].upper() if 0 <= at < len(self.all) else ""

@@ -79,12 +79,10 @@ def record_rejects(
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
     ``rejects`` are batches of ``staging.STAGED_REJECTS``; they stream, so a million need no memory.
+    Without any the rejects table is made all the same: whoever looks finds it empty.
     """
     batches = _stamped(rejects, run_id, datetime.now(UTC))
-    first = next(batches, None)
-    if first is not None or rejects_table(table).exists():
-        given = chain([first], batches) if first is not None else iter(())
-        _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, given)
+    _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, batches)
 
 
 def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:

@@ -16,8 +16,8 @@ import pyarrow as pa
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.client import METADATA_KEY, function_metadata
-from embedding_core.recipe import ColumnType, Recipe
-from embedding_core.records import Space
+from embedding_core.recipe import Recipe
+from embedding_core.records import ColumnType, Space
 
 VECTOR = "vector"
 """The column of the space in service."""
@@ -88,7 +88,7 @@ REJECTS_SCHEMA = pa.schema(
 def row_schema(recipe: Recipe) -> pa.Schema:
     """Columns of a staged row: everything but the vector."""
     metadata_columns = [
-        pa.field(name, COLUMN_TYPES[kind]) for name, kind in recipe.source.metadata.items()
+        pa.field(name, COLUMN_TYPES[column.type]) for name, column in recipe.source.metadata.items()
     ]
     return pa.schema(
         [

@@ -17,7 +17,7 @@ from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import LANCE_IO, plain
-from embedding_core.lake.filters import bind
+from embedding_core.lake.filters import bind, column_types
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
 
@@ -85,10 +85,9 @@ class Query:
         if self.params and self.where is None:
             raise UsageError("params give values for a filter, and there is none; give where")
 
-    @property
-    def condition(self) -> str | None:
-        """``where`` with its values quoted."""
-        return bind(self.where, self.params) if self.where else None
+    def condition(self, arrow_schema: pa.Schema) -> str | None:
+        """``where`` with its values quoted, as values of the columns of a table."""
+        return bind(self.where, self.params, column_types(arrow_schema)) if self.where else None
 
 
 def check_query_space(asked: Space, held_id: str, held: Space) -> None:
@@ -115,7 +114,7 @@ def search_dataset(
     query the vector index; without them every row is compared. Raises ``UsageError`` for a bad
     filter, and for a hybrid search of a table without a full-text index.
     """
-    legs = _Legs(dataset, query, query.condition, index_settings)
+    legs = _Legs(dataset, query, query.condition(dataset.schema), index_settings)
     if not query.hybrid:
         return [_hits(legs.by_vector(vector, query.k)) for vector in vectors]
     if schema.FULL_TEXT_INDEX not in {index.name for index in dataset.describe_indices()}:

@@ -79,6 +79,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         unchanged_uris=unchanged,
         only_rejects=sum(uri in held.rejects and uri not in held.versions for uri in unchanged),
         unreadable=found.unreadable,
+        passed_over=found.passed_over,
         table_version=held.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,

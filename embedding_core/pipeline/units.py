@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from embedding_core.errors import words
 from embedding_core.identity import digest, unit_id
 from embedding_core.pipeline.slices import FAILED_ALONE, sliced
 from embedding_core.recipe import SourceSpec
@@ -56,7 +57,7 @@ def failed_alone(unit: WorkUnit, error: BaseException) -> EmbeddedUnit:
     with the error; rows of an earlier version stay, and the next run tries again."""
     (planned,) = unit.files
     uri = planned.file.uri
-    reject = Reject(uri, None, None, FAILED_ALONE, f"{type(error).__name__}: {error}")
+    reject = Reject(uri, None, None, FAILED_ALONE, f"{type(error).__name__}: {words(error)}")
     return EmbeddedUnit(
         unit=unit,
         fragments=(),

@@ -7,7 +7,7 @@ import zlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import RejectedInput, words
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import SourceFile
 from embedding_core.sources.opening import open_unchecked
@@ -31,7 +31,7 @@ def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
             try:
                 n_rows = pq.read_metadata(stream).num_rows
             except (pa.ArrowException, OSError) as error:
-                raise RejectedInput("corrupt_parquet", str(error)) from error
+                raise RejectedInput("corrupt_parquet", words(error)) from error
             return file.size_bytes / n_rows if n_rows else None
         stored = stream.read(LOOK_BYTES) or b""
     if not name.endswith(".gz"):
@@ -40,7 +40,7 @@ def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
     try:
         text = gzip.decompress(stored, MOST_TEXT_BYTES)
     except zlib.error as error:
-        raise RejectedInput("corrupt_gzip", str(error)) from error
+        raise RejectedInput("corrupt_gzip", words(error)) from error
     return _per_line(text, len(stored) - len(gzip.unconsumed_tail) - len(gzip.unused_data))
 
 

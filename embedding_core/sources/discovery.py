@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_core import storage
-from embedding_core.errors import SetupError
+from embedding_core.errors import SetupError, words
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Reject, SourceFile
-from embedding_core.sources.globs import Glob, is_hidden, names_hidden
+from embedding_core.records import PassedOver, Reject, SourceFile
 from embedding_core.sources.opening import fingerprint
+from embedding_core.sources.readers import READERS
 from embedding_core.sources.s3 import list_objects
+from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
 
 
@@ -27,6 +28,8 @@ class Discovery:
     unreadable: tuple[Reject, ...]
     """Files that are there but cannot be read, sorted by URI. A run goes on without them; rows
     the table has of them are kept, because they were not removed from the source."""
+    passed_over: PassedOver
+    """What else is there."""
 
 
 def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
@@ -41,28 +44,55 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     found = _local(spec) if storage.is_local(spec.uri) else _s3(spec)
     if not may_be_empty and not found.files and not found.unreadable:
         raise SetupError(
-            f"nothing to read in {spec.uri}: no file matches {', '.join(spec.include)}; "
-            "correct source.uri or source.include"
+            f"nothing to read in {spec.uri}: no file matches "
+            f"{', '.join(spec.include or (f'**/*{end}' for end in READERS))} ({_others(found)}); "
+            "correct source.uri, source.include or source.exclude"
         )
     return found
 
 
+def _others(found: Discovery) -> str:
+    others = found.passed_over
+    return (
+        f"passed over: {others.hidden} names that begin with _ or ., {others.excluded} excluded, "
+        f"{others.unmatched} other files"
+    )
+
+
 def _s3(spec: SourceSpec) -> Discovery:
     uri = spec.uri.rstrip("/")
-    globs = [Glob.compile(pattern) for pattern in spec.include]
+    selection, entered = Selection.of(spec), {"": True}
     chosen = [
         file
         for file in list_objects(uri, spec.storage)
-        if file.uri == uri or any(glob.matches(file.uri[len(uri) + 1 :]) for glob in globs)
+        if file.uri == uri or _is_taken(file.uri[len(uri) + 1 :], selection, entered)
     ]
-    return Discovery(tuple(sorted(chosen, key=lambda file: file.uri)), ())
+    files = tuple(sorted(chosen, key=lambda file: file.uri))
+    return Discovery(files, (), selection.passed_over)
+
+
+def _is_taken(key: str, selection: Selection, entered: dict[str, bool]) -> bool:
+    """Whether a key is chosen; ``entered`` remembers what was said of each folder."""
+    return _is_entered(key.rpartition("/")[0], selection, entered) and selection.takes(key)
+
+
+def _is_entered(folder: str, selection: Selection, entered: dict[str, bool]) -> bool:
+    unknown = []
+    while folder not in entered:
+        unknown.append(folder)
+        folder = folder.rpartition("/")[0]
+    for inner in reversed(unknown):
+        entered[inner] = entered[folder] and selection.enters(inner)
+        folder = inner
+    return entered[folder]
 
 
 def _local(spec: SourceSpec) -> Discovery:
     root = Path(storage.absolute(spec.uri, Path.cwd()))
     if not os.path.lexists(root):
         raise SetupError(f"no source at {root}; create it or correct source.uri")
-    paths = _walk(root, spec.include) if root.is_dir() else [root]
+    selection = Selection.of(spec)
+    paths = _walk(root, selection) if root.is_dir() else [root]
     files, unreadable = [], []
     for path in sorted(paths, key=str):
         entry = _readable(path)
@@ -70,7 +100,7 @@ def _local(spec: SourceSpec) -> Discovery:
             files.append(entry)
         else:
             unreadable.append(entry)
-    return Discovery(tuple(files), tuple(unreadable))
+    return Discovery(tuple(files), tuple(unreadable), selection.passed_over)
 
 
 def _readable(path: Path) -> SourceFile | Reject:
@@ -84,21 +114,19 @@ def _readable(path: Path) -> SourceFile | Reject:
             return Reject(str(path), None, None, "unreadable", "not a regular file")
         return fingerprint(path)
     except OSError as error:
-        return Reject(str(path), None, None, "unreadable", str(error))
+        return Reject(str(path), None, None, "unreadable", words(error))
 
 
-def _walk(root: Path, include: tuple[str, ...]) -> Iterator[Path]:
-    globs = [Glob.compile(pattern) for pattern in include]
-    with_hidden = names_hidden(include)
+def _walk(root: Path, selection: Selection) -> Iterator[Path]:
     pending = [(root, "", frozenset([_identity(root)]))]
     while pending:
         folder, relative, above = pending.pop()
         for entry in _entries(folder):
             path, name = folder / entry.name, relative + entry.name
             if not entry.is_dir():
-                if any(glob.matches(name) for glob in globs):
+                if selection.takes(name):
                     yield path
-            elif with_hidden or not is_hidden(entry.name):
+            elif selection.enters(name):
                 inside = _identity(path)
                 if inside not in above:  # a link to a folder above would never end
                     pending.append((path, name + "/", above | {inside}))
@@ -110,7 +138,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise SetupError(
-            f"cannot list the folder {folder}: {error}; make it readable or move it away"
+            f"cannot list the folder {folder}: {words(error)}; make it readable or move it away"
         ) from error
 
 

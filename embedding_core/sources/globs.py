@@ -1,16 +1,15 @@
 """Globs over relative paths, the way a shell with ``**`` reads them.
 
 ``*``, ``?`` and ``[…]`` stay within one part of the path, ``**`` stands for any number of whole
-parts, and a part that starts with a dot is matched only by a pattern part that does too. Works on
-strings, not on a file system: S3 keys may hold empty parts, ``.`` and ``..``, which are ordinary
-names there.
+parts, and a hidden part, which begins with ``.`` or ``_``, is matched only by a pattern part that
+begins so too. Works on strings, not on a file system: S3 keys may hold empty parts, ``.`` and
+``..``, which are ordinary names there.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -20,19 +19,30 @@ class Glob:
 
     parts: tuple[re.Pattern[str] | None, ...]
     """A pattern per path part; None stands for ``**``."""
+    finds_hidden: bool = False
+    """Whether wildcards stand for hidden names too."""
 
     @classmethod
-    def compile(cls, pattern: str) -> Glob:
+    def compile(cls, pattern: str, ignore_case: bool = False, finds_hidden: bool = False) -> Glob:
         """Compile ``pattern``; never fails (an odd ``[`` is an ordinary character)."""
         names = pattern.removeprefix("./").split("/")
-        return cls(tuple(None if name == "**" else _part(name) for name in names))
+        flags = re.IGNORECASE if ignore_case else re.NOFLAG
+        parts = (None if one == "**" else _part(one, flags, finds_hidden) for one in names)
+        return cls(tuple(parts), finds_hidden)
 
     def matches(self, path: str) -> bool:
         """Whether the relative path, parts joined by ``/``, fits the whole pattern."""
+        return len(self.parts) in self._reached(path)
+
+    def reaches_into(self, folder: str) -> bool:
+        """Whether some path below the relative path of a folder could fit."""
+        return any(at < len(self.parts) for at in self._reached(folder))
+
+    def _reached(self, path: str) -> set[int]:
         reached = _after_stars(self.parts, {0})
         for name in path.split("/"):
             reached = _after_stars(self.parts, set(self._step(reached, name)))
-        return len(self.parts) in reached
+        return reached
 
     def _step(self, reached: set[int], name: str) -> list[int]:
         """Pattern positions that can be reached by consuming one more path part."""
@@ -41,7 +51,7 @@ class Glob:
             if at == len(self.parts):
                 continue
             part = self.parts[at]
-            if part is None and not is_hidden(name):
+            if part is None and (self.finds_hidden or not is_hidden(name)):
                 following.append(at)
             elif part is not None and part.match(name):
                 following.append(at + 1)
@@ -49,18 +59,19 @@ class Glob:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path part is hidden by convention (``.git``); ``.`` and ``..`` are S3 names."""
-    return name.startswith(".") and name not in (".", "..")
+    """Whether a path part is hidden by convention (``.git``, ``_temporary``), as for Spark.
+
+    ``.`` and ``..`` are ordinary names on S3, and ``_day=1`` is a folder that holds a value.
+    """
+    return re.match(_HIDDEN, name) is not None
 
 
-def names_hidden(patterns: Sequence[str]) -> bool:
-    """Whether any pattern asks for hidden files or folders by name."""
-    return any(is_hidden(part) for pattern in patterns for part in pattern.split("/"))
+_HIDDEN = r"\.(?!\.?\Z)|_[^=]*\Z"
 
 
-def _part(name: str) -> re.Pattern[str]:
-    visible = "" if name.startswith(".") else r"(?!\.(?!\.?\Z))"
-    return re.compile(visible + fnmatch.translate(name))
+def _part(name: str, flags: re.RegexFlag, finds_hidden: bool) -> re.Pattern[str]:
+    any_name = finds_hidden or name.startswith((".", "_"))
+    return re.compile(("" if any_name else f"(?!{_HIDDEN})") + fnmatch.translate(name), flags)
 
 
 def _after_stars(parts: tuple[re.Pattern[str] | None, ...], reached: set[int]) -> set[int]:

@@ -9,12 +9,24 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from decimal import Decimal
+from typing import cast
+from uuid import UUID
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Scalar
-from embedding_core.sources.metadata import convert
-from embedding_core.sources.records import Flaw, Record, Undecodable, shown, type_name
+from embedding_core.sources.folders import folder_values
+from embedding_core.sources.metadata import convert, whole
+from embedding_core.sources.records import (
+    ColumnFloat,
+    Fields,
+    Flaw,
+    Record,
+    Undecodable,
+    shown,
+    wrong_type,
+)
 from embedding_core.sources.template import TextTemplate
 
 ID_DIGEST_BYTES = 16
@@ -35,13 +47,15 @@ class RecordMapper:
         self._duplicates = duplicates  # positions whose id an earlier slice has given out
         self._uri = source_uri
         self._template = TextTemplate.parse(spec.text)
+        self._folders = folder_values(source_uri, spec.metadata)
         self._seen: set[bytes] = set()
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """Every field the mapping reads, each once."""
+    def fields(self) -> Fields:
+        """Every field the mapping reads."""
         declared = [self._spec.id] if self._spec.id else []
-        return tuple(dict.fromkeys([*declared, *self._template.fields, *self._spec.metadata]))
+        required = (*declared, *self._template.fields)
+        return Fields(required, tuple(one.field for one in self._spec.metadata.values()))
 
     def map(self, record: Record | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""
@@ -61,9 +75,7 @@ class RecordMapper:
         if self._spec.id is None:
             return str(record.position)
         value = _required(record.fields, self._spec.id)
-        if not isinstance(value, (str, int)) or isinstance(value, bool):
-            raise _wrong_type(self._spec.id, "string or int", value)
-        doc_id = str(value)
+        doc_id = _id_text(self._spec.id, value)
         if not doc_id:
             raise RejectedInput("missing_field", f"field {self._spec.id!r} is an empty string")
         return _clean(doc_id, f"field {self._spec.id!r}")
@@ -80,19 +92,24 @@ class RecordMapper:
         if isinstance(value, str):
             return value
         if self._template.is_plain:
-            raise _wrong_type(name, "string", value)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
-            raise _wrong_type(name, "string or number", value)
-        return str(value)
+            raise wrong_type(name, "string", value)
+        if isinstance(value, UUID):
+            return str(value)
+        if not _is_number(value):
+            raise wrong_type(name, "string or finite number", value)
+        return _written(value)
 
     def _metadata(self, fields: Mapping[str, object]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
-        for name, declared in self._spec.metadata.items():
-            value = _readable(fields.get(name), name)
-            values[name] = convert(value, declared, name)
+        for name, column in self._spec.metadata.items():
+            found = find(fields, column.field)
+            if found is ABSENT and name in self._folders:
+                values[name] = _scalar(self._folders[name], column.field)
+                continue
+            value = None if found is ABSENT else _readable(found, column.field)
+            values[name] = convert(value, column.type, column.field)
             if isinstance(value, str):
-                _clean(value, f"field {name!r}")
+                _clean(value, f"field {column.field!r}")
         return values
 
     def _claim(self, doc_id: str, position: int) -> None:
@@ -109,12 +126,40 @@ class RecordMapper:
         self._seen.add(key)
 
 
+ABSENT = object()
+"""What ``find`` gives for a field that the record does not have."""
+
+
+def find(fields: Mapping[str, object], name: str) -> object:
+    """A field's value: of its own name, else of a path of names into objects.
+
+    ``ABSENT`` where the path ends or an object on it is null. Raises ``RejectedInput`` where
+    something else than an object is on it.
+    """
+    rest, parent = name, fields
+    while rest not in parent:
+        step, dot, rest = rest.partition(".")
+        inner = parent.get(step) if dot else None
+        if inner is None:
+            return ABSENT
+        if not isinstance(inner, Mapping):
+            on_path = name.removesuffix(f".{rest}")
+            raise wrong_type(on_path, f"object, for the path {name!r}", _readable(inner, on_path))
+        parent = inner
+    return parent[rest]
+
+
 def _required(fields: Mapping[str, object], name: str) -> object:
-    value = _readable(fields.get(name), name)
-    if value is None:
-        problem = "is null" if name in fields else "is missing"
+    value = _readable(find(fields, name), name)
+    is_nan = isinstance(value, float) and math.isnan(value)  # how data frames write null
+    if value is ABSENT or value is None or is_nan:
+        problem = "is missing" if value is ABSENT else "is null"
         raise RejectedInput("missing_field", f"field {name!r} {problem}")
     return value
+
+
+def _scalar(value: Scalar | Undecodable, name: str) -> Scalar:
+    return cast("Scalar", _readable(value, name))
 
 
 def _readable(value: object, name: str) -> object:
@@ -123,11 +168,33 @@ def _readable(value: object, name: str) -> object:
     return value
 
 
-def _wrong_type(name: str, expected: str, value: object) -> RejectedInput:
-    return RejectedInput(
-        "wrong_type",
-        f"field {name!r}: expected {expected}, got {type_name(value)} {shown(value)}",
-    )
+def _id_text(name: str, value: object) -> str:
+    """An id as text: a string, a whole number, a UUID; other numbers only from a typed column, for
+    JSON writes 1.1 and 1.10 alike."""
+    if isinstance(value, (str, UUID)):
+        return str(value)
+    if _is_number(value):
+        number = whole(value)
+        if number is not None:
+            return str(number)
+        if isinstance(value, (ColumnFloat, Decimal)):
+            return _written(value)
+    raise wrong_type(name, "string or int", value)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that a float64 could hold, whatever type it has."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int of more than 308 digits
+        return False
+
+
+def _written(number: object) -> str:
+    """A number's own digits; a decimal's without an exponent."""
+    return f"{number:f}" if isinstance(number, Decimal) else str(number)
 
 
 def _clean(text: str, what: str) -> str:

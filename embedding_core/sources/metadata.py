@@ -1,21 +1,21 @@
 """Metadata values: from what a file holds to the declared column type, or a reject.
 
-Missing and null are null, and so is NaN, which is how data frames write a missing number. Nothing
-is converted by guessing: ``"3"`` is not an int, ``true`` is not an int, ``3.0`` is not an int.
+Missing and null are null, and so is NaN, which is how data frames write a missing number. They
+also write a column of whole numbers with one missing as floats: ``3.0`` is the int 3. Beyond that
+nothing is converted by guessing: ``"3"`` is not an int, nor are ``true`` and ``3.5``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
 
-from embedding_core.errors import RejectedInput
-from embedding_core.recipe import ColumnType
-from embedding_core.records import Scalar
-from embedding_core.sources.records import shown, type_name
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+from embedding_core.records import ColumnType, Scalar
+from embedding_core.scalars import EXPECTED, INT64_MAX, INT64_MIN, in_utc, timestamp
+from embedding_core.sources.records import EXACT_BELOW, ColumnFloat, wrong_type
 
 
 def convert(value: object, declared: ColumnType, name: str) -> Scalar:
@@ -27,25 +27,37 @@ def convert(value: object, declared: ColumnType, name: str) -> Scalar:
         return None
     converted = _CONVERTERS[declared](value)
     if converted is None:
-        raise RejectedInput(
-            "wrong_type",
-            f"field {name!r}: expected {_EXPECTED[declared]}, "
-            f"got {type_name(value)} {shown(value)}",
-        )
+        raise wrong_type(name, EXPECTED[declared], value)
     return converted
 
 
+def whole(value: object) -> int | None:
+    """The whole number that a value is, whatever type holds it; None for any other value."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        limit = value.exact_below if isinstance(value, ColumnFloat) else EXACT_BELOW
+        return int(value) if abs(value) < limit and value == math.floor(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else None
+    return None
+
+
 def _string(value: object) -> str | None:
+    if isinstance(value, UUID):
+        return str(value)
     return value if isinstance(value, str) else None
 
 
 def _int(value: object) -> int | None:
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_int and INT64_MIN <= value <= INT64_MAX else None  # type: ignore[operator, return-value]
+    number = whole(value)
+    return number if number is not None and INT64_MIN <= number <= INT64_MAX else None
 
 
 def _float(value: object) -> float | None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float, Decimal)) or isinstance(value, bool):
         return None
     try:
         number = float(value)
@@ -62,13 +74,11 @@ def _timestamp(value: object) -> datetime | None:
     """A time without a zone is taken as UTC, a date as its midnight."""
     try:
         if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        elif isinstance(value, date) and not isinstance(value, datetime):
+            return timestamp(value)
+        if isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day)
-        if not isinstance(value, datetime):
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return in_utc(value) if isinstance(value, datetime) else None
+    except OverflowError:
         return None
 
 
@@ -78,12 +88,4 @@ _CONVERTERS: dict[ColumnType, Callable[[object], Scalar]] = {
     "float": _float,
     "bool": _bool,
     "timestamp": _timestamp,
-}
-
-_EXPECTED: dict[ColumnType, str] = {
-    "string": "string",
-    "int": "int of 64 bits",
-    "float": "finite number",
-    "bool": "bool",
-    "timestamp": "timestamp (ISO 8601)",
 }

@@ -7,15 +7,13 @@ from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
 from embedding_core.records import SourceFile
-from embedding_core.sources.records import Flaw, Record
+from embedding_core.sources.records import Fields, Flaw, Record
 
 MAX_TEXT_BYTES = 256 * 1024 * 1024
 """Largest file read as one document: it is held in memory whole, and offsets are 32 bits."""
 
 
-def read_text(
-    stream: RawIOBase, file: SourceFile, fields: tuple[str, ...]
-) -> Iterator[Record | Flaw]:
+def read_text(stream: RawIOBase, file: SourceFile, fields: Fields) -> Iterator[Record | Flaw]:
     """One record with ``text``, ``name`` (of the file) and ``uri``; an empty file has none."""
     if file.size_bytes > MAX_TEXT_BYTES:
         raise RejectedInput(

@@ -16,7 +16,8 @@ from embedding_core.sources.mapping import RecordMapper
 from embedding_core.sources.opening import open_source, open_unchecked
 from embedding_core.sources.parquet import read_parquet, read_parquet_slice
 from embedding_core.sources.plain import read_text
-from embedding_core.sources.records import Reader, SliceReader
+from embedding_core.sources.records import Flaw, Reader, Record, SliceReader
+from embedding_core.sources.waste import Waste
 
 READERS: dict[str, Reader] = {
     ".jsonl": read_json_lines,
@@ -43,7 +44,8 @@ def read_documents(
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
     ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
-    (a truncated gzip, a file that changed meanwhile): none of them counts then. Raises
+    (a truncated gzip, a file that changed meanwhile, one that gives hardly anything but rejects):
+    none of them counts then. Raises
     ``Transient`` when the store cannot be reached. Of a slice, whoever puts the slices together
     calls ``check_unchanged``.
     """
@@ -51,13 +53,22 @@ def read_documents(
     if part is not None:
         mapper = RecordMapper(spec, file.uri, frozenset(part.duplicates))
         with open_unchecked(file, spec) as stream:
-            for record in SLICE_READERS[reader](stream, file, mapper.fields, part):
-                yield mapper.map(record)
+            yield from _mapped(SLICE_READERS[reader](stream, file, mapper.fields, part), mapper)
         return
     mapper = RecordMapper(spec, file.uri)
     with open_source(file, spec) as stream:
-        for record in reader(stream, file, mapper.fields):
-            yield mapper.map(record)
+        yield from _mapped(reader(stream, file, mapper.fields), mapper)
+
+
+def _mapped(records: Iterator[Record | Flaw], mapper: RecordMapper) -> Iterator[Document | Reject]:
+    waste = Waste("rejected records")
+    for record in records:
+        document = mapper.map(record)
+        if isinstance(document, Document):
+            waste.use()
+        else:
+            waste.waste()
+        yield document
 
 
 def _reader(uri: str) -> Reader:

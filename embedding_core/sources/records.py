@@ -5,11 +5,16 @@ Formats know how bytes become fields; ``mapping`` knows what the fields must be.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from io import RawIOBase
 from typing import Protocol
+from uuid import UUID
 
+from embedding_core.errors import RejectedInput
 from embedding_core.records import Slice, SourceFile
 
 
@@ -41,16 +46,57 @@ class Undecodable:
     detail: str
 
 
+EXACT_BELOW = 2.0**53
+"""A float64 holds every whole number below this; beyond, one may stand for several."""
+
+
+class ColumnFloat(float):
+    """A number of a typed column; its text has the digits of the column's own precision.
+
+    A float32 of 0.1 is ``0.1``, though as a float64 it is 0.10000000149.
+    """
+
+    digits: str
+    """The shortest that give the value back in the column's precision."""
+    exact_below: float
+    """The column holds every whole number below this; beyond, a value may stand for several."""
+
+    def __new__(cls, value: float, digits: str, exact_below: float = EXACT_BELOW) -> ColumnFloat:
+        """A number of the column."""
+        number = super().__new__(cls, value)
+        number.digits, number.exact_below = digits, exact_below
+        return number
+
+    def __repr__(self) -> str:
+        return self.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a mapping reads of a record: names, or paths of names into objects."""
+
+    required: tuple[str, ...]
+    """A record without them cannot be used."""
+    optional: tuple[str, ...] = ()
+    """Null where a record does not have them."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys([*self.required, *self.optional]))
+
+
 class Reader(Protocol):
     """Reads one family of formats.
 
     ``stream`` is unbuffered and seekable, at the start of the file; ``fields`` are the only ones
-    needed. Yields in file order with memory bounded by one record or batch; raises
-    ``RejectedInput`` when the file as a whole is bad.
+    needed; a record may have others too, and a path's value under the whole path. Yields in file
+    order with memory bounded by one record or batch; raises ``RejectedInput`` when the file as a
+    whole is bad.
     """
 
     def __call__(
-        self, stream: RawIOBase, file: SourceFile, fields: tuple[str, ...]
+        self, stream: RawIOBase, file: SourceFile, fields: Fields
     ) -> Iterator[Record | Flaw]:
         """Stream the records of an open file."""
         ...
@@ -60,7 +106,7 @@ class SliceReader(Protocol):
     """Reads the records of one slice; positions are those in the whole file."""
 
     def __call__(
-        self, stream: RawIOBase, file: SourceFile, fields: tuple[str, ...], part: Slice
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, part: Slice
     ) -> Iterator[Record | Flaw]:
         """Stream the records of a slice of an open file."""
         ...
@@ -71,22 +117,60 @@ SHOWN_CHARACTERS = 80
 
 
 def shown(value: object) -> str:
-    """A short printable form of a bad value: never a lone surrogate, NUL or a megabyte."""
-    text = repr(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
+    """A short printable form of a bad value: never a lone surrogate, NUL or a megabyte, and never
+    the whole of a list that is nested as deep as a parser goes."""
+    if isinstance(value, (Decimal, UUID, date, time, timedelta)):
+        return str(value)
+    if isinstance(value, (str, bytes)):
+        value = value[:SHOWN_CHARACTERS]
+    text = repr(value) if isinstance(value, str) else _SHORT.repr(value)
     return text if len(text) <= SHOWN_CHARACTERS + 2 else text[:SHOWN_CHARACTERS] + "…"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlong = _SHORT.maxother = 2 * SHOWN_CHARACTERS
 
 
 def type_name(value: object) -> str:
     """A value's type in words that do not need Python: ``string``, ``list``, ``null``."""
-    return _TYPE_NAMES.get(type(value), type(value).__name__)
+    known = (_TYPE_NAMES[kind] for kind in type(value).__mro__ if kind in _TYPE_NAMES)
+    return next(known, type(value).__name__)
 
 
-_TYPE_NAMES = {
+def wrong_type(name: str, expected: str, value: object) -> RejectedInput:
+    """The reject of a record whose field holds a value of another type, with what to do."""
+    advice = _ADVICE.get(type_name(value), "")
+    return RejectedInput(
+        "wrong_type",
+        f"field {name!r}: expected {expected}, got {type_name(value)} {shown(value)}"
+        + (f"; {advice}" if advice else ""),
+    )
+
+
+_TYPE_NAMES: dict[type, str] = {
     str: "string",
     int: "int",
     float: "float",
+    Decimal: "decimal",
     bool: "bool",
     list: "list",
     dict: "object",
     type(None): "null",
+    bytes: "binary",
+    date: "date",
+    datetime: "timestamp",
+    time: "time",
+    timedelta: "duration",
+    UUID: "uuid",
+}
+
+_ADVICE = {
+    "list": "write its items as one string, or a record for each",
+    "object": "name a field in it by a path such as 'object.field'",
+    "binary": "write it as a string column, with the type string",
+    "time": "write it as a string",
+    "duration": "write it as a number",
+    "date": "declare it as timestamp, or write it as a string",
+    "timestamp": "declare it as timestamp, or write it as a string",
 }

@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from fsspec.asyn import sync
 
 from embedding_core import storage
-from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, Transient
+from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, Transient, words
 from embedding_core.records import SourceFile
 from embedding_core.storage import StorageSpec
 
@@ -148,18 +148,22 @@ def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
     if isinstance(error, FileNotFoundError):
         return SetupError(f"no bucket {bucket!r} there; correct source.uri or create the bucket")
     if isinstance(error, PermissionError | NoCredentialsError):
-        return SetupError(f"the store refuses to list bucket {bucket!r}: {error}; {_CREDENTIALS}")
+        return SetupError(
+            f"the store refuses to list bucket {bucket!r}: {words(error)}; {_CREDENTIALS}"
+        )
     if _may_pass(error):
-        return Transient(f"the store of bucket {bucket!r} does not answer: {error}")
-    return SetupError(f"cannot list bucket {bucket!r}: {error}; check source.uri and its storage")
+        return Transient(f"the store of bucket {bucket!r} does not answer: {words(error)}")
+    return SetupError(
+        f"cannot list bucket {bucket!r}: {words(error)}; check source.uri and its storage"
+    )
 
 
 def _read_error(error: Exception) -> EmbedlakeError:
     if _status(error) == 412:
         return RejectedInput("changed", "the object changed after it was listed; run again")
     if isinstance(error, FileNotFoundError | PermissionError) or not _may_pass(error):
-        return RejectedInput("unreadable", str(error))
-    return Transient(f"the store broke off while reading: {error}")
+        return RejectedInput("unreadable", words(error))
+    return Transient(f"the store broke off while reading: {words(error)}")
 
 
 def _may_pass(error: Exception) -> bool:

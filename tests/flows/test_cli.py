@@ -147,7 +147,8 @@ def test_maintain_without_a_named_api_needs_no_server(
     answer = embedlake("maintain", str(embedded), "--json")
     assert answer.code == DONE and "maintained docs: 1 to 1 fragments" in answer.err
     assert answer.json["exit_code"] == DONE and answer.json["problems"] == []
-    assert [one["table"] for one in answer.json["tables"]] == ["docs", "docs__files"]
+    tables = [one["table"] for one in answer.json["tables"]]
+    assert tables == ["docs", "docs__files", "docs__rejects"]
     assert answer.json["tables"][0]["after"]["rows"] == 2
     assert embedlake("maintain", str(embedded)).out.startswith("done: 0 fragments merged")
     assert not (tmp_path / "home" / "prefect").exists()
@@ -162,7 +163,7 @@ def test_maintain_that_cannot_end_fails_with_its_report(
     monkeypatch.setattr("embedding_core.lake.maintenance._remove_versions", unreachable)
     monkeypatch.setattr("embedding_core.lake.faults.FIRST_PAUSE_SECONDS", 0)
     answer = embedlake("maintain", str(embedded), "--json")
-    assert answer.code == FAILED and len(answer.json["problems"]) == 2
+    assert answer.code == FAILED and len(answer.json["problems"]) == 3
     assert "NOT DONE" in answer.err and "does not answer" in answer.err
 
 
@@ -329,6 +330,11 @@ def test_search_prints_hits_and_json_has_every_field(embedlake: Embedlake, embed
         ("doc_id = :id", 'id="7"', ["7"]),
         ("doc_id = :id", "id=' OR 1=1 --", []),
         ("(doc_id = :id) IS NOT TRUE", "id=null", ["7", "cat"]),
+        ("doc_id = :id", "id:string=7", ["7"]),
+        ("year = :y", "y:int=2020", ["cat"]),
+        ("year < :y", "y:float=2021", ["cat"]),
+        ("year = 2020 AND :t > TIMESTAMP '2020-06-01'", "t:timestamp=2021-01-01", ["cat"]),
+        ('"year" = :y', 'y="2020"', ["cat"]),
     ],
 )
 def test_search_where_with_a_parameter_filters(
@@ -349,6 +355,9 @@ def test_search_where_with_a_parameter_filters(
         (("--where", "year = :y"), ":y"),
         (("--where", "year = 1", "--param", "y=1"), "'y'"),
         (("--where", "year = :y", "--param", "y"), "NAME=VALUE"),
+        (("--where", "year = :y", "--param", "y:number=1"), "no type 'number'"),
+        (("--where", "year = :y", "--param", "y:timestamp=soon"), "ISO 8601"),
+        (("--where", "year = :y", "--param", 'y="soon"'), "int of 64 bits"),
         (("--param", "y=1"), "--where"),
     ],
 )

@@ -63,6 +63,19 @@ def test_plan_lines_nothing_to_do_is_one_line(tmp_path: Path) -> None:
     ]
 
 
+def test_plan_lines_tell_what_is_passed_over_in_the_source(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "_SUCCESS", "_temporary/b.jsonl", "c.csv", "drafts/d.jsonl"):
+        write_jsonl(tmp_path, name, {"x": "words"})
+    recipe = recipe_for(tmp_path, source={"exclude": ["drafts"]})
+    said = (
+        "passed over in the source: 2 that begin with _ or ., 1 that source.exclude names, 1 that "
+        "source.include does not name"
+    )
+    assert said in plan_lines(pipeline.plan(recipe))
+    run(recipe)
+    assert plan_lines(pipeline.plan(recipe))[1:] == [said]
+
+
 def test_plan_lines_many_files_says_how_many_are_not_shown(tmp_path: Path) -> None:
     for number in range(FILES_SHOWN + 5):
         write_jsonl(tmp_path, f"{number}.jsonl", {"x": "words"})

@@ -63,6 +63,15 @@ def test_search_best_first_with_text_score_and_metadata(table: Table, encoder: E
         ("at >= :at", {"at": datetime(2026, 3, 1, tzinfo=UTC)}, ["2"]),
         ("tag = :tag", {"tag": "x' OR 1=1 --"}, []),
         ("year IS NULL", {}, ["3"]),
+        ("at >= :at", {"at": "2026-03-01"}, ["2"]),
+        ("at >= '2026-03-01'", {}, ["2"]),
+        ("at > :at", {"at": datetime(999, 5, 6, tzinfo=UTC)}, ["1"]),
+        ("at BETWEEN :from AND :to", {"from": "2026-05-01", "to": "2026-07-01"}, ["2"]),
+        ("year >= :year AND year < 3000", {"year": "2010"}, ["2"]),
+        ("year > :year", {"year": -(2**63)}, ["1"]),
+        ('"year" = :year', {"year": 2020.0}, ["2"]),
+        ("\"tag\" = 'plain'", {}, ["2"]),
+        ("chunk_index = :n AND doc_id = :id", {"n": "0", "id": "2"}, ["2"]),
     ],
 )
 def test_search_filter_is_applied_before_the_search(

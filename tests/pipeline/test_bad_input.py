@@ -12,6 +12,9 @@ import pytest
 
 from embedding_core import pipeline
 from embedding_core.errors import LakeError, ModelError, SetupError, Transient, UsageError
+from embedding_core.lake import ledger, table_of
+from embedding_core.pipeline.units import failed_alone, work_units
+from embedding_core.recipe import Resources
 from flows.report import plan_lines
 from tests.checkpoints import as_sentence_transformer
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
@@ -52,6 +55,54 @@ def test_run_bad_record_is_listed_with_its_place(tmp_path: Path, line: bytes, re
     assert (reject["reason"], reject["position"]) == (reason, 1)
     assert str(reject["source_uri"]).endswith("bad.jsonl")
     assert reject["detail"]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [("8" * 400, "wrong_type"), ("1e999", "wrong_type"), ("9" * 5_000, "malformed_json")],
+)
+@pytest.mark.parametrize(
+    "role",
+    [
+        {"id": "n"},
+        {"text": "{n}: {text}"},
+        *({"metadata": {"n": kind}} for kind in ("string", "int", "float", "bool", "timestamp")),
+    ],
+    ids=str,
+)
+def test_run_hostile_number_costs_one_record_whole_and_in_slices(
+    tmp_path: Path, role: dict[str, object], number: str, reason: str
+) -> None:
+    fits = {"string": '"a"', "bool": "true", "timestamp": '"2024-01-01"'}
+    kind = next(iter(role.get("metadata", {"n": ""}).values()))  # type: ignore[attr-defined]
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for name, n_records in (("small", 20), ("large", 2_500)):
+        lines = [
+            f'{{"id": "{n}", "n": {number if n == 11 else fits.get(kind, n)}, '
+            f'"text": "{name} {n} {"word " * 200}"}}\n'
+            for n in range(n_records)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    recipe = recipe_for(tmp_path, source=role, chunk={"strategy": "none"})
+    run(recipe, Resources(unit_bytes=1024 * 1024))
+    assert [(one["position"], one["reason"]) for one in rejects(recipe)] == [(11, reason)] * 2
+    assert len(rows(recipe)) == 19 + 2_499
+
+
+def test_run_without_rejects_has_an_empty_list_of_them(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    listed = ledger.rejects_table(table_of(recipe))
+    assert listed.exists() and listed.dataset().count_rows() == 0
+
+
+def test_unit_that_fails_without_a_message_has_words_all_the_same(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", GOOD)
+    (unit,) = work_units(pipeline.plan(recipe_for(tmp_path)), 1)
+    (reject,) = failed_alone(unit, MemoryError()).file_rejects
+    assert reject.detail.startswith("MemoryError: out of memory")
 
 
 def test_run_rejects_within_tolerance_end_with_zero(tmp_path: Path) -> None:

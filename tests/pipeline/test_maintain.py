@@ -78,7 +78,7 @@ def test_maintain_again_changes_no_data(tmp_path: Path) -> None:
     files = fragment_files(table_of(recipe))
     again = pipeline.maintain(recipe)
     assert fragment_files(table_of(recipe)) == files
-    assert [one.fragments_merged for one in again.tables] == [0, 0]
+    assert {one.fragments_merged for one in again.tables} == {0}
 
 
 def test_compact_large_fragments_are_not_written_again(

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from embedding_core.errors import RejectedInput, SetupError, UsageError
 from embedding_core.recipe import SourceSpec
+from embedding_core.records import PassedOver
 from embedding_core.sources import discover, read_documents
 from embedding_core.sources.globs import Glob
+from tests.s3 import S3Server
 
 
 def write(root: Path, *names: str) -> None:
@@ -29,7 +31,11 @@ def names_of(root: Path, *include: str) -> list[str]:
 
 def test_default_globs_find_every_format_at_any_depth_sorted(tmp_path: Path) -> None:
     write(tmp_path, "b.jsonl", "a.txt", "x/y/c.md", "x/d.parquet", "e.jsonl.gz", "f.csv", "g")
-    assert names_of(tmp_path) == ["a.txt", "b.jsonl", "e.jsonl.gz", "x/d.parquet", "x/y/c.md"]
+    write(tmp_path, "h.ndjson", "i.ndjson.gz", "UPPER.JSONL", "X/Y.Parquet")
+    assert names_of(tmp_path) == [
+        "UPPER.JSONL", "X/Y.Parquet", "a.txt", "b.jsonl", "e.jsonl.gz", "h.ndjson", "i.ndjson.gz",
+        "x/d.parquet", "x/y/c.md",
+    ]  # fmt: skip
 
 
 def test_include_chooses_the_files(tmp_path: Path) -> None:
@@ -45,6 +51,73 @@ def test_hidden_files_and_folders_are_found_only_when_named(tmp_path: Path) -> N
     assert names_of(tmp_path, ".git/*.txt", "**/.b.txt") == [".b.txt", ".git/a.txt"]
 
 
+JOB = [
+    "_delta_log/0.jsonl", "_temporary/0/a.jsonl", "_SUCCESS", "x/_b.jsonl", ".c.jsonl",
+    "_day=1/d.jsonl", "e.jsonl", "f.csv",
+]  # fmt: skip
+
+
+def test_names_that_spark_passes_over_are_passed_over_and_counted(tmp_path: Path) -> None:
+    write(tmp_path, *JOB)
+    found = discover(SourceSpec(uri=str(tmp_path)))
+    assert [os.path.relpath(one.uri, tmp_path) for one in found.files] == [
+        "_day=1/d.jsonl", "e.jsonl",
+    ]  # fmt: skip
+    assert found.passed_over == PassedOver(hidden=5, unmatched=1)
+
+
+def test_names_with_an_underscore_are_found_when_a_glob_writes_it(tmp_path: Path) -> None:
+    write(tmp_path, *JOB)
+    assert names_of(tmp_path, "_delta_log/*", "**/_b.jsonl") == ["_delta_log/0.jsonl", "x/_b.jsonl"]
+    assert names_of(tmp_path, "_*/**/*") == [
+        "_day=1/d.jsonl",
+        "_delta_log/0.jsonl",
+        "_temporary/0/a.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left", "passed_over"),
+    [
+        ("x/a.txt", ["a.txt", "x/b.md", "x/y/a.txt"], PassedOver(excluded=1)),
+        ("**/a.txt", ["x/b.md"], PassedOver(excluded=3)),
+        ("x", ["a.txt"], PassedOver(excluded=1)),
+        ("**/y", ["a.txt", "x/a.txt", "x/b.md"], PassedOver(excluded=1)),
+        ("x/**", ["a.txt"], PassedOver(excluded=1)),
+        ("nothing", ["a.txt", "x/a.txt", "x/b.md", "x/y/a.txt"], PassedOver()),
+    ],
+)
+def test_exclude_leaves_out_files_and_whole_folders(
+    tmp_path: Path, s3: S3Server, exclude: str, left: list[str], passed_over: PassedOver
+) -> None:
+    names = ["a.txt", "x/a.txt", "x/b.md", "x/y/a.txt"]
+    write(tmp_path, *names)
+    bucket = s3.new_bucket()
+    for name in names:
+        s3.put(bucket, f"in/{name}", name.encode())
+    local = discover(SourceSpec(uri=str(tmp_path), exclude=(exclude,)))
+    remote = discover(SourceSpec(uri=f"s3://{bucket}/in", exclude=(exclude,), storage=s3.storage))
+    assert [os.path.relpath(one.uri, tmp_path) for one in local.files] == left
+    assert [one.uri.removeprefix(f"s3://{bucket}/in/") for one in remote.files] == left
+    assert local.passed_over == remote.passed_over == passed_over
+
+
+def test_exclude_wins_over_a_hidden_name_that_include_writes(tmp_path: Path) -> None:
+    write(tmp_path, ".git/a.txt", ".git/b.txt")
+    spec = SourceSpec(uri=str(tmp_path), include=(".git/*.txt",), exclude=("**/b.*",))
+    assert [Path(one.uri).name for one in discover(spec).files] == ["a.txt"]
+
+
+def test_s3_counts_what_is_passed_over_as_a_folder_does(tmp_path: Path, s3: S3Server) -> None:
+    write(tmp_path, *JOB)
+    bucket = s3.new_bucket()
+    for name in JOB:
+        s3.put(bucket, name, b"x")
+    remote = discover(SourceSpec(uri=f"s3://{bucket}", storage=s3.storage))
+    assert remote.passed_over == discover(SourceSpec(uri=str(tmp_path))).passed_over
+    assert len(remote.files) == 2
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "expected"),
     [
@@ -55,6 +128,8 @@ def test_hidden_files_and_folders_are_found_only_when_named(tmp_path: Path) -> N
         ("**/*.md", "x//a.md", True), ("**/*.md", "x/../a.md", True), ("*/*.md", "../a.md", True),
         ("*.md", "new\nline.md", True), ("./a.md", "a.md", True), ("a.md", "A.md", False),
         ("[", "[", True), (".*", ".a", True), ("*", ".a", False), ("**/**/a", "a", True),
+        ("*", "_a", False), ("**", "_x/a", False), ("_*", "_a", True), ("*", "_x=1", True),
+        ("*/a", "_x=1/a", True), ("?a", "_a", False), ("[_]a", "_a", False),
     ],
 )  # fmt: skip
 def test_globs_match_as_in_a_shell(pattern: str, path: str, expected: bool) -> None:

@@ -1,0 +1,71 @@
+"""Values of the declared column types, and how a text gives one.
+
+For texts without a type of their own: names of folders, values in filters, arguments of a command.
+What a record holds has a type; ``sources.metadata`` checks that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from embedding_core.records import ColumnType, Scalar
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+EXPECTED: dict[ColumnType, str] = {
+    "string": "string",
+    "int": "int of 64 bits",
+    "float": "finite number",
+    "bool": "bool",
+    "timestamp": "timestamp (ISO 8601)",
+}
+"""What a value must be, for a person."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def from_text(text: str, declared: ColumnType) -> Scalar:
+    """The value that a text writes out. Raises ``ValueError``, with what was expected."""
+    value = _READ[declared](text)
+    if value is None:
+        raise ValueError(f"expected {EXPECTED[declared]}, got {text[:80]!r}")
+    return value
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC, where a time without a zone is one already.
+
+    Raises ``OverflowError`` when that is before the year 1 or after 9999.
+    """
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def timestamp(text: str) -> datetime | None:
+    """The moment of an ISO 8601 text, a date as its midnight; None for any other text."""
+    try:
+        return in_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _int(text: str) -> int | None:
+    number = int(text) if _WHOLE.fullmatch(text) else INT64_MAX + 1
+    return number if INT64_MIN <= number <= INT64_MAX else None
+
+
+def _float(text: str) -> float | None:
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else None
+
+
+_READ: dict[ColumnType, Callable[[str], Scalar]] = {
+    "string": str,
+    "int": _int,
+    "float": _float,
+    "bool": lambda text: {"true": True, "false": False}.get(text.lower()),
+    "timestamp": timestamp,
+}

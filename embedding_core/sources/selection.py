@@ -1,0 +1,62 @@
+"""Which names below a source are read, and for what reason the others are passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import PassedOver
+from embedding_core.sources.globs import Glob, is_hidden
+from embedding_core.sources.readers import READERS
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The globs of a source, and a count of what they passed over.
+
+    Paths are relative to the source, parts joined by ``/``.
+    """
+
+    include: tuple[Glob, ...]
+    exclude: tuple[Glob, ...]
+    _counted: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, spec: SourceSpec) -> Selection:
+        """The selection of a source; without ``include`` every format that is read."""
+        if spec.include is None:
+            include = tuple(Glob.compile(f"**/*{end}", ignore_case=True) for end in READERS)
+        else:
+            include = tuple(map(Glob.compile, spec.include))
+        return cls(include, tuple(Glob.compile(one, finds_hidden=True) for one in spec.exclude))
+
+    @property
+    def passed_over(self) -> PassedOver:
+        """What was asked for and not chosen so far."""
+        return PassedOver(**self._counted)
+
+    def enters(self, folder: str) -> bool:
+        """Whether to look into a folder; count it when not."""
+        if any(glob.matches(folder) for glob in self.exclude):
+            return self._pass_over("excluded")
+        if is_hidden(_last(folder)) and not any(one.reaches_into(folder) for one in self.include):
+            return self._pass_over("hidden")
+        return True
+
+    def takes(self, file: str) -> bool:
+        """Whether to read a file of a folder that was entered; count it when not."""
+        if any(glob.matches(file) for glob in self.exclude):
+            return self._pass_over("excluded")
+        if not any(glob.matches(file) for glob in self.include):
+            return self._pass_over("hidden" if is_hidden(_last(file)) else "unmatched")
+        return True
+
+    def _pass_over(self, reason: str) -> Literal[False]:
+        self._counted[reason] += 1
+        return False
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]

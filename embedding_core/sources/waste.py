@@ -1,0 +1,51 @@
+"""How much of a file may be nothing: a small file can hold a billion blank lines or bad records.
+
+A compressed file grows a thousandfold, so time that is bounded by its size is not bounded enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedding_core.errors import RejectedInput
+
+MOST_WASTED = 1_000_000
+"""Lines or rows without a use that any file may have: some twenty seconds of work."""
+MOST_WASTED_BYTES = 1024 * 1024 * 1024
+"""Bytes in them."""
+WASTED_PER_USED = 10
+"""Besides, for each line, row or byte that is of use."""
+
+
+@dataclass(slots=True)
+class Waste:
+    """What a file had so far, of use and not."""
+
+    what: str
+    """What is counted, in the plural, for a person."""
+    used: int = 0
+    used_bytes: int = 0
+    wasted: int = 0
+    wasted_bytes: int = 0
+
+    def use(self, n_bytes: int = 0) -> None:
+        """Count one of use."""
+        self.used += 1
+        self.used_bytes += n_bytes
+
+    def waste(self, n: int = 1, n_bytes: int = 0) -> None:
+        """Count ``n`` that are of none. Raises ``RejectedInput`` when it has been too much."""
+        self.wasted += n
+        self.wasted_bytes += n_bytes
+        if self.wasted > MOST_WASTED + WASTED_PER_USED * self.used:
+            self._give_up(f"{self.wasted:,} {self.what}", f"{MOST_WASTED:,}")
+        if self.wasted_bytes > MOST_WASTED_BYTES + WASTED_PER_USED * self.used_bytes:
+            self._give_up(f"{self.wasted_bytes:,} bytes of {self.what}", f"{MOST_WASTED_BYTES:,}")
+
+    def _give_up(self, wasted: str, limit: str) -> None:
+        raise RejectedInput(
+            "mostly_waste",
+            f"{wasted} beside {self.used:,} of use; a file may have {limit} and "
+            f"{WASTED_PER_USED} times what is of use; clean the file, or correct source.text and "
+            "source.id if they do not fit it",
+        )
