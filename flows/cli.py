@@ -1,13 +1,13 @@
 """The command line: data on stdout, talk on stderr, exit codes with meaning.
 
 0 done · 1 failed · 2 bad usage or recipe · 3 finished, but more was rejected than the recipe
-tolerates · 4 the gate said no. Heavy packages are imported by the command that needs them.
+tolerates · 4 the gate said no · 130 stopped by Ctrl-C · 143 stopped by SIGTERM. Heavy packages are
+imported by the command that needs them.
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from embedding_core.errors import EmbedlakeError, UsageError
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import ColumnType, Scalar
 from embedding_core.scalars import from_text
+from flows import interrupts
 from flows.cli_common import (
     json_option,
     known_api,
@@ -28,9 +29,9 @@ from flows.cli_common import (
     recipe_argument,
     resources_asked,
     respond,
+    running_flow,
     say,
     set_option,
-    talk_on_stderr,
     use_some_api,
 )
 from flows.cli_releases import COMMANDS
@@ -58,11 +59,13 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # clean up too
+    interrupts.treat_sigterm_as_interrupt()
     try:
         sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
-    except click.Abort:
-        sys.exit(FAILED)
+    except click.Abort as error:
+        sys.exit(
+            interrupts.exit_code() if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
+        )
     except click.ClickException as error:
         error.show()
         _answer_error(error.format_message(), UsageError)
@@ -223,7 +226,7 @@ def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) 
     from flows.embed import embed as embed_flow
     from flows.report import report_data
 
-    with talk_on_stderr():
+    with running_flow():
         state = embed_flow(
             recipe,
             dict(resources),
@@ -349,7 +352,7 @@ def _run_maintain(recipe: str) -> dict[str, Any]:
     from flows.maintain import maintain as maintain_flow
     from flows.report import maintenance_data
 
-    with talk_on_stderr():
+    with running_flow():
         result = maintain_flow(recipe, return_state=True).result(raise_on_failure=False)
     if isinstance(result, MaintenanceUnfinished):
         return maintenance_data(result.report)

@@ -13,6 +13,7 @@ import click
 
 from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
+from flows import interrupts
 from flows.settings import Settings, prefect_api_url, use_prefect_api
 
 PATIENCE_SECONDS = 15.0
@@ -48,10 +49,15 @@ def say(lines: Sequence[str]) -> None:
 
 
 @contextmanager
-def talk_on_stderr() -> Iterator[None]:
-    """For as long as a flow runs: Ray prints that a worker died, and stdout is for the result."""
-    with redirect_stdout(sys.stderr):
-        yield
+def running_flow() -> Iterator[None]:
+    """For as long as a flow runs: what Ray prints goes to stderr, since stdout is for the result;
+    and whoever stops the command is told what that means."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        say(["stopped. What was committed is kept; the same command goes on where this ended"])
+        raise SystemExit(interrupts.exit_code()) from None
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -20,8 +20,8 @@ from flows.cli_common import (
     recipe_argument,
     resources_asked,
     respond,
+    running_flow,
     set_option,
-    talk_on_stderr,
     use_some_api,
 )
 from flows.settings import read_settings, use_prefect_api
@@ -130,7 +130,7 @@ def _run_reembed(*given: Any) -> dict[str, Any]:
     from flows.reembed import reembed as reembed_flow
     from flows.reembed_report import reembed_data
 
-    with talk_on_stderr():
+    with running_flow():
         result = reembed_flow(*given, return_state=True).result(raise_on_failure=False)
     if isinstance(result, ReembedFailed):
         return reembed_data(result.report)

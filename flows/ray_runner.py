@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,7 +62,7 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         try:
             if self.address not in (None, "local"):
                 check_reachable(self.address)
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _own_signals():
                 # Lance warns of every fork; Ray forks only to exec its servers.
                 warnings.filterwarnings("ignore", message=r"lance.*fork")
                 super().__enter__()
@@ -102,10 +104,28 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         return RayTaskRunner._run_prefect_task(parameters=given, **call)
 
 
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: Ray puts in its own, which exits with code 15 and
+    leaves the flow run as running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def first_ended(futures: list[Any], seconds: float | None) -> Any | None:
     """The future of a task that has ended; waits for at most ``seconds``, None after that."""
     by_reference = {future.wrapped_future: future for future in futures}
-    ended, _ = ray.wait(list(by_reference), timeout=seconds)
+    try:
+        ended, _ = ray.wait(list(by_reference), timeout=seconds)
+    except SystemError as error:
+        # Prefect's handler of SIGTERM raised while Ray waited in C: what it raised is the cause.
+        raise error.__cause__ or error from None
     return by_reference[ended[0]] if ended else None
 
 
