@@ -148,6 +148,8 @@ def build_shape(folder: Path, shape: Shape) -> Path:
     config = getattr(transformers, f"{shape.name}Config")(**(SMALL | shape.config))
     _random_model(getattr(transformers, f"{shape.name}Model"), config).save_pretrained(folder)
     _byte_level_bpe(post_processor=True).save(str(folder / "tokenizer.json"))
+    as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", as_it_is)
     as_sentence_transformer(
         folder, {"pooling_mode": shape.pooling}, *(["Dense"] * len(shape.dense))
     )
