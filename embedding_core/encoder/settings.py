@@ -112,7 +112,7 @@ PROCESSOR_FILES = next(rule.keys for rule in FILES if "processor_config.json" in
 SENTENCE_FILES = tuple(key for key in FILES[0].keys if key.startswith("sentence_"))
 """Names of one file, in the order in which sentence-transformers looks for it."""
 
-_ENCODER = "is_decoder add_cross_attention"
+_AS_DECODER = "is_decoder add_cross_attention"
 
 CONFIG: Rules = (
     _honoured("picks the family", "model_type"),
@@ -127,6 +127,7 @@ CONFIG: Rules = (
     _refused("a processor would stand in for the tokenizer", "processor_class", None),
     _refused(f"{_UNTESTED}: the attention used here gives none", "output_attentions", False, None),
     _refused(f"{_UNTESTED}: heads would be cut off", "pruned_heads", {}, None),
+    _refused(f"{_UNTESTED}: some lengths would fail", "chunk_size_feed_forward", 0, None),
     _irrelevant(
         "says who made the file, and how",
         "architectures transformers_version _name_or_path name_or_path _commit_hash model_name "
@@ -173,8 +174,7 @@ CONFIG: Rules = (
     ),
     _irrelevant(
         "the form of what the model gives, not what it computes",
-        "output_hidden_states return_dict use_return_dict torchscript tf_legacy_loss "
-        "chunk_size_feed_forward pretraining_tp",
+        "output_hidden_states return_dict torchscript tf_legacy_loss pretraining_tp",
     ),
 )
 """Settings of config.json, for all families."""
@@ -189,8 +189,9 @@ _BERT: Rules = (
         _SIZES_WHY,
         f"{_SIZES} hidden_act max_position_embeddings type_vocab_size layer_norm_eps",
     ),
+    _refused(_UNTESTED, "embedding_size"),
     _refused(_UNTESTED, "position_embedding_type", "absolute", None),
-    _refused(f"{_UNTESTED}: the model would be a decoder", _ENCODER, False, None),
+    _refused(f"{_UNTESTED}: the model would be a decoder", _AS_DECODER, False, None),
 )
 _ROBERTA: Rules = (
     *_BERT,
@@ -272,20 +273,25 @@ FAMILY_CONFIG: Mapping[str, Rules] = {
             "attention_bias mlp_bias rope_parameters global_rope_theta local_rope_theta",
         ),
         _honoured("what a token sees", "layer_types local_attention global_attn_every_n_layers"),
+        _refused(
+            "which transformers' model reads for its rotary positions alone", "head_dim", None
+        ),
         _irrelevant("transformers' model has rotary positions", "position_embedding_type"),
+        _refused("another name of local_attention; use that", "sliding_window"),
         _irrelevant("norm_eps says it", "layer_norm_eps"),
         _irrelevant(_PADDING_WHY, "pad_token_id"),
     ),
     "mpnet": (
         _honoured(
             _SIZES_WHY,
-            f"{_SIZES} hidden_act max_position_embeddings layer_norm_eps "
-            "relative_attention_num_buckets",
+            f"{_SIZES} hidden_act max_position_embeddings layer_norm_eps",
         ),
+        _refused("transformers' model counts 32", "relative_attention_num_buckets", 32, None),
         _irrelevant("positions count from 2 whatever it says", "pad_token_id"),
         _irrelevant("transformers' model has no token types", "type_vocab_size"),
+        _refused(_UNTESTED, "embedding_size"),
         _refused(_UNTESTED, "position_embedding_type", "absolute", None),
-        _refused(f"{_UNTESTED}: the model would be a decoder", _ENCODER, False, None),
+        _refused(f"{_UNTESTED}: the model would be a decoder", _AS_DECODER, False, None),
     ),
     "qwen2": (*_QWEN, _NO_BIAS),
     "qwen3": (
