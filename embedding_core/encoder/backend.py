@@ -143,8 +143,12 @@ def _is_byte_level(file: Path) -> bool:
 
 
 def _refuse_other_segments(inner: tokenizers.Tokenizer, file: Path) -> None:
-    """Every token of a text is of segment 0 here."""
-    if any(inner.encode("a").type_ids):
+    """Every token of a text is of segment 0 here.
+
+    The text has a sign that most vocabularies lack: a tokenizer without its unk_token fails here,
+    not at a document.
+    """
+    if any(inner.encode("a 🛸").type_ids):
         raise ModelError(
             f"{file} has a post_processor that puts a text's tokens into other segments than 0 "
             "(type_id); use the tokenizer the model was published with"
@@ -154,6 +158,6 @@ def _refuse_other_segments(inner: tokenizers.Tokenizer, file: Path) -> None:
 def unreadable(file: Path, error: Exception) -> ModelError:
     """For a tokenizer that a library could not make out."""
     return ModelError(
-        f"{file} is not a tokenizer file that can be read, or does not go with "
-        f"tokenizer_config.json ({type(error).__name__}: {error}); download it again"
+        f"{file} is not a tokenizer file that can be read, or does not go with the tokens and "
+        f"settings of tokenizer_config.json ({type(error).__name__}: {error}); download it again"
     )

@@ -348,6 +348,7 @@ TOKENIZER_CONFIG: Rules = (
     _honoured("the end token is appended, once, if tokenizer.json does not", "add_eos_token"),
     _refused("the end of a long text is cut off, not its start", "truncation_side", "right", None),
     _refused("code of a checkpoint's own is never run", "auto_map", None),
+    _refused("code of a checkpoint's own is never run", "trust_remote_code", False, None),
     _refused("tokenizer.json is read, and no other", "fast_tokenizer_files", None),
     _refused("a processor would stand in for the tokenizer", "processor_class", None),
     _refused("settings are read by their names", "init_inputs", None),
@@ -388,7 +389,7 @@ TOKENIZER_CONFIG: Rules = (
         "says where the tokenizer came from",
         "name_or_path special_tokens_map_file tokenizer_file vocab_file merges_file "
         "added_tokens_file backend is_local local_files_only verbose device_map "
-        "transformers_version _commit_hash unsloth_version trust_remote_code",
+        "transformers_version _commit_hash unsloth_version",
     ),
 )
 """Settings of tokenizer_config.json. Any other key that names a token (``…_token``) is honoured."""

@@ -15,7 +15,7 @@ import pytest
 import transformers
 
 from embedding_core.encoder import Encoder, resolve_model, settings
-from embedding_core.encoder.settings import CONFIG, FAMILY_CONFIG, TABLES, config_rules
+from embedding_core.encoder.settings import CONFIG, FAMILY_CONFIG, config_rules
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.settings import CONFIGS, PROSE, Vectors, build, edited, reference
