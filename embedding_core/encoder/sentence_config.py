@@ -25,7 +25,7 @@ _NESTED: dict[str, Rules] = {
     "config_kwargs": CONFIG_KWARGS,
     "config_args": CONFIG_KWARGS,
 }
-_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+_TEXT_ALONE = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
 def longest_input(directory: Path) -> int | None:
@@ -46,11 +46,11 @@ def _checked_limit(settings: dict[str, Any], file: Path) -> int | None:
     refuse_others(settings, SENTENCE_CONFIG, file)
     for key, rules in _NESTED.items():
         refuse_others(settings.get(key) or {}, rules, f"{file} in {key}")
-    text = (settings.get("modality_config") or {"text": _TEXT}).get("text")
-    if text != _TEXT:
+    modalities = settings.get("modality_config") or _TEXT_ALONE
+    if modalities != _TEXT_ALONE:
         raise ModelError(
-            f"{file} sets modality_config to {text!r} for text; supported: {_TEXT}. Use another "
-            "model"
+            f"{file} sets modality_config to {modalities!r}; supported: {_TEXT_ALONE!r}. A model "
+            "that takes messages would put its chat template around every text. Use another model"
         )
     for holder in (settings.get("tokenizer_args"), settings.get("processor_kwargs")):
         if holder and holder.get("model_max_length") is not None:

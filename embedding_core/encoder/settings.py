@@ -96,7 +96,10 @@ FILES: Rules = (
         "tokenizer.json holds the same; a checkpoint without it is refused",
         "vocab.txt vocab.json merges.txt tokenizer.model spiece.model sentencepiece.bpe.model",
     ),
-    _irrelevant("a text is not a chat", "chat_template.jinja chat_template.json"),
+    _irrelevant(
+        "for messages; a model that takes messages is refused (modality_config)",
+        "chat_template.jinja chat_template.json",
+    ),
     _irrelevant("nothing is generated", "generation_config.json"),
     _irrelevant("for people", "README.md"),
     _refused("pickles can run code; safetensors are needed", "pytorch_model.bin"),
@@ -375,7 +378,7 @@ TOKENIZER_CONFIG: Rules = (
         "clean_up_tokenization_spaces errors spaces_between_special_tokens skip_special_tokens",
     ),
     _irrelevant(
-        "a text is not a chat",
+        "for messages; a model that takes messages is refused (modality_config)",
         "chat_template use_default_system_prompt response_template response_schema "
         "chat_control_tokens",
     ),
@@ -417,7 +420,11 @@ SENTENCE_CONFIG: Rules = (
         None,
     ),
     _refused("the checkpoint's own tokenizer is used", "tokenizer_name_or_path", None),
-    _honoured("must take a text to its last hidden states", "modality_config"),
+    _honoured(
+        "must be of texts alone, to their last hidden states: with messages every text would be put "
+        "into the chat template",
+        "modality_config",
+    ),
     _irrelevant("speed alone", "unpad_inputs backend"),
 )
 """Settings of sentence_bert_config.json, or one of its older names."""
