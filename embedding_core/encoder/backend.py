@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import normalizers
 
 from embedding_core.encoder.cache import file_version, kept_text
 from embedding_core.encoder.families import FAMILIES, FILE_AS_IT_IS
@@ -47,6 +49,19 @@ _NOT_ENCODING = ("version", "truncation", "padding", "decoder")
 padding of his last batch into it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a tokenizer.json is to be read."""
+
+    class_name: str = FILE_AS_IT_IS
+    """transformers' class that reads it, and the files beside it."""
+    lower_case: bool = False
+    """Whether sentence-transformers lowers each text first."""
+
+
+AS_IT_IS = Reading()
+
+
 def tokenizer_class(model_type: str, declared: str | None, file: Path) -> str:
     """The class that transformers' AutoTokenizer picks, for a verified family.
 
@@ -66,37 +81,37 @@ def tokenizer_class(model_type: str, declared: str | None, file: Path) -> str:
     return name
 
 
-def backend_json(file: Path, class_name: str) -> str:
-    """The tokenizer that ``class_name`` makes of ``file``, a tokenizer.json, and those beside it.
+def backend_json(file: Path, reading: Reading) -> str:
+    """The tokenizer that comes of ``file``, a tokenizer.json, and those beside it.
 
     JSON of the tokenizers library, without truncation and padding; made once per machine and
     version of the files. Raises ``ModelError`` for files that cannot be read.
     """
-    return kept_text(file, _kind(file, class_name), lambda: _build(file, class_name))
+    return kept_text(file, _kind(file, reading), lambda: _build(file, reading))
 
 
-def backend_digest(file: Path, class_name: str) -> str:
+def backend_digest(file: Path, reading: Reading) -> str:
     """SHA-256 of how this tokenizer makes ids of a text, 64 hex digits; lengths are left out.
 
     Equal settings have equal digests, whichever file says them. Fields without a value do not
     count: libraries of another version may not know them.
     """
-    return _known_digest(file, class_name, _kind(file, class_name), file_version(file))
+    return _known_digest(file, reading, _kind(file, reading), file_version(file))
 
 
 @lru_cache(maxsize=64)
-def _known_digest(file: Path, class_name: str, kind: str, of_file: str) -> str:
-    return kept_text(file, f"digest of {kind}", lambda: _digest(backend_json(file, class_name)))
+def _known_digest(file: Path, reading: Reading, kind: str, of_file: str) -> str:
+    return kept_text(file, f"digest of {kind}", lambda: _digest(backend_json(file, reading)))
 
 
-def _kind(file: Path, class_name: str) -> str:
+def _kind(file: Path, reading: Reading) -> str:
     """All that decides the tokenizer beside tokenizer.json itself."""
     beside = hashlib.sha256()
     for path in map(file.with_name, _SMALL_FILES):
         content = path.read_bytes() if path.is_file() else b""
         beside.update(hashlib.sha256(content).digest())
     libraries = f"tokenizers {version('tokenizers')} transformers {version('transformers')}"
-    return f"tokenizer {class_name} {libraries} {beside.hexdigest()}"
+    return f"tokenizer {reading} {libraries} {beside.hexdigest()}"
 
 
 def _digest(text: str) -> str:
@@ -111,35 +126,47 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
-def _build(file: Path, class_name: str) -> str:
-    import transformers  # tokenizers alone: torch is not loaded
-
-    options = {"local_files_only": True, "trust_remote_code": False}
+def _build(file: Path, reading: Reading) -> str:
     try:
-        if class_name == "LlamaTokenizer" and _is_byte_level(file):
-            class_name = FILE_AS_IT_IS
-        made = getattr(transformers, class_name).from_pretrained(file.parent, **options)
+        made = _read(file, reading.class_name)
         inner: tokenizers.Tokenizer = made.backend_tokenizer
         inner.no_truncation()
         inner.no_padding()
+        if reading.lower_case:
+            _lower(inner)
         _refuse_other_segments(inner, file)
-        if made.truncation_side != "right":
-            raise ModelError(
-                f"{file} or tokenizer_config.json sets truncation_side to "
-                f"{made.truncation_side!r}: supported is right, which cuts off a text's end"
-            )
-        return str(inner.to_str())
     except ModelError:
         raise
     except Exception as error:  # the libraries raise plain Exception for a bad file
         raise unreadable(file, error) from error
+    if made.truncation_side != "right":
+        raise ModelError(
+            f"{file} or tokenizer_config.json sets truncation_side to {made.truncation_side!r}: "
+            "supported is right, which cuts off a text's end"
+        )
+    return str(inner.to_str())
 
 
-def _is_byte_level(file: Path) -> bool:
-    """Llama 3's kind, which transformers' LlamaTokenizer could not read."""
-    from transformers import PreTrainedTokenizerFast
+def _read(file: Path, class_name: str) -> Any:
+    """transformers' tokenizer. Its classes load no torch; ``ANY`` does."""
+    import transformers
 
-    return bool(PreTrainedTokenizerFast._tokenizer_json_has_byte_level(str(file.parent)))
+    fast = transformers.PreTrainedTokenizerFast
+    if class_name == "LlamaTokenizer" and fast._tokenizer_json_has_byte_level(str(file.parent)):
+        class_name = FILE_AS_IT_IS  # Llama 3's kind, under the name of Llama 2's
+    return getattr(transformers, class_name).from_pretrained(
+        file.parent, local_files_only=True, trust_remote_code=False
+    )
+
+
+def _lower(inner: tokenizers.Tokenizer) -> None:
+    """Lower case before all else, as sentence-transformers adds it; not a second time."""
+    normalizer: Any = inner.normalizer
+    several = isinstance(inner.normalizer, normalizers.Sequence)
+    parts = list(normalizer) if several else [normalizer]
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        kept = [part for part in parts if part is not None]
+        inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
 
 
 def _refuse_other_segments(inner: tokenizers.Tokenizer, file: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from embedding_core.encoder.adapter import CONFIG as ADAPTER_CONFIG
 from embedding_core.encoder.adapter import Adapter
-from embedding_core.encoder.backend import tokenizer_class
+from embedding_core.encoder.backend import Reading, tokenizer_class
 from embedding_core.encoder.families import FAMILIES, UNVERIFIED, Family, Pooling
 from embedding_core.encoder.files import (
     read_json,
@@ -29,7 +29,7 @@ from embedding_core.encoder.modules import (
     read_modules,
     read_pooling,
 )
-from embedding_core.encoder.sentence_config import longest_input
+from embedding_core.encoder.sentence_config import read_sentence_config
 from embedding_core.encoder.settings import (
     PROCESSOR_FILES,
     ROPE,
@@ -50,8 +50,8 @@ class Checkpoint:
 
     config_file: Path
     tokenizer_file: Path
-    tokenizer_class: str
-    """transformers' class that reads it."""
+    reading: Reading
+    """How it is read."""
     weight_files: tuple[Path, ...]
     identity_files: tuple[Path, ...]
     """Every file that decides the vectors beside the tokenizer: weights, configs, modules."""
@@ -117,6 +117,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     verified = _is_verified(config, config_file, allow_unverified)
     family = FAMILIES[config["model_type"]] if verified else UNVERIFIED
     tokenizer_config = _tokenizer_config(directory)
+    sentence = read_sentence_config(directory)
     asked = read_asked(root, family)
     weights = weight_files(directory)
     hidden_size = whole_number(config, _hidden_size_key(config), config_file)
@@ -134,7 +135,9 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     return Checkpoint(
         config_file=config_file,
         tokenizer_file=require(directory, "tokenizer.json", "save the model's fast tokenizer"),
-        tokenizer_class=_tokenizer_class(config, tokenizer_config, config_file, verified),
+        reading=Reading(
+            _tokenizer_class(config, tokenizer_config, config_file, verified), sentence.lower_case
+        ),
         weight_files=weights,
         identity_files=(*weights, config_file, *_dense_files(modules)),
         family=str(config.get("model_type")),
@@ -143,7 +146,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         hidden_size=hidden_size,
         position_limit=positions,
         padding_position=padding,
-        max_tokens=_max_tokens(longest_input(directory), tokenizer_config, positions),
+        max_tokens=_max_tokens(sentence.longest_input, tokenizer_config, positions),
         vocab_size=vocab_size,
         pad_token_id=_pad_token_id(config, vocab_size, config_file),
         pooling=read_pooling(root, modules, family),

@@ -54,9 +54,11 @@ class ResolvedModel:
 
 def checkpoint_tokenizer(checkpoint: Checkpoint) -> CheckpointTokenizer:
     """The checkpoint's tokenizer, one object per process and file version."""
-    path, kind = checkpoint.tokenizer_file, checkpoint.tokenizer_class
-    digest = backend_digest(path, kind)
-    return load_tokenizer(path, kind, digest, checkpoint.trailing_token, checkpoint.document_prompt)
+    path, reading = checkpoint.tokenizer_file, checkpoint.reading
+    digest = backend_digest(path, reading)
+    return load_tokenizer(
+        path, reading, digest, checkpoint.trailing_token, checkpoint.document_prompt
+    )
 
 
 def resolve_model(
@@ -122,7 +124,7 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
     """Of the tokenizer that its files make, and of the end token if embedlake adds it."""
-    of_file = backend_digest(checkpoint.tokenizer_file, checkpoint.tokenizer_class)
+    of_file = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
     if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
         return of_file
     return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,28 @@ _NESTED: dict[str, Rules] = {
 _TEXT_ALONE = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
-def longest_input(directory: Path) -> int | None:
-    """Most tokens that the file in ``directory`` wants; None when it does not say.
+@dataclass(frozen=True, slots=True)
+class SentenceConfig:
+    """What the file asks for."""
 
-    Raises ``ModelError`` for a setting that is not honoured. Of several such files
-    sentence-transformers reads the first that says something.
+    longest_input: int | None = None
+    """Tokens; None when it does not say."""
+    lower_case: bool = False
+    """Whether texts are lowered before the tokenizer's own rules."""
+
+
+def read_sentence_config(directory: Path) -> SentenceConfig:
+    """The file in ``directory``. Raises ``ModelError`` for a setting that is not honoured.
+
+    Of several such files sentence-transformers reads the first that says something.
     """
     for name in SENTENCE_FILES:
         file = directory / name
         settings = read_settings(file)
         if settings:
-            return _checked_limit(settings, file)
-    return None
+            limit = _checked_limit(settings, file)
+            return SentenceConfig(limit, bool(settings.get("do_lower_case")))
+    return SentenceConfig()
 
 
 def _checked_limit(settings: dict[str, Any], file: Path) -> int | None:

@@ -404,13 +404,7 @@ SENTENCE_CONFIG: Rules = (
     _honoured("the longest input", "max_seq_length"),
     _honoured("see the tables below", "processor_kwargs tokenizer_args"),
     _honoured("see the tables below", "model_kwargs model_args config_kwargs config_args"),
-    _refused(
-        "but the text would be lowered outside the tokenizer; save the model with a tokenizer "
-        "that lowers text itself",
-        "do_lower_case",
-        False,
-        None,
-    ),
+    _honoured("texts are lowered before all else", "do_lower_case"),
     _refused("another task than embedding", "transformer_task", "feature-extraction"),
     _refused("states that Pooling does not read", "module_output_name", "token_embeddings", None),
     _refused("each text is run as one text", "processing_kwargs", {}, None),
@@ -421,8 +415,8 @@ SENTENCE_CONFIG: Rules = (
     ),
     _refused("the checkpoint's own tokenizer is used", "tokenizer_name_or_path", None),
     _honoured(
-        "must be of texts alone, to their last hidden states: with messages every text would be put "
-        "into the chat template",
+        "must be of texts alone, to their last hidden states: with messages every text would be "
+        "put into the chat template",
         "modality_config",
     ),
     _irrelevant("speed alone", "unpad_inputs backend"),

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from embedding_core.encoder.backend import backend_json
+from embedding_core.encoder.backend import AS_IT_IS, Reading, backend_json
 from embedding_core.encoder.base import InvalidText, Offsets
-from embedding_core.encoder.families import FILE_AS_IT_IS
 from embedding_core.encoder.packing import Ids
 from embedding_core.encoder.stream import refuse_bare_string
 from embedding_core.errors import ModelError
@@ -44,16 +43,16 @@ _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 
 @lru_cache(maxsize=8)
 def load_tokenizer(
-    path: Path, class_name: str, digest: str, trailing: str | None, document_prompt: str
+    path: Path, reading: Reading, digest: str, trailing: str | None, document_prompt: str
 ) -> CheckpointTokenizer:
     """The tokenizer in this file, whose ``backend_digest`` is given: another is read again."""
-    return CheckpointTokenizer(path, trailing, document_prompt, class_name)
+    return CheckpointTokenizer(path, trailing, document_prompt, reading)
 
 
 class CheckpointTokenizer:
     """Texts to token ids and offsets. ``trailing`` is a token every text must end with once.
 
-    ``class_name`` is transformers' class that reads ``path``, a tokenizer.json.
+    ``reading`` is how ``path``, a tokenizer.json, is read.
     """
 
     def __init__(
@@ -61,9 +60,9 @@ class CheckpointTokenizer:
         path: Path,
         trailing: str | None,
         document_prompt: str,
-        class_name: str = FILE_AS_IT_IS,
+        reading: Reading = AS_IT_IS,
     ) -> None:
-        self._inner = _read(path, class_name)
+        self._inner = _read(path, reading)
         self._prefix, self._suffix = _special_ids(self._inner)  # put around every text
         if trailing is not None:
             self._suffix = _ending_with(self._inner, self._suffix, trailing, path)
@@ -201,8 +200,8 @@ def _check_unicode(text: str, place: int) -> None:
         raise InvalidText(place, why) from error
 
 
-def _read(path: Path, class_name: str) -> tokenizers.Tokenizer:
-    inner = tokenizers.Tokenizer.from_str(backend_json(path, class_name))
+def _read(path: Path, reading: Reading) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer.from_str(backend_json(path, reading))
     control = [t for t in inner.get_added_tokens_decoder().values() if _is_markup(t)]
     inner.add_special_tokens(control)  # known already, so they keep their numbers
     inner.encode_special_tokens = True

@@ -61,7 +61,23 @@ def test_sentence_config_under_each_of_its_names(
     base: tuple[Path, Vectors], tmp_path: Path, name: str
 ) -> None:
     assert_honoured(edited(base[0], tmp_path / "set", name, max_seq_length=20), base)
-    assert_refused(edited(base[0], tmp_path / "lower", name, do_lower_case=True), "do_lower_case")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "qwen3", "llama"])
+def test_sentence_config_lower_case_honoured(tmp_path: Path, family: str) -> None:
+    """Whatever the tokenizer's own rules are, and once."""
+    folder = build(tmp_path / "base", family)
+    base = folder, reference(folder)
+    lowered = edited(folder, tmp_path / "lower", SENTENCE, do_lower_case=True)
+    assert_honoured(lowered, base)
+    assert resolve_model(str(lowered)).space.tokenizer != resolve_model(str(folder)).space.tokenizer
+
+
+def test_sentence_config_lower_case_not_added_to_a_tokenizer_that_lowers(tmp_path: Path) -> None:
+    folder = build(tmp_path / "base", "modernbert")
+    edit_json(folder / "tokenizer.json", normalizer={"type": "Lowercase"})
+    lowered = edited(folder, tmp_path / "lower", SENTENCE, do_lower_case=True)
+    assert resolve_model(str(lowered)).space.tokenizer == resolve_model(str(folder)).space.tokenizer
 
 
 def test_sentence_config_of_several_the_first_that_says_something(
@@ -133,7 +149,6 @@ def test_sentence_config_irrelevant_all_at_once(base: tuple[Path, Vectors], tmp_
 
 
 REFUSED: dict[str, Any] = {
-    "do_lower_case": True,
     "transformer_task": "fill-mask",
     "module_output_name": "sentence_embedding",
     "processing_kwargs": {"text": {"max_length": 9}},

@@ -184,7 +184,7 @@ def test_tokenizer_class_is_the_one_that_transformers_picks(
         assert checkpoint is not None
         picked.backend_tokenizer.no_truncation()
         picked.backend_tokenizer.no_padding()
-        made = backend_json(checkpoint.tokenizer_file, checkpoint.tokenizer_class)
+        made = backend_json(checkpoint.tokenizer_file, checkpoint.reading)
         assert json.loads(made) == json.loads(picked.backend_tokenizer.to_str())
 
 

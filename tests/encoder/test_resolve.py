@@ -180,10 +180,6 @@ def _foreign_module(folder: Path) -> None:
     write_json(folder / "modules.json", modules)
 
 
-def _lower_case(folder: Path) -> None:
-    write_json(folder / "sentence_bert_config.json", {"do_lower_case": True})
-
-
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -204,7 +200,6 @@ def _lower_case(folder: Path) -> None:
         (_pooling({"pooling_mode": "mean", "include_prompt": False}), "prompts out of the pooling"),
         (_pooling({"pooling_mode": "mean"}, "LSTM"), "LSTM, which embedlake does not run"),
         (_foreign_module, "custom_code.Transformer"),
-        (_lower_case, "do_lower_case"),
     ],
 )
 def test_resolve_checkpoint_that_cannot_be_trusted_model_error(
