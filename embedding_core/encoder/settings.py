@@ -162,8 +162,8 @@ CONFIG: Rules = (
     ),
     _irrelevant(
         "numbers of tokens; the tokenizer's files say which tokens go around a text",
-        "bos_token_id eos_token_id cls_token_id sep_token_id mask_token_id decoder_start_token_id "
-        "boi_token_index eoi_token_index image_token_index eoi_token_id boi_token_id",
+        "bos_token_id eos_token_id eos_token_ids cls_token_id sep_token_id mask_token_id "
+        "decoder_start_token_id boi_token_index eoi_token_index image_token_index eoi_token_id boi_token_id",
     ),
     _irrelevant(
         "nothing is generated",
@@ -220,7 +220,7 @@ _QWEN: Rules = (
     *_DECODER,
     _ONE_WAY,
     _honoured(_SIZES_WHY, "hidden_act"),
-    _refused(_UNTESTED, "use_sliding_window", False, None),
+    _refused(_UNTESTED, "use_sliding_window use_mrope", False, None),
     _refused(_UNTESTED, "layer_types", "full_attention", None),
     _irrelevant("use_sliding_window is false", "sliding_window max_window_layers"),
 )

@@ -151,6 +151,7 @@ REFUSED_VALUES: dict[str, list[Any]] = {
     "is_causal": [False, None],
     "use_bidirectional_attention": [True],
     "use_sliding_window": [True],
+    "use_mrope": [True],
     "layer_types": [["full_attention", "sliding_attention", "full_attention"]],
     "attention_bias": [True],
     "mlp_bias": [True],
