@@ -223,8 +223,13 @@ class Encoder(ABC):
         stream's length. Columns (``stream_schema``): ``vector`` fixed_size_list<float32>[dim], unit
         norm; ``n_tokens`` int32, read by the model; ``truncated`` and ``recomputed`` bool, see
         ``Encoded``; ``failure`` null, or the reason (``non_finite_vector``, ``out_of_memory``) why
-        ``vector`` is null. Raises ``InvalidText`` naming batch and text.
+        ``vector`` is null. Raises ``TypeError`` for a bare string, ``InvalidText`` naming batch and
+        text.
         """
+        refuse_bare_string(batches)
+        return self._stream(batches, kind)
+
+    def _stream(self, batches: Iterable[Texts], kind: Kind) -> Iterator[pa.RecordBatch]:
         parts: list[Rows] = []
         for piece, rows in self.encode_pieces(cut(batches), kind):
             parts.append(rows)
