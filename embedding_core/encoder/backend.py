@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ CLASSES = (
 _NO_CLASS = ("PreTrainedTokenizer", "PythonBackend", FILE_AS_IT_IS)
 """Names under which transformers takes tokenizer.json as it is."""
 
-_SMALL_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-"""What else transformers reads of a tokenizer."""
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
+"""What else transformers reads for a tokenizer."""
 
 _NOT_ENCODING = ("version", "truncation", "padding", "decoder")
 """Parts that do not decide a text's ids: whoever saves a tokenizer writes the truncation and
@@ -107,11 +107,15 @@ def _known_digest(file: Path, reading: Reading, kind: str, of_file: str) -> str:
 def _kind(file: Path, reading: Reading) -> str:
     """All that decides the tokenizer beside tokenizer.json itself."""
     beside = hashlib.sha256()
-    for path in map(file.with_name, _SMALL_FILES):
+    for path in map(file.with_name, _BESIDE):
         content = path.read_bytes() if path.is_file() else b""
         beside.update(hashlib.sha256(content).digest())
-    libraries = f"tokenizers {version('tokenizers')} transformers {version('transformers')}"
-    return f"tokenizer {reading} {libraries} {beside.hexdigest()}"
+    return f"tokenizer {reading} {_libraries()} {beside.hexdigest()}"
+
+
+@cache
+def _libraries() -> str:
+    return f"tokenizers {version('tokenizers')} transformers {version('transformers')}"
 
 
 def _digest(text: str) -> str:

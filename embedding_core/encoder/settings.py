@@ -163,7 +163,8 @@ CONFIG: Rules = (
     _irrelevant(
         "numbers of tokens; the tokenizer's files say which tokens go around a text",
         "bos_token_id eos_token_id eos_token_ids cls_token_id sep_token_id mask_token_id "
-        "decoder_start_token_id boi_token_index eoi_token_index image_token_index eoi_token_id boi_token_id",
+        "decoder_start_token_id boi_token_index eoi_token_index image_token_index eoi_token_id "
+        "boi_token_id",
     ),
     _irrelevant(
         "nothing is generated",
