@@ -146,7 +146,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         hidden_size=hidden_size,
         position_limit=positions,
         padding_position=padding,
-        max_tokens=_max_tokens(sentence.longest_input, tokenizer_config, positions),
+        max_tokens=_max_tokens(sentence.longest_input, tokenizer_config, positions, directory),
         vocab_size=vocab_size,
         pad_token_id=_pad_token_id(config, vocab_size, config_file),
         pooling=read_pooling(root, modules, family),
@@ -291,9 +291,17 @@ def _added_end(directory: Path, config: dict[str, Any]) -> str | None:
     return content
 
 
-def _max_tokens(asked: int | None, tokenizer_config: dict[str, Any], positions: int) -> int:
+def _max_tokens(
+    asked: int | None, tokenizer_config: dict[str, Any], positions: int, directory: Path
+) -> int:
     """What sentence-transformers' own file asks for, else the tokenizer's limit."""
-    if asked is None:
-        limit = tokenizer_config.get("model_max_length", tokenizer_config.get("max_len"))
-        asked = positions if limit is None else int(limit)
-    return min(asked, positions)
+    limit = tokenizer_config.get("model_max_length", tokenizer_config.get("max_len"))
+    if asked is None and limit is not None:
+        try:
+            asked = int(limit)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(
+                f"{directory / 'tokenizer_config.json'} sets model_max_length to {limit!r} where a "
+                "whole number is needed"
+            ) from error
+    return positions if asked is None else min(asked, positions)

@@ -150,6 +150,8 @@ def read_asked(root: Path, family: Family) -> Asked:
     prompts = config.get("prompts") or {}
     document = next((prompts[k] for k in ("document", "passage", "corpus") if k in prompts), "")
     dim = None if config.get("truncate_dim") is None else whole_number(config, "truncate_dim", file)
+    if dim is not None and dim < 1:
+        raise ModelError(f"{file} sets truncate_dim to {dim}; the least is 1")
     return Asked(prompts.get("query") or "", document or "", dim)
 
 

@@ -29,9 +29,11 @@ class Rule:
 
     def accepts(self, value: object) -> bool:
         """Whether a checkpoint may say this."""
+        if self.treatment != "refused":
+            return True
         values = value if isinstance(value, list) else [value]
-        known = [(type(one), one) for one in self.accepted]  # 1 is not True
-        return self.treatment != "refused" or all((type(one), one) in known for one in values)
+        accepted = [(type(usual), usual) for usual in self.accepted]  # 1 is not True
+        return all((type(given), given) in accepted for given in values)
 
 
 Rules = tuple[Rule, ...]

@@ -252,7 +252,12 @@ def test_config_sentence_transformers_irrelevant_all_at_once(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("model_type", "SparseEncoder"), ("frobnicate", 1), ("truncate_dim", "many")],
+    [
+        ("model_type", "SparseEncoder"),
+        ("frobnicate", 1),
+        ("truncate_dim", "many"),
+        ("truncate_dim", 0),
+    ],
 )
 def test_config_sentence_transformers_refused(
     base: tuple[Path, Vectors], tmp_path: Path, key: str, value: Any

@@ -133,9 +133,9 @@ def test_tokenizer_config_honoured(bases: Any, tmp_path: Path, family: str, key:
     if key == "unk_token" and family in ("bert", "distilbert", "mpnet"):
         changes = {key: values.pop()}
         assert_refused(edited(folder, tmp_path / "unknown", CONFIG, **changes), "UNK")
-    for place, value in enumerate(values):
+    for number, value in enumerate(values):
         changes = {key: value} | ({"model_max_length": ...} if key == "max_len" else {})
-        assert_honoured(edited(folder, tmp_path / str(place), CONFIG, **changes), bases(family))
+        assert_honoured(edited(folder, tmp_path / str(number), CONFIG, **changes), bases(family))
 
 
 @pytest.mark.parametrize("key", ["frobnicate", "vocab", "tokenizer_object", "gguf_file"])
@@ -144,6 +144,13 @@ def test_tokenizer_config_unknown_key_refused_and_null_accepted(
 ) -> None:
     assert_refused(edited(bases("bert")[0], tmp_path / "set", CONFIG, **{key: "x"}), key)
     resolve_model(str(edited(bases("bert")[0], tmp_path / "null", CONFIG, frobnicate=None)))
+
+
+def test_tokenizer_config_longest_input_that_is_no_number_refused(
+    bases: Any, tmp_path: Path
+) -> None:
+    folder = edited(bases("bert")[0], tmp_path / "set", CONFIG, model_max_length="long")
+    assert_refused(folder, "model_max_length to 'long'")
 
 
 def test_tokenizer_truncated_at_its_start_in_tokenizer_json_refused(
@@ -274,8 +281,8 @@ def test_prompt_that_holds_a_control_token_refused(bases: Any, tmp_path: Path, k
 
 @pytest.mark.parametrize("key", keys_of(TOKENIZER_CONFIG, "refused"))
 def test_tokenizer_config_refused(bases: Any, tmp_path: Path, key: str) -> None:
-    for place, value in enumerate(REFUSED[key]):
-        changed = edited(bases("bert")[0], tmp_path / str(place), CONFIG, **{key: value})
+    for number, value in enumerate(REFUSED[key]):
+        changed = edited(bases("bert")[0], tmp_path / str(number), CONFIG, **{key: value})
         assert_refused(changed, key)
 
 
@@ -286,5 +293,5 @@ def test_tokenizer_config_irrelevant_all_at_once(bases: Any, tmp_path: Path, fam
     folder = edited(bases(family)[0], tmp_path / "set", CONFIG, **IRRELEVANT)
     assert equal(reference(folder), bases(family)[1])
     assert equal(vectors_of(folder), bases(family)[1])
-    spaces = [resolve_model(str(one)).space for one in (folder, bases(family)[0])]
+    spaces = [resolve_model(str(path)).space for path in (folder, bases(family)[0])]
     assert spaces[0].tokenizer == spaces[1].tokenizer
