@@ -23,9 +23,6 @@ from embedding_core.encoder.cache import file_version, kept_text
 from embedding_core.encoder.families import FAMILIES, FILE_AS_IT_IS
 from embedding_core.errors import ModelError
 
-ANY = "AutoTokenizer"
-"""transformers' own choice of the class; loads torch."""
-
 CLASSES = (
     "BertTokenizer",
     "DistilBertTokenizer",
@@ -152,7 +149,7 @@ def _build(file: Path, reading: Reading) -> str:
 
 
 def _read(file: Path, class_name: str) -> Any:
-    """transformers' tokenizer. Its classes load no torch; ``ANY`` does."""
+    """transformers' tokenizer. Its classes load no torch; AutoTokenizer does."""
     import transformers
 
     fast = transformers.PreTrainedTokenizerFast

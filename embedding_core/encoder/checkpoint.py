@@ -116,7 +116,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     config = read_settings(config_file)
     verified = _is_verified(config, config_file, allow_unverified)
     family = FAMILIES[config["model_type"]] if verified else UNVERIFIED
-    tokenizer_config = _tokenizer_config(directory)
+    tokenizer_config = _tokenizer_config(directory, allow_unverified)
     sentence = read_sentence_config(directory)
     asked = read_asked(root, family)
     weights = weight_files(directory)
@@ -228,15 +228,17 @@ def _ropes(config: dict[str, Any]) -> list[dict[str, Any]]:
     return ropes
 
 
-def _tokenizer_config(directory: Path) -> dict[str, Any]:
+def _tokenizer_config(directory: Path, allow_unverified: bool) -> dict[str, Any]:
+    """Of a key that no table has, transformers' class makes a token if its name says so."""
     file = directory / "tokenizer_config.json"
     settings = read_settings(file)
-    own_tokens = {
-        key for key in settings if key.endswith("_token")
-    }  # the tokenizer's class adds them
     known = {key for rule in TOKENIZER_CONFIG for key in rule.keys}
-    others = {k: v for k, v in settings.items() if k in known or k not in own_tokens}
-    refuse_others(others, TOKENIZER_CONFIG, file)
+    checked = {
+        key: value
+        for key, value in settings.items()
+        if key in known or not (allow_unverified or key.endswith("_token"))
+    }
+    refuse_others(checked, TOKENIZER_CONFIG, file)
     return settings
 
 
