@@ -400,3 +400,18 @@ def test_unknown_key_of_config_refused_by_name_and_allowed_when_asked(
     assert equal(allowed.encode_documents(PROSE).astype(float), base[1])
     edit_json(folder / "config.json", frobnicate=None)
     resolve_model(str(folder))
+
+
+def test_transformer_in_a_folder_of_its_own(base: tuple[Path, Vectors], tmp_path: Path) -> None:
+    """As older versions of sentence-transformers saved: its settings lie beside its weights."""
+    folder = Path(shutil.copytree(base[0], tmp_path / "set"))
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        (folder / name).rename(inner / name)
+    write_json(inner / "sentence_distilbert_config.json", {"max_seq_length": 20})
+    write_json(folder / SENTENCE, {"max_seq_length": 10})  # not the transformer's
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[0]["path"] = "0_Transformer"
+    write_json(folder / "modules.json", entries)
+    assert_honoured(folder, base)
