@@ -56,7 +56,7 @@ def build_qwen3(
     }
     random_config = transformers.Qwen3Config(**(settings | config))
     dtype = torch.bfloat16 if half else torch.float32
-    _random_model(transformers.Qwen3Model, random_config).to(dtype).save_pretrained(folder)
+    random_model(transformers.Qwen3Model, random_config).to(dtype).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
@@ -146,8 +146,10 @@ def build_shape(folder: Path, shape: Shape) -> Path:
     import transformers
 
     config = getattr(transformers, f"{shape.name}Config")(**(SMALL | shape.config))
-    _random_model(getattr(transformers, f"{shape.name}Model"), config).save_pretrained(folder)
+    random_model(getattr(transformers, f"{shape.name}Model"), config).save_pretrained(folder)
     _byte_level_bpe(post_processor=True).save(str(folder / "tokenizer.json"))
+    as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", as_it_is)
     as_sentence_transformer(
         folder, {"pooling_mode": shape.pooling}, *(["Dense"] * len(shape.dense))
     )
@@ -179,7 +181,7 @@ def add_dense(folder: Path, n_in: int, n_out: int, *, first: bool) -> None:
     safetensors.torch.save_file(weights, folder / "model.safetensors")
 
 
-def _random_model(model_class: Any, config: Any) -> Any:
+def random_model(model_class: Any, config: Any) -> Any:
     """Seeded weights, norms included, so that nothing in the model is the identity."""
     import torch
 

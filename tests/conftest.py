@@ -11,6 +11,15 @@ from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this process keeps of models between processes goes with the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("kept-models"))
+        patch.setattr("huggingface_hub.constants.HF_HOME", folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small random Qwen3 checkpoint of the real layout; do not change it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from embedding_core import pipeline
+from embedding_core.encoder.settings import TABLES, Rule
 from embedding_core.lake import Hit, Release, TableReport
 from embedding_core.lake.maintenance import TableState
 from embedding_core.pipeline import (
@@ -237,6 +239,25 @@ def test_tables_are_whole(path: Path) -> None:
         if line.startswith("|") and not before.startswith("|")
     ]
     assert [lines[one] for one in firsts if not lines[one + 1].startswith("|---")] == []
+
+
+def _shown(value: object) -> str:
+    """As in JSON, strings without quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def row_of(rule: Rule) -> str:
+    treatment = rule.treatment
+    if rule.accepted:
+        treatment += ", unless " + " or ".join(f"`{_shown(value)}`" for value in rule.accepted)
+    return f"| {', '.join(f'`{key}`' for key in rule.keys)} | {treatment} | {rule.why} |"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_checkpoints_page_has_each_table_of_settings(name: str) -> None:
+    rows = "\n".join(map(row_of, TABLES[name]))
+    expected = f"### {name}\n\n| setting | treatment | why |\n|---|---|---|\n{rows}\n"
+    assert expected in page("checkpoints.md")
 
 
 PYTHON_PAGES = [path for path in PAGES if blocks(path.read_text(), "python")]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from embedding_core.encoder.stream import Piece, Rows, Texts, to_arrow
+from embedding_core.encoder.stream import Piece, Rows, Texts, refuse_bare_string, to_arrow
 from embedding_core.encoder.stream import pieces as cut
 from embedding_core.errors import RejectedInput
 from embedding_core.records import Space
@@ -200,10 +200,12 @@ class Encoder(ABC):
     def encode(self, texts: Texts, kind: Kind = "document") -> Encoded:
         """Encode every text, results in input order.
 
-        Memory beyond the result is bounded. Raises ``InvalidText``, a ``ValueError``, naming the
-        index of a text that is not valid Unicode, and ``TextsWithoutVector`` when the model has no
-        finite vector for a text (``NonFiniteVectors``) or a text does not fit the memory.
+        Memory beyond the result is bounded. Raises ``TypeError`` for a bare string,
+        ``InvalidText``, a ``ValueError``, naming the index of a text that is not valid Unicode, and
+        ``TextsWithoutVector`` when the model has no finite vector for a text
+        (``NonFiniteVectors``) or a text does not fit the memory.
         """
+        refuse_bare_string(texts)
         vectors = np.empty((len(texts), self.space.dim), dtype=np.float32)  # (n_texts, dim)
         n_tokens = n_truncated = n_recomputed = 0
         reasons: dict[int, str] = {}
@@ -231,8 +233,13 @@ class Encoder(ABC):
         stream's length. Columns (``stream_schema``): ``vector`` fixed_size_list<float32>[dim], unit
         norm; ``n_tokens`` int32, read by the model; ``truncated`` and ``recomputed`` bool, see
         ``Encoded``; ``failure`` null, or the reason (``non_finite_vector``, ``out_of_memory``) why
-        ``vector`` is null. Raises ``InvalidText`` naming batch and text.
+        ``vector`` is null. Raises ``TypeError`` for a bare string, ``InvalidText`` naming batch and
+        text.
         """
+        refuse_bare_string(batches)
+        return self._stream(batches, kind)
+
+    def _stream(self, batches: Iterable[Texts], kind: Kind) -> Iterator[pa.RecordBatch]:
         parts: list[Rows] = []
         for piece, rows in self.encode_pieces(cut(batches), kind):
             parts.append(rows)

@@ -1,4 +1,4 @@
-"""What this machine keeps of models between processes: copies of remote ones, digests of files.
+"""What this machine keeps of models between processes: remote ones, digests of files, tokenizers.
 
 Lies beside the hub's own cache, in ``embedlake`` under huggingface_hub's home (``HF_HOME``, by
 default ``~/.cache/huggingface``). Deleting it costs time, never correctness.
@@ -33,35 +33,52 @@ def cache_folder() -> Path:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of the file, 64 hex digits; read once per machine as long as it does not change."""
-    return kept_digest(path, "bytes", _sha256, KEPT_BYTES)
+    file = path.resolve()
+    keep = file.stat().st_size >= KEPT_BYTES
+    return _digest(file, file_version(file), keep, _written_ns(file))
 
 
-def kept_digest(path: Path, kind: str, compute: Callable[[Path], str], kept_bytes: int) -> str:
-    """``compute`` of the file, 64 hex digits; once per process as long as it does not change.
+def kept_text(path: Path, kind: str, make: Callable[[], str]) -> str:
+    """``make()``, once per machine as long as ``path`` does not change; ``kind`` names the result.
 
-    Once per machine for a file of ``kept_bytes`` or more, where it is kept as a digest of ``kind``.
+    ``kind`` says all that decides the text beside the file.
     """
     file = path.resolve()
+    identity = hashlib.sha256(f"text {kind} {file_version(file)} {file}".encode()).hexdigest()
+    entry = cache_folder() / "texts" / identity
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        check, _, text = entry.read_text(encoding="utf-8").partition("\n")
+        if check == _check(identity, text):
+            return text
+    settled = time.time_ns() - _written_ns(file) > SETTLED_NS
+    text = make()
+    if settled:
+        _write(entry, f"{_check(identity, text)}\n{text}")
+    return text
+
+
+def file_version(file: Path) -> str:
+    """What changes with the file's content."""
     stat = file.stat()
-    version = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_dev} {stat.st_ino}"
-    keep = stat.st_size >= kept_bytes
-    written_ns = max(stat.st_mtime_ns, stat.st_ctime_ns)
-    return _digest(file, f"{kind} {version}", compute, keep, written_ns)
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_dev} {stat.st_ino}"
+
+
+def _written_ns(file: Path) -> int:
+    stat = file.stat()
+    return max(stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _digest(
-    file: Path, version: str, compute: Callable[[Path], str], keep: bool, written_ns: int
-) -> str:
+def _digest(file: Path, version: str, keep: bool, written_ns: int) -> str:
     if not keep:
-        return compute(file)
-    identity = hashlib.sha256(f"{version} {file}".encode()).hexdigest()
+        return _sha256(file)
+    identity = hashlib.sha256(f"bytes {version} {file}".encode()).hexdigest()
     entry = cache_folder() / "digests" / identity
     known = _read(entry, identity)
     if known is not None:
         return known
     settled = time.time_ns() - written_ns > SETTLED_NS
-    digest = compute(file)
+    digest = _sha256(file)
     if settled:
         _write(entry, f"{digest} {_check(identity, digest)}")
     return digest
@@ -93,5 +110,5 @@ def _write(entry: Path, content: str) -> None:
     partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content, encoding="ascii")
+        partial.write_text(content, encoding="utf-8", newline="\n")
         partial.replace(entry)

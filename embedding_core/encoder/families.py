@@ -7,12 +7,15 @@ a time. Knows no files and no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Pooling = Literal["mean", "cls", "last"]
 Structure = Literal["bert", "llama"]
 """Layers that differ only in sizes, biases and norms."""
+
+FILE_AS_IT_IS = "TokenizersBackend"
+"""transformers' tokenizer class that takes tokenizer.json as it is."""
 
 QWEN3_QUERY_PROMPT = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
@@ -30,8 +33,10 @@ class Family:
     """Whether a token sees only what stands before it, unless the config says otherwise."""
     packed: bool = True
     """Texts end to end without padding; False: right-padded, with a mask."""
-    positions_after_padding: bool = False
-    """Positions count from ``pad_token_id + 1``, so that many fewer are left for tokens."""
+    padding_position: int | None = None
+    """Position of padding, after which positions count; None: they count from 0."""
+    padding_position_is_set: bool = False
+    """Whether ``pad_token_id`` in config.json sets ``padding_position``."""
     hidden_size_key: str = "hidden_size"
     """What config.json calls the length of a vector."""
     structure: Structure | None = None
@@ -42,25 +47,37 @@ class Family:
     """Query prompt when there is no config_sentence_transformers.json."""
     trailing_token: str | None = None
     """Token that a last-token pooled text must end with exactly once."""
-    required: Mapping[str, object] = field(default_factory=dict)
-    """Settings that must have this value when config.json names them: others are not tested."""
+    tokenizer_class: str = FILE_AS_IT_IS
+    """transformers' tokenizer class when no file names another."""
+    tokenizer_class_is_fixed: bool = False
+    """Whether transformers takes it whatever the files name."""
 
-
-_ABSOLUTE = {"position_embedding_type": "absolute", "is_decoder": False}
-_CAUSAL = {"is_causal": True, "use_bidirectional_attention": False}
-_NO_WINDOW = {"use_sliding_window": False}
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family("BertModel", causal=False, structure="bert", required=_ABSOLUTE),
-    "distilbert": Family("DistilBertModel", causal=False, hidden_size_key="dim"),
-    "gemma3_text": Family(
-        "Gemma3TextModel", causal=True, required={"attn_logit_softcapping": None}
+    "bert": Family("BertModel", causal=False, structure="bert", tokenizer_class="BertTokenizer"),
+    "distilbert": Family(
+        "DistilBertModel", causal=False, hidden_size_key="dim", tokenizer_class="BertTokenizer"
     ),
-    "llama": Family("LlamaModel", causal=True, structure="llama", required=_CAUSAL),
-    "mistral": Family("MistralModel", causal=True, structure="llama", required=_CAUSAL),
-    "modernbert": Family("ModernBertModel", causal=False),
-    "mpnet": Family("MPNetModel", causal=False, packed=False, positions_after_padding=True),
-    "qwen2": Family("Qwen2Model", causal=True, structure="llama", required=_CAUSAL | _NO_WINDOW),
+    "gemma3_text": Family("Gemma3TextModel", causal=True, tokenizer_class="GemmaTokenizer"),
+    "llama": Family("LlamaModel", causal=True, structure="llama"),
+    "mistral": Family(
+        "MistralModel", causal=True, structure="llama", tokenizer_class_is_fixed=True
+    ),
+    "modernbert": Family("ModernBertModel", causal=False, tokenizer_class_is_fixed=True),
+    "mpnet": Family(
+        "MPNetModel",
+        causal=False,
+        packed=False,
+        padding_position=1,
+        tokenizer_class="MPNetTokenizer",
+    ),
+    "qwen2": Family(
+        "Qwen2Model",
+        causal=True,
+        structure="llama",
+        tokenizer_class="Qwen2Tokenizer",
+        tokenizer_class_is_fixed=True,
+    ),
     "qwen3": Family(
         "Qwen3Model",
         causal=True,
@@ -68,24 +85,26 @@ FAMILIES: Mapping[str, Family] = {
         pooling="last",
         query_prompt=QWEN3_QUERY_PROMPT,
         trailing_token="<|endoftext|>",
-        required=_CAUSAL | _NO_WINDOW,
+        tokenizer_class="Qwen2Tokenizer",
     ),
     "roberta": Family(
         "RobertaModel",
         causal=False,
-        positions_after_padding=True,
+        padding_position=1,
+        padding_position_is_set=True,
         structure="bert",
-        required=_ABSOLUTE,
+        tokenizer_class="RobertaTokenizer",
     ),
     "xlm-roberta": Family(
         "XLMRobertaModel",
         causal=False,
-        positions_after_padding=True,
+        padding_position=1,
+        padding_position_is_set=True,
         structure="bert",
-        required=_ABSOLUTE,
+        tokenizer_class="XLMRobertaTokenizer",
     ),
 }
 """Verified architectures by ``model_type``."""
 
-UNVERIFIED = Family("AutoModel", causal=False, packed=False)
+UNVERIFIED = Family("AutoModel", causal=False, packed=False, tokenizer_class="AutoTokenizer")
 """Any other, when the caller allows it: transformers' own masks, positions and attention."""

@@ -28,10 +28,18 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read ({error}); download it again") from error
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a file; none when there is no such file."""
+    settings = read_json(path) if path.is_file() else {}
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} holds no settings but a {type(settings).__name__}")
+    return settings
+
+
 def whole_number(config: dict[str, Any], key: str, file: Path) -> int:
     """A setting that must be there and be an integer."""
     value = config.get(key)
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise ModelError(f"{file} has {key} {value!r} where a whole number is needed")
     return value
 

@@ -14,7 +14,7 @@ from hashlib import blake2b, sha256
 import numpy as np
 
 from embedding_core.encoder.base import Encoder, InvalidText, Kind, Offsets, Vectors
-from embedding_core.encoder.stream import Piece, Rows
+from embedding_core.encoder.stream import Piece, Rows, refuse_bare_string
 from embedding_core.records import Space
 
 NAME = "hashing"
@@ -55,6 +55,7 @@ class HashingTokenizer:
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array of character offsets."""
+        refuse_bare_string(texts)
         return [
             np.array([m.span() for m in _TOKEN.finditer(text)], dtype=np.int64).reshape(-1, 2)
             for text in texts
@@ -62,6 +63,7 @@ class HashingTokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text."""
+        refuse_bare_string(texts)
         return [sum(1 for _ in _TOKEN.finditer(text)) for text in texts]
 
     def unknown_shares(self, texts: Sequence[str]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
 
 from embedding_core.encoder import attention
@@ -16,10 +17,22 @@ from embedding_core.encoder.cpu_memory import keep_freed_memory
 from embedding_core.encoder.head import Head
 from embedding_core.encoder.layers import gives_ends_only, install_layers
 from embedding_core.encoder.merge import merge
-from embedding_core.encoder.packing import Batch
+from embedding_core.encoder.packing import Batch, positions
 from embedding_core.errors import ModelError
 
 Tensor = torch.Tensor
+
+_UNLOADABLE = (
+    SafetensorError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+)
+"""What transformers raises for settings or weights that make no model."""
 
 
 class LoadedModel:
@@ -30,7 +43,7 @@ class LoadedModel:
     ) -> None:
         self._device = device
         self._packed = checkpoint.rules.packed
-        self._first_position = checkpoint.position_offset
+        self._padding_position = checkpoint.padding_position
         self._pad_token_id = checkpoint.pad_token_id
         if device.type == "cpu":
             keep_freed_memory()
@@ -62,8 +75,9 @@ class LoadedModel:
         """(n_tokens, hidden_size), texts end to end; only their last tokens if ``_ends_only``."""
         hidden: Tensor = self._model(
             input_ids=to_device(batch.ids, self._device)[None],  # (1, n_tokens)
-            position_ids=to_device(batch.positions + self._first_position, self._device)[None],
+            position_ids=to_device(positions(batch, self._padding_position), self._device)[None],
             use_cache=False,
+            return_dict=True,
             packing=packing,
         ).last_hidden_state[0]
         return hidden
@@ -76,6 +90,7 @@ class LoadedModel:
         hidden: Tensor = self._model(
             input_ids=ids.to(self._device),  # (n_rows, longest)
             attention_mask=real.long().to(self._device),
+            return_dict=True,
         ).last_hidden_state
         return hidden[real.to(self._device)]
 
@@ -125,7 +140,6 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     its two matrices before it is added.
     """
     import transformers
-    from safetensors import SafetensorError
 
     attention.register()
     options = {"attn_implementation": attention.NAME} if checkpoint.rules.packed else {}
@@ -140,10 +154,10 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
                 output_loading_info=True,
                 **options,
             )
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except _UNLOADABLE as error:
         raise ModelError(
-            f"the weights in {checkpoint.directory} cannot be loaded ({error}); "
-            "download the checkpoint again"
+            f"the weights in {checkpoint.directory} cannot be loaded as its config.json says "
+            f"({error}); download the checkpoint again"
         ) from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:

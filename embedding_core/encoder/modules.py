@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embedding_core.encoder.families import Family, Pooling
-from embedding_core.encoder.files import read_json, require, weight_files, whole_number
+from embedding_core.encoder.files import (
+    read_json,
+    read_settings,
+    require,
+    weight_files,
+    whole_number,
+)
+from embedding_core.encoder.settings import (
+    DENSE,
+    MODULE,
+    NORMALIZE,
+    POOLING,
+    SENTENCE_TRANSFORMERS_CONFIG,
+    refuse_others,
+)
 from embedding_core.errors import ModelError
 
 POOLINGS: dict[str, Pooling] = {
@@ -68,15 +82,17 @@ def read_modules(root: Path) -> Modules:
     file = root / "modules.json"
     if not file.is_file():
         return Modules(None, root, None, ())
-    listed = [
-        (str(m["type"]).rsplit(".", 1)[-1], str(m["path"]), m["type"]) for m in read_json(file)
-    ]
-    for name, _, kind in listed:
+    entries = read_json(file)
+    listed = [(str(m["type"]).rsplit(".", 1)[-1], str(m["path"]), m["type"]) for m in entries]
+    for name, path, kind in listed:
         if not kind.startswith("sentence_transformers.") or name not in MODULES:
             raise ModelError(
                 f"{file} has a module {kind}, which embedlake does not run; its vectors would be "
                 "wrong without it. Use a checkpoint of Transformer, Pooling, Dense and Normalize"
             )
+        if not (root / path).resolve().is_relative_to(root.resolve()):
+            raise ModelError(f"{file} names {path!r}, outside its own folder")
+    _refuse_unusual_modules(entries, file)
     names = [name for name, _, _ in listed]
     if not _ORDER.fullmatch(" ".join(names)):
         raise ModelError(
@@ -84,6 +100,10 @@ def read_modules(root: Path) -> Modules:
             "supported: Transformer, Pooling, any number of Dense, and optionally Normalize"
         )
     dense = tuple(_dense(root / path) for name, path, _ in listed if name == "Dense")
+    for name, path, _ in listed:
+        if name == "Normalize":
+            config = root / path / "config.json"
+            refuse_others(read_settings(config), NORMALIZE, config)
     return Modules(file, root / listed[0][1], root / listed[1][1], dense)
 
 
@@ -97,7 +117,7 @@ def read_pooling(root: Path, modules: Modules, family: Family) -> Pooling:
             )
         return family.pooling
     file = require(modules.pooling, "config.json", "copy the whole checkpoint")
-    config = read_json(file)
+    config = read_settings(file)
     mode = config.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
@@ -106,17 +126,33 @@ def read_pooling(root: Path, modules: Modules, family: Family) -> Pooling:
         raise ModelError(f"{file} asks for pooling {modes}; supported: mean, cls or last token")
     if not config.get("include_prompt", True):
         raise ModelError(f"{file} leaves prompts out of the pooling, which is not supported")
+    refuse_others(config, POOLING, file)
     return POOLINGS[modes[0]]
 
 
-def read_prompts(root: Path, family: Family) -> tuple[str, str]:
-    """(query, document) prompts, chosen as sentence-transformers' encode_query and _document do."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What config_sentence_transformers.json asks for."""
+
+    query_prompt: str
+    document_prompt: str
+    dim: int | None
+    """Values of a vector; None: all."""
+
+
+def read_asked(root: Path, family: Family) -> Asked:
+    """Prompts are chosen as sentence-transformers documents it for encode_query and _document."""
     file = root / "config_sentence_transformers.json"
     if not file.is_file():
-        return family.query_prompt, ""
-    prompts = read_json(file).get("prompts") or {}
+        return Asked(family.query_prompt, "", None)
+    config = read_settings(file)
+    refuse_others(config, SENTENCE_TRANSFORMERS_CONFIG, file)
+    prompts = config.get("prompts") or {}
     document = next((prompts[k] for k in ("document", "passage", "corpus") if k in prompts), "")
-    return prompts.get("query") or "", document or ""
+    dim = None if config.get("truncate_dim") is None else whole_number(config, "truncate_dim", file)
+    if dim is not None and dim < 1:
+        raise ModelError(f"{file} sets truncate_dim to {dim}; the least is 1")
+    return Asked(prompts.get("query") or "", document or "", dim)
 
 
 def check_chain(dense: tuple[Dense, ...], hidden_size: int) -> None:
@@ -133,8 +169,8 @@ def check_chain(dense: tuple[Dense, ...], hidden_size: int) -> None:
 
 def _dense(folder: Path) -> Dense:
     file = require(folder, "config.json", "copy the whole checkpoint")
-    config = read_json(file)
-    _refuse_unusual(config, file)
+    config = read_settings(file)
+    refuse_others(config, DENSE, file)
     [weights] = weight_files(folder)
     return Dense(
         config_file=file,
@@ -148,15 +184,9 @@ def _dense(folder: Path) -> Dense:
     )
 
 
-def _refuse_unusual(config: dict[str, Any], file: Path) -> None:
-    supported: dict[str, tuple[object, ...]] = {
-        "activation_function": tuple(ACTIVATIONS),
-        "use_residual": (False,),
-        "module_input_name": ("sentence_embedding",),
-        "module_output_name": ("sentence_embedding", None),
-    }
-    for key, values in supported.items():
-        if key in config and config[key] not in values:
-            raise ModelError(
-                f"{file} sets {key} to {config[key]!r}; supported: {', '.join(map(str, values))}"
-            )
+def _refuse_unusual_modules(entries: list[dict[str, Any]], file: Path) -> None:
+    for entry in entries:
+        refuse_others(entry, MODULE, file)
+    names = [entry.get("name") for entry in entries]
+    if len(set(names)) < len(names):
+        raise ModelError(f"{file} gives two modules one name ({names}), so one would be lost")

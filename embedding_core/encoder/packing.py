@@ -60,6 +60,21 @@ def lay_out(ids: Sequence[Ids], rows: npt.NDArray[np.int64]) -> Batch:
     return Batch(rows=rows, lengths=lengths, ids=flat, positions=positions)
 
 
+def positions(batch: Batch, padding: int | None) -> npt.NDArray[np.int64]:
+    """(n_tokens,) positions of the tokens for the model: from 0, or from ``padding + 1``.
+
+    RoBERTa's kin count what is not token ``padding``, which itself is always at that position.
+    """
+    if padding is None:
+        return batch.positions
+    counted = batch.ids != padding  # (n_tokens,)
+    if counted.all():
+        return batch.positions + (padding + 1)
+    so_far = np.cumsum(counted)
+    before = (so_far - counted)[batch.positions == 0]  # (n_rows,) counted in the texts before
+    return padding + np.where(counted, so_far - np.repeat(before, batch.lengths), 0)
+
+
 def equal_length_runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """Neighbours of equal length as (n_texts, length) runs, in order."""
     runs: list[tuple[int, int]] = []

@@ -1,6 +1,7 @@
 """Everything about a model that can be known without loading it: its space and its tokenizer.
 
-Loads neither torch nor transformers. Digests are computed once per machine and file version.
+Loads neither torch nor, once a tokenizer was read on this machine, transformers. Digests are
+computed once per machine and file version.
 """
 
 from __future__ import annotations
@@ -12,16 +13,13 @@ from typing import TYPE_CHECKING
 
 from embedding_core.encoder import hashing
 from embedding_core.encoder.adapter import read_adapter
+from embedding_core.encoder.backend import backend_digest
 from embedding_core.encoder.base import Tokenizer
 from embedding_core.encoder.cache import file_digest
 from embedding_core.encoder.checkpoint import Checkpoint, read_checkpoint
 from embedding_core.encoder.files import check_published
 from embedding_core.encoder.locate import locate
-from embedding_core.encoder.tokenizer import (
-    CheckpointTokenizer,
-    load_tokenizer,
-    tokenizer_digest,
-)  # fmt: skip
+from embedding_core.encoder.tokenizer import CheckpointTokenizer, load_tokenizer
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
 
@@ -60,8 +58,9 @@ class ResolvedModel:
 
 def checkpoint_tokenizer(checkpoint: Checkpoint, document_prompt: str) -> CheckpointTokenizer:
     """The checkpoint's tokenizer, one object per process, file version and prompt."""
-    path = checkpoint.tokenizer_file
-    return load_tokenizer(path, tokenizer_digest(path), checkpoint.trailing_token, document_prompt)
+    path, reading = checkpoint.tokenizer_file, checkpoint.reading
+    digest = backend_digest(path, reading)
+    return load_tokenizer(path, reading, digest, checkpoint.trailing_token, document_prompt)
 
 
 def resolve_model(
@@ -108,7 +107,7 @@ def resolve_model(
         query_prompt=checkpoint.query_prompt,
         document_prompt=checkpoint.document_prompt,
         max_tokens=checkpoint.max_tokens if max_tokens is None else max_tokens,
-        dim=checkpoint.output_size if dim is None else dim,
+        dim=checkpoint.dim if dim is None else dim,
         normalize=True,
         dtype_class="full" if dtype == "fp32" else "half",
     )
@@ -126,8 +125,8 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
-    """Of tokenizer.json, and of the end token if another file adds it."""
-    of_file = tokenizer_digest(checkpoint.tokenizer_file)
+    """Of the tokenizer that its files make, and of the end token if embedlake adds it."""
+    of_file = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
     if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
         return of_file
     return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()

@@ -58,7 +58,9 @@ class Rows:
 
 def pieces(batches: Iterable[Texts]) -> Iterator[Piece]:
     """Every batch in pieces of about ``PIECE_CHARS``; an empty batch is one empty piece."""
+    refuse_bare_string(batches)
     for number, batch in enumerate(batches):
+        refuse_bare_string(batch)
         start = 0
         for texts in _split(batch):
             end = start + len(texts)
@@ -66,6 +68,14 @@ def pieces(batches: Iterable[Texts]) -> Iterator[Piece]:
             start = end
         if len(batch) == 0:
             yield Piece(number, 0, [], ends_batch=True)
+
+
+def refuse_bare_string(texts: object) -> None:
+    """Raise ``TypeError`` for a string where texts are expected: each character would be a text."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(
+            f"expected a list of texts, got a single {type(texts).__name__}; pass [text] for one"
+        )
 
 
 def _split(batch: Texts) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""A checkpoint's own tokenizer, read from its ``tokenizer.json``, made safe for any document.
+"""A checkpoint's own tokenizer, as transformers reads it, made safe for any document.
 
 A control token written in a document (``<|im_start|>``) is text, not control: it tokenises as the
 characters it is made of. Prompts are ours and go through together with the text.
@@ -6,20 +6,18 @@ characters it is made of. Prompts are ours and go through together with the text
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
 
+from embedding_core.encoder.backend import AS_IT_IS, Reading, backend_json
 from embedding_core.encoder.base import InvalidText, Offsets
-from embedding_core.encoder.cache import kept_digest
 from embedding_core.encoder.packing import Ids
+from embedding_core.encoder.stream import refuse_bare_string
 from embedding_core.errors import ModelError
 
 PIECE_CHARS = 1_000_000
@@ -49,52 +47,29 @@ _ASCII = [chr(code) for code in range(33, 127)]
 _LONG_WORD = re.compile(r"\S{90}")
 """WordPiece takes a word of more than 100 characters for unknown, whatever it is made of."""
 
-KEPT_BYTES = 1024 * 1024
-"""Digests of larger files are kept between processes; Qwen3's, of 5 MB, takes a second to make."""
-
 
 @lru_cache(maxsize=8)
 def load_tokenizer(
-    path: Path, digest: str, trailing: str | None, document_prompt: str
+    path: Path, reading: Reading, digest: str, trailing: str | None, document_prompt: str
 ) -> CheckpointTokenizer:
-    """The tokenizer in this file, whose ``tokenizer_digest`` is given: another is read again."""
-    return CheckpointTokenizer(path, trailing, document_prompt)
-
-
-def tokenizer_digest(path: Path) -> str:
-    """SHA-256 of what tokenizer.json says, 64 hex digits, lengths left out.
-
-    Whoever saves a tokenizer writes the truncation and padding of his last batch into it, and lays
-    the file out in his own way. Raises ``ModelError`` for a file that cannot be read.
-    """
-    return kept_digest(path, "tokenizer", _content_digest, KEPT_BYTES)
-
-
-def _content_digest(path: Path) -> str:
-    content = json.dumps(_content(path), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """The file without lengths, which the space decides."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        return content | {"truncation": None, "padding": None}
-    except (ValueError, TypeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"{path} is not a tokenizer file that can be read ({error}); download it again"
-    )
+    """The tokenizer in this file, whose ``backend_digest`` is given: another is read again."""
+    return CheckpointTokenizer(path, trailing, document_prompt, reading)
 
 
 class CheckpointTokenizer:
-    """Texts to token ids and offsets. ``trailing`` is a token every text must end with once."""
+    """Texts to token ids and offsets. ``trailing`` is a token every text must end with once.
 
-    def __init__(self, path: Path, trailing: str | None, document_prompt: str) -> None:
-        self._inner = _read(path)
+    ``reading`` is how ``path``, a tokenizer.json, is read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        trailing: str | None,
+        document_prompt: str,
+        reading: Reading = AS_IT_IS,
+    ) -> None:
+        self._inner = _read(path, reading)
         self._prefix, self._suffix = _special_ids(self._inner)  # put around every text
         if trailing is not None:
             self._suffix = _ending_with(self._inner, self._suffix, trailing, path)
@@ -116,6 +91,12 @@ class CheckpointTokenizer:
         content = (number for token, number in vocabulary if token not in control)
         return 1 + max((*content, *self._prefix, *self._suffix), default=-1)
 
+    def control_token(self, text: str) -> str | None:
+        """A control token that is written in this text; None when there is none."""
+        added = self._inner.get_added_tokens_decoder().values()
+        control = (token.content for token in added if token.special or _is_markup(token))
+        return next((token for token in control if token in text), None)
+
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""
         return [
@@ -129,6 +110,7 @@ class CheckpointTokenizer:
         Prompt and text are tokenised together: the last word of the one may merge with the first
         of the other.
         """
+        refuse_bare_string(texts)
         _refuse_other_types(texts)
         prompted = [self._document_prompt + text for text in texts]
         n_around = len(self._prefix) + len(self._suffix)
@@ -221,6 +203,7 @@ class CheckpointTokenizer:
     def _encodings(
         self, texts: Sequence[str], keep_offsets: bool = False
     ) -> Iterator[tokenizers.Encoding]:
+        refuse_bare_string(texts)
         encode = self._inner.encode_batch if keep_offsets else self._inner.encode_batch_fast
         for start, end in _pieces(texts):
             piece = list(texts[start:end])
@@ -276,16 +259,16 @@ def _check_unicode(text: str, place: int) -> None:
         raise InvalidText(place, why) from error
 
 
-def _read(path: Path) -> tokenizers.Tokenizer:
-    content = _content(path)
-    try:
-        for token in content.get("added_tokens", []):
-            token["special"] = token["special"] or bool(_MARKUP.fullmatch(token["content"]))
-        inner = tokenizers.Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises plain Exception for a bad file
-        raise _unreadable(path, error) from error
+def _read(path: Path, reading: Reading) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer.from_str(backend_json(path, reading))
+    control = [t for t in inner.get_added_tokens_decoder().values() if _is_markup(t)]
+    inner.add_special_tokens(control)  # known already, so they keep their numbers
     inner.encode_special_tokens = True
     return inner
+
+
+def _is_markup(token: tokenizers.AddedToken) -> bool:
+    return not token.special and bool(_MARKUP.fullmatch(token.content))
 
 
 def _special_ids(inner: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:

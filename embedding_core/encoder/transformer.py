@@ -31,6 +31,7 @@ from embedding_core.encoder.packing import Batch, Ids, lay_out
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
 from embedding_core.encoder.stream import PIECE_CHARS, Piece, Rows, map_ahead
+from embedding_core.encoder.tokenizer import CheckpointTokenizer
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
 
@@ -121,7 +122,7 @@ class TransformerEncoder(Encoder):
         self.tokenizer = self._tokenizer = checkpoint_tokenizer(
             checkpoint, checkpoint.document_prompt
         )
-        _check_tokenizer(space, checkpoint, self._tokenizer.n_special, self._tokenizer.n_vocabulary)
+        _check_tokenizer(space, checkpoint, self._tokenizer)
         self._checkpoint = checkpoint
         self._device = choose_device(device)
         self.dtype = choose_dtype(dtype, self._device)
@@ -279,16 +280,22 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else compute(device, faster_cpu_dtype)
 
 
-def _check_tokenizer(
-    space: Space, checkpoint: Checkpoint, n_special: int, n_vocabulary: int
-) -> None:
-    if space.max_tokens <= n_special:
+def _check_tokenizer(space: Space, checkpoint: Checkpoint, tokenizer: CheckpointTokenizer) -> None:
+    if space.max_tokens <= tokenizer.n_special:
         raise ModelError(
-            f"max_tokens {space.max_tokens} leaves no room beside the {n_special} special tokens "
-            f"of {space.model!r}; use at least {n_special + 1}"
+            f"max_tokens {space.max_tokens} leaves no room beside the {tokenizer.n_special} "
+            f"special tokens of {space.model!r}; use at least {tokenizer.n_special + 1}"
         )
-    if n_vocabulary > checkpoint.vocab_size:
+    if tokenizer.n_vocabulary > checkpoint.vocab_size:
         raise ModelError(
-            f"{checkpoint.tokenizer_file} has {n_vocabulary} tokens, the model "
+            f"{checkpoint.tokenizer_file} has {tokenizer.n_vocabulary} tokens, the model "
             f"{checkpoint.vocab_size}; use the tokenizer the model was published with"
         )
+    for prompt in (space.query_prompt, space.document_prompt):
+        token = tokenizer.control_token(prompt)
+        if token is not None:
+            raise ModelError(
+                f"the prompts of {space.model!r} (config_sentence_transformers.json) hold the "
+                f"control token {token!r} in {prompt!r}; supported are prompts of plain text, "
+                "since control tokens before a text are read as characters"
+            )

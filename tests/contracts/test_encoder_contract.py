@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -118,3 +119,22 @@ def test_load_other_settings_other_space(name: str, encoder: Encoder) -> None:
     for changed in ({"dim": 32}, {"max_tokens": 64}):
         ids.add(space_id(resolve_model(name, dtype="fp32", **changed).space))
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize("bare", ["hello", b"hello"])
+def test_bare_string_type_error_wherever_texts_are_expected(
+    encoder: Encoder, bare: str | bytes
+) -> None:
+    texts: Any = bare
+    calls: list[Callable[[], object]] = [
+        lambda: encoder.encode(texts),
+        lambda: encoder.encode_documents(texts),
+        lambda: encoder.encode_queries(texts),
+        lambda: encoder.encode_stream(texts),
+        lambda: list(encoder.encode_stream([["fine"], texts])),
+        lambda: encoder.tokenizer.count(texts),
+        lambda: encoder.tokenizer.offsets(texts),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"expected a list of texts, .* pass \[text\] for one"):
+            call()

@@ -166,6 +166,13 @@ def test_what_allow_unverified_does_not_allow(
         resolve_model(str(folder), allow_unverified=True)
 
 
+def test_family_without_a_pooling_of_its_own_needs_modules_json(tmp_path: Path) -> None:
+    folder = build_shape(tmp_path, SHAPES["bert-cls"])
+    (folder / "modules.json").unlink()
+    with pytest.raises(ModelError, match=r"has no modules\.json"):
+        resolve_model(str(folder))
+
+
 @pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "mpnet"])
 def test_positions_after_padding_leave_fewer_for_tokens(tmp_path: Path, name: str) -> None:
     folder = build_shape(tmp_path, SHAPES[name])
@@ -213,7 +220,8 @@ def test_end_token_of_tokenizer_config_added_once_and_part_of_the_space(tmp_path
     write_json(bare / "tokenizer.json", content)
     without = resolve_model(str(bare))
     for directory in (folder, bare):
-        asked = {"add_eos_token": True, "eos_token": {"content": "<|endoftext|>"}}
+        end = {"__type": "AddedToken", "content": "<|endoftext|>", "special": True}
+        asked = {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True, "eos_token": end}
         write_json(directory / "tokenizer_config.json", asked)
     assert without.tokenizer.n_special == 0
     with_end = resolve_model(str(bare))

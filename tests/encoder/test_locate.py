@@ -197,6 +197,36 @@ def test_digest_of_an_unchanged_large_file_is_not_taken_again(
     assert _fresh(large) == expected
 
 
+def test_text_made_of_a_file_is_kept_until_the_file_changes(large: Path) -> None:
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(large.read_text())
+        return f"of {made[-1]}\n"
+
+    assert cache.kept_text(large, "kind", make) == "of weights\n"
+    assert cache.kept_text(large, "kind", make) == "of weights\n"
+    assert made == ["weights"]
+    cache.kept_text(large, "another kind", make)
+    large.write_bytes(b"others!")
+    assert cache.kept_text(large, "kind", make) == "of others!\n"
+    assert made == ["weights", "weights", "others!"]
+
+
+def test_text_that_is_damaged_on_disk_is_made_again(large: Path) -> None:
+    cache.kept_text(large, "kind", lambda: "good")
+    for entry in (cache.cache_folder() / "texts").iterdir():
+        entry.write_text(entry.read_text()[:-1])
+    assert cache.kept_text(large, "kind", lambda: "good") == "good"
+
+
+def test_text_of_a_file_just_written_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1")
+    texts = iter(["first", "second"])
+    assert cache.kept_text(tmp_path / "file", "kind", lambda: next(texts)) == "first"
+    assert cache.kept_text(tmp_path / "file", "kind", lambda: next(texts)) == "second"
+
+
 def test_digest_of_a_changed_file_is_new_whatever_its_time_says(large: Path) -> None:
     before, stat = _fresh(large), large.stat()
     large.write_bytes(b"WEIGHTS")

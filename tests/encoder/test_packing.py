@@ -3,10 +3,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
-from embedding_core.encoder.packing import equal_length_runs, lay_out, pack
+from embedding_core.encoder.packing import equal_length_runs, lay_out, pack, positions
 
 lengths_of_texts = st.lists(st.integers(1, 300), max_size=60)
 
@@ -51,3 +53,21 @@ def test_lay_out_two_texts_positions_restart_at_each_text() -> None:
 def test_equal_length_runs_neighbours_are_counted() -> None:
     assert equal_length_runs([5, 5, 3, 5]) == [(2, 5), (1, 3), (1, 5)]
     assert equal_length_runs([]) == []
+
+
+def test_positions_count_after_padding_and_pass_over_its_number() -> None:
+    """As transformers' RoBERTa counts them, text by text."""
+    texts = [np.array(ids, dtype=np.int32) for ids in ([3, 7, 7, 3, 5, 7], [7, 3], [5, 5, 5])]
+    batch = lay_out(texts, np.arange(3))
+    assert positions(batch, None).tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 0, 1, 2]
+    assert positions(batch, 1).tolist() == [2, 3, 4, 5, 6, 7, 2, 3, 2, 3, 4]
+    assert positions(batch, -1).tolist() == positions(batch, None).tolist()
+    for padding in (3, 5, 7):
+        expected = [
+            position
+            for ids in texts
+            for position in RobertaEmbeddings.create_position_ids_from_input_ids(
+                torch.tensor(ids)[None], padding
+            )[0].tolist()
+        ]
+        assert positions(batch, padding).tolist() == expected

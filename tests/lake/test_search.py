@@ -200,6 +200,11 @@ def test_search_metadata_column_called_almost_vector_is_kept(tmp_path: Path) -> 
     assert hit.metadata == {"vector_kind": "fruit"}
 
 
+def test_search_many_bare_string_type_error(table: Table, encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match="expected a list of texts"):
+        table.search_many("apples", encoder)
+
+
 def test_search_many_in_the_order_of_the_queries(table: Table, encoder: Encoder) -> None:
     found = table.search_many(["rockets to the moon", "apples and plums"], encoder, Query(k=1))
     assert [hits[0].doc_id for hits in found] == ["3", "2"]

@@ -37,7 +37,7 @@ def gives_ends_only(model: Any, structure: Structure | None) -> bool:
 
 def _window(layer: Any, config: Any) -> int | None:
     """Tokens that a token sees, itself counted; None: all before it."""
-    if hasattr(config, "layer_types"):  # each layer has its own
+    if hasattr(layer.self_attn, "sliding_window"):  # each layer has its own
         own: int | None = layer.self_attn.sliding_window
         return own
     return getattr(config, "sliding_window", None)
