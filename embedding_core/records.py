@@ -178,6 +178,12 @@ class Plan:
     """Files that could not be fingerprinted; rows they have in the table stay."""
     passed_over: PassedOver
     """What the source holds beside its files."""
+    columns_added: tuple[str, ...]
+    """Metadata columns that the table gets; they are filled as its files are read again."""
+    columns_dropped: tuple[str, ...]
+    """Metadata columns that the recipe declares no more, or with another type."""
+    sample_problems: tuple[str, ...]
+    """What is wrong with the records that the estimate sampled, a sentence each."""
     table_version: int | None
     """Version of the table that was compared; None when there is no table yet."""
     estimated_chunks: int
@@ -205,7 +211,8 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether the table already says what the source says."""
-        return not (self.files or self.removed_uris or self.unreadable)
+        work = self.files or self.removed_uris or self.unreadable
+        return not (work or self.columns_added or self.columns_dropped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from flows.cli_common import (
     set_option,
     use_some_api,
 )
+from flows.cli_drop import drop
 from flows.cli_releases import COMMANDS
 from flows.settings import read_settings, use_prefect_api
 
@@ -53,7 +54,7 @@ def cli() -> None:
     """Turn files into a LanceDB table of embeddings and keep it true."""
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, drop):
     cli.add_command(command)
 
 

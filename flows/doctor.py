@@ -102,6 +102,9 @@ def _ray(settings: Settings) -> str:
 
 def _source(recipe: Recipe) -> str:
     found = discover(recipe.source)
+    problems = pipeline.sample_problems(pipeline.sampled_files(found.files, recipe), recipe)
+    if problems:
+        raise SetupError("; ".join(problems))
     size = sum(file.size_bytes for file in found.files)
     return f"{len(found.files):,} files, {size:,} bytes, {len(found.unreadable):,} unreadable"
 

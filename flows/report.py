@@ -54,6 +54,8 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
             f"more than max_removed_share ({planned.max_removed_share:.0%}): a run will stop and "
             "ask for --allow-removals"
         )
+    lines += column_lines(planned)
+    lines += [f"  WARNING: {problem}" for problem in planned.sample_problems]
     marks = {"added": "+", "changed": "~", "moved": ">"}
     shown = [f"  {marks[one.change]} {one.file.uri}  ({one.why})" for one in planned.files]
     shown += [f"  - {uri}  (left the source)" for uri in planned.removed_uris]
@@ -72,6 +74,22 @@ def _passed_over_lines(others: PassedOver) -> list[str]:
     ]
     said = [f"{n:,} {kind}" for n, kind in kinds if n]
     return [f"passed over in the source: {', '.join(said)}"] if said else []
+
+
+def column_lines(planned: Plan) -> list[str]:
+    """What a run does to the table's metadata columns."""
+    lines = []
+    if planned.columns_added:
+        lines.append(
+            f"  columns to add: {', '.join(planned.columns_added)} (filled from the files; no text "
+            "is embedded again for it)"
+        )
+    if planned.columns_dropped:
+        lines.append(
+            f"  columns to DROP with their values: {', '.join(planned.columns_dropped)} (no longer "
+            "in the recipe, or of another type there)"
+        )
+    return lines
 
 
 def counts(planned: Plan) -> dict[str, int]:

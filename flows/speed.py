@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.pipeline.estimate import STARTING_SECONDS
 from embedding_core.records import Plan
 from flows.settings import Settings
 
@@ -30,7 +31,8 @@ def estimated(planned: Plan, settings: Settings) -> Plan:
     if planned.estimated_seconds is not None or not path.exists():
         return planned
     rate = json.loads(path.read_text())["tokens_per_second"]
-    return replace(planned, estimated_seconds=planned.estimated_tokens / rate)
+    seconds = STARTING_SECONDS + planned.estimated_tokens / rate
+    return replace(planned, estimated_seconds=seconds)
 
 
 def cost(seconds: float | None, settings: Settings) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from embedding_core.lake.adoption import NO_CHANGES, ColumnChanges, column_changes, has_no_rows
 from embedding_core.lake.columns import (
     VectorColumn,
     add_column,
@@ -17,6 +18,7 @@ from embedding_core.lake.commit import (
     replace_rows,
     write_fragments,
 )
+from embedding_core.lake.drop import belongings, drop_table
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.foreign import check_all_ours
@@ -51,6 +53,8 @@ from embedding_core.lake.verify import Verification, verify
 
 __all__ = [
     "KNOWN",
+    "NO_CHANGES",
+    "ColumnChanges",
     "Filled",
     "Hit",
     "IndexReport",
@@ -66,18 +70,22 @@ __all__ = [
     "VectorColumn",
     "Verification",
     "add_column",
+    "belongings",
     "check_all_ours",
     "check_in_service",
     "check_owner",
     "check_recipe",
     "column_before",
+    "column_changes",
     "columns",
+    "drop_table",
     "ensure_table",
     "expect",
     "field_of",
     "fill_fragment",
     "fragment_rows",
     "fragments_exist",
+    "has_no_rows",
     "known_vectors",
     "locked",
     "maintain_table",

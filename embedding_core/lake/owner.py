@@ -12,6 +12,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
+from embedding_core.lake.adoption import adapt_columns, has_no_rows, start_again
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.table import Table, table_of
@@ -20,15 +21,23 @@ from embedding_core.records import Space
 
 
 def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
-    """The recipe's table, made when missing, refused when it is another recipe's."""
+    """The recipe's table, made when missing, refused when it is another recipe's.
+
+    A table without rows takes the recipe's columns and space as they are now; one with rows takes
+    and loses metadata columns.
+    """
     table = table_of(recipe)
+    columns = schema.table_schema(recipe, space, cutter)
     if not table.exists():
         try:
-            table.create(schema.table_schema(recipe, space, cutter))
+            table.create(columns)
         except Transient:
             if not table.exists():  # else another run was first, and the owner is checked below
                 raise
     check_owner(table, recipe, space)
+    if has_no_rows(table.dataset()) and table.dataset().schema != columns:
+        start_again(table, columns)
+    adapt_columns(table, recipe)
     tried_again(f"describe {table.uri}", lambda _attempt: _describe(table, recipe, space, cutter))
     return table
 
@@ -59,12 +68,16 @@ def check_owner(
 ) -> None:
     """Raise ``LakeError`` unless the table is this recipe's and has this space in service.
 
-    Columns of other spaces, being built or kept, are no difference. ``dataset``: the version to
-    look at, the newest when none is given.
+    Columns of other spaces, being built or kept, are no difference, nor are metadata columns, which
+    follow the recipe. A table without rows can take any space. ``dataset``: the version to look at,
+    the newest when none is given.
     """
     where = f"table {table.name!r} in {table.lake.uri}"
     check_recipe(table, recipe)
-    found = (dataset or table.dataset()).schema
+    dataset = dataset or table.dataset()
+    if has_no_rows(dataset):
+        return
+    found = dataset.schema
     held, held_space = schema.space_of(table.field(schema.VECTOR, found))
     wanted = space_id(space)
     if held != wanted:
@@ -74,13 +87,18 @@ def check_owner(
             f"{schema.difference(held_space, space)}. Vectors of two spaces never mix: "
             f"{_way_out(found, wanted)}"
         )
-    columns = schema.row_schema(recipe).append(schema.vector_field(space))
-    found = pa.schema([one for one in found if not schema.is_hidden(one)])
-    if found != columns:
+    fixed = pa.schema([*schema.FIXED_FIELDS, schema.vector_field(space)])
+    missing = [field.name for field in fixed if field not in found]
+    if missing:
         raise LakeError(
-            f"{where} has other columns than the recipe ({_difference(found, columns)}); columns "
-            "are fixed when a table is made: drop one that was added by hand, use another "
-            "lake.table, or name the old metadata columns"
+            f"{where} lacks columns that every table has ({', '.join(missing)}): they were dropped "
+            "or changed by hand; restore a version of the table that has them"
+        )
+    foreign = _foreign_columns(recipe, found)
+    if foreign:
+        raise LakeError(
+            f"{where} has columns that embedlake did not make ({', '.join(foreign)}), and new rows "
+            "would lack them; drop them, or write to another lake.table"
         )
 
 
@@ -98,7 +116,13 @@ def _way_out(found: pa.Schema, wanted: str) -> str:
     )
 
 
-def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
-    has, wants = ({f"{f.name}: {f.type}" for f in one} for one in (found, wanted))
-    extra, missing = sorted(has - wants), sorted(wants - has)
-    return f"only in the table: {extra or 'none'}; only in the recipe: {missing or 'none'}"
+def _foreign_columns(recipe: Recipe, arrow_schema: pa.Schema) -> list[str]:
+    """Columns of a table that neither its recipe nor embedlake gave it."""
+    ours = {schema.VECTOR, *(field.name for field in schema.FIXED_FIELDS)}
+    ours.update(schema.metadata_names(arrow_schema))
+    declared = schema.metadata_fields(recipe)
+    return [
+        f"{field.name}: {field.type}"
+        for field in arrow_schema
+        if field.name not in ours and field not in declared and not schema.is_hidden(field)
+    ]

@@ -31,6 +31,8 @@ ORIGIN_KEY = b"embedlake:origin"
 RECIPE_KEY = b"embedlake:recipe"
 CUTTER_KEY = b"embedlake:cutter"
 """Schema metadata: what the rows were cut with; see ``Cutter``."""
+COLUMNS_KEY = b"embedlake:metadata"
+"""Schema metadata: JSON list of the metadata columns that the recipe declared."""
 NAME_DIGITS = 8
 """Digits of the ``space_id`` in the name of a column."""
 
@@ -85,26 +87,36 @@ REJECTS_SCHEMA = pa.schema(
 """A row per thing left out of the newest version of each file."""
 
 
+FIXED_FIELDS = (
+    pa.field("chunk_id", pa.string(), nullable=False),
+    pa.field("file_key", pa.string(), nullable=False),
+    pa.field("source_uri", pa.string(), nullable=False),
+    pa.field("doc_id", pa.string(), nullable=False),
+    pa.field("chunk_index", pa.int32(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("text_hash", pa.string(), nullable=False),
+    pa.field("n_tokens", pa.int32(), nullable=False),
+    pa.field("char_start", pa.int32(), nullable=False),
+    pa.field("char_end", pa.int32(), nullable=False),
+)
+"""Columns of every table, beside its metadata columns and its vectors."""
+
+
+def metadata_fields(recipe: Recipe) -> list[pa.Field]:
+    """The recipe's metadata columns, in its order."""
+    columns = recipe.source.metadata.items()
+    return [pa.field(name, COLUMN_TYPES[column.type]) for name, column in columns]
+
+
+def metadata_names(arrow_schema: pa.Schema) -> list[str]:
+    """The metadata columns that a table was given by its recipe; others were added by hand."""
+    names: list[str] = json.loads((arrow_schema.metadata or {}).get(COLUMNS_KEY, b"[]"))
+    return names
+
+
 def row_schema(recipe: Recipe) -> pa.Schema:
     """Columns of a staged row: everything but the vector."""
-    metadata_columns = [
-        pa.field(name, COLUMN_TYPES[column.type]) for name, column in recipe.source.metadata.items()
-    ]
-    return pa.schema(
-        [
-            pa.field("chunk_id", pa.string(), nullable=False),
-            pa.field("file_key", pa.string(), nullable=False),
-            pa.field("source_uri", pa.string(), nullable=False),
-            pa.field("doc_id", pa.string(), nullable=False),
-            pa.field("chunk_index", pa.int32(), nullable=False),
-            pa.field("text", pa.string(), nullable=False),
-            pa.field("text_hash", pa.string(), nullable=False),
-            pa.field("n_tokens", pa.int32(), nullable=False),
-            pa.field("char_start", pa.int32(), nullable=False),
-            pa.field("char_end", pa.int32(), nullable=False),
-            *metadata_columns,
-        ]
-    )
+    return pa.schema([*FIXED_FIELDS, *metadata_fields(recipe)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,14 @@ def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
     """The table's schema for a recipe: the space described in the vector field; in the schema's
     metadata how LanceDB makes vectors of words, and what cuts the rows."""
     columns = row_schema(recipe).append(vector_field(space))
-    return columns.with_metadata({RECIPE_KEY: recipe.name, **described(recipe, space, cutter)})
+    names = [field.name for field in metadata_fields(recipe)]
+    return columns.with_metadata(
+        {
+            RECIPE_KEY: recipe.name,
+            COLUMNS_KEY: json.dumps(names),
+            **described(recipe, space, cutter),
+        }
+    )
 
 
 def described(recipe: Recipe, space: Space, cutter: Cutter) -> dict[bytes, bytes]:

@@ -19,7 +19,9 @@ from embedding_core.pipeline.backfill import (
 )
 from embedding_core.pipeline.chunk import chunk_unit
 from embedding_core.pipeline.commit import commit_units, forget_removed, lost_units, prepare
+from embedding_core.pipeline.drop import Belongings, drop, what_drop_removes
 from embedding_core.pipeline.embed import embed_unit
+from embedding_core.pipeline.estimate import sample_problems, sampled_files
 from embedding_core.pipeline.evaluate import Evaluation, evaluate
 from embedding_core.pipeline.finish import DONE, FAILED, REJECTED, RunReport, RunTally, finish
 from embedding_core.pipeline.gate import gate
@@ -80,6 +82,7 @@ __all__ = [
     "REFUSED",
     "REJECTED",
     "Answer",
+    "Belongings",
     "Corpus",
     "Evaluation",
     "FileLine",
@@ -111,6 +114,7 @@ __all__ = [
     "chunk_unit",
     "column_of",
     "commit_units",
+    "drop",
     "embed_sample",
     "embed_unit",
     "evaluate",
@@ -148,6 +152,8 @@ __all__ = [
     "read_labels",
     "reject_lines",
     "resolve",
+    "sample_problems",
+    "sampled_files",
     "search",
     "side_of",
     "slices_to_redo",
@@ -156,5 +162,6 @@ __all__ = [
     "status",
     "table_uri",
     "was_begun",
+    "what_drop_removes",
     "work_units",
 ]

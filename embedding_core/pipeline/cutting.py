@@ -12,7 +12,7 @@ from embedding_core.chunking import Chunker, Tokenizer, chunker_for, resolve_chu
 from embedding_core.encoder import ResolvedModel
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
-from embedding_core.lake import schema, table_of
+from embedding_core.lake import has_no_rows, schema, table_of
 from embedding_core.pipeline.job import resolve
 from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
 
@@ -54,7 +54,7 @@ def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
         model = ModelSpec(name=recipe.chunk.tokenizer)
         return _of_model(recipe, model, resolve(model))
     table = table_of(recipe)
-    stored = table.cutter() if table.exists() else None
+    stored = table.cutter() if table.exists() and not has_no_rows(table.dataset()) else None
     if stored is None:
         return _of_model(recipe, recipe.model, resolved)
     model = ModelSpec(**stored.model)

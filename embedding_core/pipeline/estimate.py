@@ -1,13 +1,14 @@
-"""What a plan will cost: chunks and tokens of its files at the rate of a sample of their text."""
+"""What a plan will cost and whether its files can be used, told from a sample of their records."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
-from embedding_core.errors import SetupError, Transient
+from embedding_core.errors import RejectedInput, SetupError, Transient, words
 from embedding_core.pipeline.cutting import Cutting
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
@@ -18,6 +19,8 @@ SAMPLE_RECORDS = 100
 """Per sampled file; 300 documents tell tokens per byte to a few percent on even corpora."""
 SAMPLE_CHARACTERS = 200_000
 """Of one document at most: a longer one says no more, and a plan must not wait for it."""
+STARTING_SECONDS = 10.0
+"""Starting Ray and loading a small model on two cores; a run takes at least this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +29,93 @@ class Estimate:
 
     chunks: int
     tokens: int
+    problems: tuple[str, ...]
+    """What is wrong with the sampled records, a sentence each."""
+
+    def seconds(self, tokens_per_second: float) -> float:
+        """How long the run takes, its start included."""
+        return STARTING_SECONDS + self.tokens / tokens_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFile:
+    """The first records of a file."""
+
+    file: SourceFile
+    documents: tuple[Document, ...]
+    rejects: tuple[Reject, ...]
+    problem: str | None
+    """Why the file cannot be read at all."""
+
+    @property
+    def n_records(self) -> int:
+        """Records read, good or not."""
+        return len(self.documents) + len(self.rejects)
 
 
 def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
     """Chunks and tokens of all files at the rate of a sample spread over them."""
-    files = [one for one in files if one.file.size_bytes]
-    if not files:
-        return Estimate(0, 0)
-    sampler = _Sampler(recipe, cutting, cutting.chunker())
-    step = max(1, len(files) // SAMPLE_FILES)
-    samples = [sampler.sample(one.file) for one in files[::step][:SAMPLE_FILES]]
-    n_bytes = sum(sample.n_bytes for sample in samples)
+    sampled = sampled_files([one.file for one in files], recipe)
+    problems = list(sample_problems(sampled, recipe))
+    counter = _Counter(recipe, cutting, cutting.chunker())
+    shares = []
+    for one in sampled:
+        try:
+            shares.append(counter.count(one))
+        except (Transient, SetupError):
+            raise
+        except Exception as error:  # the run finds it too, and lists the file as failed
+            problems.append(f"{one.file.uri}: cutting it broke off with {type(error).__name__}: {words(error)}")
+    n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
-        return Estimate(0, 0)
+        return Estimate(0, 0, tuple(problems))
     scale = sum(one.file.size_bytes for one in files) / n_bytes
     return Estimate(
-        chunks=round(scale * sum(sample.chunks for sample in samples)),
-        tokens=round(scale * sum(sample.tokens for sample in samples)),
+        chunks=round(scale * sum(share.chunks for share in shares)),
+        tokens=round(scale * sum(share.tokens for share in shares)),
+        problems=tuple(problems),
     )
 
 
+def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFile]:
+    """The first records of some files, spread evenly over all that are not empty."""
+    files = [file for file in files if file.size_bytes]
+    step = max(1, len(files) // SAMPLE_FILES)
+    return [_first_records(file, recipe) for file in files[::step][:SAMPLE_FILES]]
+
+
+def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str, ...]:
+    """What a run over these files would stumble on: files that cannot be read, and more rejected
+    records than the recipe tolerates, with the most frequent reason."""
+    problems = [f"{one.file.uri}: {one.problem}" for one in sampled if one.problem is not None]
+    rejects = [reject for one in sampled for reject in one.rejects]
+    n_records = sum(one.n_records for one in sampled)
+    if len(rejects) > recipe.max_rejected_share * n_records:
+        ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
+        example = next(reject for reject in rejects if reject.reason == reason)
+        problems.append(
+            f"of {n_records:,} sampled records {len(rejects):,} rejected: {reason}: "
+            f"{example.detail}"
+        )
+    return tuple(problems)
+
+
+def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
+    try:
+        records = list(islice(read_documents(file, recipe.source), SAMPLE_RECORDS))
+    except (Transient, SetupError):
+        raise
+    except RejectedInput as error:
+        return SampledFile(file, (), (), str(error))
+    except Exception as error:  # the run finds it too, and lists the file as failed
+        return SampledFile(file, (), (), f"reading it broke off with {type(error).__name__}: {words(error)}")
+    documents = tuple(one for one in records if isinstance(one, Document))
+    rejects = tuple(one for one in records if isinstance(one, Reject))
+    return SampledFile(file, documents, rejects, None)
+
+
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class _Share:
     chunks: int
     tokens: int
     n_bytes: float
@@ -55,32 +123,21 @@ class _Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampler:
+class _Counter:
     recipe: Recipe
     cutting: Cutting
     chunker: Chunker
 
-    def sample(self, file: SourceFile) -> _Sample:
-        """What the file's first records give; nothing for a file that is bad or breaks the code,
-        which the run itself finds and lists."""
-        try:
-            return self._first_records(file)
-        except (Transient, SetupError):
-            raise
-        except Exception:
-            return _Sample(0, 0, file.size_bytes)
-
-    def _first_records(self, file: SourceFile) -> _Sample:
-        records = list(islice(read_documents(file, self.recipe.source), SAMPLE_RECORDS))
-        n_bytes = self._stored_bytes(file, records)
-        texts = [one.text for one in records if isinstance(one, Document)]
+    def count(self, sampled: SampledFile) -> _Share:
+        """Chunks and tokens of the sampled records; none of a file that cannot be read."""
+        texts = [document.text for document in sampled.documents]
         n_characters = sum(map(len, texts))
-        cut = [text[:SAMPLE_CHARACTERS] for text in texts]
-        share = sum(map(len, cut)) / n_characters if n_characters else 1.0
+        read = [text[:SAMPLE_CHARACTERS] for text in texts]
+        share = sum(map(len, read)) / n_characters if n_characters else 1.0
         limit = self.cutting.limit
         chunks = [
             chunk
-            for text in cut
+            for text in read
             for chunk in chunk_document(
                 text,
                 self.chunker,
@@ -89,16 +146,18 @@ class _Sampler:
                 limit,
             ).kept
         ]
-        return _Sample(
-            len(chunks), sum(min(chunk.n_tokens, limit) for chunk in chunks), n_bytes * share
-        )
+        tokens = sum(min(chunk.n_tokens, limit) for chunk in chunks)
+        return _Share(len(chunks), tokens, self._stored_bytes(sampled) * share)
 
-    def _stored_bytes(self, file: SourceFile, records: Sequence[Document | Reject]) -> float:
+    def _stored_bytes(self, sampled: SampledFile) -> float:
         """Bytes of the file that its first records take; all of it when there are no others."""
-        if len(records) < SAMPLE_RECORDS:
+        file = sampled.file
+        if sampled.n_records < SAMPLE_RECORDS:
             return file.size_bytes
         each = bytes_per_record(file, self.recipe.source)
-        last = records[-1].position
+        places = [one.position for one in sampled.documents]
+        places += [one.position for one in sampled.rejects if one.position is not None]
+        last = max(places, default=None)
         if each is None or last is None:
             return file.size_bytes
         return min(file.size_bytes, each * (last + 1))

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from embedding_core.errors import SetupError
 from embedding_core.identity import file_key, row_rules, rows_id, space_id
-from embedding_core.lake import Table, check_all_ours, check_owner, ledger, table_of
+from embedding_core.lake import (
+    NO_CHANGES,
+    ColumnChanges,
+    Table,
+    check_all_ours,
+    check_owner,
+    column_changes,
+    ledger,
+    table_of,
+)
 from embedding_core.pipeline.cutting import Cutting, cutting_of
 from embedding_core.pipeline.estimate import estimate
 from embedding_core.pipeline.job import resolve
@@ -80,10 +89,13 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         only_rejects=sum(uri in held.rejects and uri not in held.versions for uri in unchanged),
         unreadable=found.unreadable,
         passed_over=found.passed_over,
+        columns_added=held.columns.added,
+        columns_dropped=held.columns.dropped,
+        sample_problems=expected.problems,
         table_version=held.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,
-        estimated_seconds=expected.tokens / rate if rate else None,
+        estimated_seconds=expected.seconds(rate) if rate and files else None,
     )
 
 
@@ -128,6 +140,7 @@ class _Held:
     """Row rules that files were cut by, by ``rows_id``."""
     version: int | None
     """Version of the table; None when there is none."""
+    columns: ColumnChanges = NO_CHANGES
 
     def by_fingerprint(self, rules: str) -> dict[str, HeldVersion]:
         """A version in the table for each content that it has rows of, cut by some rules."""
@@ -163,7 +176,15 @@ def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
     check_all_ours(table, unknown)
     unrecorded = unknown & reported_keys(table) if unknown else ()
     rejects = ledger.known_rejects(table)
-    return _Held(dict(versions), entries, unrecorded, rejects, ledger.known_rules(table), newest)
+    return _Held(
+        versions=dict(versions),
+        entries=entries,
+        unrecorded=unrecorded,
+        rejects=rejects,
+        rules=ledger.known_rules(table),
+        version=newest,
+        columns=column_changes(recipe, table.dataset().schema) if versions else NO_CHANGES,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.identity import space_id
-from embedding_core.lake import Table, model_of, schema, table_of
+from embedding_core.lake import Table, has_no_rows, model_of, schema, table_of
 from embedding_core.pipeline.job import resolve
 from embedding_core.recipe import ModelSpec, Recipe
 
 
 def following(recipe: Recipe) -> Recipe:
-    """The recipe with the model in service if it says ``release.follow``; else as it is.
+    """The recipe with the model in service if it says ``release.follow``; else as it is. A table
+    without rows has none.
 
     Raises ``LakeError`` when the table does not name its model.
     """
     table = table_of(recipe)
-    if not recipe.release.follow or not table.exists():
+    if not recipe.release.follow or not table.exists() or has_no_rows(table.dataset()):
         return recipe
     stored = model_of(table.dataset(), schema.VECTOR)
     model = stored.model_copy(update={"over_length": recipe.model.over_length})

@@ -229,13 +229,6 @@ def test_plan_lake_of_another_space_names_both_and_the_way_out(tmp_path: Path) -
         pipeline.plan(other)
 
 
-def test_plan_other_metadata_columns_are_refused(tmp_path: Path) -> None:
-    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
-    run(recipe_for(tmp_path))
-    with pytest.raises(LakeError, match="year: int64"):
-        pipeline.plan(recipe_for(tmp_path, source={"metadata": {"year": "int"}}))
-
-
 def test_plan_estimates_tokens_within_a_fifth_on_an_even_corpus(tmp_path: Path) -> None:
     for number in range(12):
         words = " ".join(f"word{number * 7 + n}" for n in range(200))

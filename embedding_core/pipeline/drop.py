@@ -1,0 +1,49 @@
+"""Removing a recipe's table while nobody works on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedding_core.lake import belongings, check_recipe, drop_table, table_of
+from embedding_core.pipeline.job import locked_for, locked_for_build
+from embedding_core.recipe import Recipe
+
+RUN = "drop"
+"""What a lock calls the holder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What ``drop`` removes, or removed."""
+
+    table: str
+    """URI of the table."""
+    rows: int
+    folders: tuple[str, ...]
+    """The table, its ledger, its rejects, and what its runs keep beside it."""
+
+
+def what_drop_removes(recipe: Recipe) -> Belongings:
+    """Look, and remove nothing. Raises ``LakeError`` for the table of another recipe."""
+    table = table_of(recipe)
+    rows = 0
+    if table.exists():
+        check_recipe(table, recipe)
+        rows = int(table.dataset().count_rows())
+    return Belongings(table.uri, rows, tuple(belongings(table)))
+
+
+def drop(recipe: Recipe, wait_seconds: float) -> Belongings:
+    """Remove the recipe's table with all that belongs to it; runs and builds are waited for.
+
+    Raises ``Locked`` when one takes longer than ``wait_seconds``. After a crash call it again.
+    """
+    removed = what_drop_removes(recipe)
+    table = table_of(recipe)
+    with (
+        locked_for(recipe, RUN, wait_seconds),
+        locked_for_build(recipe, RUN, wait_seconds),
+    ):
+        drop_table(table)
+    drop_table(table)  # the records of the locks that were held meanwhile
+    return removed

@@ -1,0 +1,36 @@
+"""``embedlake drop``: remove a table, after asking."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from embedding_core.recipe import Recipe
+from flows.cli_common import json_option, recipe_argument, respond, say
+from flows.settings import read_settings
+
+
+@click.command()
+@recipe_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def drop(recipe: str, yes: bool, as_json: bool) -> None:
+    """Remove the recipe's table with its ledger, its rejects and all that its runs left.
+
+    Asks first. The source is not touched: `embedlake embed` makes the table again, and embeds
+    everything for it.
+    """
+    from embedding_core import pipeline
+
+    loaded = Recipe.load(recipe)
+    found = pipeline.what_drop_removes(loaded)
+    if not found.folders:
+        respond({**asdict(found), "dropped": False}, [f"there is no table {found.table}"], as_json)
+        return
+    say([f"{found.table}: {found.rows:,} rows", *(f"  {folder}" for folder in found.folders)])
+    if not yes:
+        click.confirm("Remove all of this?", abort=True, err=True)
+    removed = pipeline.drop(loaded, read_settings().lock_wait_seconds)
+    lines = [f"dropped {removed.table}: {removed.rows:,} rows, {len(removed.folders)} folders"]
+    respond({**asdict(removed), "dropped": True}, lines, as_json)
