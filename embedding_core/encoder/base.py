@@ -14,6 +14,7 @@ import pyarrow as pa
 from embedding_core.encoder.stream import Piece, Rows, Texts, refuse_bare_string, to_arrow
 from embedding_core.encoder.stream import pieces as cut
 from embedding_core.errors import RejectedInput
+from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.records import Space
 
 if TYPE_CHECKING:
@@ -188,6 +189,13 @@ class Encoder(ABC):
             storage=storage,
         )
         return load_resolved(resolved, device, batch_tokens)
+
+    def __repr__(self) -> str:
+        space = self.space
+        return (
+            f"<{type(self).__name__} {space.model}: {space.dim} dimensions, {space.max_tokens:,} "
+            f"tokens, {space.pooling} pooling, space {space_id(space)[:SHOWN_DIGITS]}>"
+        )
 
     @abstractmethod
     def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:

@@ -22,6 +22,7 @@ from embedding_core.lake.drop import belongings, drop_table
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.foreign import check_all_ours
+from embedding_core.lake.hits import Hit, Hits
 from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.maintenance import (
@@ -42,7 +43,7 @@ from embedding_core.lake.releases import (
     rollback,
 )
 from embedding_core.lake.reuse import KnownVectors, OldRows, known_vectors
-from embedding_core.lake.search import Hit, Query
+from embedding_core.lake.search import Query
 from embedding_core.lake.table import Lake, Table, table_of
 from embedding_core.lake.vector_index import (
     IndexReport,
@@ -57,6 +58,7 @@ __all__ = [
     "ColumnChanges",
     "Filled",
     "Hit",
+    "Hits",
     "IndexReport",
     "KnownVectors",
     "Lake",

@@ -14,12 +14,15 @@ and stops. Beyond that, commits themselves stay right with two runs at once (see
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 from botocore.exceptions import BotoCoreError
@@ -49,6 +52,8 @@ class Lock:
     number: int
     holder: str
     token: str
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """When it was taken, ISO 8601, UTC."""
     beats: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -152,8 +157,14 @@ def _release(lock: Lock) -> None:
 
 def _record(lock: Lock, given_back: bool = False) -> bytes:
     content = {
-        "holder": lock.holder, "token": lock.token, "beats": lock.beats, "given_back": given_back,
-    }  # fmt: skip
+        "holder": lock.holder,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "since": lock.since,
+        "token": lock.token,
+        "beats": lock.beats,
+        "given_back": given_back,
+    }
     return json.dumps(content).encode()
 
 
@@ -162,7 +173,14 @@ def _given_back(record: bytes) -> bool:
 
 
 def _holder(record: bytes) -> str:
-    return str(_content(record).get("holder", "another run"))
+    """Who holds the lock: the run, its host and process, and since when."""
+    content = _content(record)
+    if "holder" not in content:
+        return "another run"
+    return (
+        f"{content['holder']} (host {content.get('host')}, process {content.get('process')}, "
+        f"since {content.get('since')})"
+    )
 
 
 def _content(record: bytes) -> dict[str, object]:

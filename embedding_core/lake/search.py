@@ -18,6 +18,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import LANCE_IO, plain
 from embedding_core.lake.filters import bind, column_types
+from embedding_core.lake.hits import Hit, Hits
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
 
@@ -39,21 +40,6 @@ class QueryEncoder(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (n, dim), unit norm, with the query prompt."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One chunk found."""
-
-    score: float
-    """Cosine similarity to the query, -1 to 1; of a hybrid search the fused score of the ranks."""
-    chunk_id: str
-    source_uri: str
-    doc_id: str
-    chunk_index: int
-    text: str
-    metadata: Mapping[str, Scalar]
-    """The declared metadata columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +93,7 @@ def search_dataset(
     vectors: np.ndarray,
     query: Query,
     index_settings: Mapping[str, Any],
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """The best chunks for each query, best first.
 
     ``vectors``: (n_queries, dim) float32, unit norm, of ``words``. ``index_settings`` say how to
@@ -124,7 +110,9 @@ def search_dataset(
         )
     depth = max(query.k, FUSED_DEPTH)
     return [
-        _hits(_fused(text, legs.by_vector(vector, depth), legs.by_text(text, depth)))[: query.k]
+        Hits(
+            _hits(_fused(text, legs.by_vector(vector, depth), legs.by_text(text, depth)))[: query.k]
+        )
         for text, vector in zip(words, vectors, strict=True)
     ]
 
@@ -183,8 +171,8 @@ def _fused(words: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
     return RRFReranker(RRF_K).rerank_hybrid(words, by_vector, by_text)
 
 
-def _hits(found: pa.Table) -> list[Hit]:
-    return [_hit(row) for row in found.to_pylist()]
+def _hits(found: pa.Table) -> Hits:
+    return Hits(_hit(row) for row in found.to_pylist())
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -17,8 +18,9 @@ from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
 from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
+from embedding_core.lake.hits import Hits
 from embedding_core.lake.probe import check_conditional_put
-from embedding_core.lake.search import Hit, Query, QueryEncoder, check_query_space, search_dataset
+from embedding_core.lake.search import Query, QueryEncoder, check_query_space, search_dataset
 from embedding_core.recipe import Recipe
 from embedding_core.records import Scalar, Space
 from embedding_core.storage import StorageSpec
@@ -35,6 +37,27 @@ class FileVersion:
     source_uri: str
     file_key: str
     n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A table at its newest version, told from its metadata alone."""
+
+    table: str
+    """URI of the table."""
+    version: int
+    rows: int
+    fragments: int
+    recipe: str | None
+    """Name of the recipe that made it."""
+    space_id: str
+    """The space in service."""
+    model: str
+    """Its model's name."""
+    dim: int
+    vector_columns: tuple[str, ...]
+    """``vector``, which is in service, and those of other spaces."""
+    indexes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,9 @@ class Lake:
         """Lance's storage options for this database."""
         return storage.lance_options(self.storage)
 
+    def __repr__(self) -> str:
+        return f"<Lake {self.uri}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -75,6 +101,45 @@ class Table:
     def uri(self) -> str:
         """Where the Lance dataset is."""
         return storage.join(self.lake.uri, f"{self.name}.lance")
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name} in {self.lake.uri}>"
+
+    def __len__(self) -> int:
+        """Rows of the newest version."""
+        return int(self.dataset().count_rows())
+
+    def __bool__(self) -> bool:
+        """A table is true, also without rows."""
+        return True
+
+    def _repr_html_(self) -> str:
+        lines = asdict(self.status()).items()
+        rows = "".join(f"<tr><th>{n}</th><td>{html.escape(str(v))}</td></tr>" for n, v in lines)
+        return f"<table><tbody>{rows}</tbody></table>"
+
+    def status(self) -> TableStatus:
+        """What the table is; reads no row. `embedlake status` adds files, ledger and rejects."""
+        dataset = self.dataset()
+        in_service, space = schema.space_of(self.field(schema.VECTOR, dataset.schema))
+        recipe = (dataset.schema.metadata or {}).get(schema.RECIPE_KEY)
+        return TableStatus(
+            table=self.uri,
+            version=int(dataset.version),
+            rows=int(dataset.count_rows()),
+            fragments=len(dataset.get_fragments()),
+            recipe=recipe.decode() if recipe is not None else None,
+            space_id=in_service,
+            model=space.model,
+            dim=space.dim,
+            vector_columns=tuple(filter(schema.is_vector_column, dataset.schema.names)),
+            indexes=tuple(index.name for index in dataset.describe_indices()),
+        )
+
+    def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """All rows in memory, of some columns and by a SQL filter if given."""
+        with store_faults(f"reading {self.uri}"):
+            return self.dataset().to_table(columns=columns and list(columns), filter=where)
 
     def exists(self) -> bool:
         """Whether the table was ever committed; a run killed just before leaves an empty folder."""
@@ -178,7 +243,7 @@ class Table:
         hybrid: bool = False,
         nprobes: int | None = None,
         column: str = schema.VECTOR,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The ``k`` chunks nearest to ``words``, best first.
 
         ``where`` is a SQL filter over the table's columns, applied before the search; write values
@@ -193,7 +258,7 @@ class Table:
 
     def search_many(
         self, queries: Sequence[str], encoder: QueryEncoder, query: Query | None = None
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """``search`` for several queries, encoded together; results in the queries' order."""
         query = query or Query()
         with store_faults(f"opening {self.uri}"):

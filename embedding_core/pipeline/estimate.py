@@ -65,7 +65,7 @@ def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> 
         except (Transient, SetupError):
             raise
         except Exception as error:  # the run finds it too, and lists the file as failed
-            problems.append(f"{one.file.uri}: cutting it broke off with {type(error).__name__}: {words(error)}")
+            problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
     n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
         return Estimate(0, 0, tuple(problems))
@@ -108,10 +108,14 @@ def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
     except RejectedInput as error:
         return SampledFile(file, (), (), str(error))
     except Exception as error:  # the run finds it too, and lists the file as failed
-        return SampledFile(file, (), (), f"reading it broke off with {type(error).__name__}: {words(error)}")
+        return SampledFile(file, (), (), f"reading it broke off with {_kind(error)}")
     documents = tuple(one for one in records if isinstance(one, Document))
     rejects = tuple(one for one in records if isinstance(one, Reject))
     return SampledFile(file, documents, rejects, None)
+
+
+def _kind(error: Exception) -> str:
+    return f"{type(error).__name__}: {words(error)}"
 
 
 @dataclass(frozen=True, slots=True)

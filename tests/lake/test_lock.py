@@ -36,14 +36,20 @@ def die(table: Table) -> lock.Lock:
 
 
 def test_locked_while_another_holds_it_names_the_holder(table: Table) -> None:
-    with locked(table, "first run", 0), pytest.raises(Locked, match="first run is working"):
+    with (
+        locked(table, "first run", 0),
+        pytest.raises(Locked, match=r"first run \(host .*\) is working"),
+    ):
         lock._acquire(table, "lock", "second run", 0)
 
 
 def test_locked_build_goes_on_beside_a_run_but_not_beside_another_build(table: Table) -> None:
     with locked(table, "run", 0), locked(table, "first build", 0, kind="build") as build:
         build.check()
-        with pytest.raises(Locked, match="first build is building a space of table"):
+        with pytest.raises(
+            Locked,
+            match=r"first build \(host .*, process \d+, since .*\) is building",
+        ):
             lock._acquire(table, "build", "second build", 0)
 
 
