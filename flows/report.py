@@ -54,6 +54,8 @@ def plan_lines(planned: Plan, cost: float | None = None) -> list[str]:
             f"more than max_removed_share ({planned.max_removed_share:.0%}): a run will stop and "
             "ask for --allow-removals"
         )
+    if planned.table_version is None:
+        lines.append("  no table there: everything is embedded (if there was one, it is gone)")
     lines += column_lines(planned)
     lines += [f"  WARNING: {problem}" for problem in planned.sample_problems]
     marks = {"added": "+", "changed": "~", "moved": ">"}

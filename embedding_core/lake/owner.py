@@ -85,7 +85,7 @@ def check_owner(
             f"{where} holds vectors of space {held[:SHOWN_DIGITS]} ({held_space.model}), the "
             f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); they differ in "
             f"{schema.difference(held_space, space)}. Vectors of two spaces never mix: "
-            f"{_way_out(found, wanted)}"
+            f"{_way_out(found, wanted, held_space)}"
         )
     fixed = pa.schema([*schema.FIXED_FIELDS, schema.vector_field(space)])
     missing = [field.name for field in fixed if field not in found]
@@ -102,17 +102,18 @@ def check_owner(
         )
 
 
-def _way_out(found: pa.Schema, wanted: str) -> str:
+def _way_out(found: pa.Schema, wanted: str, in_service: Space) -> str:
     """What to do about a recipe whose model is not the one in service."""
+    stay = (
+        f"to stay with the model in service, write `model: {{name: {in_service.model!r}}}` into "
+        "the recipe, or `release: {follow: true}`, which goes with every promote"
+    )
     other = schema.hidden_name(wanted)
     if other in found.names:
-        return (
-            f"put that space in service with `embedlake promote RECIPE {other}`, or name the model "
-            "in service in the recipe"
-        )
+        return f"`embedlake promote RECIPE {other}` puts the recipe's in service; {stay}"
     return (
         "`embedlake reembed RECIPE` builds the recipe's beside it, judges it and puts it in "
-        "service; or name the model in service, or embed with that by release.follow: true"
+        f"service; {stay}"
     )
 
 

@@ -31,9 +31,10 @@ def test_plan_lines_first_run_lists_what_comes_and_what_it_costs(tmp_path: Path)
     path = write_jsonl(tmp_path, "a.jsonl", {"x": "some words"})
     lines = plan_lines(plan_of(tmp_path))
     assert lines[0] == "1 files to add, 0 to replace, 0 moved, 0 to remove, 0 unchanged"
-    assert lines[1] == f"  + {path}  (new file)"
-    assert lines[2].startswith(f"{path.stat().st_size} bytes, about 1 chunks and 2 tokens")
-    assert "rate" not in lines[2]  # nothing was measured yet
+    assert lines[1] == "  no table there: everything is embedded (if there was one, it is gone)"
+    assert lines[2] == f"  + {path}  (new file)"
+    assert lines[3].startswith(f"{path.stat().st_size} bytes, about 1 chunks and 2 tokens")
+    assert "rate" not in lines[3]  # nothing was measured yet
 
 
 def test_plan_lines_later_run_tells_changed_removed_unreadable_and_the_time(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedding_core import Encoder, pipeline
-from embedding_core.errors import ModelError, UsageError
+from embedding_core.errors import LakeError, ModelError, UsageError
 from embedding_core.lake import (
     KNOWN,
     columns,
@@ -110,6 +110,18 @@ def test_following_takes_the_model_in_service(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "b.jsonl", {"two": "more words"})
     assert run(followed).rows == 2
     assert not recipe_for(tmp_path).release.follow
+
+
+def test_plan_after_a_promote_says_what_to_write(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"one": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    in_service(recipe)
+    with pytest.raises(LakeError) as caught:
+        pipeline.plan(recipe)
+    said = str(caught.value)
+    assert "model: {name: 'hashing'}" in said and "release: {follow: true}" in said
+    assert "embedlake promote RECIPE vector__" in said or "embedlake reembed RECIPE" in said
 
 
 def test_with_model_takes_a_name_or_a_section(tmp_path: Path) -> None:
