@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.encoders import DTYPES, padding_share, peer_batch, reference, variants
 from benchmarks.machine import RESULTS, about
-from benchmarks.peers import DTYPES, padding_share, peer_batch, reference, variants
 from embedding_core.encoder import ResolvedModel, resolve_model
 from embedding_core.encoder.flops import forward_cost, matrix_rate
 from embedding_core.encoder.workloads import cut_texts, token_lengths

@@ -1,0 +1,186 @@
+"""What embedlake's encoder is held against, each as its users run it, and embedlake itself.
+
+Every variant turns the same strings into vectors. sentence-transformers is left out where it is not
+installed; its flash path is asked for only where its kernel package is.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from embedding_core.encoder import Encoder, ResolvedModel
+from embedding_core.encoder.packing import lay_out, pack
+
+Vectors = npt.NDArray[np.float32]
+
+PEER_BATCH, PEER_TOKENS = 32, 131_072
+"""Texts of a peer's batch: sentence-transformers' default; fewer where they are very long."""
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A variant, ready."""
+
+    encode: Callable[[Sequence[str], int], Vectors]
+    """Given the texts and how many make a batch, which only the peers ask for."""
+    dtype: torch.dtype
+    """Arithmetic that it runs in."""
+    forward: Callable[[Sequence[str]], Callable[[], None]] | None = None
+    """Tokenises and packs the texts; what it gives runs the model alone."""
+    padded: bool = True
+    """Whether it pads batches of texts in length order; else nothing is padded."""
+
+
+def variants(device: str, resolved: ResolvedModel) -> dict[str, Callable[[], Loaded]]:
+    """How to load each; ratios refer to the first."""
+    half = "fp16" if device == "cuda" else "bf16"
+    found: dict[str, Callable[[], Loaded]] = {}
+    if importlib.util.find_spec("sentence_transformers"):
+        found["sentence-transformers, default"] = lambda: _peer(device, resolved, {})
+        found["sentence-transformers, bf16"] = lambda: _peer(
+            device, resolved, {"dtype": torch.bfloat16}
+        )
+        if device == "cpu" and _stored_half(resolved):
+            found["sentence-transformers, fp32"] = lambda: _peer(
+                device, resolved, {"dtype": torch.float32}
+            )
+        if device == "cuda" and importlib.util.find_spec("flash_attn"):
+            flash = {"dtype": torch.bfloat16, "attn_implementation": "flash_attention_2"}
+            found["sentence-transformers, bf16, flash"] = lambda: _peer(device, resolved, flash)
+    found["transformers, sorted and padded, bf16"] = lambda: _plain(
+        device, resolved, torch.bfloat16
+    )
+    found[f"embedlake, {half}"] = lambda: _ours(device, resolved, half)
+    other = "bf16" if device == "cuda" else "fp32"
+    found[f"embedlake, {other}"] = lambda: _ours(device, resolved, other)
+    return found
+
+
+def _stored_half(resolved: ResolvedModel) -> bool:
+    """Whether the checkpoint's own arithmetic, sentence-transformers' default, is not fp32."""
+    config = json.loads((Path(str(resolved.directory)) / "config.json").read_text())
+    return str(config.get("dtype", config.get("torch_dtype", "float32"))) != "float32"
+
+
+def reference(device: str, resolved: ResolvedModel, texts: Sequence[str]) -> Vectors:
+    """(n_texts, dim) in fp32, one text at a time through transformers' own model."""
+    vectors = _plain(device, resolved, torch.float32).encode(texts, 1)
+    release(device)
+    return vectors
+
+
+def release(device: str) -> None:
+    """Give back the memory of models that nothing refers to."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def peer_batch(counts: Sequence[int]) -> int:
+    """Texts of a peer's batch, given the tokens of each text."""
+    return max(1, min(PEER_BATCH, PEER_TOKENS // max(counts)))
+
+
+def padding_share(counts: Sequence[int]) -> float:
+    """Part of the tokens of sorted, padded batches that is padding."""
+    ordered, batch = sorted(counts, reverse=True), peer_batch(counts)
+    run = sum(len(ordered[at : at + batch]) * ordered[at] for at in range(0, len(ordered), batch))
+    return 1 - sum(counts) / run
+
+
+def _peer(device: str, resolved: ResolvedModel, model_options: dict[str, Any]) -> Loaded:
+    """sentence-transformers with its own settings but those given."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(
+        str(resolved.directory), device=device, model_kwargs=dict(model_options)
+    )
+    model.max_seq_length = resolved.space.max_tokens
+
+    def encode(texts: Sequence[str], batch: int) -> Vectors:
+        out = model.encode(
+            list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(out, dtype=np.float32)
+
+    return Loaded(encode, next(model.parameters()).dtype)
+
+
+def _plain(device: str, resolved: ResolvedModel, dtype: torch.dtype) -> Loaded:
+    """transformers' model and mask over right-padded batches of texts in length order."""
+    import transformers
+
+    assert resolved.checkpoint is not None
+    checkpoint = resolved.checkpoint
+    model = getattr(transformers, checkpoint.rules.model_class).from_pretrained(
+        checkpoint.directory, dtype=dtype, local_files_only=True
+    )
+    model = model.to(device).eval()
+    tokenizer = resolved.tokenizer
+
+    @torch.inference_mode()
+    def encode(texts: Sequence[str], batch: int) -> Vectors:
+        encoded = tokenizer.encode(texts, "", resolved.space.max_tokens)  # type: ignore[attr-defined]
+        ids = [torch.from_numpy(one).long() for one, _ in encoded]
+        out = torch.empty(len(ids), resolved.space.dim)
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        for at in range(0, len(order), batch):
+            rows = order[at : at + batch]
+            padded = torch.nn.utils.rnn.pad_sequence([ids[row] for row in rows], batch_first=True)
+            lengths = torch.tensor([len(ids[row]) for row in rows])
+            real = (torch.arange(padded.shape[1]) < lengths[:, None]).to(device)
+            hidden = model(
+                input_ids=padded.to(device), attention_mask=real.long()
+            ).last_hidden_state.float()
+            pooled = _pooled(hidden, real, checkpoint.pooling)[:, : resolved.space.dim]
+            out[rows] = torch.nn.functional.normalize(pooled, dim=1).cpu()
+        vectors: Vectors = out.numpy()
+        return vectors
+
+    return Loaded(encode, dtype)
+
+
+def _pooled(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:
+    if pooling == "mean":
+        return (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+    place = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
+    if pooling == "last":
+        place = real.sum(1) - 1
+    return hidden[torch.arange(len(hidden), device=hidden.device), place]
+
+
+def _ours(device: str, resolved: ResolvedModel, dtype: str) -> Loaded:
+    from embedding_core.encoder.transformer import TransformerEncoder
+
+    encoder = Encoder.load(
+        str(resolved.directory), dtype=dtype, device=device, max_tokens=resolved.space.max_tokens
+    )
+    assert isinstance(encoder, TransformerEncoder)
+
+    def forward(texts: Sequence[str]) -> Callable[[], None]:
+        model = encoder._model(encoder.dtype)
+        ids = [one for one, _ in encoder._tokenizer.encode(texts, "", encoder.space.max_tokens)]
+        batches = [lay_out(ids, rows) for rows in pack(list(map(len, ids)), encoder.batch_tokens)]
+
+        def run() -> None:
+            for batch in batches:
+                model.forward(batch)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    return Loaded(
+        lambda texts, _: encoder.encode_documents(texts), DTYPES[dtype], forward, padded=False
+    )
