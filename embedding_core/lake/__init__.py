@@ -20,6 +20,11 @@ from embedding_core.lake.commit import (
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.foreign import check_all_ours
+from embedding_core.lake.index_check import (
+    broken_indexes,
+    check_index_sizes,
+    drop_broken_indexes,
+)
 from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.maintenance import (
@@ -66,12 +71,15 @@ __all__ = [
     "VectorColumn",
     "Verification",
     "add_column",
+    "broken_indexes",
     "check_all_ours",
     "check_in_service",
+    "check_index_sizes",
     "check_owner",
     "check_recipe",
     "column_before",
     "columns",
+    "drop_broken_indexes",
     "ensure_table",
     "expect",
     "field_of",

@@ -7,17 +7,17 @@ each commit it looks at what is there, so a commit whose reply was lost is never
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import lance
 import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
-from embedding_core import storage
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
+from embedding_core.lake.damage import wrong_sizes
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
@@ -29,7 +29,8 @@ def write_fragments(
     """Write rows into the table's storage as uncommitted fragments, batch by batch.
 
     Returns the fragments' metadata as JSON; until a commit names them no reader sees a row. What
-    ``rows`` raises comes out as it is: Lance would make an error of its store of it.
+    ``rows`` raises comes out as it is: Lance would make an error of its store of it. Raises
+    ``Transient`` when a file is not as long as it should be: Lance can lose a failed write.
     """
     raised: list[BaseException] = []
 
@@ -53,17 +54,26 @@ def write_fragments(
             raise raised[0] from error
         with store_faults(f"writing rows into {table.uri}"):
             raise
+    check_sizes(table, fragments)
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 
 
 def fragments_exist(table: Table, fragments: Sequence[str]) -> bool:
-    """Whether uncommitted fragments can be committed: their data files are still in the table's
-    storage, and the column they have vectors for is in service."""
+    """Whether uncommitted fragments can be committed: their data files are in the table's storage,
+    as long as their metadata says, and the column they have vectors for is in service."""
     if fragments and not _serves(table.dataset(), fragments):
         return False
-    fs = storage.filesystem(table.uri, table.lake.storage)
-    with store_faults(f"looking for data files of {table.uri}"):
-        return all(fs.exists(storage.join(table.uri, "data", path)) for path in files_of(fragments))
+    written = map(FragmentMetadata.from_json, fragments)
+    return not wrong_sizes(table.uri, table.lake.storage, written)
+
+
+def check_sizes(table: Table, fragments: Iterable[FragmentMetadata]) -> None:
+    """Raise ``Transient`` when a data file of uncommitted fragments is not what was written."""
+    if wrong := wrong_sizes(table.uri, table.lake.storage, fragments):
+        raise Transient(
+            f"{wrong[0]} in {table.uri}: a write was lost, and nothing was committed; look whether "
+            "the disk is full or failing, then run the same command again"
+        )
 
 
 def files_of(fragments: Sequence[str]) -> set[str]:
@@ -88,6 +98,7 @@ def replace_rows(
     tried again on the newer version; a commit whose reply was lost is found in the table's history.
     ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
     when another one is in service by now: a switch of spaces is a conflict, so none goes unseen.
+    Raises ``Transient`` when a data file of ``fragments`` is not as long as it should be.
     """
     tried: dict[str, int] = {}  # versions that transactions built on, by their ids
 
@@ -99,7 +110,9 @@ def replace_rows(
         dropped = _drop(dataset, column, _locate(dataset, column, values))
         return _commit(table, dataset, dropped, fragments, tried)
 
-    return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+    check_sizes(table, map(FragmentMetadata.from_json, fragments))
+    with table.faults("committing to"):
+        return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
 
 
 def check_in_service(

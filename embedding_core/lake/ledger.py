@@ -155,7 +155,7 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     whole = "doc_id IS NULL AND position IS NULL"
     scanner = listed.dataset().scanner(columns={name: name for name in names} | {"whole": whole})
     reasons, runs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    with store_faults(f"reading {listed.uri}"):
+    with listed.faults("reading"):
         for batch in scanner.to_batches():
             kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
             for row in kinds.to_pylist():
@@ -222,11 +222,12 @@ def known_rules(table: Table) -> dict[str, dict[str, Any]]:
     ledger = ledger_table(table)
     if not ledger.exists():
         return {}
-    return {
-        name.removeprefix(RULES_KEY): json.loads(rules)
-        for name, rules in ledger.dataset().metadata.items()
-        if name.startswith(RULES_KEY)
-    }
+    with schema.metadata_read(RULES_KEY.encode()):
+        return {
+            name.removeprefix(RULES_KEY): json.loads(rules)
+            for name, rules in ledger.dataset().metadata.items()
+            if name.startswith(RULES_KEY)
+        }
 
 
 def tokens_per_second(table: Table) -> float | None:
@@ -277,5 +278,5 @@ def _read(
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
     dataset = table.dataset()
-    with store_faults(f"reading {table.uri}"):
+    with table.faults("reading"):
         return dataset.to_table(columns=list(columns), filter=where, limit=limit)

@@ -1,7 +1,7 @@
 """One run at a time on a table: numbered records beside it, made so that only one can win.
 
-A table has two such locks: one for runs that write rows, one for builds of a space, which go on
-beside them.
+A table has three such locks: one for runs that write rows, one for builds of a space, which go on
+beside them, and one for training a vector index, which keeps spaces where they are for that time.
 
 A record ``<number>.json`` is created only if nobody has created it, and the highest number is the
 holder. The holder rewrites its record every few seconds. Whoever waits watches the record with its
@@ -35,9 +35,14 @@ EXPIRY_SECONDS = 30.0
 """A record that stays the same this long belongs to a run that is gone: six beats were missed."""
 POLL_SECONDS = 1.0
 
-Kind = Literal["lock", "build"]
-"""``lock``: writes rows; ``build``: fills a vector column. Also the folder of the records."""
-DOING: dict[Kind, str] = {"lock": "working on", "build": "building a space of"}
+Kind = Literal["lock", "build", "index"]
+"""``lock``: writes rows; ``build``: fills a vector column; ``index``: trains a vector index, or
+switches spaces. Also the folder of the records."""
+DOING: dict[Kind, str] = {
+    "lock": "working on",
+    "build": "building a space of",
+    "index": "training an index or switching the spaces of",
+}
 
 
 @dataclass(slots=True)

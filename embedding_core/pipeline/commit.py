@@ -8,7 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.encoder import ResolvedModel
-from embedding_core.lake import Table, ensure_table, ledger, replace_rows, staging, table_of
+from embedding_core.lake import (
+    Table,
+    drop_broken_indexes,
+    ensure_table,
+    ledger,
+    replace_rows,
+    staging,
+    table_of,
+)
 from embedding_core.lake import commit as lake_commit
 from embedding_core.pipeline.cutting import cutting_of
 from embedding_core.pipeline.job import Job, resolve_planned
@@ -21,12 +29,14 @@ from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     """Make the table if need be and list the files that could not even be fingerprinted.
 
+    Indexes that cannot be used are dropped first: a filter would fail; ``finish`` makes them anew.
     Raises ``SetupError`` before any change when the plan removes too much; see
     ``check_removals``.
     """
     check_removals(planned, allow_removals)
     resolved = resolve_planned(job)
     table = make_table(job.recipe, resolved)
+    drop_broken_indexes(table)
     ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
