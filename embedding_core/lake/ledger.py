@@ -17,9 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.errors import Transient
+from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.commit import replace_rows, write_fragments
+from embedding_core.lake.commit import (
+    Check,
+    Claim,
+    check_claims,
+    replace_rows,
+    withdraw,
+    withdraw_second_copies,
+    write_fragments,
+)
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.lake.staging import reject_batches
@@ -74,15 +82,31 @@ def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
 
 
 def record_rejects(
-    table: Table, uris: Collection[str], rejects: Iterable[pa.RecordBatch], run_id: str
+    table: Table,
+    uris: Collection[str],
+    rejects: Iterable[pa.RecordBatch],
+    run_id: str,
+    claims: Sequence[Claim] = (),
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
     ``rejects`` are batches of ``staging.STAGED_REJECTS``; they stream, so a million need no memory.
-    Without any the rejects table is made all the same: whoever looks finds it empty.
+    Without any the rejects table is made all the same: whoever looks finds it empty. ``claims``:
+    the table's rows of these files, which say whose list counts. Raises ``LakeError``, with our
+    list withdrawn, when another run has changed them.
     """
     batches = _stamped(rejects, run_id, datetime.now(UTC))
-    _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, batches)
+    listed = rejects_table(table)
+
+    def check(_listed: object = None) -> None:
+        check_claims(table, claims)
+
+    fragments = _replace(listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, check)
+    try:
+        check()
+    except LakeError:
+        withdraw(listed, fragments)
+        raise
 
 
 def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
@@ -250,13 +274,17 @@ def _replace(
     column: str,
     values: Collection[str],
     batches: Iterator[pa.RecordBatch],
-) -> None:
-    """Rows of some values go, ``batches`` come, in one commit."""
+    check: Check = lambda _dataset: None,
+) -> tuple[str, ...]:
+    """Rows of some values go, ``batches`` come, in one commit; their fragments. Of two runs that do
+    so at once, the one that came second takes its rows out again."""
     _ensure(table, arrow_schema)
     first = next(batches, None)
     given = chain([first], batches) if first is not None else None
     fragments = write_fragments(table, given, arrow_schema) if given is not None else ()
-    replace_rows(table, column, values, fragments)
+    replace_rows(table, column, values, fragments, check=check)
+    withdraw_second_copies(table, column, fragments)
+    return fragments
 
 
 def _ensure(table: Table, arrow_schema: pa.Schema) -> None:
