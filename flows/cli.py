@@ -21,6 +21,7 @@ from embedding_core.errors import EmbedlakeError, UsageError
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import ColumnType, Scalar
 from embedding_core.scalars import from_text
+from flows import cli_releases, cli_verify
 from flows.cli_common import (
     json_option,
     known_api,
@@ -33,7 +34,6 @@ from flows.cli_common import (
     talk_on_stderr,
     use_some_api,
 )
-from flows.cli_releases import COMMANDS
 from flows.settings import read_settings, use_prefect_api
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def cli() -> None:
     """Turn files into a LanceDB table of embeddings and keep it true."""
 
 
-for command in COMMANDS:
+for command in (*cli_releases.COMMANDS, *cli_verify.COMMANDS):
     cli.add_command(command)
 
 

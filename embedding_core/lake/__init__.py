@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from embedding_core.lake.audit import Audit, audit, take_out
+from embedding_core.lake.audit_rows import Damage
 from embedding_core.lake.columns import (
     VectorColumn,
     add_column,
@@ -56,6 +58,8 @@ from embedding_core.lake.verify import Verification, verify
 
 __all__ = [
     "KNOWN",
+    "Audit",
+    "Damage",
     "Filled",
     "Hit",
     "IndexReport",
@@ -71,6 +75,7 @@ __all__ = [
     "VectorColumn",
     "Verification",
     "add_column",
+    "audit",
     "broken_indexes",
     "check_all_ours",
     "check_in_service",
@@ -103,6 +108,7 @@ __all__ = [
     "rollback",
     "small_fragments",
     "table_of",
+    "take_out",
     "training_is_due",
     "tried_again",
     "verify",

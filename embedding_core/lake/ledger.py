@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -218,6 +218,17 @@ def known_versions(table: Table) -> dict[str, KnownVersion]:
             *(columns[name] for name in names), strict=True
         )
     }
+
+
+def entries(table: Table) -> dict[str, LedgerEntry]:
+    """Every line of the ledger as it was recorded, by file key."""
+    counted = [one.name for one in fields(FileCounts)]
+    names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id"]
+    found = {}
+    for row in ledger_rows(table, names).to_pylist():
+        counts = FileCounts(**{name: row.pop(name) for name in counted})
+        found[counts.file_key] = LedgerEntry(counts, **row)
+    return found
 
 
 def drop_entries(table: Table, file_keys: Collection[str]) -> None:

@@ -6,6 +6,7 @@ gets the same result; nothing here knows who that is.
 
 from __future__ import annotations
 
+from embedding_core.pipeline.audit import AuditReport, audit, repair
 from embedding_core.pipeline.backfill import (
     FilledFragment,
     SpaceReport,
@@ -80,6 +81,7 @@ __all__ = [
     "REFUSED",
     "REJECTED",
     "Answer",
+    "AuditReport",
     "Corpus",
     "Evaluation",
     "FileLine",
@@ -103,6 +105,7 @@ __all__ = [
     "SpaceReport",
     "Status",
     "add_space",
+    "audit",
     "backfill_fragment",
     "begin_space",
     "build_space",
@@ -147,6 +150,7 @@ __all__ = [
     "queries_from",
     "read_labels",
     "reject_lines",
+    "repair",
     "resolve",
     "search",
     "side_of",
