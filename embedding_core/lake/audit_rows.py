@@ -327,6 +327,7 @@ def _unreadable(
         and not reads(dataset, fragment, column.name)
     ]
     files = {path for column in columns for path in file_of(dataset, fragment, column)}
+    files = files or {str(file.path) for file in fragment.data_files()}  # it fails as a whole only
     uris: set[str] = set()
     if "source_uri" not in columns:
         for batch in dataset.scanner(columns=["source_uri"], fragments=[fragment]).to_batches():

@@ -22,15 +22,15 @@ from embedding_core.lake.table import INDEX_KEY, Table
 log = logging.getLogger(__name__)
 
 LARGEST_READ_BYTES = 256 * 2**20
-"""An index up to this size is read as a whole when a run looks at it, a larger one is opened: a few
-seconds from a bucket. ``embedlake verify`` reads all."""
+"""An index up to this size is read as a whole when a run looks at it: seconds from a bucket. Of a
+larger one only the sizes of its files are looked at; ``verify --deep`` reads all."""
 
 
 def broken_indexes(table: Table, most_bytes: int | None = LARGEST_READ_BYTES) -> dict[str, str]:
     """Why each index that cannot be used cannot be, by its name.
 
     Its column is gone, its files are missing or of another size than the metadata says, or it
-    cannot be read. An index above ``most_bytes`` is opened only; None: each is read as a whole.
+    cannot be read. Of an index above ``most_bytes`` the last is not tried; None: each is read.
     """
     dataset = table.dataset()
     with store_faults(f"looking at the indexes of {table.uri}"):
@@ -110,11 +110,11 @@ def _trouble(
         return "its column is gone"
     if why := _wrong_size(index, sizes):
         return why
-    total = index.total_size_bytes
-    whole = most_bytes is None or (total is not None and total <= most_bytes)
-    first = _unreadable(dataset, index.name, whole)
+    if most_bytes is not None and (index.total_size_bytes or 0) > most_bytes:
+        return None
     # A store that hiccups must not cost an index: only what fails twice is broken.
-    return first and _unreadable(table.dataset(), index.name, whole)
+    first = _unreadable(dataset, index.name)
+    return first and _unreadable(table.dataset(), index.name)
 
 
 def _wrong_size(index: Any, sizes: Mapping[str, int]) -> str | None:
@@ -128,12 +128,10 @@ def _wrong_size(index: Any, sizes: Mapping[str, int]) -> str | None:
     return None
 
 
-def _unreadable(dataset: lance.LanceDataset, name: str, whole: bool) -> str | None:
-    """What Lance says when it cannot open an index, or read it as a whole; None when it can."""
+def _unreadable(dataset: lance.LanceDataset, name: str) -> str | None:
+    """What Lance says when it cannot read an index; None when it can."""
     try:
-        dataset.stats.index_stats(name)
-        if whole:
-            dataset.prewarm_index(name)
+        dataset.prewarm_index(name)
     except BaseException as error:
         if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
             raise
