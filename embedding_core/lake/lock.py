@@ -14,6 +14,7 @@ and stops. Beyond that, commits themselves stay right with two runs at once (see
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
@@ -25,10 +26,12 @@ from typing import Literal
 from botocore.exceptions import BotoCoreError
 
 from embedding_core import storage
-from embedding_core.errors import EmbedlakeError, LakeError, Locked
+from embedding_core.errors import EmbedlakeError, LakeError, Locked, words
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.table import Table
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
@@ -142,8 +145,9 @@ def _beat(lock: Lock) -> None:
         lock.beats += 1
         try:
             _write(lock, _record(lock))
-        except (OSError, BotoCoreError):
-            continue  # the store hiccups: the next beat may get through, else `check` tells
+        except (OSError, BotoCoreError) as error:
+            # The next beat may get through; if not, `check` tells.
+            log.warning("the lock of %s could not be renewed: %s", lock.table.uri, words(error))
 
 
 def _release(lock: Lock) -> None:
@@ -151,8 +155,11 @@ def _release(lock: Lock) -> None:
     try:
         if _highest(lock.table, lock.kind) == lock.number:
             _write(lock, _record(lock, given_back=True))
-    except (OSError, BotoCoreError, EmbedlakeError):
-        return
+    except (OSError, BotoCoreError, EmbedlakeError) as error:
+        log.warning(
+            "the lock of %s could not be given back (%s): the next run waits %.0f s",
+            lock.table.uri, words(error), EXPIRY_SECONDS,
+        )  # fmt: skip
 
 
 def _record(lock: Lock, given_back: bool = False) -> bytes:

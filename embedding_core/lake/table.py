@@ -31,6 +31,8 @@ INDEX_KEY = "embedlake:index:"
 follows its column when that is renamed."""
 
 
+QUERY_SETTINGS = ("nprobes", "refine_factor")
+"""What a query needs of an index's stored settings."""
 LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
 
 log = logging.getLogger(__name__)
@@ -299,6 +301,12 @@ def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any
             name, dataset.uri,
         )  # fmt: skip
         return {}
+    if settings and not all(isinstance(settings.get(one), int) for one in QUERY_SETTINGS):
+        log.warning(
+            "the stored settings of index %s of %s lack %s: every row is compared until the next "
+            "run tunes it again",
+            name, dataset.uri, " or ".join(QUERY_SETTINGS),
+        )  # fmt: skip
     return settings
 
 
