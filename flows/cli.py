@@ -21,7 +21,7 @@ from embedding_core.errors import EmbedlakeError, UsageError
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import ColumnType, Scalar
 from embedding_core.scalars import from_text
-from flows import interrupts
+from flows import cli_releases, cli_verify, interrupts
 from flows.cli_common import (
     json_option,
     known_api,
@@ -35,7 +35,6 @@ from flows.cli_common import (
     use_some_api,
 )
 from flows.cli_drop import drop
-from flows.cli_releases import COMMANDS
 from flows.settings import read_settings, use_prefect_api
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def cli() -> None:
     """Turn files into a LanceDB table of embeddings and keep it true."""
 
 
-for command in (*COMMANDS, drop):
+for command in (*cli_releases.COMMANDS, *cli_verify.COMMANDS, drop):
     cli.add_command(command)
 
 

@@ -207,12 +207,15 @@ def _share(text: str | None) -> float | None:
 def promote(recipe: str, column: str, as_json: bool) -> None:
     """Put the space of COLUMN in service, in one commit.
 
-    Refused while a row has no vector in it. The space that was in service is kept in a column of
-    its own; `embedlake rollback` goes back to it. Name the new model in the recipe afterwards.
+    Refused while a row has no vector in it, and while a vector index is being trained. The space
+    that was in service is kept in a column of its own; `embedlake rollback` goes back to it. Name
+    the new model in the recipe afterwards.
     """
     from embedding_core import lake
 
-    _answer_release(lake.promote(_released_table(recipe), column, getpass.getuser()), as_json)
+    wait = read_settings().lock_wait_seconds
+    table = _released_table(recipe)
+    _answer_release(lake.promote(table, column, getpass.getuser(), wait_seconds=wait), as_json)
 
 
 @click.command()
@@ -228,8 +231,11 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
     from embedding_core import pipeline
 
     _released_table(recipe)
-    loaded, resources = Recipe.load(recipe), read_settings().resources
-    _answer_release(pipeline.go_back(loaded, resources, getpass.getuser(), now), as_json)
+    loaded, settings = Recipe.load(recipe), read_settings()
+    release = pipeline.go_back(
+        loaded, settings.resources, getpass.getuser(), now, settings.lock_wait_seconds
+    )
+    _answer_release(release, as_json)
 
 
 @click.command()
@@ -237,10 +243,15 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
 @click.argument("column", metavar="COLUMN")
 @json_option
 def retire(recipe: str, column: str, as_json: bool) -> None:
-    """Drop the vectors of COLUMN, and their index; never those in service."""
+    """Drop the vectors of COLUMN, and their index; never those in service.
+
+    Waits for the training of a vector index; refused when that goes on for too long.
+    """
     from embedding_core import lake
 
-    _answer_release(lake.retire(_released_table(recipe), column, getpass.getuser()), as_json)
+    wait = read_settings().lock_wait_seconds
+    table = _released_table(recipe)
+    _answer_release(lake.retire(table, column, getpass.getuser(), wait_seconds=wait), as_json)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, SetupError
-from embedding_core.lake import table_of
+from embedding_core.lake import broken_indexes, table_of
 from embedding_core.lake.probe import check_writable
 from embedding_core.recipe import Recipe
 from embedding_core.sources import discover
@@ -120,4 +120,10 @@ def _lake(recipe: Recipe) -> str:
     table = table_of(recipe)
     if not table.exists():
         return f"{recipe.lake.uri} can be written; the table does not exist yet"
+    if broken := broken_indexes(table):
+        named = "; ".join(f"{name}: {why}" for name, why in broken.items())
+        raise SetupError(
+            f"indexes of {table.uri} cannot be used ({named}); `embedlake embed` or `embedlake "
+            "maintain` drops them and makes them anew"
+        )
     return f"{table.uri}: {table.dataset().count_rows():,} rows"

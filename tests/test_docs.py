@@ -18,10 +18,11 @@ from pydantic import BaseModel
 
 from embedding_core import pipeline
 from embedding_core.encoder.settings import TABLES, Rule
-from embedding_core.lake import Hit, Release, TableReport
+from embedding_core.lake import Damage, Hit, Release, TableReport
 from embedding_core.lake.maintenance import TableState
 from embedding_core.pipeline import (
     Answer,
+    AuditReport,
     Evaluation,
     FileLine,
     GateReport,
@@ -120,6 +121,8 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("promote", Release),
         ("releases", Release),
         ("announce-model", Announcement),
+        ("verify", AuditReport),
+        ("verify", Damage),
     ],
 )
 def test_cli_page_has_each_json_key(command: str, record: type) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from embedding_core.lake.adoption import NO_CHANGES, ColumnChanges, column_changes, has_no_rows
+from embedding_core.lake.audit import Audit, audit, take_out
+from embedding_core.lake.audit_rows import Damage
 from embedding_core.lake.columns import (
     VectorColumn,
     add_column,
@@ -23,6 +25,11 @@ from embedding_core.lake.faults import tried_again
 from embedding_core.lake.filling import KNOWN, Filled, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.foreign import check_all_ours
 from embedding_core.lake.hits import Hit, Hits
+from embedding_core.lake.index_check import (
+    broken_indexes,
+    check_index_sizes,
+    drop_broken_indexes,
+)
 from embedding_core.lake.indexing import refresh_scalar_indexes
 from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.maintenance import (
@@ -55,7 +62,9 @@ from embedding_core.lake.verify import Verification, verify
 __all__ = [
     "KNOWN",
     "NO_CHANGES",
+    "Audit",
     "ColumnChanges",
+    "Damage",
     "Filled",
     "Hit",
     "Hits",
@@ -72,14 +81,18 @@ __all__ = [
     "VectorColumn",
     "Verification",
     "add_column",
+    "audit",
     "belongings",
+    "broken_indexes",
     "check_all_ours",
     "check_in_service",
+    "check_index_sizes",
     "check_owner",
     "check_recipe",
     "column_before",
     "column_changes",
     "columns",
+    "drop_broken_indexes",
     "drop_table",
     "ensure_table",
     "expect",
@@ -105,6 +118,7 @@ __all__ = [
     "rollback",
     "small_fragments",
     "table_of",
+    "take_out",
     "training_is_due",
     "tried_again",
     "verify",

@@ -105,7 +105,7 @@ def columns(table: Table) -> tuple[VectorColumn, ...]:
     """
     dataset = table.dataset()
     rows = dataset.count_rows()
-    with store_faults(f"reading {table.uri}"):
+    with table.faults("reading"):
         found = [_described(dataset, field, rows) for field in _vector_fields(dataset)]
     return tuple(sorted(found, key=lambda one: one.name != schema.VECTOR))
 
@@ -175,15 +175,17 @@ def model_of(dataset: lance.LanceDataset, column: str) -> ModelSpec:
     stored: Mapping[str, Any] | None = schema.Origin.of(field).model
     if column == schema.VECTOR:
         named = (dataset.schema.metadata or {}).get(METADATA_KEY)
-        stored = json.loads(named)[0]["model"] if named else None
+        with schema.metadata_read(METADATA_KEY):
+            stored = json.loads(named)[0]["model"] if named else None
     if stored is None:
         raise LakeError(
             f"column {column!r} of {dataset.uri} does not name its model; build it anew with the "
             "model that you want"
         )
-    return ModelSpec.model_validate(
-        {name: value for name, value in stored.items() if name in ModelSpec.model_fields}
-    )
+    with schema.metadata_read(METADATA_KEY):
+        return ModelSpec.model_validate(
+            {name: value for name, value in stored.items() if name in ModelSpec.model_fields}
+        )
 
 
 def _vector_fields(dataset: lance.LanceDataset) -> list[pa.Field]:

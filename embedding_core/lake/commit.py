@@ -7,20 +7,23 @@ each commit it looks at what is there, so a commit whose reply was lost is never
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import lance
 import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
-from embedding_core import storage
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
+from embedding_core.lake.damage import wrong_sizes
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
+
+Check = Callable[[lance.LanceDataset], None]
+"""Looks at a version of a table before a commit builds on it, and raises to refuse."""
 
 
 def write_fragments(
@@ -29,7 +32,8 @@ def write_fragments(
     """Write rows into the table's storage as uncommitted fragments, batch by batch.
 
     Returns the fragments' metadata as JSON; until a commit names them no reader sees a row. What
-    ``rows`` raises comes out as it is: Lance would make an error of its store of it.
+    ``rows`` raises comes out as it is: Lance would make an error of its store of it. Raises
+    ``Transient`` when a file is not as long as it should be: Lance can lose a failed write.
     """
     raised: list[BaseException] = []
 
@@ -53,17 +57,26 @@ def write_fragments(
             raise raised[0] from error
         with store_faults(f"writing rows into {table.uri}"):
             raise
+    check_sizes(table, fragments)
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 
 
 def fragments_exist(table: Table, fragments: Sequence[str]) -> bool:
-    """Whether uncommitted fragments can be committed: their data files are still in the table's
-    storage, and the column they have vectors for is in service."""
+    """Whether uncommitted fragments can be committed: their data files are in the table's storage,
+    as long as their metadata says, and the column they have vectors for is in service."""
     if fragments and not _serves(table.dataset(), fragments):
         return False
-    fs = storage.filesystem(table.uri, table.lake.storage)
-    with store_faults(f"looking for data files of {table.uri}"):
-        return all(fs.exists(storage.join(table.uri, "data", path)) for path in files_of(fragments))
+    written = map(FragmentMetadata.from_json, fragments)
+    return not wrong_sizes(table.uri, table.lake.storage, written)
+
+
+def check_sizes(table: Table, fragments: Iterable[FragmentMetadata]) -> None:
+    """Raise ``Transient`` when a data file of uncommitted fragments is not what was written."""
+    if wrong := wrong_sizes(table.uri, table.lake.storage, fragments):
+        raise Transient(
+            f"{wrong[0]} in {table.uri}: a write was lost, and nothing was committed; look whether "
+            "the disk is full or failing, then run the same command again"
+        )
 
 
 def files_of(fragments: Sequence[str]) -> set[str]:
@@ -81,6 +94,7 @@ def replace_rows(
     values: Collection[str],
     fragments: Sequence[str],
     space_id: str | None = None,
+    check: Check = lambda _dataset: None,
 ) -> int:
     """Drop the rows whose ``column`` is one of ``values`` and add ``fragments``, in one commit.
 
@@ -88,6 +102,8 @@ def replace_rows(
     tried again on the newer version; a commit whose reply was lost is found in the table's history.
     ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
     when another one is in service by now: a switch of spaces is a conflict, so none goes unseen.
+    ``check`` looks at the very version that the commit builds on; what it raises ends the commit.
+    Raises ``Transient`` when a data file of ``fragments`` is not as long as it should be.
     """
     tried: dict[str, int] = {}  # versions that transactions built on, by their ids
 
@@ -96,10 +112,70 @@ def replace_rows(
             return int(dataset.version)
         if space_id is not None:
             check_in_service(table, space_id, fragments, dataset)
+        check(dataset)
         dropped = _drop(dataset, column, _locate(dataset, column, values))
         return _commit(table, dataset, dropped, fragments, tried)
 
-    return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+    check_sizes(table, map(FragmentMetadata.from_json, fragments))
+    with table.faults("committing to"):
+        return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file version that a run is about to commit, and what it was planned to replace."""
+
+    file_key: str
+    uris: tuple[str, ...]
+    """The file's URI, and the one that it moved from."""
+    replaces: frozenset[str]
+    """Keys of the versions that the table held under these URIs when the run was planned."""
+    gives_rows: bool
+
+
+def check_claims(
+    table: Table, claims: Sequence[Claim], dataset: lance.LanceDataset | None = None
+) -> None:
+    """Raise ``LakeError`` when the table holds other versions of some files than were planned
+    with: another run worked on them meanwhile, from a newer look at the source.
+
+    The versions planned with, or the claim's own, are what may be there. ``dataset``: the version
+    of the table to look at, the newest when none is given.
+    """
+    uris = {uri for claim in claims for uri in claim.uris}
+    keys_by_uri = _keys_by_uri(dataset or table.dataset(), uris) if uris else {}
+    for claim in claims:
+        keys = {key for uri in claim.uris for key in keys_by_uri.get(uri, ())}
+        others = keys - {claim.file_key}
+        planned = claim.replaces - {claim.file_key}
+        is_gone = claim.gives_rows and claim.file_key not in keys and others != planned
+        if is_gone or not others <= planned:
+            raise LakeError(
+                f"another run changed {claim.uris[0]} in table {table.name!r} in {table.lake.uri} "
+                f"after this one was planned (versions {_shown(planned)} then, {_shown(keys)} "
+                "now); it stops here: run the same command again"
+            )
+
+
+def _shown(file_keys: Collection[str]) -> str:
+    return ", ".join(key[:SHOWN_DIGITS] for key in sorted(file_keys)) or "none"
+
+
+def _keys_by_uri(dataset: lance.LanceDataset, uris: Collection[str]) -> dict[str, set[str]]:
+    """File keys of the rows of some URIs, by the scalar index where there is one."""
+    keys_by_uri: dict[str, set[str]] = {}
+    ordered = sorted(uris)
+    for start in range(0, len(ordered), KEYS_PER_SCAN):
+        scanner = dataset.scanner(
+            columns=["source_uri", "file_key"],
+            filter=is_in("source_uri", ordered[start : start + KEYS_PER_SCAN]),
+        )
+        for batch in scanner.to_batches():
+            names = ["source_uri", "file_key"]
+            pairs = pa.Table.from_batches([batch]).select(names).group_by(names).aggregate([])
+            for pair in pairs.to_pylist():
+                keys_by_uri.setdefault(pair["source_uri"], set()).add(pair["file_key"])
+    return keys_by_uri
 
 
 def check_in_service(
@@ -151,23 +227,46 @@ def _transaction_id(dataset: lance.LanceDataset, version: int) -> str | None:
     return None if transaction is None else str(transaction.uuid)
 
 
-def withdraw_second_copies(table: Table, fragments: Sequence[str]) -> int:
-    """Delete our rows of files that another run committed before us; the version without them.
+def withdraw_second_copies(table: Table, column: str, fragments: Sequence[str]) -> int:
+    """Delete our rows whose ``column`` has a value that another run committed before us; the
+    version without them.
 
-    Two runs over the same files make the same rows, and Lance lets both append. Fragment ids grow
-    from commit to commit, so both runs see alike who came second, and that one withdraws.
+    Two runs over the same files may look at the same version, and Lance lets both append. Fragment
+    ids grow from commit to commit, so both runs see alike who came second, and that one withdraws.
+    ``column``: what rows of one commit replace all older rows by.
     """
 
     def once(dataset: lance.LanceDataset, _attempt: int) -> int:
         own = _ids_of(dataset, fragments)
         if not own:
             return int(dataset.version)
-        held = _locate(dataset, "file_key", _keys_in(dataset, own))
-        first = {key for one, keys in held.items() if one < min(own) for key in keys}
-        second = {one: held[one] & first for one in own if held[one] & first}
-        return _commit(table, dataset, _drop(dataset, "file_key", second), (), {})
+        values_by_fragment = _locate(dataset, column, _values_in(dataset, column, own))
+        first = {
+            value
+            for fragment_id, values in values_by_fragment.items()
+            if fragment_id < min(own)
+            for value in values
+        }
+        second = {
+            fragment_id: values_by_fragment[fragment_id] & first
+            for fragment_id in own
+            if values_by_fragment[fragment_id] & first
+        }
+        return _commit(table, dataset, _drop(dataset, column, second), (), {})
 
+    if not fragments:
+        return int(table.dataset().version)
     return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+
+
+def withdraw(table: Table, fragments: Sequence[str]) -> None:
+    """Take fragments out of the table again that we committed."""
+
+    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
+        return _commit(table, dataset, _Dropped(_ids_of(dataset, fragments), []), (), {})
+
+    if fragments:
+        tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
 
 
 def _commit(
@@ -250,8 +349,8 @@ def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
     return found
 
 
-def _keys_in(dataset: lance.LanceDataset, fragment_ids: Sequence[int]) -> set[str]:
-    """File keys of all rows of some fragments."""
-    fragments = [dataset.get_fragment(one) for one in fragment_ids]
-    batches = dataset.scanner(columns=["file_key"], fragments=fragments).to_batches()
-    return {key for batch in batches for key in batch.column("file_key").unique().to_pylist()}
+def _values_in(dataset: lance.LanceDataset, column: str, fragment_ids: Sequence[int]) -> set[str]:
+    """Values of a column in all rows of some fragments."""
+    fragments = [dataset.get_fragment(fragment_id) for fragment_id in fragment_ids]
+    batches = dataset.scanner(columns=[column], fragments=fragments).to_batches()
+    return {value for batch in batches for value in batch.column(column).unique().to_pylist()}

@@ -26,6 +26,8 @@ FIRST_PAUSE_SECONDS = 0.2
 
 LANCE_IO = "LanceError(IO)"
 """What tells a fault of the store from bad values, which are an ``ArrowInvalid`` too."""
+FILE_GONE = "External error: Not found"
+"""Likewise, where a file that a scan needs is not there."""
 
 _ERROR_NUMBER = re.compile(r"\(os error (\d+)\)")
 """How Lance names the number of an operating system's error, which its errors do not carry."""
@@ -45,12 +47,33 @@ def store_faults(doing: str) -> Iterator[None]:
     A refused access and a full disk are a ``LakeError``; every other ``OSError`` (Lance raises its
     I/O and commit errors as such) is ``Transient``: tried again a few times, then reported with its
     cause. So is an ``ArrowInvalid`` that speaks of Lance's I/O: pyarrow makes one of whatever stops
-    a scan on its way.
+    a scan on its way. So is a panic of Lance, which is no ``Exception`` and would end a worker.
     """
+    try:
+        with _io_faults(doing):
+            yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise Transient(
+            f"{doing}: Lance gave up in its middle ({plain(error)}); run the same command again. "
+            "If that ends the same way, `embedlake verify RECIPE --deep` names what is damaged"
+        ) from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust panicked: pyo3 makes a class for that which nobody can import."""
+    return type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def _io_faults(doing: str) -> Iterator[None]:
+    """Classify errors of Lance's I/O, of its streams and of s3fs."""
     try:
         yield
     except (OSError, BotoCoreError, pa.ArrowInvalid) as error:
-        if isinstance(error, pa.ArrowInvalid) and LANCE_IO not in str(error):
+        is_arrow, said = isinstance(error, pa.ArrowInvalid), str(error)
+        if is_arrow and LANCE_IO not in said and not said.startswith(FILE_GONE):
             raise
         number = _number(error)
         if number in DENIED or isinstance(error, (PermissionError, NoCredentialsError)):

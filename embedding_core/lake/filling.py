@@ -14,12 +14,12 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
-from lance.file import LanceFileWriter
+from lance.file import LanceFileReader, LanceFileWriter
 from lance.fragment import DataFile
 from numpy.typing import NDArray
 
 from embedding_core import storage
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Transient, words
 from embedding_core.lake import schema
 from embedding_core.lake.columns import FULL, expect, field_id, field_of, holder
 from embedding_core.lake.faults import store_faults, tried_again
@@ -82,7 +82,7 @@ def fragment_rows(
         batch_size=batch_rows,
         scan_in_order=True,
     )
-    with store_faults(f"reading {table.uri}"):
+    with table.faults("reading"):
         for batch in scanner.to_batches():
             address = batch.column("_rowaddr").to_numpy()
             places = (address & 0xFFFFFFFF).astype(np.int64)  # low half: place
@@ -126,6 +126,7 @@ class _Written:
     """Name of the data file."""
     rows: int
     missing_rows: int
+    size_bytes: int
 
 
 def _write(
@@ -163,7 +164,28 @@ def _write(
         with store_faults(f"renaming {path}"):
             fs = storage.filesystem(path, table.lake.storage)
             fs.mv(path, storage.join(table.uri, "data", name))
-    return _Written(name, given - missing, missing)
+    size_bytes = _checked_size(table, name, max(at, physical_rows))
+    return _Written(name, given - missing, missing, size_bytes)
+
+
+def _checked_size(table: Table, name: str, n_rows: int) -> int:
+    """Bytes of a data file just written. Raises ``Transient`` when a part of it is missing: Lance
+    can lose a failed write, and the file's own metadata tells how long it must be."""
+    path = storage.join(table.uri, "data", name)
+    with store_faults(f"looking at {path}"):
+        size_bytes = int(storage.filesystem(path, table.lake.storage).info(path)["size"])
+        try:
+            about = LanceFileReader(path, storage_options=table.lake.options()).metadata()
+        except ValueError as error:
+            raise OSError(words(error)) from error
+    least = about.num_data_bytes + about.num_column_metadata_bytes + about.num_global_buffer_bytes
+    if about.num_rows != n_rows or size_bytes <= least:
+        raise Transient(
+            f"{path} has {size_bytes:,} bytes and {about.num_rows:,} rows, of {least:,} and "
+            f"{n_rows:,}: a write was lost, and nothing was committed; look whether the disk is "
+            "full or failing, then run the same command again"
+        )
+    return size_bytes
 
 
 def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
@@ -227,7 +249,7 @@ def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) 
         )
     number = field_id(dataset, expect(dataset, identifier))
     version = files[0].file_major_version, files[0].file_minor_version
-    file = DataFile(written.path, [number], [0], *version)
+    file = DataFile(written.path, [number], [0], *version, written.size_bytes)
     group = lance.LanceOperation.DataReplacementGroup(fragment_id, file)
     with store_faults(f"committing to {table.uri}"):
         lance.LanceDataset.commit(

@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import chunk_id
-from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
 
@@ -20,7 +19,7 @@ def check_all_ours(table: Table, unknown_keys: Collection[str]) -> None:
     for start in range(0, len(ordered), KEYS_PER_SCAN):
         condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
         scanner = table.dataset().scanner(columns=COLUMNS, filter=condition)
-        with store_faults(f"reading {table.uri}"):
+        with table.faults("reading"):
             for batch in scanner.to_batches():
                 for row in batch.to_pylist():
                     expected = chunk_id(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import lance
 
 from embedding_core.lake import schema
+from embedding_core.lake.damage import indexes_of
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 
@@ -42,7 +43,7 @@ def coverage(dataset: lance.LanceDataset) -> dict[str, Coverage]:
     """
     rows = {one.fragment_id: one.count_rows() for one in dataset.get_fragments()}
     found = {}
-    for index in dataset.describe_indices():
+    for index in indexes_of(dataset):
         seen = {number for segment in index.segments for number in segment.fragment_ids}
         unseen = tuple(number for number in rows if number not in seen)
         found[index.name] = Coverage(

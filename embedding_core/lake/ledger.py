@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -17,9 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.errors import Transient
+from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.commit import replace_rows, write_fragments
+from embedding_core.lake.commit import (
+    Check,
+    Claim,
+    check_claims,
+    replace_rows,
+    withdraw,
+    withdraw_second_copies,
+    write_fragments,
+)
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.lake.staging import reject_batches
@@ -74,15 +82,31 @@ def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
 
 
 def record_rejects(
-    table: Table, uris: Collection[str], rejects: Iterable[pa.RecordBatch], run_id: str
+    table: Table,
+    uris: Collection[str],
+    rejects: Iterable[pa.RecordBatch],
+    run_id: str,
+    claims: Sequence[Claim] = (),
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
     ``rejects`` are batches of ``staging.STAGED_REJECTS``; they stream, so a million need no memory.
-    Without any the rejects table is made all the same: whoever looks finds it empty.
+    Without any the rejects table is made all the same: whoever looks finds it empty. ``claims``:
+    the table's rows of these files, which say whose list counts. Raises ``LakeError``, with our
+    list withdrawn, when another run has changed them.
     """
     batches = _stamped(rejects, run_id, datetime.now(UTC))
-    _replace(rejects_table(table), schema.REJECTS_SCHEMA, "source_uri", uris, batches)
+    listed = rejects_table(table)
+
+    def check(_listed: object = None) -> None:
+        check_claims(table, claims)
+
+    fragments = _replace(listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, check)
+    try:
+        check()
+    except LakeError:
+        withdraw(listed, fragments)
+        raise
 
 
 def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
@@ -155,7 +179,7 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     whole = "doc_id IS NULL AND position IS NULL"
     scanner = listed.dataset().scanner(columns={name: name for name in names} | {"whole": whole})
     reasons, runs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    with store_faults(f"reading {listed.uri}"):
+    with listed.faults("reading"):
         for batch in scanner.to_batches():
             kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
             for row in kinds.to_pylist():
@@ -196,6 +220,17 @@ def known_versions(table: Table) -> dict[str, KnownVersion]:
     }
 
 
+def entries(table: Table) -> dict[str, LedgerEntry]:
+    """Every line of the ledger as it was recorded, by file key."""
+    counted = [one.name for one in fields(FileCounts)]
+    names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id"]
+    found = {}
+    for row in ledger_rows(table, names).to_pylist():
+        counts = FileCounts(**{name: row.pop(name) for name in counted})
+        found[counts.file_key] = LedgerEntry(counts, **row)
+    return found
+
+
 def drop_entries(table: Table, file_keys: Collection[str]) -> None:
     """Drop the lines of some file versions."""
     ledger = ledger_table(table)
@@ -222,11 +257,12 @@ def known_rules(table: Table) -> dict[str, dict[str, Any]]:
     ledger = ledger_table(table)
     if not ledger.exists():
         return {}
-    return {
-        name.removeprefix(RULES_KEY): json.loads(rules)
-        for name, rules in ledger.dataset().metadata.items()
-        if name.startswith(RULES_KEY)
-    }
+    with schema.metadata_read(RULES_KEY.encode()):
+        return {
+            name.removeprefix(RULES_KEY): json.loads(rules)
+            for name, rules in ledger.dataset().metadata.items()
+            if name.startswith(RULES_KEY)
+        }
 
 
 def tokens_per_second(table: Table) -> float | None:
@@ -249,13 +285,17 @@ def _replace(
     column: str,
     values: Collection[str],
     batches: Iterator[pa.RecordBatch],
-) -> None:
-    """Rows of some values go, ``batches`` come, in one commit."""
+    check: Check = lambda _dataset: None,
+) -> tuple[str, ...]:
+    """Rows of some values go, ``batches`` come, in one commit; their fragments. Of two runs that do
+    so at once, the one that came second takes its rows out again."""
     _ensure(table, arrow_schema)
     first = next(batches, None)
     given = chain([first], batches) if first is not None else None
     fragments = write_fragments(table, given, arrow_schema) if given is not None else ()
-    replace_rows(table, column, values, fragments)
+    replace_rows(table, column, values, fragments, check=check)
+    withdraw_second_copies(table, column, fragments)
+    return fragments
 
 
 def _ensure(table: Table, arrow_schema: pa.Schema) -> None:
@@ -277,5 +317,5 @@ def _read(
     if not table.exists():
         return arrow_schema.empty_table().select(columns)
     dataset = table.dataset()
-    with store_faults(f"reading {table.uri}"):
+    with table.faults("reading"):
         return dataset.to_table(columns=list(columns), filter=where, limit=limit)

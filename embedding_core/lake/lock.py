@@ -1,7 +1,7 @@
 """One run at a time on a table: numbered records beside it, made so that only one can win.
 
-A table has two such locks: one for runs that write rows, one for builds of a space, which go on
-beside them.
+A table has three such locks: one for runs that write rows, one for builds of a space, which go on
+beside them, and one for training a vector index, which keeps spaces where they are for that time.
 
 A record ``<number>.json`` is created only if nobody has created it, and the highest number is the
 holder. The holder rewrites its record every few seconds. Whoever waits watches the record with its
@@ -14,6 +14,7 @@ and stops. Beyond that, commits themselves stay right with two runs at once (see
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -28,19 +29,26 @@ from typing import Literal
 from botocore.exceptions import BotoCoreError
 
 from embedding_core import storage
-from embedding_core.errors import EmbedlakeError, LakeError, Locked
+from embedding_core.errors import EmbedlakeError, LakeError, Locked, words
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.table import Table
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
 """A record that stays the same this long belongs to a run that is gone: six beats were missed."""
 POLL_SECONDS = 1.0
 
-Kind = Literal["lock", "build"]
-"""``lock``: writes rows; ``build``: fills a vector column. Also the folder of the records."""
-DOING: dict[Kind, str] = {"lock": "working on", "build": "building a space of"}
+Kind = Literal["lock", "build", "index"]
+"""``lock``: writes rows; ``build``: fills a vector column; ``index``: trains a vector index, or
+switches spaces. Also the folder of the records."""
+DOING: dict[Kind, str] = {
+    "lock": "working on",
+    "build": "building a space of",
+    "index": "training an index or switching the spaces of",
+}
 
 
 @dataclass(slots=True)
@@ -142,8 +150,9 @@ def _beat(lock: Lock) -> None:
         lock.beats += 1
         try:
             _write(lock, _record(lock))
-        except (OSError, BotoCoreError):
-            continue  # the store hiccups: the next beat may get through, else `check` tells
+        except (OSError, BotoCoreError) as error:
+            # The next beat may get through; if not, `check` tells.
+            log.warning("the lock of %s could not be renewed: %s", lock.table.uri, words(error))
 
 
 def _release(lock: Lock) -> None:
@@ -151,8 +160,11 @@ def _release(lock: Lock) -> None:
     try:
         if _highest(lock.table, lock.kind) == lock.number:
             _write(lock, _record(lock, given_back=True))
-    except (OSError, BotoCoreError, EmbedlakeError):
-        return
+    except (OSError, BotoCoreError, EmbedlakeError) as error:
+        log.warning(
+            "the lock of %s could not be given back (%s): the next run waits %.0f s",
+            lock.table.uri, words(error), EXPIRY_SECONDS,
+        )  # fmt: skip
 
 
 def _record(lock: Lock, given_back: bool = False) -> bytes:

@@ -28,6 +28,8 @@ from embedding_core.lake.table import INDEX_KEY, Table
 
 RECORDS_KEY = b"embedlake:releases"
 """Schema metadata: the records, oldest first, as JSON."""
+TRAINING_WAIT_SECONDS = 60.0
+"""A change of spaces waits this long for the training of an index, unless it is told otherwise."""
 RECORDS_KEPT = 200
 """Four years of a release a week: 80 kB, which every opening of the table reads."""
 
@@ -58,12 +60,19 @@ def releases(table: Table) -> tuple[Release, ...]:
     return tuple(reversed(_records(table.dataset())))
 
 
-def promote(table: Table, column: str, by: str, run_id: str | None = None) -> Release:
+def promote(
+    table: Table,
+    column: str,
+    by: str,
+    run_id: str | None = None,
+    wait_seconds: float = TRAINING_WAIT_SECONDS,
+) -> Release:
     """Put a built column in service; the one that was stays beside it as ``vector__…``.
 
     Raises ``LakeError``, and changes nothing, when there is no such column and when the table has
-    no rows, ``Unfilled`` while a row lacks the new vector. A commit of another writer in between is
-    looked at and the switch tried again.
+    no rows, ``Unfilled`` while a row lacks the new vector, ``Locked`` when the training of an index
+    goes on for longer than ``wait_seconds``. A commit of another writer in between is looked at and
+    the switch tried again.
     """
 
     def switch(dataset: lance.LanceDataset) -> _Change:
@@ -71,15 +80,22 @@ def promote(table: Table, column: str, by: str, run_id: str | None = None) -> Re
         _check_complete(table, dataset, field)
         return _switched(dataset, field, "promote", complete=True)
 
-    return _commit(table, by, run_id, switch)
+    return _commit(table, by, run_id, wait_seconds, switch)
 
 
-def rollback(table: Table, by: str, run_id: str | None = None, now: bool = False) -> Release:
+def rollback(
+    table: Table,
+    by: str,
+    run_id: str | None = None,
+    now: bool = False,
+    wait_seconds: float = TRAINING_WAIT_SECONDS,
+) -> Release:
     """Put the space back in service that the one in service took the place of.
 
     Raises ``LakeError``, and changes nothing, when there is none, and while a row lacks its vector
     in that space: rows came since. With ``now`` such rows are not found by a search until they are
-    filled (``missing_rows`` of the space in service tells which they are).
+    filled (``missing_rows`` of the space in service tells which they are). ``wait_seconds``: see
+    ``promote``.
     """
 
     def switch(dataset: lance.LanceDataset) -> _Change:
@@ -88,13 +104,20 @@ def rollback(table: Table, by: str, run_id: str | None = None, now: bool = False
             _check_complete(table, dataset, field)
         return _switched(dataset, field, "rollback", complete=not now)
 
-    return _commit(table, by, run_id, switch)
+    return _commit(table, by, run_id, wait_seconds, switch)
 
 
-def retire(table: Table, column: str, by: str, run_id: str | None = None) -> Release:
+def retire(
+    table: Table,
+    column: str,
+    by: str,
+    run_id: str | None = None,
+    wait_seconds: float = TRAINING_WAIT_SECONDS,
+) -> Release:
     """Drop a column that is not in service, and its index.
 
     Raises ``LakeError`` for the column in service and for one that embedlake did not make.
+    ``wait_seconds``: see ``promote``.
     """
 
     def drop(dataset: lance.LanceDataset) -> _Change:
@@ -108,7 +131,7 @@ def retire(table: Table, column: str, by: str, run_id: str | None = None) -> Rel
         wanted = left.with_metadata(dataset.schema.metadata)
         return _Change("retire", wanted, {}, (identifier, space.model), None)
 
-    return _commit(table, by, run_id, drop)
+    return _commit(table, by, run_id, wait_seconds, drop)
 
 
 def column_before(table: Table) -> str:
@@ -119,7 +142,8 @@ def column_before(table: Table) -> str:
 def retire_left(table: Table, longer_than: timedelta, by: str) -> list[Release]:
     """Retire every column that left service longer ago than this.
 
-    Not while a space is being built: that may fill one of them again. Raises ``Locked`` then.
+    Not while a space is being built, which may fill one of them again, and not while an index is
+    trained. Raises ``Locked`` then.
     """
     before = datetime.now(UTC) - longer_than
     hidden = [one for one in table.dataset().schema if schema.is_hidden(one)]
@@ -128,7 +152,7 @@ def retire_left(table: Table, longer_than: timedelta, by: str) -> list[Release]:
     if not old:
         return []
     with locked(table, by, 0, kind="build"):
-        return [retire(table, name, by) for name in old]
+        return [retire(table, name, by, wait_seconds=0) for name in old]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +168,16 @@ class _Change:
 
 
 def _commit(
-    table: Table, by: str, run_id: str | None, decide: Callable[[lance.LanceDataset], _Change]
+    table: Table,
+    by: str,
+    run_id: str | None,
+    wait_seconds: float,
+    decide: Callable[[lance.LanceDataset], _Change],
 ) -> Release:
-    """Decide on the newest version and commit, again for as long as other writers come between."""
+    """Decide on the newest version and commit, again for as long as other writers come between.
+
+    Not while a vector index is trained: Lance would commit an index on a column that is gone.
+    """
     at = datetime.now(UTC).isoformat(timespec="microseconds")
 
     def once(attempt: int) -> Release:
@@ -163,7 +194,8 @@ def _commit(
         commit_schema(dataset, wanted, table.lake.options(), change.renamed)
         return record
 
-    return tried_again(f"change the spaces of {table.uri}", once)
+    with locked(table, by, wait_seconds, kind="index"):
+        return tried_again(f"change the spaces of {table.uri}", once)
 
 
 def _switched(
@@ -256,7 +288,7 @@ def _check_complete(table: Table, dataset: lance.LanceDataset, field: pa.Field) 
             f"table {table.name!r} in {table.lake.uri} has no rows, so no space can be put in "
             "service; run `embedlake embed` first"
         )
-    with store_faults(f"reading {table.uri}"):
+    with table.faults("reading"):
         n_missing = sum(missing_rows(dataset, schema.space_of(field)[0]).values())
     if n_missing:
         raise Unfilled(
@@ -269,4 +301,5 @@ def _check_complete(table: Table, dataset: lance.LanceDataset, field: pa.Field) 
 
 def _records(dataset: lance.LanceDataset) -> list[Release]:
     stored = (dataset.schema.metadata or {}).get(RECORDS_KEY)
-    return [Release(**one) for one in json.loads(stored)] if stored else []
+    with schema.metadata_read(RECORDS_KEY):
+        return [Release(**one) for one in json.loads(stored)] if stored else []

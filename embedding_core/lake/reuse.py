@@ -6,6 +6,7 @@ rows can be reused in bounded memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedding_core.errors import EmbedlakeError
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.table import Table
 from embedding_core.lake.verify import is_unit
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +70,36 @@ def known_vectors(
 ) -> KnownVectors:
     """Find texts among some rows of the table as it was at ``version``.
 
-    A version that was cleaned up meanwhile gives way to the newest one. Rows of another space and
-    vectors that are not finite or not of unit length are passed over: such texts are embedded.
+    A version that was cleaned up meanwhile, or that has an index that cannot be used, gives way to
+    the newest one. Rows of another space and vectors that are not finite or not of unit length are
+    passed over: such texts are embedded.
     """
     if not old_rows.values or not hashes or not table.exists():
         return KnownVectors(None, {})
     dataset = table.dataset(version)
+    try:
+        return _known_in(table, dataset, space_id, old_rows, hashes)
+    except (EmbedlakeError, ValueError) as error:
+        newest = table.dataset()
+        if newest.version == dataset.version:
+            raise
+        log.warning("looking for known texts in the newest version of %s: %s", table.uri, error)
+        return _known_in(table, newest, space_id, old_rows, hashes)
+
+
+def _known_in(
+    table: Table,
+    dataset: lance.LanceDataset,
+    space_id: str,
+    old_rows: OldRows,
+    hashes: Collection[str],
+) -> KnownVectors:
     if schema.space_of(dataset.schema.field(schema.VECTOR))[0] != space_id:
         return KnownVectors(None, {})
     wanted = pa.array(hashes, pa.string())
     row_ids: dict[str, int] = {}
     ordered = sorted(old_rows.values)
-    with store_faults(f"looking for known texts in {table.uri}"):
+    with table.faults("looking for known texts in"):
         for start in range(0, len(ordered), KEYS_PER_SCAN):
             scanner = dataset.scanner(
                 columns=["text_hash", schema.VECTOR],

@@ -7,13 +7,14 @@ renames; the recipe's name lives in the table's schema metadata.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.client import METADATA_KEY, function_metadata
 from embedding_core.recipe import Recipe
@@ -136,7 +137,10 @@ class Cutter:
     def of(cls, arrow_schema: pa.Schema) -> Cutter | None:
         """What the table's schema says; None for a table that does not say."""
         stored = (arrow_schema.metadata or {}).get(CUTTER_KEY)
-        return cls(**json.loads(stored)) if stored else None
+        if not stored:
+            return None
+        with metadata_read(CUTTER_KEY):
+            return cls(**json.loads(stored))
 
 
 def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
@@ -203,7 +207,10 @@ class Origin:
     def of(cls, field: pa.Field) -> Origin:
         """What the field's metadata says."""
         stored = (field.metadata or {}).get(ORIGIN_KEY)
-        return cls(**json.loads(stored)) if stored else cls(complete_below=None)
+        if not stored:
+            return cls(complete_below=None)
+        with metadata_read(ORIGIN_KEY):
+            return cls(**json.loads(stored))
 
     def on(self, field: pa.Field) -> pa.Field:
         """The field with this in its metadata."""
@@ -250,7 +257,8 @@ def index_name(field: pa.Field) -> str:
 def space_of(field: pa.Field) -> tuple[str, Space]:
     """The ``space_id`` and space a vector field was written with.
 
-    Raises ``LakeError`` for a column that embedlake did not make.
+    Raises ``LakeError`` for a column that embedlake did not make, and for a description that is
+    not what was written: the ``space_id`` is the digest of the rest.
     """
     description = (field.metadata or {}).get(SPACE_KEY)
     if description is None:
@@ -258,9 +266,26 @@ def space_of(field: pa.Field) -> tuple[str, Space]:
             f"column {field.name!r} does not say which model made it; this table was not made by "
             "embedlake; use another lake.table"
         )
-    fields = json.loads(description)
-    identifier: str = fields.pop("space_id")
-    return identifier, Space(**fields | {"weights": tuple(fields["weights"])})
+    with metadata_read(SPACE_KEY):
+        fields = json.loads(description)
+        identifier: str = fields.pop("space_id")
+        space = Space(**fields | {"weights": tuple(fields["weights"])})
+        if space_id(space) != identifier:
+            raise ValueError(f"it is not what space_id {identifier[:SHOWN_DIGITS]} stands for")
+    return identifier, space
+
+
+@contextmanager
+def metadata_read(key: bytes) -> Iterator[None]:
+    """Raise ``LakeError`` when metadata of a table does not say what embedlake wrote."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LakeError(
+            f"the table's metadata {key.decode()!r} is damaged ({words(error)}); put the table's "
+            "newest manifest (in _versions) back from a copy, or move it away: the table is then "
+            "as it was a version before, and `embedlake embed` does the rest"
+        ) from error
 
 
 def difference(held: Space, asked: Space) -> str:

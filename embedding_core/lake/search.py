@@ -16,6 +16,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
+from embedding_core.lake.damage import homeless_indexes, indexes_of
 from embedding_core.lake.faults import LANCE_IO, plain
 from embedding_core.lake.filters import bind, column_types
 from embedding_core.lake.hits import Hit, Hits
@@ -103,7 +104,7 @@ def search_dataset(
     legs = _Legs(dataset, query, query.condition(dataset.schema), index_settings)
     if not query.hybrid:
         return [_hits(legs.by_vector(vector, query.k)) for vector in vectors]
-    if schema.FULL_TEXT_INDEX not in {index.name for index in dataset.describe_indices()}:
+    if schema.FULL_TEXT_INDEX not in {index.name for index in indexes_of(dataset)}:
         raise UsageError(
             "the table has no full-text index, which a hybrid search needs; set index.full_text: "
             "true in the recipe and run `embedlake embed`"
@@ -150,7 +151,7 @@ class _Legs:
                 columns=columns, filter=self.condition, prefilter=True, with_row_id=True, **search
             )
         except ValueError as error:  # how Lance reports a filter that does not parse or fit
-            if self.condition is None or LANCE_IO in str(error):
+            if self.condition is None or LANCE_IO in str(error) or homeless_indexes(self.dataset):
                 raise
             why = f"the filter {self.condition!r} cannot be used: {plain(error)}"
             raise UsageError(why) from error

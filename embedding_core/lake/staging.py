@@ -12,6 +12,7 @@ Staging only saves time: what is gone is made again from the source.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -26,6 +27,8 @@ from embedding_core import storage
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
+
+log = logging.getLogger(__name__)
 
 ROWS = "rows.arrow"
 REPORT = "report.json"
@@ -154,11 +157,14 @@ def save_json(table: Table, path: str, content: Any) -> None:
 
 
 def read_json(table: Table, path: str) -> Any:
-    """A record that was saved; None when it is gone or damaged."""
+    """A record that was saved; None when it is gone, and, with a warning, when it is damaged."""
     with store_faults(f"reading {path}"):
         try:
             return json.loads(storage.read_bytes(path, table.lake.storage))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            log.warning("%s is damaged (%s): what it was kept for is done again", path, error)
             return None
 
 

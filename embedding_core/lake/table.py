@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -16,7 +18,8 @@ import pyarrow as pa
 from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.faults import plain, store_faults
+from embedding_core.lake.damage import damage_of, damaged_manifest
+from embedding_core.lake.faults import is_panic, plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.hits import Hits
 from embedding_core.lake.probe import check_conditional_put
@@ -28,6 +31,13 @@ from embedding_core.storage import StorageSpec
 INDEX_KEY = "embedlake:index:"
 """Table metadata: how an index is queried, under this and its name, so it survives appends, and
 follows its column when that is renamed."""
+
+
+QUERY_SETTINGS = ("nprobes", "refine_factor")
+"""What a query needs of an index's stored settings."""
+LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +169,73 @@ class Table:
                 return newest
             try:
                 return newest.checkout_version(version)
-            except OSError:  # cleaned up meanwhile
-                return newest
+            except OSError:
+                if version in self._versions():
+                    raise
+            log.warning(
+                "version %d of %s was cleaned up meanwhile: reading version %d",
+                version, self.uri, newest.version,
+            )  # fmt: skip
+            return newest
+
+    @contextmanager
+    def faults(self, doing: str) -> Iterator[None]:
+        """``store_faults`` while ``doing`` something with this table; where the cause is a damage
+        that no retry heals, a ``LakeError`` names it."""
+        try:
+            with store_faults(f"{doing} {self.uri}"):
+                yield
+        except (Transient, ValueError) as error:
+            with store_faults(f"looking for damage in {self.uri}"):
+                damage = damage_of(self.uri, self.lake.storage, self._open())
+            if damage is None:
+                raise
+            raise LakeError(f"{doing} {self.uri}: {damage}") from error
 
     def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
-            return lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
-        except ValueError as error:  # what Lance says of whatever keeps it from opening one
+            return self._parsed(session)
+        except BaseException as error:  # what Lance says of whatever keeps it from opening one
+            if not isinstance(error, ValueError) and not is_panic(error):
+                raise
             why = f"cannot open {self.uri}: {plain(error)}"
-            if self.exists():
-                raise Transient(
-                    f"{why}; look whether the store answers, then run the same command again. If "
-                    "the table is damaged, delete it first"
+            if not self.exists():
+                raise LakeError(
+                    f"{why}; if it was deleted, `embedlake embed` makes it anew"
                 ) from error
-            raise LakeError(f"{why}; if it was deleted, `embedlake embed` makes it anew") from error
+        return self._parsed_after_all(session, why)
+
+    def _parsed(self, session: lance.Session | None) -> lance.LanceDataset:
+        dataset = lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
+        dataset.schema  # noqa: B018  # parsed now: a damaged manifest shows here
+        return dataset
+
+    def _parsed_after_all(self, session: lance.Session | None, why: str) -> lance.LanceDataset:
+        """Open the table once more. Raises ``LakeError`` when its newest manifest can be read and
+        yet does not parse, ``Transient`` when the store does not answer."""
+        with store_faults(f"reading the newest manifest of {self.uri}"):
+            version, manifest = max(self._versions().items())
+            storage.filesystem(self.uri, self.lake.storage).cat_file(manifest)
+        try:
+            return self._parsed(session)
+        except BaseException as error:
+            if not isinstance(error, ValueError) and not is_panic(error):
+                raise
+            name = manifest.rpartition("/")[2]
+            raise damaged_manifest(self.uri, f"{version} ({name})", why) from error
+
+    def _versions(self) -> dict[int, str]:
+        """Where the manifest of each version is; Lance counts names of 20 digits down."""
+        folder = storage.join(self.uri, "_versions")
+        paths = storage.filesystem(self.uri, self.lake.storage).ls(folder, detail=False)
+        manifests = {}
+        for path in map(str, paths):
+            digits, _, suffix = path.rpartition("/")[2].partition(".")
+            if suffix == "manifest" and digits.isdigit():
+                number = int(digits)
+                counted_down = len(digits) == COUNTED_DOWN_DIGITS
+                manifests[LARGEST_NUMBER - number if counted_down else number] = path
+        return manifests
 
     def create(self, arrow_schema: pa.Schema) -> None:
         """Commit an empty table, after making sure that the store can hold one safely."""
@@ -193,13 +256,14 @@ class Table:
     def recipe_name(self) -> str | None:
         """Name of the recipe that made the table."""
         name = (self.dataset().schema.metadata or {}).get(schema.RECIPE_KEY)
-        return name.decode() if name is not None else None
+        with schema.metadata_read(schema.RECIPE_KEY):
+            return name.decode() if name is not None else None
 
     def file_versions(self) -> Iterator[FileVersion]:
         """Each file version that has rows, once; memory grows with the versions, not the rows."""
         names = ["source_uri", "file_key"]
         counted: list[pa.Table] = []
-        with store_faults(f"reading {self.uri}"):
+        with self.faults("reading"):
             for batch in self.dataset().scanner(columns=names).to_batches():
                 pairs = pa.Table.from_batches([batch]).group_by(names)
                 counted.append(pairs.aggregate([("file_key", "count")]))
@@ -217,7 +281,7 @@ class Table:
         dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
         for start in range(0, len(ordered), KEYS_PER_SCAN):
             condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
-            with store_faults(f"reading {self.uri}"):
+            with self.faults("reading"):
                 for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
                     for one in batch.column("file_key").value_counts().to_pylist():
                         rows[one["values"]] += one["counts"]
@@ -266,7 +330,7 @@ class Table:
         column = self.field(query.column, dataset.schema)
         check_query_space(encoder.space, *schema.space_of(column))
         vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
-        with store_faults(f"searching {self.uri}"):
+        with self.faults("searching"):
             return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
 
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
@@ -287,14 +351,28 @@ def _session() -> lance.Session:
 
 
 def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any]:
-    """How to query the index of a vector column, as it was tuned; empty without one, and when it
-    cannot be read: the next run finds it out anew."""
-    stored = dataset.metadata.get(INDEX_KEY + schema.index_name(column))
+    """How to query the index of a vector column, as it was tuned; empty without one, and, with a
+    warning, when it cannot be read: the next run finds it out anew."""
+    name = schema.index_name(column)
+    stored = dataset.metadata.get(INDEX_KEY + name)
     try:
         settings = json.loads(stored or "{}")
     except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        log.warning(
+            "the stored settings of index %s of %s cannot be read: every row is compared until the "
+            "next run tunes it again",
+            name, dataset.uri,
+        )  # fmt: skip
         return {}
-    return settings if isinstance(settings, dict) else {}
+    if settings and not all(isinstance(settings.get(one), int) for one in QUERY_SETTINGS):
+        log.warning(
+            "the stored settings of index %s of %s lack %s: every row is compared until the next "
+            "run tunes it again",
+            name, dataset.uri, " or ".join(QUERY_SETTINGS),
+        )  # fmt: skip
+    return settings
 
 
 def table_of(recipe: Recipe) -> Table:

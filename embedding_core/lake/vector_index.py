@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lance
 
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Transient
 from embedding_core.hardware import n_nvidia_gpus
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
+from embedding_core.lake.index_check import drop_homeless_indexes, drop_index
 from embedding_core.lake.indexing import Coverage, coverage, extend
+from embedding_core.lake.lock import locked
 from embedding_core.lake.table import INDEX_KEY, Table
 from embedding_core.lake.tuning import READ_AHEAD, TOP_K, Sample, Setting, tune
 from embedding_core.recipe import IndexKind, IndexSpec
@@ -65,10 +68,16 @@ class IndexReport:
 
 
 def stored_index(table: Table, column: str = schema.VECTOR) -> IndexReport | None:
-    """What the table says of a column's index; None when that is missing or cannot be read."""
+    """What the table says of a column's index; None when that is missing, and, with a warning, when
+    it does not say what it must: the index is then tuned anew."""
+    settings = table.index_settings(column)
+    if not settings:
+        return None
     try:
-        return IndexReport(**table.index_settings(column))
-    except (TypeError, ValueError):
+        return IndexReport(**settings)
+    except TypeError as error:
+        log.warning("the stored settings of the index on %s of %s are not whole, so they are found "
+                    "anew: %s", column, table.uri, error)  # fmt: skip
         return None
 
 
@@ -93,19 +102,20 @@ def refresh_vector_index(
     queries would have to look into twice the partitions, when the recipe names another kind, and
     when someone put another index in its place. Its recall is measured again when the rows have
     grown by a tenth. Other indexes on the column are dropped: queries might use either. ``merge``:
-    see ``indexing.extend``. Raises ``LakeError`` when no setting reaches the recall asked for.
+    see ``indexing.extend``. Raises ``LakeError`` when no setting reaches the recall asked for, and
+    ``Transient`` when the column was switched or retired meanwhile.
     """
-    with store_faults(f"indexing {table.uri}"):
+    with store_faults(f"indexing {table.uri}"), _homeless_dropped(table):
         dataset = table.dataset()
         name = schema.index_name(table.field(column, dataset.schema))
         found, known = _only_ours(table, column, name), stored_index(table, column)
         n_rows = dataset.count_rows()
         if n_rows < _least_rows(found, spec):
             if found is not None:
-                _drop(table, name)
+                drop_index(table, name)
             return None
         if known is None or found is None or _is_outdated(known, found, n_rows, spec):
-            return _build(table, column, name, spec)
+            return _build(table, column, name, spec, known)
         if _holds_vectors(dataset, column, found.uncovered):
             extend(table, {name: found}, merge)
         n_new = _rows_after(dataset, known.newest_fragment)
@@ -113,6 +123,30 @@ def refresh_vector_index(
         if few_new and known.recall >= spec.target_recall:
             return known
         return _measured_again(table, column, known, spec)
+
+
+@contextmanager
+def _homeless_dropped(table: Table) -> Iterator[None]:
+    """Leave no index behind whose column was retired: Lance commits one all the same."""
+    try:
+        yield
+    finally:
+        drop_homeless_indexes(table)
+
+
+def _newest(table: Table, column: str, name: str) -> lance.LanceDataset:
+    """The newest version, in which ``column`` must be of the space that index ``name`` is for.
+
+    Raises ``Transient`` when it is not: it was renamed by a switch of spaces, or dropped.
+    """
+    dataset = table.dataset()
+    names = dataset.schema.names
+    if column not in names or schema.index_name(dataset.schema.field(column)) != name:
+        raise Transient(
+            f"column {column!r} of {table.uri} was switched or retired while its index {name} was "
+            "being made; run the same command again"
+        )
+    return dataset
 
 
 def _only_ours(table: Table, column: str, name: str) -> Coverage | None:
@@ -156,29 +190,37 @@ def _holds_vectors(dataset: lance.LanceDataset, column: str, fragment_ids: tuple
     return bool(some.to_table().num_rows)
 
 
-def _drop(table: Table, name: str) -> None:
-    table.dataset().drop_index(name)
-    table.dataset().update_metadata({INDEX_KEY + name: None})
-
-
 def _measured_again(
     table: Table, column: str, known: IndexReport, spec: IndexSpec
 ) -> IndexReport | None:
     """Keep the settings, or find others, or train anew when too many partitions were needed."""
-    dataset = table.dataset()
+    dataset = _newest(table, column, known.name)
     sample = Sample(dataset, column)
     setting = sample.measure(known.nprobes, known.refine_factor)
     if setting.recall < spec.target_recall:
         setting = tune(sample, known.partitions, spec.target_recall)
         too_slow = setting.nprobes > MOST_EXTRA_PROBES * known.nprobes
         if too_slow or not setting.reaches(spec.target_recall):
-            return _build(table, column, known.name, spec)
+            return _build(table, column, known.name, spec, known)
     return _keep(table, dataset, known, setting)
 
 
-def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport | None:
+def _build(
+    table: Table, column: str, name: str, spec: IndexSpec, known: IndexReport | None
+) -> IndexReport | None:
+    """``_trained``, under the table's ``index`` lock: no space is switched or retired meanwhile.
+
+    Waits for as long as another run trains; when that changed what was ``known`` of this index, it
+    is trained already.
+    """
+    with locked(table, f"the training of index {name}", math.inf, kind="index"):
+        stored = stored_index(table, column)
+        return _trained(table, column, name, spec) if stored == known else stored
+
+
+def _trained(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport | None:
     """Train and tune; a kind chosen for its size that does not reach the target gives way."""
-    dataset = table.dataset()
+    dataset = _newest(table, column, name)
     n_rows = dataset.count_rows()
     n_vectors = dataset.scanner(
         columns=[], with_row_id=True, filter=f"{column} IS NOT NULL", **READ_AHEAD
@@ -191,13 +233,13 @@ def _build(table: Table, column: str, name: str, spec: IndexSpec) -> IndexReport
     for kind in _kinds(spec.kind, n_vectors, dim):
         options = {**_options(kind, dim), "num_partitions": partitions, "name": name}
         _train(dataset, column, kind, options)
-        dataset = table.dataset()
+        dataset = _newest(table, column, name)
         setting = tune(Sample(dataset, column), partitions, spec.target_recall)
         if setting.reaches(spec.target_recall):
             new = IndexReport(name, kind, n_rows, n_rows, partitions, 0, 0, 0.0, 0.0)
             return _keep(table, dataset, new, setting)
         reached = max(reached, setting.recall)
-    _drop(table, name)
+    drop_index(table, name)
     raise LakeError(
         f"the vector index ({kind}) reaches recall@{TOP_K} {reached:.3f} at most, not surely "
         f"the recipe's index.target_recall {spec.target_recall}; lower that, choose another "

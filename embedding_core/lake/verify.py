@@ -112,12 +112,13 @@ def _rows_of(
         yield from dataset.scanner(columns=columns, filter=some, **bounded).to_batches()
 
 
-def is_unit(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
+def is_unit(column: pa.FixedSizeListArray, tolerance: float = NORM_TOLERANCE) -> NDArray[np.bool_]:
     """(n_rows,) bool; a null, NaN or infinite vector is not a unit vector."""
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(-1, column.type.list_size).astype(np.float32)  # (n_valid, dim)
-    norms = np.linalg.norm(vectors, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
     unit: NDArray[np.bool_] = valid.copy()
-    unit[valid] = np.abs(norms - 1.0) <= NORM_TOLERANCE  # False for NaN and inf
+    unit[valid] = np.abs(norms - 1.0) <= tolerance  # False for NaN and inf
     return unit

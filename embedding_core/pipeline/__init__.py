@@ -6,6 +6,7 @@ gets the same result; nothing here knows who that is.
 
 from __future__ import annotations
 
+from embedding_core.pipeline.audit import AuditReport, audit, repair
 from embedding_core.pipeline.backfill import (
     FilledFragment,
     SpaceReport,
@@ -82,6 +83,7 @@ __all__ = [
     "REFUSED",
     "REJECTED",
     "Answer",
+    "AuditReport",
     "Belongings",
     "Corpus",
     "Evaluation",
@@ -106,6 +108,7 @@ __all__ = [
     "SpaceReport",
     "Status",
     "add_space",
+    "audit",
     "backfill_fragment",
     "begin_space",
     "build_space",
@@ -151,6 +154,7 @@ __all__ = [
     "queries_from",
     "read_labels",
     "reject_lines",
+    "repair",
     "resolve",
     "sample_problems",
     "sampled_files",

@@ -29,6 +29,7 @@ from embedding_core.lake import (
     Table,
     add_column,
     check_recipe,
+    drop_broken_indexes,
     field_of,
     fill_fragment,
     fragment_rows,
@@ -150,9 +151,11 @@ def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
 
 
 def add_space(job: Job) -> None:
-    """Add the column of the job's space when it is missing: metadata alone."""
-    space = resolve_planned(job).space
-    add_column(table_of(job.recipe), space, job.recipe.model, job.run_id)
+    """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
+    used are dropped first; a filter would fail."""
+    space, table = resolve_planned(job).space, table_of(job.recipe)
+    drop_broken_indexes(table)
+    add_column(table, space, job.recipe.model, job.run_id)
 
 
 def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> Job:

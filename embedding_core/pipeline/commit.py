@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.encoder import ResolvedModel
-from embedding_core.lake import Table, ensure_table, ledger, replace_rows, staging, table_of
+from embedding_core.lake import (
+    Table,
+    drop_broken_indexes,
+    ensure_table,
+    ledger,
+    replace_rows,
+    staging,
+    table_of,
+)
 from embedding_core.lake import commit as lake_commit
 from embedding_core.pipeline.cutting import cutting_of
 from embedding_core.pipeline.job import Job, resolve_planned
@@ -21,12 +30,14 @@ from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     """Make the table if need be and list the files that could not even be fingerprinted.
 
+    Indexes that cannot be used are dropped first: a filter would fail; ``finish`` makes them anew.
     Raises ``SetupError`` before any change when the plan removes too much; see
     ``check_removals``.
     """
     check_removals(planned, allow_removals)
     resolved = resolve_planned(job)
     table = make_table(job.recipe, resolved)
+    drop_broken_indexes(table)
     ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
@@ -52,17 +63,30 @@ def commit_units(
 ) -> None:
     """Commit a group: new rows come, rows of replaced and removed files go, in one transaction.
 
-    Units whose rows are in the table already change nothing. The order (rejects, rows, ledger,
-    staged files) loses nothing if it is cut off anywhere: the next run does the rest.
+    Units whose rows are in the table already change nothing. The order (rows, rejects, ledger,
+    staged files) loses nothing if it is cut off anywhere: the next run does the rest. Rows come
+    first because their commit tells two runs apart. Raises ``LakeError`` when another run has
+    changed one of the files since the plan; see ``lake.commit.check_claims``.
     """
     table = table_of(job.recipe)
+    claims = [_claim(unit, planned) for unit in units for planned in unit.unit.files]
+    _commit_rows(job, table, units, removed_keys, claims)
     # Staged rejects that are gone were recorded by an earlier commit of the same unit.
     new = [unit for unit in units if all(staging.is_staged(table, p) for p in unit.reject_paths)]
     uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
-    ledger.record_rejects(table, uris, _rejects(table, new), job.run_id)
-    _commit_rows(job, table, units, removed_keys)
+    ledger.record_rejects(table, uris, _rejects(table, new), job.run_id, claims)
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
     staging.drop_staged(table, {one for unit in units for one in _unit_ids(unit)})
+
+
+def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
+    rows = sum(one.rows for one in unit.counts if one.file_key == planned.file_key)
+    return lake_commit.Claim(
+        planned.file_key,
+        (planned.file.uri, *([planned.moved_from] if planned.moved_from else [])),
+        frozenset(planned.replaces),
+        gives_rows=rows > 0 and planned.file_key not in unit.rejected_keys,
+    )
 
 
 def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
@@ -97,7 +121,11 @@ def forget_removed(job: Job, planned: Plan) -> None:
 
 
 def _commit_rows(
-    job: Job, table: Table, units: Sequence[EmbeddedUnit], removed_keys: Collection[str]
+    job: Job,
+    table: Table,
+    units: Sequence[EmbeddedUnit],
+    removed_keys: Collection[str],
+    claims: Sequence[lake_commit.Claim],
 ) -> None:
     present = table.rows_by_key({one.file_key for unit in units for one in unit.counts})
     drop = set(removed_keys)
@@ -109,8 +137,9 @@ def _commit_rows(
         fragments.extend(unit.fragments)
         drop |= {key for key in expected if present[key]}
     drop |= set(replaced_keys(units))
-    replace_rows(table, "file_key", drop, fragments, job.space_id)
-    lake_commit.withdraw_second_copies(table, fragments)
+    check = partial(lake_commit.check_claims, table, claims)
+    replace_rows(table, "file_key", drop, fragments, job.space_id, check)
+    lake_commit.withdraw_second_copies(table, "source_uri", fragments)
 
 
 def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:

@@ -11,6 +11,8 @@ from embedding_core.lake import (
     IndexReport,
     Table,
     Verification,
+    check_index_sizes,
+    drop_broken_indexes,
     refresh_scalar_indexes,
     refresh_vector_index,
     table_of,
@@ -161,15 +163,21 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
 
 
 def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
-    """Another run may be indexing the same rows: whoever is second looks again."""
+    """Another run may be indexing the same rows: whoever is second looks again.
+
+    Indexes that cannot be used are dropped first, and those just made that a lost write cut off.
+    """
     if table.dataset().count_rows() == 0:
         return None
 
     def refresh(_attempt: int) -> IndexReport | None:
+        drop_broken_indexes(table)
         refresh_scalar_indexes(
             table, job.recipe.index.full_text, text_hash=job.recipe.reuse == "table"
         )
-        return refresh_vector_index(table, job.recipe.index)
+        index = refresh_vector_index(table, job.recipe.index)
+        check_index_sizes(table)
+        return index
 
     return tried_again(f"index {table.uri}", refresh)
 

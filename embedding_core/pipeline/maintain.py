@@ -15,7 +15,9 @@ from embedding_core.lake import (
     Release,
     Table,
     TableReport,
+    check_index_sizes,
     check_recipe,
+    drop_broken_indexes,
     ledger,
     maintain_table,
     must_wait,
@@ -70,11 +72,13 @@ def maintain(recipe: Recipe) -> MaintenanceReport:
     indexes: list[IndexReport | None] = []
 
     def refresh() -> None:
+        drop_broken_indexes(table)
         if table.dataset().count_rows():
             refresh_scalar_indexes(
                 table, recipe.index.full_text, text_hash=recipe.reuse == "table", merge=True
             )
             indexes.append(refresh_vector_index(table, recipe.index, merge=True))
+            check_index_sizes(table)
 
     problems: list[str] = []
     retired: list[Release] = []

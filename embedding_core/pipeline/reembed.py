@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,23 +119,29 @@ def column_of(job: Job) -> str:
 
 
 def promote_space(job: Job, by: str) -> Release:
-    """Put the job's space in service; errors as ``lake.promote``."""
+    """Put the job's space in service; errors as ``lake.promote``.
+
+    Waits for the training of another index however long: the work is done, only the switch is left.
+    """
     table = table_of(job.recipe)
-    return promote(table, column_of(job), by, job.run_id)
+    return promote(table, column_of(job), by, job.run_id, math.inf)
 
 
-def go_back(recipe: Recipe, resources: Resources, by: str, now: bool = False) -> Release:
+def go_back(
+    recipe: Recipe, resources: Resources, by: str, now: bool = False, wait_seconds: float = math.inf
+) -> Release:
     """Put the space back in service that was there before; rows that came since are embedded in it.
 
     They are embedded first, so that no search misses them, or with ``now`` right after the switch.
-    Raises ``LakeError`` when there is nothing to go back to.
+    Raises ``LakeError`` when there is nothing to go back to, ``Locked`` when the training of an
+    index goes on for longer than ``wait_seconds``.
     """
     table = table_of(recipe)
     column = column_before(table)
     model = model_of(table.dataset(), column)
     if not now:
         build_space(recipe, model, resources, "rollback")
-    release = rollback(table, by, now=now)
+    release = rollback(table, by, now=now, wait_seconds=wait_seconds)
     if now:
         build_space(recipe, model, resources, "rollback")
     return release

@@ -13,7 +13,7 @@ from embedding_core import Encoder, pipeline
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import OldRows, faults, known_vectors, table_of, tried_again
 from embedding_core.lake.faults import store_faults
-from tests.driver import recipe_for, run, write_jsonl
+from tests.driver import recipe_for, rows, run, write_jsonl
 
 MADE_AT = (
     ", /home/runner/lance-io/src/local.rs:27:9, /rustc/48a2/library/core/ops/function.rs:250:5"
@@ -55,13 +55,14 @@ def test_tried_again_fault_that_no_waiting_heals_is_tried_once() -> None:
     assert attempts == [1]
 
 
-def test_read_that_the_store_cuts_off_is_a_fault_that_may_pass(tmp_path: Path) -> None:
+def test_read_of_a_table_without_one_of_its_files_names_it(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": " "})
     recipe = recipe_for(tmp_path, max_rejected_share=1)
     run(recipe)
     table = table_of(recipe)
     (version,) = table.file_versions()
     (file,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
+    old = OldRows("file_key", [version.file_key])
     file.rename(tmp_path / "away")
     for read in (
         lambda: pipeline.status(recipe),
@@ -69,25 +70,67 @@ def test_read_that_the_store_cuts_off_is_a_fault_that_may_pass(tmp_path: Path) -
         lambda: table.rows_by_key([version.file_key]),
         lambda: table.search("one", Encoder.load("hashing", dim=32), exact=True),
         lambda: table.search("one", Encoder.load("hashing", dim=32), where="doc_id = 'x'"),
+        lambda: known_vectors(table, None, table.space()[0], old, ["some hash"]),
     ):
-        with pytest.raises(Transient, match="run the same command again"):
+        with pytest.raises(LakeError, match=f"{file.name} is missing.*verify RECIPE --repair"):
             read()
-    old = OldRows("file_key", [version.file_key])
-    with pytest.raises(Transient, match="known texts"):  # in a task: retried, no file is blamed
-        known_vectors(table, None, table.space()[0], old, ["some hash"])
     (tmp_path / "away").rename(file)
     assert pipeline.status(recipe).rows == 1
 
 
-def test_open_table_that_is_there_and_cannot_be_opened_may_pass(tmp_path: Path) -> None:
+def test_read_of_an_old_version_that_was_cleaned_up_meanwhile_may_pass(tmp_path: Path) -> None:
+    """What is gone is of no version that is kept: no damage, and another try reads the newest."""
     write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
     recipe = recipe_for(tmp_path)
     run(recipe)
-    for manifest in (tmp_path / "lake" / "docs.lance" / "_versions").iterdir():
-        manifest.write_bytes(b"")
-    with pytest.raises(Transient, match=r"cannot open.*whether the store answers") as caught:
+    table = table_of(recipe)
+    old = table.dataset()
+    (file,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
+    write_jsonl(tmp_path, "a.jsonl", {"x": "two"})
+    run(recipe)
+    file.unlink()
+    with pytest.raises(Transient, match="run the same command again"), table.faults("reading"):
+        old.to_table()
+
+
+def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
+    tmp_path: Path,
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    write_jsonl(tmp_path, "b.jsonl", {"x": "two"})
+    version = run(recipe).version
+    newest = min((tmp_path / "lake" / "docs.lance" / "_versions").glob("*.manifest"))
+    newest.write_bytes(newest.read_bytes()[:-9])
+    named = rf"manifest of version {version} \({newest.name}\).*is damaged.*move it away"
+    with pytest.raises(LakeError, match=named) as caught:
         pipeline.status(recipe)
     assert ".rs:" not in str(caught.value)
+    newest.rename(tmp_path / "away")
+    assert run(recipe).exit_code == pipeline.DONE
+    assert [one["doc_id"] for one in rows(recipe, "doc_id")] == ["x", "x"]
+
+
+@pytest.mark.parametrize("stored", [b'"space_id"', b'"pooling"', b"embedlake:space"])
+def test_metadata_with_a_flipped_bit_is_named(tmp_path: Path, stored: bytes) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    newest = min((tmp_path / "lake" / "docs.lance" / "_versions").glob("*.manifest"))
+    content = newest.read_bytes()
+    assert stored in content
+    flipped = stored[:-2] + bytes([stored[-2] ^ 1]) + stored[-1:]
+    newest.write_bytes(content.replace(stored, flipped))
+    for read in (lambda: pipeline.status(recipe), lambda: pipeline.plan(recipe)):
+        with pytest.raises(LakeError, match=r"embedlake:space.*damaged|does not say which model"):
+            read()
+
+
+def test_store_faults_panic_of_lance_may_pass_and_is_an_exception() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(Transient, match=r"gave up.*no such field"), store_faults("indexing t"):
+        raise panic("no such field")
 
 
 def test_exists_folder_of_a_run_killed_before_the_first_version_is_no_table(tmp_path: Path) -> None:

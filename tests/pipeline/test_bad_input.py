@@ -345,7 +345,7 @@ def test_run_files_of_the_table_that_are_gone_are_named(tmp_path: Path, table: s
     run(recipe)
     shutil.rmtree(tmp_path / "lake" / f"{table}.lance" / "data")
     write_jsonl(tmp_path, "a.jsonl", {"other": "text"})
-    with pytest.raises(Transient, match=rf"{table}\.lance: .*Not found"):
+    with pytest.raises(LakeError, match=rf"{table}\.lance: .*is missing.*verify RECIPE --repair"):
         run(recipe)
 
 

@@ -1,0 +1,137 @@
+"""What is damaged in a table, told from its metadata and a look at the store; no row is read.
+
+A data file that is not as long as the metadata says: Lance can lose the error of one failed write,
+and a disk or a person can cut a file off. An index whose column is gone. A manifest that does not
+parse. None of them heals by waiting, so each becomes a ``LakeError`` that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lance
+from lance.fragment import FragmentMetadata
+
+from embedding_core import storage
+from embedding_core.errors import LakeError
+from embedding_core.lake.faults import plain, store_faults
+from embedding_core.storage import StorageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSize:
+    """A data file that cannot be what was written."""
+
+    fragment_id: int
+    path: str
+    """Name of the file in the table's ``data`` folder."""
+    expected_bytes: int | None
+    """Its size by the metadata; None where that does not say, and the file is missing."""
+    size_bytes: int | None
+    """Its size in the store; None for a missing file."""
+
+    def __str__(self) -> str:
+        there = "is missing" if self.size_bytes is None else f"has {self.size_bytes:,} bytes"
+        said = "" if self.expected_bytes is None else f", its metadata says {self.expected_bytes:,}"
+        return f"data/{self.path} {there}{said}"
+
+
+def wrong_sizes(
+    table_uri: str, spec: StorageSpec, fragments: Iterable[FragmentMetadata]
+) -> list[WrongSize]:
+    """The data files of some fragments that are missing or of another size than they should be.
+
+    Asks for each file alone; ``all_wrong_sizes`` lists the folder once.
+    """
+    fs = storage.filesystem(table_uri, spec)
+
+    def size_of(path: str) -> int | None:
+        try:
+            return int(fs.info(storage.join(table_uri, "data", path))["size"])
+        except FileNotFoundError:
+            return None
+
+    with store_faults(f"looking for data files of {table_uri}"):
+        return [
+            WrongSize(fragment_id, path, expected, size)
+            for fragment_id, path, expected in _data_files(fragments)
+            if _differs(expected, size := size_of(path))
+        ]
+
+
+def all_wrong_sizes(
+    table_uri: str, spec: StorageSpec, fragments: Iterable[FragmentMetadata]
+) -> list[WrongSize]:
+    """``wrong_sizes`` of a whole table: one listing, however many files."""
+    folder = storage.join(table_uri, "data")
+    with store_faults(f"listing data files of {table_uri}"):
+        sizes = {
+            file.uri.rpartition("/data/")[2]: file.size_bytes
+            for file in storage.files_below(folder, spec)
+        }
+    return [
+        WrongSize(fragment_id, path, expected, sizes.get(path))
+        for fragment_id, path, expected in _data_files(fragments)
+        if _differs(expected, sizes.get(path))
+    ]
+
+
+def indexes_of(dataset: lance.LanceDataset) -> list[Any]:
+    """What Lance describes of each index. Raises ``LakeError`` when the manifest's list of indexes
+    does not parse."""
+    try:
+        return list(dataset.describe_indices())
+    except OSError as error:
+        if "Protobuf" not in str(error) and "whole buffer" not in str(error):
+            raise
+        raise damaged_manifest(dataset.uri, dataset.version, plain(error)) from error
+
+
+def homeless_indexes(dataset: lance.LanceDataset) -> tuple[str, ...]:
+    """Names of the indexes whose column is gone: with one, Lance refuses every filter."""
+    column_ids = {field.id() for field in dataset.lance_schema.fields()}
+    return tuple(
+        index.name for index in indexes_of(dataset) if not column_ids.issuperset(index.fields)
+    )
+
+
+def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
+    """The error for a version whose manifest cannot be what was written."""
+    return LakeError(
+        f"the manifest of version {version} of {table_uri} is damaged ({why}); put that file in "
+        "_versions back from a copy, or move it away: the table is then as it was before, and "
+        "`embedlake embed` does the rest"
+    )
+
+
+def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> str | None:
+    """What is damaged in a version of a table, and what to do; None when nothing is found.
+
+    To be asked when reading failed: it lists the table's data files.
+    """
+    if homeless := homeless_indexes(dataset):
+        return (
+            f"the column of index {', '.join(homeless)} is gone, and Lance refuses every filter "
+            "with such an index; run `embedlake maintain RECIPE`, which drops it"
+        )
+    wrong = all_wrong_sizes(table_uri, spec, (one.metadata for one in dataset.get_fragments()))
+    if wrong:
+        more = f", and {len(wrong) - 1} files more" if len(wrong) > 1 else ""
+        return (
+            f"{wrong[0]}{more}: what was in it is lost; `embedlake verify RECIPE --repair` takes "
+            "its rows out of the table, and the next `embedlake embed` makes them again"
+        )
+    return None
+
+
+def _data_files(fragments: Iterable[FragmentMetadata]) -> Iterator[tuple[int, str, int | None]]:
+    """(fragment id, file name, size by the metadata) of every data file."""
+    for fragment in fragments:
+        for file in fragment.files:
+            yield fragment.id, file.path, file.file_size_bytes
+
+
+def _differs(expected: int | None, size: int | None) -> bool:
+    return size is None or (expected is not None and size != expected)

@@ -1,0 +1,338 @@
+"""Damage to a table's files and indexes: kept out of commits, named, and made good by a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lance
+import pytest
+
+from embedding_core import Encoder, pipeline
+from embedding_core.errors import LakeError, Locked, Transient
+from embedding_core.lake import (
+    Table,
+    faults,
+    filling,
+    indexing,
+    ledger,
+    lock,
+    promote,
+    refresh_vector_index,
+    releases,
+    replace_rows,
+    retire,
+    schema,
+    table_of,
+    vector_index,
+    write_fragments,
+)
+from embedding_core.lake.commit import fragments_exist
+from embedding_core.lake.damage import homeless_indexes
+from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
+from flows.doctor import diagnose
+from flows.settings import Settings
+from tests.driver import recipe_for, rows, run, write_jsonl
+from tests.synthetic import WORDS
+
+SPEC = IndexSpec(min_rows=256, target_recall=0.5)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses and the heart beats of locks, shortened."""
+    monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+
+
+def documents(n_documents: int, first: int = 0) -> dict[str, str]:
+    return {
+        str(n): f"{WORDS[n % 1_000]} {WORDS[n * 7 % 1_000]} {n}"
+        for n in range(first, first + n_documents)
+    }
+
+
+def indexed(folder: Path) -> Recipe:
+    """A table of 300 rows with a vector index, scalar ones and a full-text one."""
+    write_jsonl(folder, "a.jsonl", documents(300))
+    recipe = recipe_for(folder, index={"min_rows": 256, "target_recall": 0.5, "full_text": True})
+    assert run(recipe).index is not None
+    return recipe
+
+
+def with_second_space(folder: Path) -> tuple[Recipe, Table, str]:
+    """A table of 300 rows with a complete column beside the one in service; the column's name."""
+    write_jsonl(folder, "a.jsonl", documents(300))
+    recipe = recipe_for(folder)
+    run(recipe)
+    report = pipeline.build_space(recipe, ModelSpec(name="hashing", dim=16), Resources(), "build")
+    return recipe, table_of(recipe), report.column
+
+
+def while_training(patch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Do something once, between a training and its commit."""
+    real, left = vector_index._train, [action]
+
+    def train(dataset: lance.LanceDataset, *given: Any) -> None:
+        if left:
+            left.pop()()
+        real(dataset, *given)
+
+    patch.setattr(vector_index, "_train", train)
+
+
+def lost_lock(patch: pytest.MonkeyPatch) -> None:
+    """Let changes of spaces go on as they do when the training's lock was taken over."""
+
+    @contextmanager
+    def not_locked(*_given: Any, **_named: Any) -> Iterator[None]:
+        yield
+
+    patch.setattr(releases_module(), "locked", not_locked)
+
+
+def releases_module() -> Any:
+    from importlib import import_module
+
+    return import_module("embedding_core.lake.releases")
+
+
+@pytest.mark.parametrize("change", [retire, promote])
+def test_change_of_spaces_while_an_index_is_trained_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[..., object]
+) -> None:
+    _, table, column = with_second_space(tmp_path)
+    refused: list[str] = []
+
+    def try_it() -> None:
+        with pytest.raises(Locked, match="training an index") as caught:
+            change(table, column, "me", wait_seconds=0)
+        refused.append(str(caught.value))
+
+    while_training(monkeypatch, try_it)
+    assert refresh_vector_index(table, SPEC, column=column) is not None
+    assert len(refused) == 1 and releases(table) == ()
+    change(table, column, "me", wait_seconds=0)
+
+
+def test_refresh_vector_index_column_retired_all_the_same_leaves_no_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lance commits an index on a column that is gone, and then panics."""
+    recipe, table, column = with_second_space(tmp_path)
+    lost_lock(monkeypatch)
+    while_training(monkeypatch, lambda: retire(table, column, "me"))
+    with pytest.raises(Transient, match="run the same command again"):
+        refresh_vector_index(table, SPEC, column=column)
+    assert homeless_indexes(table.dataset()) == ()
+    assert table.dataset().count_rows("doc_id = '7'") == 1
+    assert run(recipe).exit_code == pipeline.DONE
+
+
+def test_refresh_vector_index_column_switched_all_the_same_is_not_measured_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, table, column = with_second_space(tmp_path)
+    lost_lock(monkeypatch)
+    while_training(monkeypatch, lambda: promote(table, column, "me"))
+    with pytest.raises(Transient, match="switched or retired"):
+        refresh_vector_index(table, SPEC)
+    assert not [name for name in table.dataset().metadata if name.startswith("embedlake:index")]
+    index = refresh_vector_index(table, SPEC)  # another try: of the space in service now
+    assert index is not None and index.name == schema.index_name(
+        table.dataset().schema.field("vector")
+    )
+
+
+def homeless(folder: Path) -> Recipe:
+    """A table with an index whose column was retired while Lance trained it."""
+    recipe, table, column = with_second_space(folder)
+    before = table.dataset()
+    retire(table, column, "me")
+    before.create_index(column, "IVF_SQ", metric="cosine", num_partitions=1, name="lost")
+    assert homeless_indexes(table.dataset()) == ("lost",)
+    return recipe
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_run_drops_an_index_whose_column_is_gone(tmp_path: Path, idle: bool) -> None:
+    recipe = homeless(tmp_path)
+    if not idle:
+        write_jsonl(tmp_path, "a.jsonl", documents(299))
+    assert run(recipe).exit_code == pipeline.DONE
+    assert homeless_indexes(table_of(recipe).dataset()) == ()
+
+
+def test_maintain_and_build_space_drop_an_index_whose_column_is_gone(tmp_path: Path) -> None:
+    for number, heal in enumerate(
+        [
+            pipeline.maintain,
+            lambda recipe: pipeline.build_space(
+                recipe, ModelSpec(name="hashing", dim=8), Resources(), "build"
+            ),
+        ]
+    ):
+        recipe = homeless(tmp_path / str(number))
+        heal(recipe)
+        assert homeless_indexes(table_of(recipe).dataset()) == ()
+
+
+def test_index_whose_column_is_gone_is_named_by_readers_and_doctor(tmp_path: Path) -> None:
+    recipe = homeless(tmp_path)
+    encoder = Encoder.load("hashing", dim=32)
+    with pytest.raises(LakeError, match=r"column of index lost is gone.*embedlake maintain"):
+        table_of(recipe).search("word1", encoder, where="doc_id = '7'")
+    [lake] = [check for check in diagnose(Settings(), recipe) if check.name == "lake"]
+    assert not lake.ok and "lost: its column is gone" in lake.detail
+
+
+@pytest.mark.parametrize("idle", [True, False])
+@pytest.mark.parametrize("damage", ["files missing", "file short", "bits"])
+def test_run_makes_indexes_anew_that_cannot_be_used(
+    tmp_path: Path, damage: str, idle: bool
+) -> None:
+    recipe = indexed(tmp_path)
+    names = set(indexing.coverage(table_of(recipe).dataset()))
+    for folder in (tmp_path / "lake" / "docs.lance" / "_indices").iterdir():
+        if damage == "files missing":
+            shutil.rmtree(folder)
+        for file in folder.glob("*") if damage != "files missing" else ():
+            content = bytearray(file.read_bytes())
+            if damage == "bits":
+                content[-24:-4] = bytes(20)  # the footer says where everything is
+            file.write_bytes(content if damage == "bits" else content[: len(content) // 2])
+    [lake] = [check for check in diagnose(Settings(), recipe) if check.name == "lake"]
+    assert not lake.ok and "embedlake embed" in lake.detail
+    if not idle:
+        write_jsonl(tmp_path, "a.jsonl", documents(299))
+    report = run(recipe)
+    assert report.exit_code == pipeline.DONE and report.index is not None
+    dataset = table_of(recipe).dataset()
+    assert set(indexing.coverage(dataset)) == names
+    assert dataset.count_rows("doc_id = '7'") == 1
+
+
+def test_run_leaves_good_indexes_alone(tmp_path: Path) -> None:
+    recipe = indexed(tmp_path)
+    version = table_of(recipe).dataset().version
+    run(recipe)
+    assert table_of(recipe).dataset().version == version
+
+
+def test_run_index_cut_off_by_a_lost_write_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", documents(300))
+    recipe = recipe_for(tmp_path, index={"min_rows": 256, "target_recall": 0.5})
+    real, left = lance.LanceDataset.create_scalar_index, [True]
+
+    def create(dataset: lance.LanceDataset, *given: Any, **named: Any) -> None:
+        real(dataset, *given, **named)
+        if left:
+            left.pop()
+            (file,) = sorted((tmp_path / "lake/docs.lance/_indices").rglob("*.lance"))[:1]
+            shorten(file)
+
+    monkeypatch.setattr(lance.LanceDataset, "create_scalar_index", create)
+    assert run(recipe).exit_code == pipeline.DONE
+    assert not left and table_of(recipe).dataset().count_rows("source_uri != ''") == 300
+
+
+def shorten(file: Path) -> None:
+    """As a lost write leaves a file: shorter, with its end in place."""
+    content = file.read_bytes()
+    file.write_bytes(content[:8] + content[12:])
+
+
+def data_files(folder: Path, table: str = "docs") -> list[Path]:
+    return sorted((folder / "lake" / f"{table}.lance" / "data").iterdir())
+
+
+def lost_write(patch: pytest.MonkeyPatch, folder: Path, table: str) -> None:
+    """Let Lance lose a write of the next data file of a table."""
+    real, left = lance.fragment.write_fragments, [True]
+
+    def write(*given: Any, **named: Any) -> Any:
+        fragments = real(*given, **named)
+        if left and str(given[1]).endswith(f"/{table}.lance"):
+            left.pop()
+            shorten(folder / "lake" / f"{table}.lance" / "data" / fragments[0].files[0].path)
+        return fragments
+
+    patch.setattr(lance.fragment, "write_fragments", write)
+
+
+@pytest.mark.parametrize("name", ["docs", "docs__files", "docs__rejects"])
+def test_write_cut_off_without_an_error_is_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    lost_write(monkeypatch, tmp_path, name)
+    with pytest.raises(Transient, match=r"has [\d,]+ bytes, its metadata says.*a write was lost"):
+        run(recipe)
+    assert run(recipe).exit_code == pipeline.DONE
+    assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x"]
+    assert ledger.reject_rows(table_of(recipe)).num_rows == 1
+
+
+def test_fragments_cut_off_after_they_were_written_are_not_committed(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    table = table_of(recipe)
+    known = data_files(tmp_path)
+    arrow_schema = table.dataset().schema
+    fragments = write_fragments(table, iter(table.dataset().to_batches()), arrow_schema)
+    assert fragments_exist(table, fragments)
+    (new,) = set(data_files(tmp_path)) - set(known)
+    shorten(new)
+    assert not fragments_exist(table, fragments)
+    version = table.dataset().version
+    with pytest.raises(Transient, match="nothing was committed"):
+        replace_rows(table, "file_key", [], fragments)
+    assert table.dataset().version == version
+
+
+def test_fill_fragment_file_cut_off_is_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", documents(50))
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    known, left = data_files(tmp_path), [True]
+
+    class Lossy(filling.LanceFileWriter):  # type: ignore[misc]
+        def close(self) -> Any:
+            closed = super().close()
+            if left:
+                left.pop()
+                (new,) = set(data_files(tmp_path)) - set(known)
+                shorten(new)
+            return closed
+
+    monkeypatch.setattr(filling, "LanceFileWriter", Lossy)
+    new = ModelSpec(name="hashing", dim=16)
+    with pytest.raises(Transient):
+        pipeline.build_space(recipe, new, Resources(), "build")
+    assert not left
+    report = pipeline.build_space(recipe, new, Resources(), "build")
+    assert report.missing_rows == 0
+    column = table_of(recipe).dataset().to_table(columns=[report.column]).column(0)
+    assert column.null_count == 0
+
+
+@pytest.mark.parametrize("name", ["docs", "docs__files", "docs__rejects"])
+def test_table_with_a_short_file_is_named_with_the_way_out(tmp_path: Path, name: str) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    run(recipe)
+    (file,) = data_files(tmp_path, name)
+    shorten(file)
+    named = f"{file.name} has .* bytes, its metadata says.*verify RECIPE --repair"
+    with pytest.raises(LakeError, match=named):
+        pipeline.plan(recipe)
