@@ -177,14 +177,21 @@ def _listener(name: str | None) -> str | None:
 
 
 def _model_given(text: str | None) -> str | dict[str, Any] | None:
-    """A name, made absolute when it is a path, or a section."""
-    if text is None or not text.startswith("{"):
-        return text
+    """A name or a section, with paths that lead from here made absolute."""
+    if text is None:
+        return None
+    if not text.startswith("{"):
+        return model_path(text, Path.cwd())
     try:
-        section = json.loads(text)
+        section: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise UsageError(f"--model is not JSON: {error}; give a name or a model section") from error
-    return dict(section)
+    paths = {
+        field: model_path(section[field], Path.cwd())
+        for field in ("name", "adapter")
+        if isinstance(section.get(field), str)
+    }
+    return section | paths
 
 
 def _share(text: str | None) -> float | None:
