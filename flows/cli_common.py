@@ -96,5 +96,6 @@ def use_some_api(settings: Settings) -> None:
         from flows.stack import server_for_this_process
 
         say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        url = server_for_this_process(settings)
-    use_prefect_api(url)
+        use_prefect_api(server_for_this_process(settings), for_this_run=True)
+    else:
+        use_prefect_api(url)

@@ -18,6 +18,7 @@ from embedding_core.errors import UsageError
 from embedding_core.recipe import Resources
 
 API_URL = "PREFECT_API_URL"
+PAGE_URL = "PREFECT_UI_URL"
 PREFIX = "EMBEDLAKE_"
 DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
 """Read by the demo alone."""
@@ -103,6 +104,11 @@ def prefect_api_url() -> str | None:
     return profiles.get("profiles", {}).get(active, {}).get(API_URL) or None
 
 
-def use_prefect_api(url: str) -> None:
-    """Name the Prefect API for this process and those it starts; before prefect is imported."""
+def use_prefect_api(url: str, for_this_run: bool = False) -> None:
+    """Name the Prefect API for this process and those it starts; before prefect is imported.
+
+    Of one that is there ``for_this_run`` no links are shown: they would die with it.
+    """
     os.environ[API_URL] = url
+    if for_this_run:
+        os.environ[PAGE_URL] = ""
