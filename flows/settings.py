@@ -11,7 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
@@ -48,6 +48,17 @@ class Settings(BaseSettings):
     """Defaults of the flow's ``resources`` parameter."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs an hour, in any currency: plans and ``bench`` then name costs."""
+
+    @field_validator("ray_address")
+    @classmethod
+    def _no_ray_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith("ray://"):
+            host = address.removeprefix("ray://").partition(":")[0] or "host"
+            raise ValueError(
+                f"{address} is an address of Ray Client, which embedlake does not use; write that "
+                f"of the cluster's head, {host}:6379, and run the flow on a node of the cluster"
+            )
+        return address
 
     @property
     def is_local_ray(self) -> bool:
@@ -92,8 +103,7 @@ def prefect_api_url() -> str | None:
     """
     if API_URL in os.environ:
         return os.environ[API_URL] or None
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
     if not path.is_file():
         return None
     try:
@@ -102,6 +112,17 @@ def prefect_api_url() -> str | None:
         raise UsageError(f"{path} is not TOML: {error}; correct it, or set {API_URL}") from error
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     return profiles.get("profiles", {}).get(active, {}).get(API_URL) or None
+
+
+def prefect_home() -> Path:
+    """Where Prefect keeps what is its own in this process."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def temporary_folder() -> Path:
+    """Where Ray and everyone else keep what is temporary. Python's own answer would pass over a
+    folder that is full."""
+    return Path(os.environ.get("TMPDIR") or "/tmp")
 
 
 def use_prefect_api(url: str, for_this_run: bool = False) -> None:

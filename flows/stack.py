@@ -17,6 +17,7 @@ from embedding_core import storage
 from embedding_core.errors import SetupError
 from embedding_core.storage import StorageSpec
 from flows import processes
+from flows.folders import check_folders
 from flows.ports import Say, chosen_port, usual_ports
 from flows.processes import LOOPBACK, Server
 from flows.settings import API_URL, Settings
@@ -94,6 +95,7 @@ def up(
     if (stack := running_stack(settings)) is not None:
         _check_as_asked(stack, port, with_s3)
         return stack
+    check_folders(settings)
     down(settings)
     if with_s3:
         _weed()  # fail before anything is started
