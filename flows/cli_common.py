@@ -14,6 +14,7 @@ import click
 from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
 from flows import interrupts
+from flows.folders import check_folders
 from flows.settings import Settings, prefect_api_url, use_prefect_api
 
 PATIENCE_SECONDS = 15.0
@@ -91,10 +92,12 @@ def known_api(settings: Settings) -> str | None:
 
 def use_some_api(settings: Settings) -> None:
     """Name the known Prefect API for this process, or one that is started for its time."""
+    check_folders(settings)
     url = known_api(settings)
     if url is None:
         from flows.stack import server_for_this_process
 
         say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        url = server_for_this_process(settings)
-    use_prefect_api(url)
+        use_prefect_api(server_for_this_process(settings), for_this_run=True)
+    else:
+        use_prefect_api(url)

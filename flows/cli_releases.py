@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedding_core.errors import SetupError, UsageError
-from embedding_core.recipe import Recipe, model_path
+from embedding_core.errors import EmbedlakeError, ModelError, SetupError, UsageError
+from embedding_core.recipe import ModelSpec, Recipe, model_path
 from flows.cli_common import (
     json_option,
     known_api,
@@ -148,12 +148,17 @@ def _run_reembed(*given: Any) -> dict[str, Any]:
     metavar="NAME",
     help="To deployments that listen to NAME alone.",
 )
+@click.option(
+    "--unchecked",
+    is_flag=True,
+    help="Announce it without a look at it: only the workers can reach it.",
+)
 @json_option
-def announce_model(uri: str, name: str | None, as_json: bool) -> None:
+def announce_model(uri: str, name: str | None, unchecked: bool, as_json: bool) -> None:
     """Say that the model at URI is ready: deployments that listen re-embed their tables with it.
 
     Sends the event `model.finetuned` to the Prefect API that is named or that `embedlake up`
-    started.
+    started, once the model was found and its checkpoint can be read.
     """
     if not uri.strip():
         raise UsageError("there is no model to announce; give its name or URI")
@@ -161,12 +166,29 @@ def announce_model(uri: str, name: str | None, as_json: bool) -> None:
         raise SetupError(
             "there is no Prefect API to tell; name one with PREFECT_API_URL, or run `embedlake up`"
         )
+    model = model_path(uri, Path.cwd())
+    if not unchecked:
+        _check_announced(model)
     use_prefect_api(url)
     from flows.events import announce
 
-    told = announce(model_path(uri, Path.cwd()), name)
+    told = announce(model, name)
     lines = [f"{told.event}: {told.model} (to {told.resource}, event {told.id})"]
     respond(asdict(told), lines, as_json)
+
+
+def _check_announced(model: str) -> None:
+    """Raise ``ModelError`` unless the model is found and described; a recipe may allow what is not
+    verified."""
+    from embedding_core import pipeline
+
+    try:
+        pipeline.resolve(ModelSpec(name=model, allow_unverified=True))
+    except EmbedlakeError as error:
+        raise ModelError(
+            f"{error}. Nothing was announced; when only the workers can reach the model, announce "
+            "it with --unchecked"
+        ) from error
 
 
 def _listener(name: str | None) -> str | None:
@@ -177,14 +199,21 @@ def _listener(name: str | None) -> str | None:
 
 
 def _model_given(text: str | None) -> str | dict[str, Any] | None:
-    """A name, made absolute when it is a path, or a section."""
-    if text is None or not text.startswith("{"):
-        return text
+    """A name or a section, with paths that lead from here made absolute."""
+    if text is None:
+        return None
+    if not text.startswith("{"):
+        return model_path(text, Path.cwd())
     try:
-        section = json.loads(text)
+        section: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise UsageError(f"--model is not JSON: {error}; give a name or a model section") from error
-    return dict(section)
+    paths = {
+        field: model_path(section[field], Path.cwd())
+        for field in ("name", "adapter")
+        if isinstance(section.get(field), str)
+    }
+    return section | paths
 
 
 def _share(text: str | None) -> float | None:

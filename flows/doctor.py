@@ -14,6 +14,7 @@ from embedding_core.lake.probe import check_writable
 from embedding_core.recipe import Recipe
 from embedding_core.sources import discover
 from flows import processes
+from flows.folders import check_folders
 from flows.hardware import lacking_here, local_capacity
 from flows.settings import Settings, prefect_api_url
 from flows.stack import running_stack
@@ -36,6 +37,7 @@ def diagnose(settings: Settings, recipe: Recipe | None) -> Iterator[Check]:
     yield Check("python", True, sys.version.split()[0])
     yield _try("packages", _packages)
     yield _try("processor", _processor)
+    yield _try("folders", lambda: check_folders(settings))
     yield _prefect(settings)
     yield _try("ray", lambda: _ray(settings))
     if recipe is not None:

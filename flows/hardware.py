@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_core.hardware import n_nvidia_gpus
@@ -25,11 +25,20 @@ class Needs:
         default = settings.ray_cpus if settings.is_local_ray and not gpus else 1
         return cls(resources.cpus_per_task or default, gpus)
 
-    def lacking(self, capacity: Mapping[str, float]) -> str | None:
-        """What is missing for one task, as a sentence; None when it can run.
+    def lacking_among(self, nodes: Sequence[Mapping[str, float]]) -> str | None:
+        """What is missing for one task on any of these nodes; None when one of them has it all."""
+        if any(self.lacking(node) is None for node in nodes):
+            return None
+        together = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+        return self.lacking(together) or (
+            f"an embed task asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs of one node, and no "
+            "node has both; lower cpus_per_task or gpus_per_task"
+        )
 
-        ``capacity`` is by Ray's names. Ray adds up nodes: a task has to fit one of them, which is
-        only told when it is placed.
+    def lacking(self, capacity: Mapping[str, float]) -> str | None:
+        """What a machine lacks for one task, as a sentence; None when the task can run there.
+
+        ``capacity`` is by Ray's names.
         """
         cpus, gpus = capacity.get("CPU", 0.0), capacity.get("GPU", 0.0)
         if self.gpus > gpus:

@@ -10,10 +10,11 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import BinaryIO
 import psutil
 
 from embedding_core.errors import SetupError
+from flows import guard
 
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 8.0
@@ -55,17 +57,15 @@ def free_ports(n_ports: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def check_port_free(port: int) -> None:
-    """Raise ``SetupError`` when something listens on the loopback port already."""
+def is_port_free(port: int) -> bool:
+    """Whether a server could listen on the loopback port now."""
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise SetupError(
-                f"port {port} on {LOOPBACK} is in use; choose another with --port, or leave it "
-                "out to have a free one chosen"
-            ) from error
+        except OSError:
+            return False
+    return True
 
 
 def start(
@@ -74,16 +74,19 @@ def start(
     environment: Mapping[str, str],
     log: Path,
     url: str | None = None,
+    outlives: bool = True,
 ) -> Server:
-    """Start a server that outlives this process; its output goes to ``log``.
+    """Start a server; its output goes to ``log``.
 
-    Raises ``SetupError`` when the log cannot be written.
+    Unless it ``outlives`` this process, it ends with it, even if this process is killed. Raises
+    ``SetupError`` when the log cannot be written.
     """
+    guarded = () if outlives else (sys.executable, "-P", guard.__file__)
     with _opened(log) as output:
         process = subprocess.Popen(
-            command,
+            [*guarded, *command],
             env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if outlives else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -114,10 +117,10 @@ def is_running(server: Server) -> bool:
         return False
 
 
-def wait_until_answers(server: Server, health_url: str, seconds: float) -> None:
-    """Wait for a server's health URL. Raises ``SetupError`` with the end of its log."""
+def wait_until(is_ready: Callable[[], bool], server: Server, seconds: float) -> None:
+    """Wait for a server to be ready. Raises ``SetupError`` with the end of its log."""
     deadline = time.monotonic() + seconds
-    while not answers(health_url):
+    while not is_ready():
         if not is_running(server) or time.monotonic() > deadline:
             tail = "\n".join(Path(server.log).read_text(errors="replace").splitlines()[-15:])
             raise SetupError(f"the {server.name} did not start; end of {server.log}:\n{tail}")
@@ -144,7 +147,10 @@ def stop(server: Server) -> None:
         _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=STOP_SECONDS)
-    _children[:] = [child for child in _children if child.poll() is None]
+    for child in [child for child in _children if child.poll() is not None]:
+        _children.remove(child)
+        if child.stdin is not None:
+            child.stdin.close()
 
 
 def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

@@ -69,7 +69,8 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         except ConnectionError as error:
             raise SetupError(
                 f"no Ray cluster at {self.address or 'auto'}: {error}; correct "
-                "EMBEDLAKE_RAY_ADDRESS, or unset it to have Ray started for the run"
+                "EMBEDLAKE_RAY_ADDRESS, or unset it to have Ray started for the run. A cluster "
+                "with token authentication wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
             ) from error
         except (RuntimeError, OSError, RayError) as error:
             raise SetupError(
@@ -134,10 +135,9 @@ def broke_down(error: object) -> bool:
     return isinstance(error, RayError) and not isinstance(error, DIED_ALONE)
 
 
-def capacity() -> Mapping[str, float]:
-    """What all nodes of the cluster have together, by Ray's names: ``CPU``, ``GPU``, …"""
-    resources: dict[str, float] = ray.cluster_resources()
-    return resources
+def nodes() -> list[Mapping[str, float]]:
+    """What each node of the cluster has, by Ray's names: ``CPU``, ``GPU``, …"""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def options(needs: Needs) -> AbstractContextManager[Any]:
@@ -153,15 +153,19 @@ def options(needs: Needs) -> AbstractContextManager[Any]:
 
 
 def check_reachable(address: str) -> None:
-    """Raise ``ConnectionError`` unless something listens at ``host:port`` or ``ray://host:port``.
+    """Raise ``ConnectionError`` unless something listens at ``host:port``.
 
     Ray itself waits for minutes before it says so.
     """
-    where = urlsplit(address if "://" in address else f"ray://{address}")
-    if where.hostname is None or where.port is None:
+    where = urlsplit(f"//{address}")
+    try:
+        host, port = where.hostname, where.port
+    except ValueError:
+        host = port = None
+    if host is None or port is None:
         raise ConnectionError(f"{address!r} is no address; write host:6379")
     try:
-        socket.create_connection((where.hostname, where.port), CONNECT_SECONDS).close()
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
         raise ConnectionError(str(error)) from error
 

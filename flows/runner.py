@@ -23,6 +23,7 @@ from prefect.tasks import Task
 
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
+from flows.folders import check_folders
 from flows.hardware import Needs, lacking_here
 from flows.settings import Settings
 
@@ -58,8 +59,9 @@ class EndedTask(PrefectTaskRunFuture[Any]):
 class Runner(TaskRunner[PrefectFuture[Any]]):
     """Runs the tasks of one flow run where ``prepare`` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_seconds: float = WAITING_SECONDS) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._waiting_seconds = waiting_seconds
         self._prepared: tuple[Settings, Resources] | None = None
         self._ray: RayRunner | None = None
         self._lacking: str | None = None
@@ -68,16 +70,17 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
 
     def duplicate(self) -> Self:
         """A flow run works with a runner of its own."""
-        return type(self)()
+        return type(self)(self._waiting_seconds)
 
     def prepare(self, settings: Settings, resources: Resources, in_process: bool = False) -> None:
         """Say where tasks run and what an embed task needs; starts nothing.
 
         Once Ray runs, tasks stay there. Raises ``SetupError`` when this machine lacks what an embed
-        task asks for.
+        task asks for, or room in its folders.
         """
         self._prepared = settings, resources
         self.in_process = in_process and self._ray is None
+        check_folders(settings)
         if settings.is_local_ray and (lacking := lacking_here(resources, settings)) is not None:
             raise SetupError(lacking)
 
@@ -165,14 +168,14 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
 
     def _started_ray(self) -> RayRunner:
         if self._ray is None:
-            from flows.ray_runner import RayRunner, capacity
+            from flows.ray_runner import RayRunner, nodes
 
             if self._settings.is_local_ray:
                 get_run_logger().info("starting Ray with %d CPUs", self._settings.ray_cpus)
             else:
                 get_run_logger().info("joining the Ray cluster at %s", self._settings.ray_address)
             self._ray = RayRunner.of(self._settings).__enter__()
-            self._lacking = self._needs.lacking(capacity())
+            self._lacking = self._needs.lacking_among(nodes())
             if self._lacking is not None:
                 self._say_lacking()
         return self._ray
@@ -192,18 +195,22 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         return self._prepared
 
     def _say_lacking(self) -> None:
-        """The cluster may grow: what is missing is looked at again, and said every half minute."""
-        from flows.ray_runner import capacity
+        """The cluster may grow: what is missing is looked at again, and said again and again."""
+        from flows.ray_runner import nodes
 
-        if time.monotonic() - self._said_at < WAITING_SECONDS:
+        if time.monotonic() - self._said_at < self._waiting_seconds:
             return
-        self._lacking = self._needs.lacking(capacity())
+        there = nodes()
+        self._lacking = self._needs.lacking_among(there)
         if self._lacking is not None:
             self._said_at = time.monotonic()
             get_run_logger().warning(
-                "%s. Waiting for the cluster to grow; what it has now: %s",
+                "%s. Waiting for the cluster to grow; what its %d nodes have now: %s",
                 self._lacking,
-                ", ".join(f"{name} {n:g}" for name, n in capacity().items() if name in SHOWN),
+                len(there),
+                "; ".join(
+                    ", ".join(f"{kind} {node.get(kind, 0):g}" for kind in SHOWN) for node in there
+                ),
             )
 
 

@@ -11,13 +11,14 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Resources
 
 API_URL = "PREFECT_API_URL"
+PAGE_URL = "PREFECT_UI_URL"
 PREFIX = "EMBEDLAKE_"
 DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
 """Read by the demo alone."""
@@ -47,6 +48,17 @@ class Settings(BaseSettings):
     """Defaults of the flow's ``resources`` parameter."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs an hour, in any currency: plans and ``bench`` then name costs."""
+
+    @field_validator("ray_address")
+    @classmethod
+    def _no_ray_client(cls, address: str | None) -> str | None:
+        if address is not None and address.startswith("ray://"):
+            host = address.removeprefix("ray://").partition(":")[0] or "host"
+            raise ValueError(
+                f"{address} is an address of Ray Client, which embedlake does not use; write that "
+                f"of the cluster's head, {host}:6379, and run the flow on a node of the cluster"
+            )
+        return address
 
     @property
     def is_local_ray(self) -> bool:
@@ -91,8 +103,7 @@ def prefect_api_url() -> str | None:
     """
     if API_URL in os.environ:
         return os.environ[API_URL] or None
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
     if not path.is_file():
         return None
     try:
@@ -103,6 +114,22 @@ def prefect_api_url() -> str | None:
     return profiles.get("profiles", {}).get(active, {}).get(API_URL) or None
 
 
-def use_prefect_api(url: str) -> None:
-    """Name the Prefect API for this process and those it starts; before prefect is imported."""
+def prefect_home() -> Path:
+    """Where Prefect keeps what is its own in this process."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def temporary_folder() -> Path:
+    """Where Ray and everyone else keep what is temporary. Python's own answer would pass over a
+    folder that is full."""
+    return Path(os.environ.get("TMPDIR") or "/tmp")
+
+
+def use_prefect_api(url: str, for_this_run: bool = False) -> None:
+    """Name the Prefect API for this process and those it starts; before prefect is imported.
+
+    Of one that is there ``for_this_run`` no links are shown: they would die with it.
+    """
     os.environ[API_URL] = url
+    if for_this_run:
+        os.environ[PAGE_URL] = ""

@@ -7,22 +7,31 @@ import json
 import secrets
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import fsspec
 
 from embedding_core import storage
 from embedding_core.errors import SetupError
 from embedding_core.storage import StorageSpec
 from flows import processes
+from flows.folders import check_folders
+from flows.ports import Say, chosen_port, usual_ports
 from flows.processes import LOOPBACK, Server
-from flows.settings import Settings
+from flows.settings import API_URL, Settings
 
 WORK_POOL = "embedlake"
-S3_SERVER = "s3 server"
+PREFECT_SERVER, PREFECT_WORKER, S3_SERVER = "prefect server", "prefect worker", "s3 server"
+WORKER = "local"
+"""Name of the worker in the pool."""
 START_SECONDS = 120.0
 """A cold Prefect server migrates its database first; a busy machine takes its time over that."""
 WORKER_POLL_SECONDS = 2
 S3_REGION = "us-east-1"
+BUCKET = "embedlake"
+"""The bucket that the local S3 server has from the start."""
 S3_PORTS = (
     "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
     "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc",
@@ -39,12 +48,30 @@ class Stack:
     @property
     def api_url(self) -> str:
         """The Prefect API."""
-        return next(s.url for s in self.servers if s.name == "prefect server" and s.url)
+        return self._url_of(PREFECT_SERVER) or ""
+
+    @property
+    def page_url(self) -> str:
+        """Prefect's page, for a browser."""
+        return self.api_url.removesuffix("/api")
+
+    @property
+    def s3_url(self) -> str | None:
+        """Where the S3 server answers; None without one."""
+        return self._url_of(S3_SERVER)
 
     @property
     def is_running(self) -> bool:
         """Whether there are servers and every one of them runs."""
         return bool(self.servers) and all(processes.is_running(server) for server in self.servers)
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What a shell has to export to use the stack; holds the S3 server's key."""
+        of_s3 = s3_environment(home, self.s3_url) if self.s3_url else {}
+        return {API_URL: self.api_url} | of_s3
+
+    def _url_of(self, name: str) -> str | None:
+        return next((server.url for server in self.servers if server.name == name), None)
 
 
 def running_stack(settings: Settings) -> Stack | None:
@@ -53,25 +80,31 @@ def running_stack(settings: Settings) -> Stack | None:
     return stack if stack.is_running else None
 
 
-def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> Stack:
-    """Start the stack, or return the one that runs.
+def up(
+    settings: Settings,
+    port: int | None = None,
+    with_s3: bool = False,
+    say: Say = lambda _line: None,
+) -> Stack:
+    """Start the stack, or return the one that runs; its worker takes runs when this returns.
 
-    Raises ``SetupError`` when it cannot start, of which nothing is left running, and when one runs
-    that is not what was asked for.
+    The worker gets the S3 server's key, so that what it runs can use ``s3://`` there. Raises
+    ``SetupError`` when it cannot start, of which nothing is left running, and when one runs that is
+    not what was asked for.
     """
     if (stack := running_stack(settings)) is not None:
         _check_as_asked(stack, port, with_s3)
         return stack
+    check_folders(settings)
     down(settings)
     if with_s3:
         _weed()  # fail before anything is started
     servers: list[Server] = []
     try:
-        servers.append(start_server(settings, port))
-        api_url = servers[0].url or ""
-        servers.append(_start_worker(settings, api_url))
+        servers.append(_start_kept_server(settings, port, say))
         if with_s3:
-            servers.append(start_s3(settings.home))
+            servers.append(start_s3(settings.home, say))
+        servers.append(_start_worker(settings, Stack(tuple(servers))))
         _save(settings, servers)
     except BaseException:
         for server in reversed(servers):
@@ -83,7 +116,7 @@ def up(settings: Settings, port: int | None = None, with_s3: bool = False) -> St
 def _check_as_asked(stack: Stack, port: int | None, with_s3: bool) -> None:
     if port is not None and f":{port}/" not in stack.api_url:
         problem = f"at {stack.api_url}, not on port {port}"
-    elif with_s3 and not any(server.name == S3_SERVER for server in stack.servers):
+    elif with_s3 and stack.s3_url is None:
         problem = "without an S3 server"
     else:
         return
@@ -101,60 +134,92 @@ def down(settings: Settings) -> list[Server]:
 
 
 def server_for_this_process(settings: Settings) -> str:
-    """A Prefect server until this process ends; gives the URL of its API.
+    """A Prefect server until this process ends, even by SIGKILL; gives the URL of its API.
 
     Call it before prefect is imported: exit handlers run in reverse order, so prefect still reaches
     the server when it sends its last logs.
     """
-    server = start_server(settings, None)
+    (port,) = processes.free_ports(1)
+    server = _start_server(settings, port, outlives=False)
     atexit.register(processes.stop, server)
     return server.url or ""
 
 
-def start_server(settings: Settings, port: int | None) -> Server:
+def _start_kept_server(settings: Settings, port: int | None, say: Say) -> Server:
+    if port is None:
+        port = usual_ports(settings.home, [PREFECT_SERVER], say)[PREFECT_SERVER]
+    else:
+        chosen_port(settings.home, PREFECT_SERVER, port)
+    return _start_server(settings, port, outlives=True)
+
+
+def _start_server(settings: Settings, port: int, outlives: bool) -> Server:
     """A Prefect server on loopback that answers; its database is in the settings' home."""
-    if port is not None:
-        processes.check_port_free(port)
-    chosen = port or processes.free_ports(1)[0]
-    url = f"http://{LOOPBACK}:{chosen}/api"
+    url = f"http://{LOOPBACK}:{port}/api"
     server = processes.start(
-        "prefect server",
+        PREFECT_SERVER,
         [sys.executable, "-m", "prefect", "server", "start",
-         "--host", LOOPBACK, "--port", str(chosen)],
-        _prefect_environment(settings),
+         "--host", LOOPBACK, "--port", str(port)],
+        _prefect_environment(settings) | {"PREFECT_SERVER_UI_API_URL": url},
         settings.home / "logs" / "prefect-server.log",
         url,
+        outlives,
     )  # fmt: skip
-    return _answering(server, f"{url}/health")
+    return _ready(server, lambda: processes.answers(f"{url}/health"))
 
 
-def _answering(server: Server, health_url: str) -> Server:
-    """The server once it answers; one that does not, or that nobody waits for, is stopped."""
+def _ready(server: Server, is_ready: Callable[[], bool]) -> Server:
+    """The server once it is ready; one that does not get there, or that nobody waits for, is
+    stopped."""
     try:
-        processes.wait_until_answers(server, health_url, START_SECONDS)
+        processes.wait_until(is_ready, server, START_SECONDS)
     except BaseException:  # Ctrl-C does not reach servers, which have sessions of their own
         processes.stop(server)
         raise
     return server
 
 
-def _start_worker(settings: Settings, api_url: str) -> Server:
+def _start_worker(settings: Settings, stack: Stack) -> Server:
     environment = {
         **_prefect_environment(settings),
-        "PREFECT_API_URL": api_url,
+        **stack.environment(settings.home),
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),
     }
     command = [sys.executable, "-m", "prefect", "worker", "start",
-               "--pool", WORK_POOL, "--type", "process", "--name", "local"]  # fmt: skip
+               "--pool", WORK_POOL, "--type", "process", "--name", WORKER]  # fmt: skip
     log = settings.home / "logs" / "prefect-worker.log"
-    return processes.start("prefect worker", command, environment, log)
+    worker = processes.start(PREFECT_WORKER, command, environment, log)
+    return _ready(worker, lambda: _is_online(worker, stack.api_url))
 
 
-def start_s3(home: Path) -> Server:
-    """An S3 server (SeaweedFS) on loopback with its data and its credentials under ``home``/s3."""
+def _is_online(worker: Server, api_url: str) -> bool:
+    """Whether the pool has heard of this very process; of an earlier one it may say so for long."""
+    from httpx import HTTPStatusError, codes
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    with SyncPrefectClient(api_url, auth_string=PREFECT_API_AUTH_STRING.value()) as client:
+        try:
+            workers = client.read_workers_for_work_pool(WORK_POOL)
+        except HTTPStatusError as error:
+            if error.response.status_code == codes.NOT_FOUND:  # the worker makes the pool
+                return False
+            raise
+    return any(
+        one.name == WORKER
+        and one.status == "ONLINE"
+        and one.last_heartbeat_time is not None
+        and one.last_heartbeat_time.timestamp() > worker.started_at
+        for one in workers
+    )
+
+
+def start_s3(home: Path, say: Say = lambda _line: None) -> Server:
+    """An S3 server (SeaweedFS) on loopback with a bucket; its data and credentials are under
+    ``home``."""
     folder = home / "s3"
     folder.mkdir(parents=True, exist_ok=True)
-    ports = dict(zip(S3_PORTS, processes.free_ports(len(S3_PORTS)), strict=True))
+    ports = usual_ports(home, S3_PORTS, say)
     url = f"http://{LOOPBACK}:{ports['s3.port']}"
     command = [
         str(_weed()), "server", f"-dir={folder}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
@@ -165,17 +230,39 @@ def start_s3(home: Path) -> Server:
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     server = processes.start(S3_SERVER, command, {}, home / "logs" / "s3.log", url)
-    return _answering(server, url)
+    _ready(server, lambda: processes.answers(url))
+    return _ready(server, lambda: _has_bucket(s3_environment(home, url)))
 
 
-def s3_credentials(home: Path) -> dict[str, str]:
-    """What an AWS client needs in its environment to use the local S3 server."""
-    identity = json.loads(_s3_config(home).read_text())["identities"][0]["credentials"][0]
+def s3_environment(home: Path, url: str) -> dict[str, str]:
+    """What AWS clients, Lance too, need in their environment to use the local S3 server."""
+    key = json.loads(_s3_config(home).read_text())["identities"][0]["credentials"][0]
     return {
-        "AWS_ACCESS_KEY_ID": identity["accessKey"],
-        "AWS_SECRET_ACCESS_KEY": identity["secretKey"],
+        "AWS_ACCESS_KEY_ID": key["accessKey"],
+        "AWS_SECRET_ACCESS_KEY": key["secretKey"],
         "AWS_REGION": S3_REGION,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ALLOW_HTTP": "true",
     }
+
+
+def _has_bucket(environment: Mapping[str, str]) -> bool:
+    """Whether the server has its bucket; makes it as soon as the server can."""
+    store = fsspec.filesystem(
+        "s3",
+        key=environment["AWS_ACCESS_KEY_ID"],
+        secret=environment["AWS_SECRET_ACCESS_KEY"],
+        client_kwargs={
+            "endpoint_url": environment["AWS_ENDPOINT_URL"],
+            "region_name": environment["AWS_REGION"],
+        },
+        skip_instance_cache=True,
+    )
+    try:
+        store.makedirs(BUCKET, exist_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _s3_config(home: Path) -> Path:

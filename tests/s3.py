@@ -60,7 +60,11 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     Meanwhile the process's AWS environment variables hold its key.
     """
     server = stack.start_s3(folder)
-    credentials = stack.s3_credentials(folder)
+    credentials = {
+        name: value
+        for name, value in stack.s3_environment(folder, server.url or "").items()
+        if name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    }
     try:
         with _environment(credentials):
             key, secret = credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"]

@@ -218,7 +218,7 @@ def recipe_blocks() -> list[Any]:
 
 @pytest.mark.parametrize("block", recipe_blocks())
 def test_yaml_blocks_are_recipes(block: str) -> None:
-    Recipe.load(yaml.safe_load(block))
+    Recipe.load(yaml.safe_load(block), base=ROOT)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +272,61 @@ def test_paths_in_a_file_are_relative_to_the_file(
     assert Recipe.load(str(tmp_path / "recipe.yaml")) == recipe
 
 
-def test_paths_in_a_mapping_are_relative_to_the_current_folder(
+RELATIVE = {
+    "source.uri": "data",
+    "lake.uri": "./lake",
+    "model.name": "./model",
+    "model.adapter": "../lora",
+    "release.queries": "q.jsonl",
+    "chunk.tokenizer": "./tokenizer",
+}
+
+
+@pytest.mark.parametrize("field", RELATIVE)
+@pytest.mark.parametrize("given", [dict, json.dumps])
+def test_relative_path_in_a_recipe_that_is_no_file_is_refused_with_why(
+    field: str, given: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inline = given(changed(field, RELATIVE[field]))
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(inline)
+    said = str(caught.value)
+    assert f"{field}: {RELATIVE[field]!r} is relative" in said and "no folder" in said
+    there = field_of(Recipe.load(inline, base=tmp_path), field)
+    assert there == str((tmp_path / RELATIVE[field]).resolve())
+
+
+@pytest.mark.parametrize("path", ["/data", "~/data", "s3://bucket/data", "file:///data"])
+def test_recipe_as_json_text_is_the_recipe(path: str) -> None:
+    content = changed("source.uri", path)
+    assert Recipe.load(f" {json.dumps(content)}\n") == Recipe.load(content)
+
+
+def test_json_text_that_is_no_recipe_is_refused() -> None:
+    with pytest.raises(UsageError, match="'name' twice"):
+        Recipe.load('{"name": "a", "name": "b"}')
+    with pytest.raises(UsageError, match="the recipe is not YAML"):
+        Recipe.load('{"name": ')
+
+
+def test_relative_recipe_path_that_is_not_found_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = Recipe.load(changed("source.uri", "data"))
-    assert recipe.source.uri == str(tmp_path.resolve() / "data")
+    with pytest.raises(UsageError) as caught:
+        Recipe.load("recipes/a.yaml")
+    said = str(caught.value)
+    assert str(tmp_path.resolve() / "recipes" / "a.yaml") in said and "'recipes/a.yaml'" in said
+
+
+def test_paths_in_a_recipe_below_the_home_folder_are_relative_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, changed("source.uri", "data"))
+    for given in ("~/recipe.yaml", f"file://{tmp_path}/recipe.yaml"):
+        assert Recipe.load(given).source.uri == str(tmp_path.resolve() / "data")
 
 
 @pytest.mark.parametrize("name", ["org/model", "package:x", "hashing", "s3://bucket/model"])

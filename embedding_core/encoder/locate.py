@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from embedding_core.storage import StorageSpec
 
 SUPPORTED = (
-    "a hub id (owner/name), a local folder, s3://bucket/prefix, package:<python package>, "
-    "or hashing"
+    "a hub id (owner/name), a local folder (begins with ./, / or ~), s3://bucket/prefix, "
+    "package:<python package>, or hashing"
 )
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -42,8 +42,7 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     """
     if "://" in name and not name.startswith("s3://"):
         raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
-    is_path = name.startswith((".", "/", "~")) or Path(name).is_dir()
-    if not is_path and not name.startswith(("package:", "s3://")):
+    if not name.startswith((".", "/", "~", "package:", "s3://")):
         return _from_hub(name, revision)
     if revision is not None:
         raise ModelError(
@@ -118,7 +117,7 @@ def _is_model_config(config: Path) -> bool:
 
 def _from_hub(name: str, revision: str | None) -> Located:
     if not _HUB_ID.fullmatch(name):
-        raise ModelError(f"cannot tell what model {name!r} is; use {SUPPORTED}")
+        raise ModelError(f"cannot tell what model {name!r} is; use {SUPPORTED}{_as_folder(name)}")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -131,7 +130,16 @@ def _from_hub(name: str, revision: str | None) -> Located:
             f"cannot get model {name!r}, revision {revision or 'main'!r}, from the hub: "
             f"{type(error).__name__}. Check the name and the revision, log in if it is gated "
             "(hf auth login), or, on a machine without the hub, copy the checkpoint to a folder "
-            "and name the folder"
+            f"and name the folder{_as_folder(name)}"
         ) from error
     folder = Path(snapshot)  # …/snapshots/<commit>
     return Located(folder, folder.name)
+
+
+def _as_folder(name: str) -> str:
+    """How to name the folder of the working directory that a name may have meant."""
+    return (
+        f". For the folder {name} of the working directory, write ./{name}"
+        if (Path(name).is_dir())
+        else ""
+    )

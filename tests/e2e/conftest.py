@@ -45,6 +45,8 @@ class Commands:
 
     api_url: str
     home: Path
+    s3: Mapping[str, str]
+    """What a shell exports to use the S3 server that the worker knows."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -107,9 +109,9 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     # The worker hands its environment to the flow runs it starts.
     os.environ["EMBEDLAKE_HOME"] = str(home)
     os.environ[SLOT_WAIT] = "2"
-    running = stack.up(settings)
+    running = stack.up(settings, with_s3=True)
     try:
-        yield Commands(running.api_url, home)
+        yield Commands(running.api_url, home, stack.s3_environment(home, running.s3_url or ""))
     finally:
         stack.down(settings)
         del os.environ["EMBEDLAKE_HOME"], os.environ[SLOT_WAIT]

@@ -236,6 +236,7 @@ def test_embed_without_any_api_starts_one_and_stops_it(
     run = run_command(["embedlake", "embed", str(path), "--json"], no_api)
     assert run.code == pipeline.DONE, run.err
     assert run.json["rows"] == 1
+    assert "http" not in run.err  # no link that dies with the server
     again = run_command(["embedlake", "embed", str(path), "--json"], no_api)
     assert again.code == pipeline.DONE and again.seconds < 10
     assert "starting one" not in again.err

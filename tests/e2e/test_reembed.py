@@ -96,7 +96,10 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert scheduled["state_name"] == "Completed", scheduled["state"]
     assert "in service already" in report_of(commands, scheduled)
 
-    other = commands.run("embedlake", "announce-model", "./x", "--for", "others", "--json").json
+    unread = commands.run("embedlake", "announce-model", "./tests", "--for", "others", "--json")
+    assert unread.code == pipeline.FAILED and "Nothing was announced" in unread.json["error"]
+    other = commands.run("embedlake", "announce-model", "./x", "--for", "others", "--unchecked",
+                         "--json").json  # fmt: skip
     assert (other["model"], other["resource"]) == (str(ROOT / "x"), "embedlake.model.others")
     # Nothing starts between the two announcements, however slow the machine is.
     assert commands.run("prefect", "work-pool", "pause", "embedlake").code == 0

@@ -159,6 +159,20 @@ def test_hub_branch_resolves_to_the_commit_it_is_at(
     assert resolve_model("owner/model", revision=old).space == first
 
 
+def test_name_with_a_slash_is_a_hub_id_whatever_folder_has_that_name_here(
+    home: Path, tiny_qwen3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_qwen3, tmp_path / "owner" / "model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"from the hub.*write \./owner/model"):
+        locate("owner/model", None)
+    with pytest.raises(ModelError, match=r"write \./owner$"):
+        locate("owner", None)
+    assert locate("./owner/model", None).directory == tmp_path.resolve() / "owner" / "model"
+    fake_hub(home, {"a" * 40: tiny_qwen3}, "a" * 40)
+    assert locate("owner/model", None).directory.is_relative_to(home)
+
+
 def test_hub_file_that_is_not_what_was_published_refused(home: Path, tiny_qwen3: Path) -> None:
     fake_hub(home, {"a" * 40: tiny_qwen3}, "a" * 40)
     weights = home / "hub/models--owner--model/snapshots" / ("a" * 40) / "model.safetensors"

@@ -522,7 +522,7 @@ def test_doctor_checks_the_environment(embedlake: Embedlake) -> None:
     answer = embedlake("doctor", "--json")
     assert answer.code == DONE, answer.out
     names = [check["name"] for check in answer.json["checks"]]
-    assert names == ["python", "packages", "processor", "prefect", "ray"]
+    assert names == ["python", "packages", "processor", "folders", "prefect", "ray"]
 
 
 def test_doctor_with_a_recipe_checks_source_model_and_lake(

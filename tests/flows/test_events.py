@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
+from embedding_core.errors import ModelError
+from flows.cli_releases import _check_announced
 from flows.events import last_wish
 from tests.flows.conftest import Embedlake
 
@@ -72,3 +75,17 @@ def test_announce_model_that_no_trigger_could_use_is_bad_usage(
 ) -> None:
     answer = embedlake("announce-model", *arguments)
     assert answer.code == BAD_USAGE and named in answer.err
+
+
+@pytest.mark.parametrize("model", ["empty", "missing", "package:no_such_package", "words"])
+def test_announced_model_that_is_no_checkpoint_is_refused_with_a_way_out(
+    model: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    named = str(tmp_path / model) if model in ("empty", "missing") else model
+    with pytest.raises(ModelError, match=r"Nothing was announced.*--unchecked"):
+        _check_announced(named)
+
+
+def test_announced_model_that_is_a_checkpoint_is_let_pass(tiny_qwen3: Path) -> None:
+    _check_announced(str(tiny_qwen3))

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import fsspec
 import psutil
 import pytest
 
 from embedding_core.errors import SetupError
 from flows import processes, stack
+from flows.ports import chosen_port, usual_ports
 from flows.processes import Server
 from flows.settings import Settings
 
@@ -65,11 +67,11 @@ def test_up_interrupted_while_the_server_starts_leaves_nothing_running(
 ) -> None:
     started: list[Server] = []
 
-    def interrupt(server: Server, *_: object) -> None:
+    def interrupt(_is_ready: object, server: Server, _seconds: float) -> None:
         started.append(server)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes, "wait_until_answers", interrupt)
+    monkeypatch.setattr(processes, "wait_until", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stack.up(Settings(home=tmp_path))
     (server,) = started
@@ -132,28 +134,113 @@ def test_start_gives_the_environment_and_a_session_of_its_own(tmp_path: Path) ->
         processes.stop(server)
 
 
-def test_wait_until_answers_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_wait_until_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('the database is locked')"]
     server = processes.start("server", command, {}, tmp_path / "server.log")
     with pytest.raises(SetupError, match="the database is locked"):
-        processes.wait_until_answers(server, "http://127.0.0.1:9/health", 30)
+        processes.wait_until(lambda: False, server, 30)
     processes.stop(server)
-
-
-def test_check_port_free_busy_port_is_a_setup_error() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        with pytest.raises(SetupError, match=f"{port}.*--port"):
-            processes.check_port_free(port)
-    processes.check_port_free(port)
 
 
 def test_free_ports_are_different_and_free() -> None:
     ports = processes.free_ports(20)
     assert len(set(ports)) == 20
-    processes.check_port_free(ports[0])
+    assert processes.is_port_free(ports[0])
+
+
+# The same ports every time
+
+
+def test_usual_ports_are_those_of_the_last_time(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = usual_ports(tmp_path, ["a", "b"], said.append)
+    assert len(set(first.values())) == 2
+    assert usual_ports(tmp_path, ["b", "a", "c"], said.append).items() > first.items()
+    assert said == []
+
+
+def test_usual_port_that_is_in_use_is_said_and_another_is_usual_from_then_on(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    first = usual_ports(tmp_path, ["a", "b"], said.append)
+    with socket.create_server(("127.0.0.1", first["a"])):
+        second = usual_ports(tmp_path, ["a", "b"], said.append)
+    assert second["a"] != first["a"] and second["b"] == first["b"]
+    assert said == [f"a: port {first['a']} is in use, taking {second['a']}"]
+    assert usual_ports(tmp_path, ["a", "b"], said.append) == second
+
+
+def test_chosen_port_is_the_usual_one_from_then_on_unless_it_is_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SetupError, match=f"{port}.*--port"):
+            chosen_port(tmp_path, "a", port)
+    assert chosen_port(tmp_path, "a", port) == port
+    assert usual_ports(tmp_path, ["a"], pytest.fail) == {"a": port}
+
+
+def test_ports_that_cannot_be_read_say_which_file_to_remove(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("[")
+    with pytest.raises(SetupError, match=r"ports\.json.*remove it"):
+        usual_ports(tmp_path, ["a"], pytest.fail)
+
+
+def test_s3_server_has_its_bucket_at_its_usual_port(tmp_path: Path) -> None:
+    port = usual_ports(tmp_path, ["s3.port"], pytest.fail)["s3.port"]
+    server = stack.start_s3(tmp_path)
+    try:
+        assert server.url == f"http://127.0.0.1:{port}"
+        key = stack.s3_environment(tmp_path, server.url)
+        store = fsspec.filesystem(
+            "s3", key=key["AWS_ACCESS_KEY_ID"], secret=key["AWS_SECRET_ACCESS_KEY"],
+            client_kwargs={"endpoint_url": server.url, "region_name": key["AWS_REGION"]},
+        )  # fmt: skip
+        assert [name.strip("/") for name in store.ls("")] == [stack.BUCKET]
+    finally:
+        processes.stop(server)
+
+
+# Servers that end with who started them
+
+FROM_A_THREAD = """
+import sys, threading, time
+from pathlib import Path
+from flows import processes
+def start():
+    log = Path(sys.argv[1])
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    processes.start("server", [sys.executable, "-c", code], {}, log, outlives=False)
+thread = threading.Thread(target=start)
+thread.start()
+thread.join()
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+def test_server_of_a_process_that_is_killed_ends_with_it_and_not_with_a_thread(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "server.log"
+    with subprocess.Popen(
+        [sys.executable, "-c", FROM_A_THREAD, str(log)], stdout=subprocess.PIPE
+    ) as starter:
+        assert starter.stdout is not None and starter.stdout.readline() == b"started\n"
+        server = psutil.Process(int(wait_for_line(log)))
+        guard = server.parent()
+        assert guard is not None and server.is_running()  # though its thread has ended
+        starter.kill()
+        _, alive = psutil.wait_procs([server, guard], timeout=30)
+    assert alive == []
+
+
+def test_guarded_server_that_ends_takes_its_guard_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('done')"]
+    server = processes.start("server", command, {}, tmp_path / "log", outlives=False)
+    psutil.wait_procs([psutil.Process(server.pid)], timeout=30)
+    assert not processes.is_running(server)
+    processes.stop(server)
 
 
 def greet_once(listener: socket.socket) -> None:

@@ -82,7 +82,7 @@ def test_runner_without_a_task_does_not_start_ray() -> None:
     assert not ray.is_initialized()
 
 
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nonsense"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port", "nonsense"])
 def test_runner_cluster_that_does_not_answer_is_a_setup_error(address: str) -> None:
     runner = RayRunner.of(Settings(ray_address=address))
     with pytest.raises(SetupError, match=rf"{address}.*EMBEDLAKE_RAY_ADDRESS"):
@@ -129,9 +129,12 @@ def test_prepare_takes_what_this_machine_has(resources: dict[str, Any]) -> None:
 
 
 def test_a_cluster_is_asked_for_what_it_has() -> None:
-    needs = Needs.of(Resources(gpus_per_task=1), CLUSTER)
-    assert "1 GPUs and there are 0" in (needs.lacking({"CPU": 4.0}) or "")
-    assert needs.lacking({"CPU": 4.0, "GPU": 1.0}) is None
+    needs = Needs.of(Resources(gpus_per_task=1, cpus_per_task=3), CLUSTER)
+    small, large = {"CPU": 2.0, "GPU": 1.0}, {"CPU": 4.0}
+    assert "1 GPUs and there are 0" in (needs.lacking_among([large, large]) or "")
+    assert "3 CPUs and 1 GPUs of one node" in (needs.lacking_among([small, large]) or "")
+    assert needs.lacking_among([small, large, {"CPU": 4.0, "GPU": 1.0}]) is None
+    assert needs.lacking_among([]) is not None
 
 
 # Ray's own faults are nobody's file

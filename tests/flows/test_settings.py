@@ -72,6 +72,14 @@ def test_ray_address_is_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None
     assert RayRunner.of(settings).address == "head:6379"
 
 
+def test_ray_client_s_address_is_refused_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "ray://head.example:10001")
+    with pytest.raises(UsageError, match=r"EMBEDLAKE_RAY_ADDRESS.*write .*head\.example:6379"):
+        read_settings()
+
+
 def test_ray_cpus_bound_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDLAKE_RAY_CPUS", "5")
     settings = read_settings()

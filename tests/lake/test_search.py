@@ -13,14 +13,15 @@ from typing import Any
 
 import lancedb
 import pytest
+import yaml
 
-from embedding_core import Encoder, Lake
+from embedding_core import Encoder, Lake, pipeline
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.lake import Query, Table, refresh_vector_index, table_of
 from embedding_core.lake.client import METADATA_KEY
 from embedding_core.lake.indexing import unindexed_rows
 from embedding_core.lake.table import INDEX_KEY
-from embedding_core.recipe import IndexSpec
+from embedding_core.recipe import IndexSpec, Recipe, Resources
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
@@ -238,6 +239,29 @@ def test_lancedb_client_searches_by_words_through_the_registered_function(table:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_PLAIN_CLIENT, table.lake.uri],
         capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["3"]
+
+
+def test_model_in_a_folder_is_found_from_any_working_directory(
+    tmp_path: Path, tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    shutil.copytree(tiny_qwen3, here / "models" / "tiny")
+    elsewhere.mkdir()
+    write_jsonl(here, "a.jsonl", {"3": "rockets"})
+    content = recipe_for(here, model={"name": "/", "dim": None}).model_dump(mode="json")
+    content["model"]["name"] = "./models/tiny"
+    (here / "recipe.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(here)
+    run(Recipe.load("recipe.yaml"))
+    monkeypatch.chdir(elsewhere)
+    recipe = Recipe.load(here / "recipe.yaml")
+    (answer,) = pipeline.search(recipe, Resources(), {"words": "rockets"}, Query(1))
+    assert [hit.doc_id for hit in answer.hits] == ["3"]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PLAIN_CLIENT, recipe.lake.uri],
+        cwd=elsewhere, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["3"]
 
