@@ -15,7 +15,7 @@ from embedding_core.recipe import Recipe
 from embedding_core.sources import discover
 from flows import processes
 from flows.folders import check_folders
-from flows.hardware import lacking_here, local_capacity
+from flows.hardware import lacking, local_capacity
 from flows.settings import Settings, prefect_api_url
 from flows.stack import running_stack
 
@@ -84,8 +84,8 @@ def _prefect(settings: Settings) -> Check:
 
 def _ray(settings: Settings) -> str:
     if settings.is_local_ray:
-        if (lacking := lacking_here(settings.resources, settings)) is not None:
-            raise SetupError(lacking)
+        if (problem := lacking(settings.resources, settings)) is not None:
+            raise SetupError(problem)
         there = local_capacity(settings)
         return f"started for a run with {there['CPU']:g} CPUs and {there['GPU']:g} NVIDIA GPUs"
     from flows.ray_runner import check_reachable

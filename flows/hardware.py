@@ -59,10 +59,11 @@ def local_capacity(settings: Settings) -> Mapping[str, float]:
     return {"CPU": float(settings.ray_cpus), "GPU": float(n_nvidia_gpus())}
 
 
-def lacking_here(resources: Resources, settings: Settings) -> str | None:
-    """What this machine lacks for an embed task; None when it can run here.
+def lacking(resources: Resources, settings: Settings) -> str | None:
+    """What is missing for an embed task before anything was started; None when nothing is.
 
-    That is also a ``device`` that needs a GPU where a task gets none.
+    That is a ``device`` that needs a GPU where a task gets none, and for a Ray of this machine what
+    the machine does not have.
     """
     needs = Needs.of(resources, settings)
     if needs.gpus == 0 and resources.device.startswith("cuda"):
@@ -70,7 +71,7 @@ def lacking_here(resources: Resources, settings: Settings) -> str | None:
             f"device {resources.device!r} asks for a GPU and an embed task gets none "
             f"({n_nvidia_gpus()} on this machine); set device to auto or cpu, or gpus_per_task to 1"
         )
-    return needs.lacking(local_capacity(settings))
+    return needs.lacking(local_capacity(settings)) if settings.is_local_ray else None
 
 
 def _gpus(resources: Resources, settings: Settings) -> float:

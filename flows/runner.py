@@ -24,7 +24,7 @@ from prefect.tasks import Task
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
 from flows.folders import check_folders
-from flows.hardware import Needs, lacking_here
+from flows.hardware import Needs, lacking
 from flows.settings import Settings
 
 if TYPE_CHECKING:  # loads ray
@@ -75,14 +75,14 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
     def prepare(self, settings: Settings, resources: Resources, in_process: bool = False) -> None:
         """Say where tasks run and what an embed task needs; starts nothing.
 
-        Once Ray runs, tasks stay there. Raises ``SetupError`` when this machine lacks what an embed
-        task asks for, or room in its folders.
+        Once Ray runs, tasks stay there. Raises ``SetupError`` when no task could get what it asks
+        for, or when there is no room in this machine's folders.
         """
         self._prepared = settings, resources
         self.in_process = in_process and self._ray is None
         check_folders(settings)
-        if settings.is_local_ray and (lacking := lacking_here(resources, settings)) is not None:
-            raise SetupError(lacking)
+        if (problem := lacking(resources, settings)) is not None:
+            raise SetupError(problem)
 
     def submit(
         self,

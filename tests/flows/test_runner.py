@@ -20,7 +20,7 @@ from embedding_core import pipeline
 from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
 from flows import hardware, units
-from flows.hardware import Needs, lacking_here
+from flows.hardware import Needs, lacking
 from flows.ray_runner import RayRunner, broke_down, options
 from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
@@ -125,7 +125,13 @@ def test_prepare_refuses_what_no_task_could_get_here(
 
 @pytest.mark.parametrize("resources", [{}, {"cpus_per_task": 6}, {"device": "cpu"}])
 def test_prepare_takes_what_this_machine_has(resources: dict[str, Any]) -> None:
-    assert lacking_here(Resources(**resources), UNSET) is None
+    assert lacking(Resources(**resources), UNSET) is None
+
+
+def test_prepare_refuses_a_device_that_a_cluster_s_tasks_do_not_get() -> None:
+    with pytest.raises(SetupError, match="gpus_per_task to 1"):
+        Runner().prepare(CLUSTER, Resources(device="cuda"))
+    Runner().prepare(CLUSTER, Resources(device="cuda", gpus_per_task=1))
 
 
 def test_a_cluster_is_asked_for_what_it_has() -> None:
