@@ -35,8 +35,9 @@ def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
             if not table.exists():  # else another run was first, and the owner is checked below
                 raise
     check_owner(table, recipe, space)
-    if has_no_rows(table.dataset()) and table.dataset().schema != columns:
-        start_again(table, columns)
+    dataset = table.dataset()
+    if has_no_rows(dataset) and not dataset.schema.equals(columns, check_metadata=True):
+        start_again(table, columns)  # the metadata says of which space the vectors are
     adapt_columns(table, recipe)
     tried_again(f"describe {table.uri}", lambda _attempt: _describe(table, recipe, space, cutter))
     return table

@@ -36,9 +36,10 @@ def with_metadata(folder: Path, **columns: Any) -> Recipe:
         {"source": {"text": "text"}},
         {"source": {"text": "text", "metadata": {"year": "int"}}},
         {"source": {"text": "text"}, "model": {"dim": 64}},
+        {"source": {"text": "text"}, "model": {"max_tokens": 64}},
         {"source": {"text": "text"}, "chunk": {"strategy": "none"}},
     ],
-    ids=["text", "metadata", "model", "chunk"],
+    ids=["text", "metadata", "dim", "same dim", "chunk"],
 )
 def test_run_corrected_recipe_takes_the_table_of_a_run_that_gave_nothing(
     tmp_path: Path, corrected: dict[str, Any]
@@ -51,6 +52,16 @@ def test_run_corrected_recipe_takes_the_table_of_a_run_that_gave_nothing(
     assert (report.exit_code, report.rows, report.rejects) == (pipeline.DONE, 2, {})
     assert pipeline.plan(right).is_empty
     assert table_of(right).dataset().schema.field("vector").type.list_size == right.model.dim
+    assert table_of(right).space()[0] == pipeline.plan(right).space_id
+
+
+def test_run_empty_table_of_the_same_recipe_is_left_as_it_is(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "a", "body": "x"}])
+    recipe = recipe_for(tmp_path)
+    begin(recipe)
+    version = table_of(recipe).dataset().version
+    begin(recipe)
+    assert table_of(recipe).dataset().version == version
 
 
 def test_run_another_tokenizer_takes_an_empty_table(tmp_path: Path, tiny_qwen3: Path) -> None:
