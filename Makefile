@@ -44,6 +44,8 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	@if [ -z "$(BEIR)" ]; then echo "left out, for want of labelled data: make bench BEIR=folder"; exit; fi; set -ex; \
 	  $(BIN)/python -m benchmarks.retrieval --data $(BEIR); $(BIN)/python -m benchmarks.gate --data $(BEIR); \
 	  BEIR=$(BEIR) $(BIN)/python -m benchmarks.release --only finetune --only ruined
+	@if [ -z "$(PEERS)" ]; then echo "left out, for want of a folder for their environments: make bench PEERS=folder"; \
+	  else $(BIN)/python -m benchmarks.peers --environments $(PEERS); fi
 
 experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults

@@ -29,7 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -125,7 +125,7 @@ def measured(peer: Peer, folder: Path, expected: Corpus, at_once: int = 1) -> Me
     seconds = time.perf_counter() - started
     _reap()
     codes = [process.returncode for process in processes]
-    problem = compared(folder / "lake", expected)
+    problem = compared(folder / "lake", expected, folder / "model")
     return Measured(seconds, _cpu_seconds() - before, peak[0] / 2**20, max(codes, key=abs), problem)
 
 
@@ -187,8 +187,12 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[Peer], Measured]]]:
 
     def model_overwritten(peer: Peer) -> Measured:
         write(folder, corpus)
+        before = shutil.copytree(folder / "model", folder / "model-before")
         overwrite_model(folder / "model")
-        return measured(peer, folder, corpus)
+        done = measured(peer, folder, corpus)
+        if done.problem and compared(folder / "lake", corpus, before) is None:
+            return replace(done, problem="every vector is the old model's, none is mixed in")
+        return done
 
     yield "first load", update
     yield "nothing changed", update
@@ -245,8 +249,8 @@ def overwrite_model(model: Path) -> None:
     save_file(weights, path, metadata={"format": "pt"})
 
 
-def compared(lake: Path, expected: Corpus) -> str | None:
-    """What is wrong with the table; None when it says what the files say."""
+def compared(lake: Path, expected: Corpus, model: Path) -> str | None:
+    """What is wrong with the table; None when it says what the files say, by this model."""
     try:
         rows = lancedb.connect(lake).open_table("docs").to_arrow()
     except Exception as error:
@@ -264,7 +268,7 @@ def compared(lake: Path, expected: Corpus) -> str | None:
     if old := sum(wanted.get((source, key), text) != text for source, key, text, _ in found):
         problems.append(f"{old} documents with another text")
     wrong = 0
-    references = _references(lake.parent / "model", sorted({text for _, _, text, _ in found}))
+    references = _references(model, sorted({text for _, _, text, _ in found}))
     for _, _, text, vector in found:
         unit = vector / (np.linalg.norm(vector) or 1.0)
         wrong += float(unit @ references[text]) < TOLERANCE
