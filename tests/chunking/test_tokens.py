@@ -248,15 +248,18 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
     chunker = TokenChunker(WORDS, 128, 64, 32)
 
     def seconds(n_characters: int) -> float:
+        """The least of three turns: what else runs on the machine only ever adds."""
         text = "s" + unit * (n_characters // len(unit)) + "e"
-        started = time.process_time()
-        chunks = chunker.chunk(text)
-        spent = time.process_time() - started
+        turns = []
+        for _ in range(3):
+            started = time.process_time()
+            chunks = chunker.chunk(text)
+            turns.append(time.process_time() - started)
         assert_sound(text, chunks, 128, WORDS)
-        return spent
+        return min(turns)
 
-    short, long = seconds(100_000), seconds(400_000)
-    assert long < 10 * max(short, 0.02)
+    short, long = seconds(50_000), seconds(200_000)
+    assert long < 10 * max(short, 0.01)
 
 
 def test_five_megabytes_take_seconds() -> None:

@@ -290,7 +290,8 @@ def test_embed_while_another_run_goes_on_ends_as_locked_and_changes_nothing(
             "embedlake", "embed", str(path), "--json", EMBEDLAKE_LOCK_WAIT_SECONDS="0"
         )
     assert (run.code, run.json["kind"]) == (pipeline.FAILED, "Locked")
-    assert "run another is working on table 'docs'" in run.json["error"]
+    assert "run another (host " in run.json["error"]
+    assert ") is working on table 'docs'" in run.json["error"]
     assert "Traceback" not in run.err and run.json["error"] in run.err
     assert not (tmp_path / "lake" / "docs.lance").exists()
 
