@@ -26,10 +26,9 @@ from flows.progress import RunProgress
 from flows.results import result_storage
 from flows.runner import current_runner
 from flows.settings import Settings
+from flows.silence import SILENT_SECONDS
 
 GROUPS_IN_FLIGHT = 2
-SILENT_SECONDS = 10.0
-"""A run that waits for longer says how far it is."""
 SMALL_TOKENS, SMALL_SECONDS = 250_000, 30.0
 """Work that is done before Ray and a model in a worker of its own would have paid for their start,
 by the estimate of the plan: seconds where a rate is known, else tokens."""
