@@ -176,7 +176,9 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
                 get_run_logger().info("starting Ray with %d CPUs", self._settings.ray_cpus)
             else:
                 get_run_logger().info("joining the Ray cluster at %s", self._settings.ray_address)
-            self._ray = RayRunner.of(self._settings).__enter__()
+            with saying_it_goes_on(get_run_logger().info, "starting Ray"):
+                self._ray = RayRunner.of(self._settings).__enter__()
+            get_run_logger().info("Ray runs; each worker loads the model before its first texts")
             self._lacking = self._needs.lacking_among(nodes())
             if self._lacking is not None:
                 self._say_lacking()

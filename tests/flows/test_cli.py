@@ -153,7 +153,7 @@ def test_command_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr("sys.stdin", Stopped())
     stopped = embedlake("drop", str(embedded))
     assert stopped.code == 130
-    assert stopped.err.splitlines()[-1].startswith("stopped. What was committed is kept")
+    assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
 
 
 def test_wrong_setting_is_bad_usage_and_named(
