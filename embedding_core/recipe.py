@@ -7,6 +7,8 @@ the rest: what only changes speed, never part of any digest.
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -22,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from embedding_core import storage
 from embedding_core.errors import UsageError
@@ -351,6 +354,13 @@ class Resources(_Part):
     cpus_per_task: float | None = Field(default=None, gt=0)
     """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+            raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or cuda:N")
+        return device
+
     def updated(self, changes: Mapping[str, Any]) -> Resources:
         """These resources with some values changed. Raises ``UsageError`` for a wrong one."""
         try:
@@ -503,9 +513,24 @@ def _explain(error: ValidationError, origin: str, root: type[BaseModel]) -> str:
                 f"use one of {context['expected_tags']}"
             )
         else:
-            lines.append(f"  {where}: {problem['msg']}")
-    lines.append("`embedlake schema` prints every key with its meaning.")
+            lines.append(f"  {where}: {_wrong(problem)}")
+    lines.append(
+        "`embedlake schema` prints every key with its meaning."
+        if root is Recipe
+        else "`embedlake embed --help` lists the resources."
+    )
     return "\n".join(lines)
+
+
+def _wrong(problem: ErrorDetails) -> str:
+    """What is wrong with a value, in the words of YAML, and which value it is."""
+    if problem["type"] == "missing":
+        return "is required"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "tuple_type":
+        return f"should be a list, as in [{problem['input']!r}]"
+    return f"{problem['msg']}, got {reprlib.repr(problem['input'])}"
 
 
 def _section(

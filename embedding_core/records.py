@@ -184,6 +184,9 @@ class Plan:
     """Metadata columns that the recipe declares no more, or with another type."""
     sample_problems: tuple[str, ...]
     """What is wrong with the records that the estimate sampled, a sentence each."""
+    lost_share: float
+    """Files whose rows the recipe would now make otherwise, per file that has rows, if it can use
+    none of the sampled records; else 0: so many files would lose their rows for nothing."""
     table_version: int | None
     """Version of the table that was compared; None when there is no table yet."""
     estimated_chunks: int

@@ -37,6 +37,7 @@ from flows.cli_common import (
 )
 from flows.cli_drop import drop
 from flows.settings import read_settings, use_prefect_api
+from flows.silence import saying_it_goes_on
 
 if TYPE_CHECKING:
     from flows.processes import Server
@@ -63,10 +64,9 @@ def main() -> None:
     interrupts.treat_sigterm_as_interrupt()
     try:
         sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
-    except click.Abort as error:
-        sys.exit(
-            interrupts.exit_code() if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
-        )
+    except click.Abort:
+        say(["stopped. What was committed is kept; the same command goes on where this ended"])
+        sys.exit(interrupts.exit_code())
     except click.ClickException as error:
         error.show()
         _answer_error(error.format_message(), UsageError)
@@ -374,7 +374,8 @@ def up(port: int | None, with_s3: bool, as_json: bool) -> None:
     from flows import stack
 
     settings = read_settings()
-    running = stack.up(settings, port, with_s3, lambda line: say([line]))
+    with saying_it_goes_on(lambda line: say([line]), "starting the stack"):
+        running = stack.up(settings, port, with_s3, lambda line: say([line]))
     environment = running.environment(settings.home)
     lines = [f"{one.name}: {one.url or 'running'}  (log {one.log})" for one in running.servers]
     lines.append(f"page: {running.page_url}")

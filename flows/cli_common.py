@@ -13,9 +13,9 @@ import click
 
 from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
-from flows import interrupts
 from flows.folders import check_folders
 from flows.settings import Settings, prefect_api_url, use_prefect_api
+from flows.silence import saying_it_goes_on
 
 PATIENCE_SECONDS = 15.0
 """A server on a busy machine takes its time; one that is gone is refused at once."""
@@ -51,14 +51,9 @@ def say(lines: Sequence[str]) -> None:
 
 @contextmanager
 def running_flow() -> Iterator[None]:
-    """For as long as a flow runs: what Ray prints goes to stderr, since stdout is for the result;
-    and whoever stops the command is told what that means."""
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except KeyboardInterrupt:
-        say(["stopped. What was committed is kept; the same command goes on where this ended"])
-        raise SystemExit(interrupts.exit_code()) from None
+    """While a flow runs, what Ray prints goes to stderr: stdout is for the result."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -98,6 +93,8 @@ def use_some_api(settings: Settings) -> None:
         from flows.stack import server_for_this_process
 
         say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        use_prefect_api(server_for_this_process(settings), for_this_run=True)
+        with saying_it_goes_on(lambda line: say([line]), "starting a Prefect server"):
+            url = server_for_this_process(settings)
+        use_prefect_api(url, for_this_run=True)
     else:
         use_prefect_api(url)

@@ -6,9 +6,20 @@ from dataclasses import asdict
 
 import click
 
+from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
 from flows.cli_common import json_option, recipe_argument, respond, say
 from flows.settings import read_settings
+
+
+def _is_confirmed() -> bool:
+    """Whether someone says yes; an input that ends says no."""
+    try:
+        return click.confirm("Remove all of this?", err=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError):
+            return False
+        raise
 
 
 @click.command()
@@ -29,8 +40,8 @@ def drop(recipe: str, yes: bool, as_json: bool) -> None:
         respond({**asdict(found), "dropped": False}, [f"there is no table {found.table}"], as_json)
         return
     say([f"{found.table}: {found.rows:,} rows", *(f"  {folder}" for folder in found.folders)])
-    if not yes:
-        click.confirm("Remove all of this?", abort=True, err=True)
+    if not (yes or _is_confirmed()):
+        raise UsageError("nothing was removed: answer y, or give --yes")
     removed = pipeline.drop(loaded, read_settings().lock_wait_seconds)
     lines = [f"dropped {removed.table}: {removed.rows:,} rows, {len(removed.folders)} folders"]
     respond({**asdict(removed), "dropped": True}, lines, as_json)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from embedding_core.pipeline import Job
 from embedding_core.records import EmbeddedUnit
 from flows.naming import artifact_key
+from flows.silence import SILENT_SECONDS
 
 
 class RunProgress:
@@ -25,6 +26,7 @@ class RunProgress:
         self._estimated_chunks = estimated_chunks
         self._done_units = self._chunks = self._tokens = 0
         self._started = time.perf_counter()
+        self._said_at = time.monotonic()
         self._log = get_run_logger()
         self._artifact = create_progress_artifact(
             progress=0.0, key=artifact_key("embed-progress", job.recipe), description=self._line()
@@ -60,18 +62,28 @@ class RunProgress:
             self._tokens += sum(one.tokens for one in unit.counts)
         self._bar.update(self._task, advance=1, line=self._line())
 
+    @property
+    def seconds_to_speak(self) -> float:
+        """Until the run has been silent for too long."""
+        return max(0.0, self._said_at + SILENT_SECONDS - time.monotonic())
+
     def still_working(self, n_under_way: int) -> None:
-        """Say that the run goes on though no unit has ended for a while."""
-        self._log.info("%s · %d units under way", self._line(), n_under_way)
+        """Say that the run goes on if nothing was said for a while."""
+        if self.seconds_to_speak == 0:
+            self._say(f"{self._line()} · {n_under_way} units under way")
 
     def publish(self) -> None:
         """Say in the log and in the artifact how far the run is; once per committed group."""
-        self._log.info(self._line())
+        self._say(self._line())
         if isinstance(self._artifact, UUID):
             share = self._done_units / self._total_units
             update_progress_artifact(
                 self._artifact, progress=round(100 * share, 1), description=self._line()
             )
+
+    def _say(self, line: str) -> None:
+        self._log.info(line)
+        self._said_at = time.monotonic()
 
     def _line(self) -> str:
         """For example: 320 of about 900 chunks · 2/5 units · 4,771 tokens/s · about 12 s left."""

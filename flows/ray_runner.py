@@ -62,7 +62,7 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         try:
             if self.address not in (None, "local"):
                 check_reachable(self.address)
-            with warnings.catch_warnings(), _own_signals():
+            with warnings.catch_warnings(), own_signals():
                 # Lance warns of every fork; Ray forks only to exec its servers.
                 warnings.filterwarnings("ignore", message=r"lance.*fork")
                 super().__enter__()
@@ -106,15 +106,19 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Keep this process's handler of SIGTERM: Ray puts in its own, which exits with code 15 and
-    leaves the flow run as running."""
+    leaves the flow run as running. A signal that comes while Ray starts goes to ours too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         signal.signal(signal.SIGTERM, handler)
 

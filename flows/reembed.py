@@ -93,14 +93,14 @@ def reembed(
     if (later := events.superseded_by(mine)) is not None:
         why = f"flow run {later.name} ({later.id}) was asked for later"
         return Completed(name="Superseded", message=why)
-    settings = read_settings()
-    wanted = Recipe.load(recipe).with_model(model)
-    chosen = settings.resources.updated(resources or {})
-    job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
-    if mine.auto_scheduled and pipeline.has_left(job):
-        why = f"{wanted.model.name} was in service or retired; a schedule does not bring it back"
-        return Completed(name="Left", message=why)
     try:
+        settings = read_settings()
+        wanted = Recipe.load(recipe).with_model(model)
+        chosen = settings.resources.updated(resources or {})
+        job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
+        if mine.auto_scheduled and pipeline.has_left(job):
+            why = f"{wanted.model.name} was in service or retired; schedules do not bring it back"
+            return Completed(name="Left", message=why)
         current_runner().prepare(settings, chosen)
         with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, promote, lock).to_the_end(sample)

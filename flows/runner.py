@@ -26,6 +26,7 @@ from embedding_core.recipe import Resources
 from flows.folders import check_folders
 from flows.hardware import Needs, lacking
 from flows.settings import Settings
+from flows.silence import saying_it_goes_on
 
 if TYPE_CHECKING:  # loads ray
     from flows.ray_runner import RayRunner
@@ -98,14 +99,15 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
             )
             return future
         task_run_id = uuid4()
-        state: Any = run_task_sync(
-            task,
-            task_run_id=task_run_id,
-            parameters=parameters,
-            wait_for=wait_for,
-            return_type="state",
-            dependencies=dependencies,
-        )
+        with saying_it_goes_on(get_run_logger().info, task.name):
+            state: Any = run_task_sync(
+                task,
+                task_run_id=task_run_id,
+                parameters=parameters,
+                wait_for=wait_for,
+                return_type="state",
+                dependencies=dependencies,
+            )
         return EndedTask(task_run_id, state)
 
     def with_hardware(self) -> AbstractContextManager[Any]:
@@ -174,7 +176,9 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
                 get_run_logger().info("starting Ray with %d CPUs", self._settings.ray_cpus)
             else:
                 get_run_logger().info("joining the Ray cluster at %s", self._settings.ray_address)
-            self._ray = RayRunner.of(self._settings).__enter__()
+            with saying_it_goes_on(get_run_logger().info, "starting Ray"):
+                self._ray = RayRunner.of(self._settings).__enter__()
+            get_run_logger().info("Ray runs; each worker loads the model before its first texts")
             self._lacking = self._needs.lacking_among(nodes())
             if self._lacking is not None:
                 self._say_lacking()

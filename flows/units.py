@@ -28,8 +28,6 @@ from flows.runner import current_runner
 from flows.settings import Settings
 
 GROUPS_IN_FLIGHT = 2
-SILENT_SECONDS = 10.0
-"""A run that waits for longer says how far it is."""
 SMALL_TOKENS, SMALL_SECONDS = 250_000, 30.0
 """Work that is done before Ray and a model in a worker of its own would have paid for their start,
 by the estimate of the plan: seconds where a rate is known, else tokens."""
@@ -174,9 +172,11 @@ def _ready(
         room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
         if some := list(islice(waiting, room)):
             in_flight.extend(runner.submit(some))
-        left = max(0.0, since + seconds - time.monotonic()) if ready else SILENT_SECONDS
-        ended = runner.first_to_end(in_flight, min(left, SILENT_SECONDS)) if in_flight else None
-        if ended is None and in_flight:
+        wait = progress.seconds_to_speak
+        if ready:
+            wait = min(wait, max(0.0, since + seconds - time.monotonic()))
+        ended = runner.first_to_end(in_flight, wait) if in_flight else None
+        if in_flight:
             progress.still_working(len(in_flight))
         if ended is not None:
             in_flight.remove(ended)

@@ -13,10 +13,9 @@ from prefect.tasks import Task
 
 from embedding_core.errors import words
 from flows.runner import current_runner
+from flows.silence import SILENT_SECONDS
 
 IN_FLIGHT = 32
-SILENT_SECONDS = 10.0
-"""A run that waits for longer says so."""
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")

@@ -229,6 +229,29 @@ def test_metadata_mapping_that_is_wrong_names_the_key() -> None:
         Recipe.load(changed("source.metadata", ["by"]))
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("source.exclude", "*.x", "source.exclude: should be a list, as in ['*.x']"),
+        ("source.metadata", {"x": "strng"}, "got 'strng'"),
+        ("source.metadata", {"x": {"field": "a"}}, "source.metadata.x.type: is required"),
+        ("source.metadata", {"a b": "int"}, "source.metadata: 'a b' cannot be a column"),
+        ("index.min_rows", -7, "got -7"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_should_be(path: str, value: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(changed(path, value))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:", "cuda:x", "CPU", ""])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(UsageError, match="use auto, cpu, cuda or cuda:N") as caught:
+        Resources().updated({"device": device})
+    assert "embedlake embed --help" in str(caught.value)
+
+
 @pytest.mark.parametrize("table", ["a__b", "__x", "", "-x", "a/b", "a b", "../x", "x\n", "é"])
 def test_a_table_name_is_plain(table: str) -> None:
     with pytest.raises(UsageError, match=r"lake\.table"):

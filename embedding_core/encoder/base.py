@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -136,6 +137,12 @@ def without_vector(reasons: Mapping[int, str]) -> TextsWithoutVector:
     return TextsWithoutVector(reasons)
 
 
+def _with_folder(name: str) -> str:
+    """A bare name of a folder here as a path: without a slash it cannot be a hub id."""
+    is_bare = "/" not in name and ":" not in name
+    return f"./{name}" if is_bare and Path(name, "config.json").is_file() else name
+
+
 class Encoder(ABC):
     """A loaded model: texts to unit vectors of one space."""
 
@@ -160,7 +167,8 @@ class Encoder(ABC):
     ) -> Encoder:
         """Find the model called ``name`` and make it ready to run.
 
-        ``name``: hub id, local folder, ``s3://bucket/prefix``, ``package:<python package>`` or
+        ``name``: hub id, local folder (``./name``; here also a bare ``name``, without a slash, of a
+        folder in the working directory), ``s3://bucket/prefix``, ``package:<python package>`` or
         ``hashing``; the last part of a path may be ``latest`` (docs/recipes.md). ``adapter``: a
         LoRA adapter by hub id (at ``adapter_revision``), folder or prefix, merged into the weights.
         ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16
@@ -178,7 +186,7 @@ class Encoder(ABC):
         from embedding_core.encoder.resolve import resolve_model
 
         resolved = resolve_model(
-            name,
+            _with_folder(name),
             revision=revision,
             dtype=dtype,
             dim=dim,

@@ -6,6 +6,8 @@ never mix.
 
 from __future__ import annotations
 
+import json
+
 import lance
 import pyarrow as pa
 
@@ -13,6 +15,7 @@ from embedding_core.errors import LakeError, Transient
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.adoption import adapt_columns, has_no_rows, start_again
+from embedding_core.lake.columns import model_of
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.table import Table, table_of
@@ -86,7 +89,7 @@ def check_owner(
             f"{where} holds vectors of space {held[:SHOWN_DIGITS]} ({held_space.model}), the "
             f"recipe's model gives space {wanted[:SHOWN_DIGITS]} ({space.model}); they differ in "
             f"{schema.difference(held_space, space)}. Vectors of two spaces never mix: "
-            f"{_way_out(found, wanted, held_space)}"
+            f"{_way_out(dataset, wanted)}"
         )
     fixed = pa.schema([*schema.FIXED_FIELDS, schema.vector_field(space)])
     missing = [field.name for field in fixed if field not in found]
@@ -103,14 +106,15 @@ def check_owner(
         )
 
 
-def _way_out(found: pa.Schema, wanted: str, in_service: Space) -> str:
+def _way_out(dataset: lance.LanceDataset, wanted: str) -> str:
     """What to do about a recipe whose model is not the one in service."""
+    in_service = model_of(dataset, schema.VECTOR).model_dump(exclude_defaults=True)
     stay = (
-        f"to stay with the model in service, write `model: {{name: {in_service.model!r}}}` into "
+        f"to stay with the model in service, write `model: {json.dumps(in_service)}` into "
         "the recipe, or `release: {follow: true}`, which goes with every promote"
     )
     other = schema.hidden_name(wanted)
-    if other in found.names:
+    if other in dataset.schema.names:
         return f"`embedlake promote RECIPE {other}` puts the recipe's in service; {stay}"
     return (
         "`embedlake reembed RECIPE` builds the recipe's beside it, judges it and puts it in "

@@ -31,6 +31,8 @@ class Estimate:
     tokens: int
     problems: tuple[str, ...]
     """What is wrong with the sampled records, a sentence each."""
+    nothing_usable: bool = False
+    """Whether every sampled record was rejected."""
 
     def seconds(self, tokens_per_second: float) -> float:
         """How long the run takes, its start included."""
@@ -68,20 +70,23 @@ def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> 
             problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
     n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
-        return Estimate(0, 0, tuple(problems))
+        return Estimate(0, 0, tuple(problems), _nothing_usable(sampled))
     scale = sum(one.file.size_bytes for one in files) / n_bytes
     return Estimate(
         chunks=round(scale * sum(share.chunks for share in shares)),
         tokens=round(scale * sum(share.tokens for share in shares)),
         problems=tuple(problems),
+        nothing_usable=_nothing_usable(sampled),
     )
 
 
 def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFile]:
-    """The first records of some files, spread evenly over all that are not empty."""
-    files = [file for file in files if file.size_bytes]
-    step = max(1, len(files) // SAMPLE_FILES)
-    return [_first_records(file, recipe) for file in files[::step][:SAMPLE_FILES]]
+    """The first records of some files, spread evenly over those that hold something, and one that
+    is empty."""
+    holding = [file for file in files if file.size_bytes]
+    empty = [file for file in files if not file.size_bytes][:1]  # not every format may be empty
+    step = max(1, len(holding) // SAMPLE_FILES)
+    return [_first_records(file, recipe) for file in [*holding[::step][:SAMPLE_FILES], *empty]]
 
 
 def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str, ...]:
@@ -98,6 +103,11 @@ def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str
             f"{example.detail}"
         )
     return tuple(problems)
+
+
+def _nothing_usable(sampled: Sequence[SampledFile]) -> bool:
+    n_rejects = sum(len(one.rejects) for one in sampled)
+    return 0 < n_rejects == sum(one.n_records for one in sampled)
 
 
 def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:

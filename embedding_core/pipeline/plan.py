@@ -92,6 +92,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         columns_added=held.columns.added,
         columns_dropped=held.columns.dropped,
         sample_problems=expected.problems,
+        lost_share=held.share_by_other_rules(rows_id(rules)) if expected.nothing_usable else 0.0,
         table_version=held.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,
@@ -105,7 +106,16 @@ def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:
 
 
 def check_removals(planned: Plan, allowed: bool) -> None:
-    """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked."""
+    """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked: files
+    that left the source, or rows that a changed recipe would put nothing in place of."""
+    if planned.lost_share > planned.max_removed_share and not allowed:
+        raise SetupError(
+            f"the recipe was changed and can use none of the records that were sampled "
+            f"({'; '.join(planned.sample_problems)}), so {planned.lost_share:.0%} of the table's "
+            f"files would lose their rows, more than {planned.max_removed_share:.0%} "
+            "(max_removed_share). Nothing was changed: correct the recipe, or run with "
+            "--allow-removals if the rows are meant to go"
+        )
     if planned.removes_too_much and not allowed:
         raise SetupError(
             f"{len(planned.removed_uris):,} files are no longer in the source, with "
@@ -150,6 +160,15 @@ class _Held:
             for key in held
             if (entry := self.entries.get(key)) is not None and entry.rows_id == rules
         }
+
+    def share_by_other_rules(self, rules: str) -> float:
+        """Files with rows that other rules made, per file that has rows."""
+        others = [
+            uri
+            for uri, held in self.versions.items()
+            if any(key in self.entries and self.entries[key].rows_id != rules for key in held)
+        ]
+        return len(others) / len(self.versions) if self.versions else 0.0
 
     def uris(self) -> set[str]:
         """Files that have rows, gave none or are listed in the rejects."""

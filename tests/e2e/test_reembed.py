@@ -127,6 +127,18 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert later["state_name"] == "Left", later["state"]
 
 
+def test_reembed_with_a_model_that_is_none_says_so_without_a_traceback(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", TEXTS)
+    path = write_recipe(tmp_path)
+    assert run(Recipe.load(path)).rows == len(TEXTS)
+    refused = commands.run("embedlake", "reembed", str(path), "--model", "nonsense")
+    assert refused.code == pipeline.FAILED
+    assert "cannot tell what model 'nonsense' is" in refused.err
+    assert "Traceback" not in refused.err
+
+
 def both(found: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     return found if len(found) == 2 else None
 

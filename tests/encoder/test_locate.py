@@ -297,3 +297,16 @@ print(cache.file_digest(Path({str(large)!r})))
     assert answers == {hashlib.sha256(large.read_bytes()).hexdigest()}
     [entry] = (tmp_path / "shared" / "embedlake" / "digests").iterdir()
     assert entry.read_text().split()[0] in answers
+
+
+def test_load_takes_a_bare_name_of_a_folder_here_but_never_one_with_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_qwen3: Path
+) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "mine").symlink_to(tiny_qwen3)
+    (tmp_path / "owner" / "name").symlink_to(tiny_qwen3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert Encoder.load("mine", device="cpu").space.model == "./mine"
+    with pytest.raises(ModelError, match=r"\./owner/name"):
+        Encoder.load("owner/name", device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -129,6 +130,30 @@ def test_error_with_json_is_one_object_on_stdout(embedlake: Embedlake, tmp_path:
     assert missing_source.json["error"] in missing_source.err
     assert embedlake("plan", "none.yaml", "--json").json["kind"] == "UsageError"
     assert embedlake("plan", "--json").json["kind"] == "UsageError"
+
+
+def test_drop_without_an_answer_removes_nothing_and_names_the_option(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answer in ("", "n\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        refused = embedlake("drop", str(embedded), "--json")
+        assert refused.code == BAD_USAGE
+        assert "--yes" in refused.json["error"]
+    assert embedlake("status", str(embedded)).code == DONE
+
+
+def test_command_that_is_stopped_says_how_to_go_on(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(io.StringIO):
+        def readline(self, *_: object) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Stopped())
+    stopped = embedlake("drop", str(embedded))
+    assert stopped.code == 130
+    assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
 
 
 def test_wrong_setting_is_bad_usage_and_named(

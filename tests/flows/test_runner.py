@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import queue
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,10 @@ from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
 from flows import hardware, units
 from flows.hardware import Needs, lacking
-from flows.ray_runner import RayRunner, broke_down, options
+from flows.ray_runner import RayRunner, broke_down, options, own_signals
 from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
+from flows.silence import saying_it_goes_on
 from tests.driver import begin, recipe_for, write_jsonl
 
 LOCAL = Settings(ray_address="local", ray_cpus=6)
@@ -73,6 +78,31 @@ def test_runner_passes_a_cluster_s_address_on_and_does_not_size_it() -> None:
 
 def test_runner_auto_asks_for_a_running_cluster_instead_of_starting_one() -> None:
     assert RayRunner.of(Settings(ray_address="auto")).init_kwargs["address"] == "auto"
+
+
+def test_sigterm_while_ray_starts_is_for_the_handler_that_was_there() -> None:
+    def ours(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def as_ray_does(number: int, _frame: object) -> None:
+        sys.exit(number)
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with pytest.raises(KeyboardInterrupt), own_signals():
+            signal.signal(signal.SIGTERM, as_ray_does)
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_work_without_a_word_is_said_to_go_on_until_it_ends() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with saying_it_goes_on(said.put, "embed", every_seconds=0.001):
+        lines = [said.get(timeout=60) for _ in range(2)]
+    assert all(line.startswith("embed: under way for ") for line in lines)
+    assert not any(thread.name == "embedlake-silence" for thread in threading.enumerate())
 
 
 def test_runner_without_a_task_does_not_start_ray() -> None:

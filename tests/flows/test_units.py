@@ -23,6 +23,8 @@ from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jso
 class SilentProgress:
     """Stands in for the terminal and the Prefect API."""
 
+    seconds_to_speak = 60.0
+
     def __init__(self, *_about: object) -> None: ...
     def __enter__(self) -> SilentProgress:
         return self
@@ -139,7 +141,7 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
             if len(in_flight) > 1:
                 return in_flight[1]
             slow = in_flight[0]
-            return None if seconds < units.SILENT_SECONDS else slow
+            return None if seconds < SilentProgress.seconds_to_speak else slow
 
     monkeypatch.setattr(units, "_UnitRunner", FirstOneIsSlow)
     monkeypatch.setattr(units, "RunProgress", SilentProgress)
@@ -149,7 +151,7 @@ def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
     monkeypatch.setattr(units.time, "monotonic", lambda: next(seconds))
     units.run_units(job, planned, RunTally(), Settings(), lambda: None)
     assert sum(groups) == 6 and groups[-1] == 1, "the others waited for the slow one"
-    silence = units.SILENT_SECONDS
+    silence = SilentProgress.seconds_to_speak
     assert FirstOneIsSlow.waits[0] == FirstOneIsSlow.waits[-1] == silence
     assert all(0 <= one <= silence for one in FirstOneIsSlow.waits)
 

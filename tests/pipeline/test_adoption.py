@@ -10,7 +10,7 @@ import lance
 import pytest
 
 from embedding_core import pipeline
-from embedding_core.errors import LakeError, Locked
+from embedding_core.errors import LakeError, Locked, SetupError
 from embedding_core.lake import Lake, locked, table_of
 from embedding_core.lake import adoption as adoption_module
 from embedding_core.recipe import Recipe, Resources
@@ -214,6 +214,37 @@ def test_plan_of_good_records_has_no_problem_and_its_time_includes_the_start(
     write_jsonl(tmp_path, "b.jsonl", {"c": "more"})
     seconds = pipeline.plan(recipe).estimated_seconds
     assert seconds is not None and seconds >= 10
+
+
+@pytest.mark.parametrize("changes", [{"text": "titel"}, {"metadata": {"lang": "int"}}])
+def test_run_a_slip_in_a_changed_recipe_takes_no_rows_away(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    records = [{"id": str(n), "text": f"text {n}", "lang": "en"} for n in range(20)]
+    write_jsonl(tmp_path, "a.jsonl", records)
+    run(with_metadata(tmp_path, lang="string"))
+    slip = recipe_for(tmp_path, source={"metadata": {"lang": "string"}} | changes)
+    version = table_of(slip).dataset().version
+    with pytest.raises(SetupError, match=r"100% of the table's files would lose their rows"):
+        run(slip)
+    assert table_of(slip).dataset().version == version
+    assert run(slip, allow_removals=True).rows == 0
+
+
+def test_run_a_file_whose_new_records_are_all_bad_is_no_slip_of_the_recipe(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", RECORDS)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "a"}, {"id": "b"}])
+    assert pipeline.plan(recipe).lost_share == 0
+    assert run(recipe).exit_code == pipeline.FAILED
+
+
+def test_plan_names_an_empty_file_that_no_reader_takes(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, "a.jsonl", {"a": "text"})
+    path.with_name("b.parquet").write_bytes(b"")
+    (problem,) = pipeline.plan(recipe_for(tmp_path)).sample_problems
+    assert "b.parquet: corrupt_parquet" in problem
 
 
 # Dropping a table

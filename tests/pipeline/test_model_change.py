@@ -120,7 +120,7 @@ def test_plan_after_a_promote_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(LakeError) as caught:
         pipeline.plan(recipe)
     said = str(caught.value)
-    assert "model: {name: 'hashing'}" in said and "release: {follow: true}" in said
+    assert 'model: {"name": "hashing", "dim": 16}' in said and "release: {follow: true}" in said
     assert "embedlake promote RECIPE vector__" in said or "embedlake reembed RECIPE" in said
 
 

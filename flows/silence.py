@@ -1,0 +1,31 @@
+"""No run is silent for long: what goes on without a word is said to go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SILENT_SECONDS = 10.0
+"""A run that waits for longer says what for."""
+
+
+@contextmanager
+def saying_it_goes_on(
+    say: Callable[[str], None], name: str, every_seconds: float = SILENT_SECONDS
+) -> Iterator[None]:
+    """Say now and then, from a thread, that the work of this context goes on, and since when."""
+    over, started = threading.Event(), time.monotonic()
+
+    def keep_saying() -> None:
+        while not over.wait(every_seconds):
+            say(f"{name}: under way for {time.monotonic() - started:,.0f} s")
+
+    speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
