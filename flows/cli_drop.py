@@ -39,9 +39,13 @@ def drop(recipe: str, yes: bool, as_json: bool) -> None:
     if not found.folders:
         respond({**asdict(found), "dropped": False}, [f"there is no table {found.table}"], as_json)
         return
-    say([f"{found.table}: {found.rows:,} rows", *(f"  {folder}" for folder in found.folders)])
+    say([f"{found.table}: {_rows(found.rows)}", *(f"  {folder}" for folder in found.folders)])
     if not (yes or _is_confirmed()):
         raise UsageError("nothing was removed: answer y, or give --yes")
     removed = pipeline.drop(loaded, read_settings().lock_wait_seconds)
-    lines = [f"dropped {removed.table}: {removed.rows:,} rows, {len(removed.folders)} folders"]
+    lines = [f"dropped {removed.table}: {_rows(removed.rows)}, {len(removed.folders)} folders"]
     respond({**asdict(removed), "dropped": True}, lines, as_json)
+
+
+def _rows(rows: int | None) -> str:
+    return "damaged, cannot be read" if rows is None else f"{rows:,} rows"

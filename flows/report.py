@@ -72,7 +72,7 @@ def _passed_over_lines(others: PassedOver) -> list[str]:
     kinds = [
         (others.hidden, "that begin with _ or ."),
         (others.excluded, "that source.exclude names"),
-        (others.unmatched, "that source.include does not name"),
+        (others.unmatched, "of no format that is read, or not in source.include"),
     ]
     said = [f"{n:,} {kind}" for n, kind in kinds if n]
     return [f"passed over in the source: {', '.join(said)}"] if said else []

@@ -90,6 +90,9 @@ def _refuse_unknown_names() -> None:
     for variable in os.environ:
         name = variable.upper().partition("__")[0]
         if name.startswith(PREFIX) and name not in known:
+            if (resource := name.removeprefix(PREFIX).lower()) in Resources.model_fields:
+                right = f"{PREFIX}RESOURCES__{resource.upper()}"
+                raise UsageError(f"{variable} in the environment is no setting; write {right}")
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise UsageError(f"{variable} in the environment is no setting; {hint}")

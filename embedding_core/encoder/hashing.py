@@ -96,7 +96,10 @@ class HashingEncoder(Encoder):
         return Rows(_unit(vectors), np.minimum(counts, limit), counts > limit, none, {})
 
 
-def _refuse_surrogates(piece: Piece, row: int, text: str) -> None:
+def _refuse_surrogates(piece: Piece, row: int, text: object) -> None:
+    if not isinstance(text, str):
+        why = f"is a {type(text).__name__}; pass strings"
+        raise InvalidText(piece.start + row, why, piece.batch)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedding_core.errors import LakeError
 from embedding_core.lake import belongings, check_recipe, drop_table, table_of
 from embedding_core.pipeline.job import locked_for, locked_for_build
 from embedding_core.recipe import Recipe
@@ -18,7 +19,8 @@ class Belongings:
 
     table: str
     """URI of the table."""
-    rows: int
+    rows: int | None
+    """None for a table that cannot be read any more."""
     folders: tuple[str, ...]
     """The table, its ledger, its rejects, and what its runs keep beside it."""
 
@@ -26,10 +28,14 @@ class Belongings:
 def what_drop_removes(recipe: Recipe) -> Belongings:
     """Look, and remove nothing. Raises ``LakeError`` for the table of another recipe."""
     table = table_of(recipe)
-    rows = 0
+    rows: int | None = 0
     if table.exists():
-        check_recipe(table, recipe)
-        rows = int(table.dataset().count_rows())
+        try:
+            rows = int(table.dataset().count_rows())
+        except LakeError:  # damaged: it can only be removed, and no longer says whose it is
+            rows = None
+        if rows is not None:
+            check_recipe(table, recipe)
     return Belongings(table.uri, rows, tuple(belongings(table)))
 
 

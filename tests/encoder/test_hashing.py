@@ -57,3 +57,8 @@ def test_resolve_settings_change_the_space() -> None:
 def test_resolve_impossible_setting_model_error(asked: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         resolve_model("hashing", **asked)  # type: ignore[arg-type]
+
+
+def test_encode_what_is_no_string_is_named() -> None:
+    with pytest.raises(ValueError, match="text 1 is a NoneType; pass strings"):
+        Encoder.load("hashing").encode_documents(["words", None])  # type: ignore[list-item]

@@ -69,8 +69,8 @@ def test_plan_lines_tell_what_is_passed_over_in_the_source(tmp_path: Path) -> No
         write_jsonl(tmp_path, name, {"x": "words"})
     recipe = recipe_for(tmp_path, source={"exclude": ["drafts"]})
     said = (
-        "passed over in the source: 2 that begin with _ or ., 1 that source.exclude names, 1 that "
-        "source.include does not name"
+        "passed over in the source: 2 that begin with _ or ., 1 that source.exclude names, 1 "
+        "of no format that is read, or not in source.include"
     )
     assert said in plan_lines(pipeline.plan(recipe))
     run(recipe)

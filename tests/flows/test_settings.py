@@ -174,3 +174,11 @@ def test_settings_the_demo_s_variable_is_no_mistake(monkeypatch: pytest.MonkeyPa
     without = read_settings()
     monkeypatch.setenv("EMBEDLAKE_DEMO_MODEL", "hashing")
     assert read_settings() == without
+
+
+def test_a_resource_without_its_section_is_told_its_whole_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_GPUS_PER_TASK", "1")
+    with pytest.raises(UsageError, match="write EMBEDLAKE_RESOURCES__GPUS_PER_TASK"):
+        read_settings()

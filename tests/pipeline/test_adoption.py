@@ -287,6 +287,17 @@ def test_drop_finishes_what_a_crash_left(tmp_path: Path) -> None:
     assert pipeline.what_drop_removes(recipe).folders == ()
 
 
+def test_drop_removes_a_table_that_cannot_be_read(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", RECORDS)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    for manifest in (tmp_path / "lake" / "docs.lance" / "_versions").iterdir():
+        manifest.write_bytes(b"damaged")
+    assert pipeline.what_drop_removes(recipe).rows is None
+    assert len(pipeline.drop(recipe, 0).folders) == 4
+    assert run(recipe).rows == 2
+
+
 def test_lance_keeps_a_table_s_rows_when_columns_change(tmp_path: Path) -> None:
     """The recipe that column changes stand on, held against the installed Lance."""
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
