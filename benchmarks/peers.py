@@ -46,23 +46,22 @@ from flows import stack
 from flows.settings import Settings
 
 PROGRAMS = Path(__file__).parent / "peer_programs"
-SHARED = (
-    "torch==2.13.0", "transformers==5.23.0", "sentence-transformers==6.2.0", "lancedb==0.40.0",
-    "pylance==14.0.2",
-)  # fmt: skip
+SHARED = ("torch==2.13.0", "transformers==5.23.0", "sentence-transformers==6.2.0")
+LANCEDB = "lancedb==0.40.0"
 PEERS: dict[str, tuple[str, Sequence[str]]] = {
-    "plain": ("plain.py", ()),
-    "cocoindex": ("cocoindex_app.py", ("cocoindex==1.0.26",)),
+    "plain": ("plain.py", (LANCEDB,)),
+    "cocoindex": ("cocoindex_app.py", ("cocoindex==1.0.26", LANCEDB)),
     "llamaindex": (
         "llamaindex.py",
         (
             "llama-index-core==0.14.25",
             "llama-index-embeddings-huggingface==0.8.0",
             "llama-index-vector-stores-lancedb==0.6.0",
-            "pandas",  # which the one before needs and does not name
+            "lancedb==0.33.0",  # newer ones take the double quotes of its deletes for names
+            "pandas",  # which it needs and does not name
         ),
     ),
-    "daft": ("daft_script.py", ("daft==0.7.26", "daft-lance==0.6.0")),
+    "daft": ("daft_script.py", ("daft==0.7.26", "daft-lance==0.6.0", "pylance==14.0.2")),
 }
 """Program and packages, beside ``SHARED``, of each peer."""
 EMBEDLAKE = "embedlake"
