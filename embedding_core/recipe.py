@@ -186,7 +186,7 @@ class ModelSpec(_Part):
     """Branch, tag or commit of a hub adapter."""
     storage: StorageSpec = StorageSpec()
     """How to reach the bucket, when it is not plain AWS."""
-    dtype: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
+    dtype: Literal["auto", "fp16", "bf16", "fp32", "fp8"] = "auto"
     """Arithmetic of the model; ``auto``: fp16 on CUDA, the faster of bf16 and fp32 on a CPU."""
     dim: int | None = Field(default=None, ge=1)
     """Keep the first ``dim`` values of a vector (Matryoshka models), then normalise."""

@@ -100,8 +100,9 @@ class Space:
     """Length of a vector."""
     normalize: bool
     """Whether vectors have unit length."""
-    dtype_class: Literal["half", "full"]
-    """``half``: computed in fp16 or bf16 (or fp32 where that is faster); ``full``: fp32."""
+    dtype_class: Literal["half", "full", "fp8"]
+    """``half``: computed in fp16 or bf16 (or fp32 where that is faster); ``full``: fp32; ``fp8``:
+    matrices in fp8, the rest in bf16."""
 
 
 @dataclass(frozen=True, slots=True)

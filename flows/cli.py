@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from flows.processes import Server
 
 FAILED, BAD_USAGE = 1, 2
-HEALING_REASONS = ("out_of_memory", "non_finite_vector")
+HEALING_REASONS = ("out_of_memory", "non_finite_vector", "no_wider_type")
 """Causes outside the file that pass without a change of file or recipe: another device, dtype or
 batch size. Files that were unreadable or changed are tried again by every run."""
 LINES_SHOWN = 20

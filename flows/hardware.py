@@ -75,7 +75,7 @@ def lacking(resources: Resources, settings: Settings) -> str | None:
 
 
 def _gpus(resources: Resources, settings: Settings) -> float:
-    """GPUs an embed task gets. Ray hides every GPU from a task that asked for none."""
+    """GPUs an embed task gets."""
     if resources.gpus_per_task is not None:
         return resources.gpus_per_task
     return float(settings.is_local_ray and resources.device != "cpu" and n_nvidia_gpus() > 0)

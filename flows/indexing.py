@@ -15,6 +15,6 @@ def train_if_due(job: Job) -> None:
     flow. Raises what the task raised.
     """
     if pipeline.index_is_due(job):
-        with current_runner().with_hardware():
+        with current_runner().with_hardware(keeps_process=False):
             future = tasks.index.submit(job)
         future.result()

@@ -21,6 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrash
 
 from embedding_core.errors import SetupError
 from flows.hardware import Needs
+from flows.placement import SEES_ALL_GPUS
 from flows.settings import Settings
 
 CONNECT_SECONDS = 5.0
@@ -144,15 +145,18 @@ def nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def options(needs: Needs) -> AbstractContextManager[Any]:
+def options(needs: Needs, keeps_process: bool = True) -> AbstractContextManager[Any]:
     """Ray's options for tasks that need this.
 
-    ``max_calls=0`` keeps the worker process, and with it the loaded model, from task to task;
-    Ray's default for GPU tasks is a new process each.
+    ``keeps_process`` keeps the worker process, and with it the loaded model, from task to task;
+    Ray's default for GPU tasks is a new process each, which sees no other GPU than its own.
     """
-    context: AbstractContextManager[Any] = remote_options(
-        num_gpus=needs.gpus, num_cpus=needs.cpus, max_calls=0
-    )
+    chosen: dict[str, Any] = {"num_gpus": needs.gpus, "num_cpus": needs.cpus}
+    if keeps_process:
+        chosen["max_calls"] = 0
+    if keeps_process and needs.gpus:
+        chosen["runtime_env"] = {"env_vars": SEES_ALL_GPUS}
+    context: AbstractContextManager[Any] = remote_options(**chosen)
     return context
 
 

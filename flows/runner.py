@@ -110,13 +110,16 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
             )
         return EndedTask(task_run_id, state)
 
-    def with_hardware(self) -> AbstractContextManager[Any]:
-        """Tasks submitted in this context get the hardware of an embed task."""
+    def with_hardware(self, keeps_process: bool = True) -> AbstractContextManager[Any]:
+        """Tasks submitted in this context get the hardware of an embed task.
+
+        ``keeps_process``: the next such task finds the worker process as this one left it.
+        """
         if self.in_process:
             return nullcontext()
         from flows.ray_runner import options
 
-        return options(self._needs)
+        return options(self._needs, keeps_process)
 
     def first_ended(
         self, futures: Sequence[PrefectFuture[Any]], seconds: float

@@ -20,6 +20,7 @@ from embedding_core.errors import Transient
 from embedding_core.lake import IndexReport
 from embedding_core.pipeline import FilledFragment, GateReport, Job, SampledPart, SamplePart
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
+from flows.placement import placed, placed_job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,35 +98,35 @@ def chunk(job: Job, unit: Sealed[WorkUnit]) -> Sealed[StagedUnit]:
 @_per_unit("embed", "embed {staged.value.unit.label}", embed_key)
 def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
-    return pipeline.embed_unit(job, staged.value, get_run_logger().info)
+    return pipeline.embed_unit(placed_job(job), staged.value, get_run_logger().info)
 
 
 @_over_table("backfill", "backfill fragments {fragment_ids}")
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
-    say = get_run_logger().info
+    job, say = placed_job(job), get_run_logger().info
     return [pipeline.backfill_fragment(job, one, say) for one in fragment_ids]
 
 
 @_over_table("index", "train an index")
 def index(job: Job) -> IndexReport | None:
     """Train the index of the job's space: on a worker, which may have a GPU and has the memory."""
-    return pipeline.index_space(job)
+    return pipeline.index_space(placed_job(job))
 
 
 @_over_table("sample", "sample part {part.number}")
 def sample(job: Job, part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
-    return pipeline.embed_sample(job, part, get_run_logger().info)
+    return pipeline.embed_sample(placed_job(job), part, get_run_logger().info)
 
 
 @_over_table("judge-sample", "judge a sample")
 def judge_sample(job: Job, parts: tuple[SampledPart, ...]) -> GateReport:
     """Judge the model on the sampled rows."""
-    return pipeline.judge_sample(job, parts)
+    return pipeline.judge_sample(placed_job(job), parts)
 
 
 @_over_table("gate", "gate {column}")
 def gate(job: Job, column: str) -> GateReport:
     """Judge a whole column."""
-    return pipeline.gate(job.recipe, job.resources, column)
+    return pipeline.gate(job.recipe, placed(job.resources), column)

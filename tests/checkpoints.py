@@ -41,7 +41,7 @@ def build_qwen3(
     import torch
     import transformers
 
-    tokenizer = _byte_level_bpe(post_processor)
+    tokenizer = byte_level_bpe(post_processor)
     settings = {
         "vocab_size": 640,
         "hidden_size": 64,
@@ -147,7 +147,7 @@ def build_shape(folder: Path, shape: Shape) -> Path:
 
     config = getattr(transformers, f"{shape.name}Config")(**(SMALL | shape.config))
     random_model(getattr(transformers, f"{shape.name}Model"), config).save_pretrained(folder)
-    _byte_level_bpe(post_processor=True).save(str(folder / "tokenizer.json"))
+    byte_level_bpe(post_processor=True).save(str(folder / "tokenizer.json"))
     as_it_is = {"tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", as_it_is)
     as_sentence_transformer(
@@ -224,7 +224,8 @@ def edit_json(path: Path, **changes: Any) -> None:
     write_json(path, {key: value for key, value in content.items() if value is not None})
 
 
-def _byte_level_bpe(post_processor: bool) -> tokenizers.Tokenizer:
+def byte_level_bpe(post_processor: bool) -> tokenizers.Tokenizer:
+    """A small tokenizer with Qwen's rules; see ``build_qwen3`` for ``post_processor``."""
     tokenizer = tokenizers.Tokenizer.from_str(_trained())
     ending = processors.TemplateProcessing(
         single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, 0)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which torch does
 
 from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server

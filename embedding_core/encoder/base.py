@@ -118,11 +118,14 @@ class TooLargeForMemory(TextsWithoutVector):
 
 NON_FINITE = "non_finite_vector"
 OUT_OF_MEMORY = "out_of_memory"
+NO_WIDER_TYPE = "no_wider_type"
 FAILURES = {
     NON_FINITE: "the model gives no finite vector for this text, not even in fp32; leave it out, "
     "or check the model's weights",
     OUT_OF_MEMORY: "the text does not fit the device's memory even alone; set a smaller "
     "max_tokens or use a larger device",
+    NO_WIDER_TYPE: "half precision gives no finite vector for this text, and the weights in a "
+    "wider type do not fit the device; use a larger device, or dtype bf16 if it was fp16",
 }
 """Why a text can have no vector, for people."""
 
@@ -171,8 +174,8 @@ class Encoder(ABC):
         folder in the working directory), ``s3://bucket/prefix``, ``package:<python package>`` or
         ``hashing``; the last part of a path may be ``latest`` (docs/recipes.md). ``adapter``: a
         LoRA adapter by hub id (at ``adapter_revision``), folder or prefix, merged into the weights.
-        ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16
-        or fp32. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first values of each
+        ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16,
+        fp32 or fp8. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first values of each
         vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the token budget of one
         forward pass: it changes speed and memory, never the vectors. Left out, it is chosen, on a
         GPU from the free memory; when memory runs out it is halved and stays so.
@@ -248,8 +251,8 @@ class Encoder(ABC):
         and no further, so memory is bounded by some batches (or by the largest one), whatever the
         stream's length. Columns (``stream_schema``): ``vector`` fixed_size_list<float32>[dim], unit
         norm; ``n_tokens`` int32, read by the model; ``truncated`` and ``recomputed`` bool, see
-        ``Encoded``; ``failure`` null, or the reason (``non_finite_vector``, ``out_of_memory``) why
-        ``vector`` is null. Raises ``TypeError`` for a bare string, ``InvalidText`` naming batch and
+        ``Encoded``; ``failure`` null, or the reason (a key of ``FAILURES``) why ``vector``
+        is null. Raises ``TypeError`` for a bare string, ``InvalidText`` naming batch and
         text.
         """
         refuse_bare_string(batches)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from embedding_core.encoder.device import free_bytes, is_out_of_memory
 from embedding_core.encoder.packing import pack
 
 LEAST_TOKENS = 1024
@@ -55,8 +56,10 @@ def _fits(forward: Callable[[npt.NDArray[np.int64]], None], rows: npt.NDArray[np
     try:
         forward(rows)
         return True
-    except torch.OutOfMemoryError:
-        pass  # only after this block is the failed pass's own memory free
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # only after this block is the failed pass's own memory free
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return False
@@ -69,8 +72,7 @@ def first_budget(device: torch.device, most: int, config: Any, dtype: torch.dtyp
     """
     if device.type == "cpu":
         return most
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    fits = int(free_bytes * MEMORY_SHARE / activation_bytes(config, dtype))
+    fits = int(free_bytes(device) * MEMORY_SHARE / activation_bytes(config, dtype))
     return min(max(fits, LEAST_TOKENS), most)
 
 
@@ -82,4 +84,4 @@ def activation_bytes(config: Any, dtype: torch.dtype) -> int:
     """
     hidden = int(config.hidden_size)
     feed_forward = int(getattr(config, "intermediate_size", 4 * hidden))
-    return (16 * hidden + 4 * feed_forward) * dtype.itemsize
+    return (16 * hidden + 4 * feed_forward) * max(dtype.itemsize, torch.bfloat16.itemsize)

@@ -19,6 +19,7 @@ from embedding_core.encoder.checkpoint import Checkpoint
 MATRIX_SIZE = {"cpu": 2_048, "cuda": 8_192}
 """Rows and columns of the matrices multiplied: large enough for the full rate."""
 MATRIX_SECONDS = 0.5
+SUSTAINED_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,12 @@ def matrix_weights(checkpoint: Checkpoint) -> int:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of plain square matrix products on this device now: the best of half a second."""
+    """FLOP/s of plain square matrix products on this device now: the best of half a second.
+
+    Of bf16 where the dtype is fp8: torch has no plain product of it.
+    """
     size = MATRIX_SIZE[device.type]
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a, b = _matrices(size, device, dtype)
     best, deadline = math.inf, time.perf_counter() + MATRIX_SECONDS
     a @ b
     while time.perf_counter() < deadline:
@@ -79,6 +83,33 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         _synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
+
+
+def sustained_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Like ``matrix_rate``, but the mean of the last second of three.
+
+    A GPU that is busy for seconds lowers its clock to keep to its power.
+    """
+    size = MATRIX_SIZE[device.type]
+    a, b = _matrices(size, device, dtype)
+    started = last = time.perf_counter()
+    rate = 0.0
+    while last - started < SUSTAINED_SECONDS:
+        n = 0
+        while time.perf_counter() - last < 1.0:
+            a @ b
+            n += 1
+            if n % 8 == 0:
+                _synchronize(device)
+        _synchronize(device)
+        now = time.perf_counter()
+        rate, last = n * 2 * size**3 / (now - last), now
+    return rate
+
+
+def _matrices(size: int, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    plain = torch.bfloat16 if dtype == torch.float8_e4m3fn else dtype
+    return [torch.randn(size, size, device=device).to(plain) for _ in range(2)]
 
 
 def _synchronize(device: torch.device) -> None:

@@ -1,6 +1,10 @@
-"""From a resolved model to a loaded encoder: the only module that picks an implementation."""
+"""From a resolved model to a loaded encoder, and back: the only module that picks an
+implementation."""
 
 from __future__ import annotations
+
+import gc
+import sys
 
 from embedding_core.encoder.base import Encoder
 from embedding_core.encoder.hashing import HashingEncoder
@@ -14,3 +18,11 @@ def load_resolved(resolved: ResolvedModel, device: str, batch_tokens: int | None
     from embedding_core.encoder.transformer import TransformerEncoder  # torch: seconds
 
     return TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=batch_tokens)
+
+
+def unload() -> None:
+    """Give the memory of encoders that nothing refers to back to their GPU."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 
 import torch
 
-from embedding_core.encoder.base import Encoder
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.cpu_thread import compute
+from embedding_core.encoder.device import choose_device
 from embedding_core.encoder.flops import forward_cost, matrix_rate
 from embedding_core.encoder.resolve import ResolvedModel
-from embedding_core.encoder.transformer import BATCH_TOKENS, TransformerEncoder, choose_device
+from embedding_core.encoder.transformer import BATCH_TOKENS, TransformerEncoder
 from embedding_core.encoder.workloads import cut_texts, token_lengths
 from embedding_core.errors import ModelError
 
 BUDGET_FACTORS = (0.5, 1.0, 2.0)
 """Token budgets tried on the mix, as multiples of the device's default."""
 WORKLOADS = ("50", "512", "mix")
-WORKLOAD_TOKENS = 8_192
-"""Tokens of a workload's texts together; they are encoded again and again until time is up."""
+WORKLOAD_TOKENS = {"cpu": 8_192, "cuda": 524_288}
+"""Tokens of a workload's texts together, several batches of each budget; they are encoded again and
+again until time is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +75,21 @@ def measure_speed(
     default = BATCH_TOKENS[on.type]
     budgets = [("mix", round(default * factor)) for factor in BUDGET_FACTORS]
     space, tokenizer = resolved.space, resolved.tokenizer
-    lengths = (token_lengths(name, WORKLOAD_TOKENS, space.max_tokens) for name in WORKLOADS)
+    n_tokens = WORKLOAD_TOKENS[on.type]
+    lengths = (token_lengths(name, n_tokens, space.max_tokens) for name in WORKLOADS)
     corpus = "\n".join(sample)
     texts = {name: cut_texts(corpus, tokenizer, some) for name, some in lengths}
-    measured, rate, dtype = [], 0.0, torch.float32
+    encoder = TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=default)
+    rate = compute(on, matrix_rate, on, encoder.dtype)
     fixed = [(name, default) for name in texts if name != "mix"]
+    measured = []
     for name, budget in fixed + budgets:
-        encoder = TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=budget)
-        if not rate:
-            dtype, rate = encoder.dtype, compute(on, matrix_rate, on, encoder.dtype)
-        measured.append(
-            _run(encoder, resolved.checkpoint, name, budget, texts[name], rate, seconds)
-        )
+        encoder.batch_tokens = budget
+        measured.append(_run(encoder, resolved.checkpoint, name, texts[name], rate, seconds))
     best = max((one for one in measured if one.name == "mix"), key=lambda w: w.tokens_per_second)
     return ModelSpeed(
         device=str(on),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(encoder.dtype).removeprefix("torch."),
         matrix_flops_per_second=rate,
         workloads=tuple(measured),
         batch_tokens=best.batch_tokens,
@@ -99,10 +99,9 @@ def measure_speed(
 
 
 def _run(
-    encoder: Encoder,
+    encoder: TransformerEncoder,
     checkpoint: Checkpoint,
     name: str,
-    budget: int,
     texts: Sequence[str],
     rate: float,
     seconds: float,
@@ -118,7 +117,7 @@ def _run(
     flops = sum(map(cost.flops, counts))
     return Workload(
         name=name,
-        batch_tokens=budget,
+        batch_tokens=encoder.batch_tokens,
         tokens_per_second=passes * sum(counts) / elapsed,
         share_of_limit=passes * flops / elapsed / rate,
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
@@ -14,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from embedding_core.encoder import attention
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.cpu_memory import keep_freed_memory
+from embedding_core.encoder.device import free_unused, to_device
 from embedding_core.encoder.head import Head
-from embedding_core.encoder.layers import gives_ends_only, install_layers
+from embedding_core.encoder.layers import FP8, beside_fp8, gives_ends_only, install_layers, quantise
 from embedding_core.encoder.merge import merge
 from embedding_core.encoder.packing import Batch, positions
 from embedding_core.errors import ModelError
@@ -47,10 +47,14 @@ class LoadedModel:
         self._pad_token_id = checkpoint.pad_token_id
         if device.type == "cpu":
             keep_freed_memory()
-        self._model = _load(checkpoint, dtype).to(device)
-        self._kernel = _kernel(self._model, checkpoint, dtype, device)
+        weights_dtype = beside_fp8(device) if dtype == FP8 else dtype
+        self._model = _load(checkpoint, weights_dtype, device)
+        self._kernel = _kernel(self._model, checkpoint, weights_dtype, device)
         self._ends_only = _can_prune(self._model, checkpoint, self._kernel)
         install_layers(self._model, checkpoint.rules.structure, self._ends_only)
+        if dtype == FP8:
+            quantise(self._model)
+        free_unused(device)
         self._head = Head(checkpoint.pooling, checkpoint.dense, dim, device)
 
     @property
@@ -95,14 +99,6 @@ class LoadedModel:
         return hidden[real.to(self._device)]
 
 
-def to_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """The same values there; on CUDA the copy is only queued, and nothing waits for it."""
-    tensor = torch.from_numpy(values)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def _kernel(
     model: Any, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
 ) -> attention.VarlenKernel | None:
@@ -133,7 +129,7 @@ def _can_prune(model: Any, checkpoint: Checkpoint, kernel: attention.VarlenKerne
     )
 
 
-def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def _load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
     """transformers' own model with our attention, from safetensors only, every weight present.
 
     An adapter is merged in fp32, whatever the arithmetic: half precision would round the sum of
@@ -167,7 +163,7 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         )
     if checkpoint.adapter is not None:
         model = merge(model, checkpoint.adapter).to(dtype)
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False).to(device)
 
 
 @contextmanager

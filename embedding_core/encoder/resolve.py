@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embedding_core.encoder import hashing
 from embedding_core.encoder.adapter import read_adapter
@@ -26,7 +26,9 @@ from embedding_core.records import Space
 if TYPE_CHECKING:
     from embedding_core.storage import StorageSpec
 
-DTYPES = ("auto", "fp16", "bf16", "fp32")
+DTYPES = ("auto", "fp16", "bf16", "fp32", "fp8")
+DTYPE_CLASSES: dict[str, Literal["half", "full", "fp8"]] = {"fp32": "full", "fp8": "fp8"}
+"""Any other type is of class ``half``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class ResolvedModel:
 
     space: Space
     dtype: str
-    """What was asked for: auto, fp16, bf16 or fp32."""
+    """What was asked for: auto, fp16, bf16, fp32 or fp8."""
     checkpoint: Checkpoint | None
     """None for the hashing encoder."""
 
@@ -109,7 +111,7 @@ def resolve_model(
         max_tokens=checkpoint.max_tokens if max_tokens is None else max_tokens,
         dim=checkpoint.dim if dim is None else dim,
         normalize=True,
-        dtype_class="full" if dtype == "fp32" else "half",
+        dtype_class=DTYPE_CLASSES.get(dtype, "half"),
     )
     return ResolvedModel(space=space, dtype=dtype, checkpoint=checkpoint)
 
@@ -143,7 +145,7 @@ def _resolve_hashing(
         raise ModelError(f"'hashing' has no weights that adapter {adapter!r} could change")
     if revision is not None:
         raise ModelError(f"revision {revision!r} means nothing for 'hashing'; remove it")
-    if dtype in ("fp16", "bf16"):
+    if dtype not in ("auto", "fp32"):
         raise ModelError(f"'hashing' computes in fp32 only, not {dtype}; use auto or fp32")
     return ResolvedModel(hashing.space(dim, max_tokens), dtype, checkpoint=None)
 

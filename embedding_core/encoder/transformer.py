@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from embedding_core.encoder.base import (
+    NO_WIDER_TYPE,
     NON_FINITE,
     OUT_OF_MEMORY,
     Encoder,
@@ -26,7 +27,15 @@ from embedding_core.encoder.base import (
 from embedding_core.encoder.budget import TokenBudget, first_budget
 from embedding_core.encoder.checkpoint import Checkpoint
 from embedding_core.encoder.cpu_thread import compute
-from embedding_core.encoder.model import LoadedModel, to_device
+from embedding_core.encoder.device import (
+    choose_device,
+    free_unused,
+    half_type,
+    is_out_of_memory,
+    to_device,
+)
+from embedding_core.encoder.layers.fp8 import FP8
+from embedding_core.encoder.model import LoadedModel
 from embedding_core.encoder.packing import Batch, Ids, lay_out
 from embedding_core.encoder.probe import faster_cpu_dtype
 from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
@@ -38,8 +47,10 @@ from embedding_core.records import Space
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """Most tokens of a batch if not told: enough to fill the matrices; more only takes memory, on the
 CPU the caches'."""
-WINDOW_BATCHES = 64
-"""Batches' worth of tokens that are sorted by length together; bounds the ids held at a time."""
+WINDOW_BATCHES = {"cpu": 64, "cuda": 4}
+"""Batches' worth of tokens that are sorted by length together; bounds the ids held at a time. A
+CPU gains from many texts of one length side by side. A GPU does not, and what it has to wait for at
+the start is the tokenising of one window."""
 WINDOWS_AHEAD = {"cpu": 0, "cuda": 1}
 """Windows queued before the results of the oldest are asked for, so that a GPU never waits for
 what the host does between two windows."""
@@ -48,8 +59,12 @@ CHARS_PER_TOKEN = 4
 TOKENISER_THREADS = 2
 """The library spreads each piece over all cores by itself; two overlap with its single parts."""
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.float32,)}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp8": FP8}
+WIDER = {
+    FP8: (torch.bfloat16, torch.float32),
+    torch.float16: (torch.bfloat16, torch.float32),
+    torch.bfloat16: (torch.float32,),
+}
 """What computes again the rows that a type could not represent, in this order."""
 
 
@@ -149,10 +164,14 @@ class TransformerEncoder(Encoder):
         """Token budget of one forward pass now: what was asked for or chosen, less if need be."""
         return self._budget.tokens
 
+    @batch_tokens.setter
+    def batch_tokens(self, tokens: int) -> None:
+        self._budget.tokens = tokens
+
     def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:
         """See ``Encoder.encode_pieces``. Tokenises in the background while the model runs."""
         prompt = self.space.query_prompt if kind == "query" else self.space.document_prompt
-        window_tokens = self.batch_tokens * WINDOW_BATCHES
+        window_tokens = self.batch_tokens * WINDOW_BATCHES[self._device.type]
         n_ahead = 1 + window_tokens * CHARS_PER_TOKEN // PIECE_CHARS
         tokenise = partial(self._tokenise, prompt)
         running: deque[tuple[list[_Tokenised], _Running]] = deque()
@@ -230,7 +249,11 @@ class TransformerEncoder(Encoder):
         for dtype in WIDER.get(self.dtype, ()):
             if not bad.size:
                 break
-            again = self._start(dtype, [ids[row] for row in bad.tolist()])
+            try:
+                again = self._start(dtype, [ids[row] for row in bad.tolist()])
+            except WeightsDoNotFit:
+                failures |= dict.fromkeys(bad.tolist(), NO_WIDER_TYPE)
+                return recomputed
             vectors[bad] = again.wait()
             failures |= {int(bad[place]): why for place, why in again.failures.items()}
             bad = bad[~np.isfinite(vectors[bad]).all(axis=1)]
@@ -239,45 +262,46 @@ class TransformerEncoder(Encoder):
         return recomputed
 
     def _model(self, dtype: torch.dtype) -> LoadedModel:
-        """The weights in this type; a wider copy is read from the files when first needed."""
+        """The weights in this type; a wider copy is read from the files when first needed.
+
+        Where two copies do not fit, they take turns. Raises ``WeightsDoNotFit`` when one alone does
+        not.
+        """
         if dtype not in self._models:
             try:
-                model = compute(
-                    self._device, LoadedModel, self._checkpoint, dtype, self._device, self.space.dim
-                )
-            except torch.OutOfMemoryError as error:
-                raise ModelError(
-                    f"the weights of {self.space.model!r} in {dtype} do not fit the free memory of "
-                    f"{self._device}; use a smaller model, a larger or an emptier device, or, if "
-                    "they fit in the model's own dtype, ask for bf16, which does not overflow"
-                ) from error
+                model = self._load(dtype)
+            except WeightsDoNotFit:
+                if not self._models:
+                    raise
+                self._models.clear()
+                free_unused(self._device)
+                model = self._load(dtype)
             self._models[dtype] = model
         return self._models[dtype]
 
-
-def choose_device(asked: str) -> torch.device:
-    """The torch device for auto, cpu, cuda or cuda:<n>."""
-    if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if asked == "cpu":
-        return torch.device("cpu")
-    number = asked.removeprefix("cuda").removeprefix(":")
-    if not asked.startswith("cuda") or not (asked == "cuda" or number.isdigit()):
-        raise ModelError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:<n>")
-    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(number or 0) >= n_devices:
-        raise ModelError(
-            f"device {asked!r} asked for, but torch sees {n_devices} CUDA devices here; use "
-            "device auto or cpu, or install a CUDA build of torch and a driver"
+    def _load(self, dtype: torch.dtype) -> LoadedModel:
+        device = self._device
+        try:
+            return compute(device, LoadedModel, self._checkpoint, dtype, device, self.space.dim)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise WeightsDoNotFit(
+            f"the weights of {self.space.model!r} in {dtype} do not fit the free memory of "
+            f"{device}; use a smaller model, a larger or an emptier device, or, if they fit in "
+            "the model's own dtype, ask for bf16, which does not overflow"
         )
-    return torch.device(asked)
+
+
+class WeightsDoNotFit(ModelError):
+    """One copy of the weights is larger than the free memory of the device."""
 
 
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for auto, fp16, bf16 or fp32 on this device."""
+    """The torch dtype for auto, fp16, bf16, fp32 or fp8 on this device."""
     if asked != "auto":
         return DTYPES[asked]
-    return torch.float16 if device.type == "cuda" else compute(device, faster_cpu_dtype)
+    return half_type(device) if device.type == "cuda" else compute(device, faster_cpu_dtype)
 
 
 def _check_tokenizer(space: Space, checkpoint: Checkpoint, tokenizer: CheckpointTokenizer) -> None:

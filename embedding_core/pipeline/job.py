@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
-from embedding_core.encoder.load import load_resolved
+from embedding_core.encoder.load import load_resolved, unload
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, space_id
@@ -64,6 +64,7 @@ def load(model: ModelSpec, resources: Resources) -> Encoder:
     wanted = (resolve(model), resources.device, resources.batch_tokens)
     if wanted not in _loaded:
         _loaded.clear()
+        unload()
         _loaded[wanted] = load_resolved(*wanted)
     return _loaded[wanted]
 

@@ -133,11 +133,11 @@ def test_adapt_varlen_2_10_causal_flag_and_scale_folded_into_query() -> None:
 
 
 @pytest.mark.parametrize(("causal", "window"), [(True, (-1, 0)), (False, (-1, -1))])
-def test_adapt_varlen_2_11_window_and_repeated_heads(causal: bool, window: tuple[int, int]) -> None:
+def test_adapt_varlen_2_11_window_and_shared_heads(causal: bool, window: tuple[int, int]) -> None:
     query, seen = _call(_varlen_2_11, kv_heads=2, causal=causal)
     assert seen["window_size"] == window
     assert seen["scale"] == 0.5
-    assert seen["key"].shape == (20, 4, 16)
+    assert seen["key"].shape == (20, 2, 16)
     assert query.unique().item() == 1.0
 
 

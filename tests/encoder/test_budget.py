@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,3 +142,84 @@ def test_first_budget_cuda_from_free_memory(
 def test_first_budget_cpu_not_probed() -> None:
     assert first_budget(torch.device("cpu"), 4096, None, torch.float32) == 4096
     assert budget.activation_bytes(QWEN3_06B, torch.float32) == 4 * (16 * 1024 + 4 * 3072)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
+)
+def test_run_a_full_card_in_any_words_halves_the_budget(error: Exception) -> None:
+    tokens, sizes = TokenBudget(4), []
+
+    def forward(rows: np.ndarray) -> None:
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise error
+
+    assert tokens.run([1] * 4, False, forward) == []
+    assert (sizes, tokens.tokens) == ([4, 2, 2], 2)
+
+
+def test_run_another_error_of_the_device_is_raised() -> None:
+    def forward(rows: np.ndarray) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        TokenBudget(4).run([1], False, forward)
+
+
+class _Card:
+    """Memory for so many copies of the weights; ``loads`` are the types read from the files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n_copies: int) -> None:
+        self.loads: list[torch.dtype] = []
+        self.n_copies = n_copies
+        copies: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+        real_load, real_forward = LoadedModel.__init__, LoadedModel.forward
+
+        def load(model: LoadedModel, checkpoint: Any, dtype: torch.dtype, *rest: Any) -> None:
+            gc.collect()
+            self.loads.append(dtype)
+            if len(copies) >= self.n_copies or (dtype != torch.float16 and not self.n_copies):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            real_load(model, checkpoint, dtype, *rest)
+            model.narrow = dtype == torch.float16
+            copies.add(model)
+
+        def forward(model: LoadedModel, batch: Batch) -> torch.Tensor:
+            out = real_forward(model, batch)
+            return out * torch.nan if model.narrow else out
+
+        monkeypatch.setattr(LoadedModel, "__init__", load)
+        monkeypatch.setattr(LoadedModel, "forward", forward)
+
+
+def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(
+    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Encoder.load(str(tiny_qwen3), dtype="bf16", device="cpu").encode_documents(["text"])
+    card = _Card(monkeypatch, n_copies=1)
+    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
+    for _ in range(2):
+        encoded = encoder.encode(["text"])
+        assert encoded.n_recomputed == 1
+        np.testing.assert_allclose(encoded.vectors, expected, atol=1e-5)
+    half, wide = torch.float16, torch.bfloat16
+    assert card.loads == [half, wide, wide, half, half, wide, wide]  # each try that failed, again
+
+
+def test_wider_copy_that_does_not_fit_at_all_leaves_the_row_out_and_the_run_goes_on(
+    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = _Card(monkeypatch, n_copies=1)
+    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
+    card.n_copies = 0
+    [batch] = encoder.encode_stream([["text"]])
+    assert batch.column("failure").to_pylist() == ["no_wider_type"]
+    card.n_copies = 1
+    [batch] = encoder.encode_stream([["text"]])
+    assert batch.column("failure").to_pylist() == [None]

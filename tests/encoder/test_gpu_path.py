@@ -7,17 +7,16 @@ themselves are not tested here.
 from __future__ import annotations
 
 import random
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from embedding_core.encoder import Encoder, attention, stream, transformer
-from embedding_core.encoder.layers import elementwise
+from embedding_core.encoder.attention.dense import dense
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
 
 CORPUS = "\n\n".join(TEXTS)
@@ -128,7 +127,7 @@ def test_windows_queued_ahead_same_stream(
     batches = [[CORPUS[n : n + 90], CORPUS[n : n + 9]] for n in range(0, 4000, 200)]
     expected = [batch.column("vector").to_pylist() for batch in encoder.encode_stream(batches)]
     monkeypatch.setattr(stream, "PIECE_CHARS", 100)
-    monkeypatch.setattr(transformer, "WINDOW_BATCHES", 1)
+    monkeypatch.setitem(transformer.WINDOW_BATCHES, "cpu", 1)
     monkeypatch.setitem(transformer.WINDOWS_AHEAD, "cpu", ahead)
     got = [batch.column("vector").to_pylist() for batch in encoder.encode_stream(batches)]
     assert len(got) == len(batches)
@@ -136,46 +135,28 @@ def test_windows_queued_ahead_same_stream(
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.fixture
-def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fused kernels as on a GPU, compiled for the CPU."""
-    monkeypatch.setattr(elementwise, "compiles_for", lambda device: True)
-    elementwise._compiled.cache_clear()
-    yield
-    elementwise._compiled.cache_clear()
-    torch.compiler.reset()
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_kernels_same_vectors_and_one_graph_for_all_sizes(
-    tmp_path: Path, compiling: None
+@pytest.mark.parametrize(
+    ("dtype", "capability", "repeats"),
+    [
+        (torch.float32, (9, 0), True),
+        (torch.float16, (7, 5), True),
+        (torch.float16, (8, 0), False),
+        (torch.bfloat16, (9, 0), False),
+    ],
+)
+def test_keys_are_repeated_where_torch_s_flash_kernel_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, capability: tuple[int, int], repeats: bool
 ) -> None:
-    from torch._dynamo.utils import counters
+    """Its kernel for the others takes shared keys only by writing out the scores of all tokens."""
+    asked: list[tuple[int, bool]] = []
 
-    folder = build_qwen3(tmp_path)
-    encoder = Encoder.load(str(folder), dtype="fp32", device="cpu", batch_tokens=700)
-    compiled = encoder.encode_documents(_texts())
-    n_graphs = counters["stats"]["unique_graphs"]
-    assert n_graphs >= 4
-    for n_texts in (2, 5, 9):
-        encoder.encode_documents(_texts()[:n_texts])
-    assert counters["stats"]["unique_graphs"] == n_graphs
-    elementwise._compiled.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elementwise, "compiles_for", lambda device: False)
-        assert np.abs(_vectors(folder) - compiled).max() <= 1e-5
+    def attention_of(query: Any, key: Any, value: Any, *, enable_gqa: bool, **_: Any) -> Any:
+        asked.append((key.shape[1], enable_gqa))
+        return query
 
-
-def test_compiler_that_fails_warns_and_runs_plain(
-    tmp_path: Path, compiling: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(function: Any) -> Any:
-        def call(*arguments: Any) -> Any:
-            raise RuntimeError("no C compiler found")
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.warns(RuntimeWarning, match="no C compiler found.*install a C compiler"):
-        assert np.isfinite(_vectors(build_qwen3(tmp_path))).all()
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention_of)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    with FakeTensorMode():
+        query, key = (torch.empty(1, heads, 8, 16, dtype=dtype, device="cuda") for heads in (4, 2))
+        dense(query, key, key, 0.25, causal=True)
+    assert asked == [(4, False) if repeats else (2, True)]

@@ -23,7 +23,17 @@ def test_probe_clearly_faster_type_chosen(
         probe._probe.cache_clear()
 
 
-def test_choose_dtype_auto_probe_on_cpu_fp16_on_cuda() -> None:
+def test_choose_dtype_auto_is_probed_on_a_cpu() -> None:
     assert choose_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
-    assert choose_dtype("auto", torch.device("cuda")) is torch.float16
     assert choose_dtype("fp16", torch.device("cpu")) is torch.float16
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_choose_dtype_auto_on_a_gpu_is_what_it_computes_in(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_dtype("auto", torch.device("cuda")) is dtype

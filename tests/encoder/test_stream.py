@@ -40,7 +40,7 @@ def test_encode_stream_equals_encode_batch_by_batch(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     monkeypatch.setattr(stream, "PIECE_CHARS", 500)
-    monkeypatch.setattr(transformer, "WINDOW_BATCHES", window)
+    monkeypatch.setitem(transformer.WINDOW_BATCHES, "cpu", window)
     dim = encoder.space.dim
     out = list(encoder.encode_stream(iter(BATCHES)))
     assert [batch.num_rows for batch in out] == [len(batch) for batch in BATCHES]
@@ -82,7 +82,7 @@ def test_encode_stream_reads_only_a_few_batches_ahead(
 ) -> None:
     monkeypatch.setattr(stream, "PIECE_CHARS", 100)
     monkeypatch.setattr(transformer, "PIECE_CHARS", 100)
-    monkeypatch.setattr(transformer, "WINDOW_BATCHES", 1)
+    monkeypatch.setitem(transformer.WINDOW_BATCHES, "cpu", 1)
     encoder = Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu", batch_tokens=64)
     read = 0
 

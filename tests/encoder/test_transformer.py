@@ -15,7 +15,7 @@ import tokenizers
 import torch
 import transformers
 
-from embedding_core.encoder import Encoder, NonFiniteVectors, resolve_model
+from embedding_core.encoder import Encoder, NonFiniteVectors, resolve_model, transformer
 from embedding_core.errors import ModelError, RejectedInput
 from tests.checkpoints import TEXTS, as_sentence_transformer, build_qwen3, edit_json
 
@@ -123,7 +123,7 @@ def test_qwen3_more_texts_than_a_window_same_vectors(
 ) -> None:
     some = [text[: 20 + 7 * i] for i, text in enumerate(TEXTS[:40])]
     whole = _load(tiny_qwen3).encode(some)
-    monkeypatch.setattr("embedding_core.encoder.transformer.WINDOW_BATCHES", 2)
+    monkeypatch.setitem(transformer.WINDOW_BATCHES, "cpu", 2)
     windowed = _load(tiny_qwen3, batch_tokens=128).encode(some)
     assert np.abs(whole.vectors - windowed.vectors).max() <= 1e-5
     assert windowed.n_tokens == whole.n_tokens

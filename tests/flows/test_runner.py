@@ -25,6 +25,7 @@ from embedding_core.errors import SetupError
 from embedding_core.recipe import Resources
 from flows import hardware, units
 from flows.hardware import Needs, lacking
+from flows.placement import SEES_ALL_GPUS
 from flows.ray_runner import RayRunner, broke_down, options, own_signals
 from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
@@ -43,7 +44,14 @@ def options_for(resources: Resources, settings: Settings) -> dict[str, Any]:
 
 def test_embed_task_on_a_gpu_keeps_its_process_and_with_it_the_model() -> None:
     asked = options_for(Resources(gpus_per_task=0.5), LOCAL)
-    assert asked == {"num_gpus": 0.5, "num_cpus": 1, "max_calls": 0}
+    assert (asked["num_gpus"], asked["num_cpus"], asked["max_calls"]) == (0.5, 1, 0)
+    assert asked["runtime_env"] == {"env_vars": SEES_ALL_GPUS}
+
+
+def test_index_task_on_a_gpu_gets_a_process_of_its_own() -> None:
+    with options(Needs.of(Resources(gpus_per_task=1), LOCAL), keeps_process=False):
+        asked = dict(RemoteOptionsContext.get().current_remote_options)
+    assert asked == {"num_gpus": 1, "num_cpus": 1}
 
 
 @pytest.mark.parametrize("settings", [LOCAL, UNSET])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from embedding_core.encoder.device import to_device
 from embedding_core.encoder.packing import equal_length_runs
 
 Tensor = torch.Tensor
@@ -62,11 +64,11 @@ def layout(
     lengths: Sequence[int], device: torch.device, kernel: VarlenKernel | None = None
 ) -> Layout:
     """The layout of texts of these lengths, end to end in this order."""
-    bounds = torch.zeros(len(lengths) + 1, dtype=torch.int32)
-    bounds[1:] = torch.tensor(lengths).cumsum(0)
+    bounds = np.zeros(len(lengths) + 1, dtype=np.int32)
+    bounds[1:] = np.cumsum(lengths)
     return Layout(
         runs=tuple(equal_length_runs(lengths)),
-        bounds=bounds.to(device, non_blocking=True),
+        bounds=to_device(bounds, device),
         longest=max(lengths),
         kernel=kernel,
     )

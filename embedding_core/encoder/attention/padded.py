@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
+from embedding_core.encoder.attention.dense import dense
 from embedding_core.encoder.attention.layout import Layout, Rule
 
 Tensor = torch.Tensor
@@ -29,12 +29,6 @@ def padded_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Layout, ru
         texts[slots] = flat
         return texts.view(n_texts, packing.longest, *flat.shape[1:]).transpose(1, 2)
 
-    attended = F.scaled_dot_product_attention(
-        padded(query),
-        padded(key),
-        padded(value),
-        is_causal=True,
-        scale=rule.scale,
-        enable_gqa=key.shape[1] != query.shape[1],
-    )  # (n_texts, n_heads, longest, head_dim)
+    # (n_texts, n_heads, longest, head_dim)
+    attended = dense(padded(query), padded(key), padded(value), rule.scale, causal=True)
     return attended.transpose(1, 2).flatten(0, 1)[slots]  # (n_tokens, n_heads, head_dim)

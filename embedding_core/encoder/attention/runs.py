@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
+from embedding_core.encoder.attention.dense import dense
 from embedding_core.encoder.attention.layout import Layout, Rule
 
 SCORE_BYTES = 4 * 1024**2
@@ -76,14 +76,7 @@ def _choose(query: Tensor, n_queries: int, length: int, rule: Rule) -> tuple[Att
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
     """(n_texts, n_heads, length, head_dim) by torch's own kernel."""
-    return F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        is_causal=rule.causal and query.shape[2] > 1,
-        scale=rule.scale,
-        enable_gqa=key.shape[1] != query.shape[1],
-    )
+    return dense(query, key, value, rule.scale, causal=rule.causal and query.shape[2] > 1)
 
 
 def _from_ends(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
@@ -141,12 +134,11 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
         last = end if rule.causal else min(length, end + rule.reach)
         distance = places[start:end, None] - places[None, first:last]  # (n_queries, n_keys)
         seen = distance.abs() <= rule.reach
-        out[:, :, start:end] = F.scaled_dot_product_attention(
+        out[:, :, start:end] = dense(
             query[:, :, start:end],
             key[:, :, first:last],
             value[:, :, first:last],
-            attn_mask=seen & (distance >= 0) if rule.causal else seen,
-            scale=rule.scale,
-            enable_gqa=key.shape[1] != query.shape[1],
+            rule.scale,
+            mask=seen & (distance >= 0) if rule.causal else seen,
         )
     return out

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from embedding_core.encoder.attention.layout import Layout, Rule, VarlenKernel
+from embedding_core.encoder.device import AMPERE
 
 Tensor = torch.Tensor
 
@@ -23,7 +24,7 @@ def varlen_kernel(
     """
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return None
-    if torch.cuda.get_device_capability(device) < (8, 0) or head_dim > 256 or head_dim % 8:
+    if torch.cuda.get_device_capability(device) < AMPERE or head_dim > 256 or head_dim % 8:
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -37,8 +38,9 @@ def varlen_kernel(
 def adapt_varlen(varlen_attn: Callable[..., Any]) -> VarlenKernel:
     """torch's function under one signature; its own differs by version.
 
-    2.10 says ``is_causal`` and takes no scale, 2.11 and later say ``window_size``; ``enable_gqa``
-    came with 2.12. ``num_splits=1`` makes a text's result independent of its batch.
+    2.10 says ``is_causal``, takes no scale and as many keys as queries; 2.11 and later say
+    ``window_size`` and take fewer heads of keys, 2.12 only with ``enable_gqa``. ``num_splits=1``
+    makes a text's result independent of its batch.
     """
     known = inspect.signature(varlen_attn).parameters
 
@@ -58,7 +60,7 @@ def adapt_varlen(varlen_attn: Callable[..., Any]) -> VarlenKernel:
         if key.shape[1] != query.shape[1]:
             if "enable_gqa" in known:
                 options["enable_gqa"] = True
-            else:
+            elif "is_causal" in known:
                 repeats = query.shape[1] // key.shape[1]
                 key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
         bounds = (packing.query_bounds, packing.bounds)

@@ -5,6 +5,7 @@ one kernel a step; on a CPU matrices run as oneDNN likes them. A model whose lay
 runs transformers' own, with our attention.
 """
 
+from embedding_core.encoder.layers.fp8 import FP8, beside_fp8, quantise
 from embedding_core.encoder.layers.install import gives_ends_only, install_layers
 
-__all__ = ["gives_ends_only", "install_layers"]
+__all__ = ["FP8", "beside_fp8", "gives_ends_only", "install_layers", "quantise"]

@@ -1,8 +1,8 @@
-"""What a decoder layer does between its matrices, each formula once; on CUDA a fused kernel each.
+"""The three steps of a decoder layer between its matrices: each formula once, and who runs them.
 
-These run at the memory's speed: a model of 0.6B's size spends more time here than in matrices when
-every operation is a kernel of its own. torch's compiler makes one kernel of each function for any
-number of tokens and keeps it on disk, so that the next process on a machine finds it ready.
+They run at the memory's speed: with one kernel an operation, a model of 0.6B's size spends more
+time here than in its matrices. On CUDA each step is one kernel (``kernels.py``); elsewhere, and
+where these do not work, torch runs the formulas as they stand.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
-
-TRIED_TOKENS, TRIED_SIZE = 64, 32
-"""Shape of what tells whether the compiler works at all."""
 
 Tensor = torch.Tensor
 
@@ -53,7 +49,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """The three functions, plain or compiled."""
+    """The three functions, by torch or by kernels of our own."""
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     norm_rotate: Callable[[Tensor, Tensor | None, float, Tensor, Tensor], Tensor]
@@ -63,50 +59,46 @@ class Elementwise:
 EAGER = Elementwise(rms_norm, norm_rotate, swiglu)
 
 
-def elementwise(device: torch.device) -> Elementwise:
-    """The functions for this device: compiled on CUDA; plain, with a warning, if that fails there.
+def elementwise(config: Any, device: torch.device, dtype: torch.dtype) -> Elementwise:
+    """The functions for a model: kernels on CUDA; torch's, with a warning, if they fail there.
 
-    On a CPU compiling gained less than its own time costs a short run (docs/lab-log.md).
+    ``config`` is transformers' own. Each kernel is compiled here, at the model's sizes, so that
+    the first batch does not wait for it; a machine keeps the result on disk.
     """
-    return _compiled(device) if compiles_for(device) else EAGER
-
-
-def compiles_for(device: torch.device) -> bool:
-    """Whether fused kernels are worth compiling on this device."""
-    return device.type == "cuda"
-
-
-@lru_cache(maxsize=8)
-def _compiled(device: torch.device) -> Elementwise:
-    """Compiled at the first call with a model's sizes; tried at once on small ones."""
-    functions = Elementwise(
-        _for_any_tokens(rms_norm), _for_any_tokens(norm_rotate), _for_any_tokens(swiglu)
-    )
+    if not fuses_for(device):
+        return EAGER
     try:
-        x = torch.zeros(TRIED_TOKENS, TRIED_SIZE, device=device)
-        functions.rms_norm(x, x[0], 0.0)
-    except Exception as error:  # whatever a compiler says
+        from embedding_core.encoder.layers import kernels
+
+        fused = Elementwise(kernels.rms_norm, kernels.norm_rotate, kernels.swiglu)
+        _try(fused, config, device, dtype)
+    except Exception as error:  # whatever a missing package, a compiler or a driver says
         warnings.warn(
-            f"torch.compile does not work on {device} ({type(error).__name__}: {error}); the model "
-            "runs without fused kernels, slower: install a C compiler and the Triton of this torch",
+            f"fused kernels do not work on {device} ({type(error).__name__}: {error}); the model "
+            "runs without them, slower: install a C compiler and the Triton of this torch",
             RuntimeWarning,
             stacklevel=2,
         )
         return EAGER
-    return functions
+    return fused
 
 
-def _for_any_tokens(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compiled once for a model: tokens and heads may vary, its other sizes are constants."""
-    compiled = torch.compile(function)
+def fuses_for(device: torch.device) -> bool:
+    """Whether this device runs our kernels."""
+    return device.type == "cuda"
 
-    def call(*arguments: Any) -> Tensor:
-        for tensor in arguments:
-            if isinstance(tensor, Tensor) and tensor.ndim > 1:
-                for dim in range(tensor.ndim - 1):
-                    torch._dynamo.maybe_mark_dynamic(tensor, dim)
-                torch._dynamo.mark_static(tensor, tensor.ndim - 1)
-        out: Tensor = compiled(*arguments)
-        return out
 
-    return call
+def _try(fused: Elementwise, config: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Each function once on one token."""
+
+    def ones(*shape: int) -> Tensor:
+        return torch.ones(*shape, device=device, dtype=dtype)
+
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    head_dim = getattr(config, "head_dim", None) or hidden // heads
+    angles = ones(1, 1, head_dim)
+    fused.rms_norm(ones(1, hidden), ones(hidden), 1e-6)
+    fused.swiglu(ones(1, config.intermediate_size), ones(1, config.intermediate_size))
+    for n_heads in {heads, config.num_key_value_heads}:
+        fused.norm_rotate(ones(1, n_heads, head_dim), ones(head_dim), 1e-6, angles, angles)
+        fused.norm_rotate(ones(1, n_heads, head_dim), None, 0.0, angles, angles)

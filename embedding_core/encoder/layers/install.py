@@ -19,7 +19,7 @@ def install_layers(model: Any, structure: Structure | None, ends_only: bool) -> 
     """
     if gives_ends_only(model, structure):
         layers = model.layers
-        fused = elementwise(model.device)
+        fused = elementwise(model.config, model.device, model.dtype)
         for place, layer in enumerate(layers):
             ends = ends_only and place == len(layers) - 1
             layers[place] = DecoderLayer(layer, _window(layer, model.config), fused, ends)

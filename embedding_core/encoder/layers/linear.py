@@ -27,18 +27,20 @@ class Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: Activation) -> None:
         super().__init__()
-        self._weight, self._bias, self._activation = weight, bias, activation
+        self.weight, self.bias, self.activation = weight, bias, activation
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, n_in) to (…, n_out)."""
-        out = F.linear(x, self._weight, self._bias)
-        return F.gelu(out) if self._activation == "gelu" else out
+        out = F.linear(x, self.weight, self.bias)
+        return F.gelu(out) if self.activation == "gelu" else out
 
     def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """``residual + x W' + b``: (n_rows, n_out) of (n_rows, n_in); no activation."""
-        if self._bias is None:
-            return torch.addmm(residual, x, self._weight.T)
-        return F.linear(x, self._weight, self._bias).add_(residual)
+        """``residual + x W' + b``: (n_rows, n_out) of (n_rows, n_in); no activation.
+
+        Written into ``residual``: out of place cuBLAS copies it first.
+        """
+        residual.addmm_(x, self.weight.T)
+        return residual if self.bias is None else residual.add_(self.bias)
 
 
 class OneDnnLinear(nn.Module):

@@ -1,0 +1,78 @@
+"""The device a model runs on: which it is, what travels to it, and what memory is free there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from embedding_core.errors import ModelError
+
+AMPERE = (8, 0)
+"""First CUDA architecture that computes in bf16."""
+
+OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)
+"""What a full card says beside torch's own error: Triton when it loads a kernel, cuBLAS when it
+makes its workspace."""
+
+
+def choose_device(asked: str) -> torch.device:
+    """The torch device for auto, cpu, cuda or cuda:<n>."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if asked == "cpu":
+        return torch.device("cpu")
+    number = asked.removeprefix("cuda").removeprefix(":")
+    if not asked.startswith("cuda") or not (asked == "cuda" or number.isdigit()):
+        raise ModelError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:<n>")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= n_devices:
+        raise ModelError(
+            f"device {asked!r} asked for, but torch sees {n_devices} CUDA devices here; use "
+            "device auto or cpu, or install a CUDA build of torch and a driver"
+        )
+    return torch.device(asked)
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """bf16 on GPUs that compute in it, fp16 on older ones.
+
+    Both are as fast. Activations of many models are too large for fp16 on some texts: those rows
+    would be computed twice.
+    """
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= AMPERE else torch.float16
+
+
+def to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """The same values there; on CUDA the copy is only queued, and nothing waits for it."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that a model may still take, what torch keeps in reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + kept
+
+
+def free_unused(device: torch.device) -> None:
+    """Give memory that torch keeps in reserve back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory is full."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in OUT_OF_MEMORY_WORDS
+    )
