@@ -96,13 +96,15 @@ def plan(recipe: str, as_json: bool) -> None:
     from flows.report import counts, plan_lines
 
     settings = read_settings()
-    planned = speed.estimated(pipeline.plan(pipeline.following(Recipe.load(recipe))), settings)
+    loaded = pipeline.following(Recipe.load(recipe))
+    planned = speed.estimated(pipeline.plan(loaded), loaded, settings.resources, settings)
     cost = speed.cost(planned.estimated_seconds, settings)
     data = asdict(planned) | {
         "size_bytes": planned.size_bytes,
         "counts": counts(planned),
         "unchanged": planned.unchanged,
         "removes_too_much": planned.removes_too_much,
+        "estimated_seconds": planned.estimated_seconds,
         "nothing_to_do": planned.is_empty,
         "estimated_cost": cost,
     }

@@ -20,7 +20,7 @@ SAMPLE_RECORDS = 100
 SAMPLE_CHARACTERS = 200_000
 """Of one document at most: a longer one says no more, and a plan must not wait for it."""
 STARTING_SECONDS = 10.0
-"""Starting Ray and loading a small model on two cores; a run takes at least this long."""
+"""Starting Ray and loading a small model on two cores; a run on Ray takes at least this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,6 @@ class Estimate:
     """What is wrong with the sampled records, a sentence each."""
     nothing_usable: bool = False
     """Whether every sampled record was rejected."""
-
-    def seconds(self, tokens_per_second: float) -> float:
-        """How long the run takes, its start included."""
-        return STARTING_SECONDS + self.tokens / tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from embedding_core.errors import Transient
 from embedding_core.pipeline.estimate import STARTING_SECONDS
 from embedding_core.recipe import Recipe
 from flows.cli import cli
+from flows.small_work import LOADING_SECONDS
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.flows.conftest import Embedlake
@@ -290,9 +291,13 @@ def test_bench_measures_the_model_and_later_plans_estimate_with_it(
     assert found["tokens_per_second"] > 0 and len(found["workloads"]) == 5
     assert found["cost_per_million_tokens"] == pytest.approx(1e6 / found["tokens_per_second"])
     plan = embedlake("plan", str(path), "--json").json
-    seconds = STARTING_SECONDS + plan["estimated_tokens"] / found["tokens_per_second"]
-    assert plan["estimated_seconds"] == pytest.approx(seconds)
-    assert plan["estimated_cost"] == pytest.approx(seconds)
+    work = plan["estimated_tokens"] / found["tokens_per_second"]
+    assert plan["work_seconds"] == pytest.approx(work)
+    assert plan["estimated_seconds"] == pytest.approx(LOADING_SECONDS + work)
+    assert plan["estimated_cost"] == pytest.approx(LOADING_SECONDS + work)
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "local")
+    on_ray = embedlake("plan", str(path), "--json").json
+    assert on_ray["estimated_seconds"] == pytest.approx(STARTING_SECONDS + work)
     assert "EMBEDLAKE_PRICE_PER_HOUR" in embedlake("plan", str(path)).out
 
 

@@ -22,8 +22,10 @@ from ray.exceptions import (
 
 from embedding_core import pipeline
 from embedding_core.errors import SetupError
+from embedding_core.pipeline import Job
 from embedding_core.recipe import Resources
-from flows import hardware, units
+from embedding_core.records import Plan, WorkUnit
+from flows import hardware, small_work
 from flows.hardware import Needs, lacking
 from flows.ray_runner import RayRunner, broke_down, options, own_signals
 from flows.runner import Runner, ray_broke_down
@@ -195,14 +197,18 @@ def test_a_task_that_dies_is_looked_at_alone(error: Exception) -> None:
 # Small work needs no Ray
 
 
+def small(job: Job, planned: Plan, units: list[WorkUnit], settings: Settings) -> bool:
+    return small_work.is_small(planned, units, job.recipe, job.resources, settings)
+
+
 def test_one_unit_of_little_text_runs_in_the_flow_s_process(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert units._is_small(job, planned, [unit], UNSET)
-    assert not units._is_small(job, planned, [unit], LOCAL)
-    assert not units._is_small(job, planned, [unit], CLUSTER)
-    assert not units._is_small(job, planned, [unit, unit], UNSET)
+    assert small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], LOCAL)
+    assert not small(job, planned, [unit], CLUSTER)
+    assert not small(job, planned, [unit, unit], UNSET)
 
 
 def test_a_unit_that_an_earlier_run_began_runs_where_a_worker_can_be_lost(tmp_path: Path) -> None:
@@ -210,15 +216,15 @@ def test_a_unit_that_an_earlier_run_began_runs_where_a_worker_can_be_lost(tmp_pa
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
     pipeline.chunk_unit(job, unit)
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], UNSET)
 
 
 def test_much_text_or_a_slow_model_is_worth_a_ray(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {str(n): "word " * 400 for n in range(700)})
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert planned.estimated_tokens > units.SMALL_TOKENS
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert planned.estimated_tokens > small_work.SMALL_TOKENS
+    assert not small(job, planned, [unit], UNSET)
 
 
 def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
@@ -226,7 +232,7 @@ def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
     monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
-    monkeypatch.setattr(units, "n_nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(small_work, "n_nvidia_gpus", lambda: 1)
     job, planned = begin(recipe_for(tmp_path), Resources(gpus_per_task=0))
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], UNSET)
