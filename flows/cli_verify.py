@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from embedding_core.pipeline import AuditReport
 
 
+SOURCES_SHOWN = 5
+
+
 @click.command()
 @recipe_argument
 @click.option("--deep", is_flag=True, help="Read every row, and embed a sample of them again.")
@@ -77,8 +80,12 @@ def _damage_lines(damage: Damage) -> list[str]:
         more = ", …" if damage.n_rows > len(damage.rows) else ""
         shown = ", ".join(map(str, damage.rows))
         lines.append(f"  {damage.n_rows} rows of fragment {damage.fragment_id}: {shown}{more}")
+    elif damage.n_rows:
+        lines.append(f"  {damage.n_rows:,} rows of fragment {damage.fragment_id}")
     if damage.source_uris:
-        lines.append(f"  from {', '.join(damage.source_uris)}")
+        named = damage.source_uris[:SOURCES_SHOWN]
+        n_more = damage.n_sources - len(named)
+        lines.append(f"  from {', '.join(named)}" + (f" and {n_more:,} more" if n_more else ""))
     return lines
 
 

@@ -27,10 +27,10 @@ _TOKEN = re.compile(
     | (?<![:\w]):(?P<param>[A-Za-z_]\w*) | (?P<word>\w+) | (?P<compare>[<>=!]+) | \S""",
     re.VERBOSE,
 )
-_WORDS_OF_SQL = frozenset(
-    "AND AS BETWEEN CASE DISTINCT ELSE END ESCAPE FALSE FROM ILIKE IN IS LIKE NOT NULL OR SIMILAR "
-    "THEN TO TRUE UNKNOWN WHEN".split()
-)
+_WORDS_OF_SQL = frozenset([
+    "AND", "AS", "BETWEEN", "CASE", "DISTINCT", "ELSE", "END", "ESCAPE", "FALSE", "FROM", "ILIKE",
+    "IN", "IS", "LIKE", "NOT", "NULL", "OR", "SIMILAR", "THEN", "TO", "TRUE", "UNKNOWN", "WHEN",
+])  # fmt: skip
 _SMALLEST = f"({INT64_MIN + 1} - 1)"
 """The smallest int: SQL reads a minus and a number, and that number is beyond 64 bits."""
 

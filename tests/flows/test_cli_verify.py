@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedding_core.recipe import Recipe
+from embedding_core.recipe import Recipe, Resources
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.flows.conftest import Embedlake
@@ -50,6 +50,19 @@ def test_verify_flipped_bit_is_named_and_repaired(tmp_path: Path, embedlake: Emb
     assert (repaired.code, repaired.json["repaired"]) == (0, True)
     assert run(Recipe.load(recipe)).rows == 2
     assert embedlake("verify", recipe, "--deep").code == 0
+
+
+def test_verify_lost_file_names_some_of_its_sources(tmp_path: Path, embedlake: Embedlake) -> None:
+    for n in range(8):
+        write_jsonl(tmp_path, f"{n}.jsonl", {"x": f"text {n}"})
+    path = write_recipe(tmp_path)
+    run(Recipe.load(path), Resources())
+    (file,) = (tmp_path / "lake").rglob("docs.lance/data/*.lance")
+    file.unlink()
+    answer = embedlake("verify", str(path))
+    assert answer.code == 1 and f"data/{file.name} is missing" in answer.out
+    assert "  8 rows of fragment 0\n" in answer.out
+    assert "src/0.jsonl" in answer.out and "src/4.jsonl and 3 more\n" in answer.out
 
 
 def test_verify_without_a_table_fails(tmp_path: Path, embedlake: Embedlake) -> None:
