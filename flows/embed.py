@@ -26,6 +26,7 @@ from flows import report as words
 from flows.ending import failed
 from flows.indexing import train_if_due
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 from flows.runner import Runner, current_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -48,6 +49,7 @@ class RunFailed(EmbedlakeError):
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def embed(
     recipe: str | dict[str, Any],

@@ -16,6 +16,7 @@ from flows import report as words
 from flows.artifacts import text_block
 from flows.ending import failed
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 
 
 class MaintenanceUnfinished(EmbedlakeError):
@@ -34,6 +35,7 @@ class MaintenanceUnfinished(EmbedlakeError):
     description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
     flow_run_name=run_name,
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, Any]]:
     """Maintain one recipe's table, beside readers and embed runs.

@@ -37,6 +37,7 @@ from flows.ending import failed
 from flows.gate_report import picture_uri
 from flows.indexing import train_if_due
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 from flows.runner import Runner, current_runner
 from flows.settings import read_settings
 from flows.window import each
@@ -66,6 +67,7 @@ class ReembedFailed(EmbedlakeError):
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def reembed(
     recipe: str | dict[str, Any],

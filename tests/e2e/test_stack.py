@@ -116,6 +116,28 @@ def test_deployment_run_with_an_unknown_parameter_says_which_are_known(commands:
 
 
 @pytest.mark.usefixtures("deployed")
+def test_run_made_by_the_api_with_an_unknown_parameter_fails_and_says_so(
+    commands: Commands,
+) -> None:
+    named = {"deployments": {"name": {"any_": ["embed"]}}}
+    (deployment,) = commands.api("/deployments/filter", named)
+    body = {"parameters": {"recipe": "/r.yaml", "recpie": "x"}, "state": {"type": "SCHEDULED"}}
+    url = f"{commands.api_url}/deployments/{deployment['id']}/create_flow_run"
+    made = httpx.post(url, json=body, timeout=30).raise_for_status().json()
+    this = {"flow_runs": {"id": {"any_": [made["id"]]}}}
+    deadline = time.monotonic() + 120
+    while True:
+        (run,) = commands.api("/flow_runs/filter", this)
+        if run["state_type"] == "FAILED" or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    assert run["state_type"] == "FAILED"
+    said = run["state"]["message"]
+    for word in ("'recpie'", "did you mean 'recipe'", "allow_removals", "start another"):
+        assert word in said
+
+
+@pytest.mark.usefixtures("deployed")
 def test_only_the_demo_starts_in_the_folder_it_was_deployed_from(commands: Commands) -> None:
     found = {one["name"]: one["pull_steps"] for one in commands.api("/deployments/filter", {})}
     assert {name for name, steps in found.items() if steps} == {"demo"}
