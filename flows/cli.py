@@ -32,6 +32,7 @@ from flows.cli_common import (
     respond,
     running_flow,
     say,
+    saying_what_takes_long,
     set_option,
     use_some_api,
 )
@@ -133,7 +134,8 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
     from flows.report import speed_lines
 
     settings, loaded = read_settings(), Recipe.load(recipe)
-    found = measure(loaded, settings.resources, seconds)
+    with saying_what_takes_long("bench"):
+        found = measure(loaded, settings.resources, seconds)
     speed.keep(settings, space_id(pipeline.resolve(loaded.model).space), found)
     cost = speed.cost(1_000_000 / found.tokens_per_second, settings)
     data = asdict(found) | {"cost_per_million_tokens": cost}
@@ -284,7 +286,8 @@ def search(
     values = dict(_parameter(param) for param in params)
     query = Query(k, where, values, exact, hybrid, nprobes)
     asked = pipeline.queries_from(queries, loaded) if queries else {"words": words or ""}
-    answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
+    with saying_what_takes_long("search"):
+        answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
     data = (
         {"results": [asdict(answer) for answer in answers]}
         if queries

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embedding_core.recipe import Recipe
-from flows.cli_common import json_option, recipe_argument, respond
+from flows.cli_common import json_option, recipe_argument, respond, saying_what_takes_long
 from flows.settings import read_settings
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def verify(recipe: str, deep: bool, sample_rows: int, with_repair: bool, as_json
     from embedding_core import pipeline
 
     loaded, settings = Recipe.load(recipe), read_settings()
-    if with_repair:
-        report = pipeline.repair(
-            loaded, settings.resources, deep, sample_rows, settings.lock_wait_seconds
-        )
-    else:
-        report = pipeline.audit(loaded, settings.resources, deep, sample_rows)
+    with saying_what_takes_long("verify"):
+        if with_repair:
+            report = pipeline.repair(
+                loaded, settings.resources, deep, sample_rows, settings.lock_wait_seconds
+            )
+        else:
+            report = pipeline.audit(loaded, settings.resources, deep, sample_rows)
     data = asdict(report) | {
         "damages": [asdict(one) | {"file_keys": sorted(one.file_keys)} for one in report.damages],
         "exit_code": report.exit_code,

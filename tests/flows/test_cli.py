@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import jsonschema
 import pytest
 import yaml
 
-from embedding_core import __version__
+from embedding_core import Encoder, __version__
 from embedding_core.errors import Transient
+from embedding_core.pipeline import job
 from embedding_core.pipeline.estimate import STARTING_SECONDS
 from embedding_core.recipe import Recipe
+from flows import cli_common
 from flows.cli import cli
 from flows.small_work import LOADING_SECONDS
 from tests.driver import run, write_jsonl
@@ -306,6 +310,51 @@ def test_bench_of_hashing_fails_because_there_is_no_model(
 ) -> None:
     answer = embedlake("bench", str(recipe), "--seconds", "0.1")
     assert answer.code == FAILED and "runs no model" in answer.err
+
+
+# What takes long says so
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", "words"),
+        ("evaluate", "--queries", "{q}", "--qrels", "{r}"),
+        ("verify", "--deep"),
+    ],
+)
+def test_command_that_loads_a_model_for_long_says_so_on_stderr(
+    embedlake: Embedlake, embedded: Path, tmp_path: Path, command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "cat"}\n')
+    (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\tcat\t1\n")
+    files = {"q": tmp_path / "q.jsonl", "r": tmp_path / "r.tsv"}
+    name, *arguments = (one.format(**files) for one in command)
+    spoke, load = threading.Event(), job.load_resolved
+
+    def slow(*wanted: Any) -> Encoder:
+        assert spoke.wait(60)
+        return load(*wanted)
+
+    def say(lines: list[str]) -> None:
+        click.echo("\n".join(lines), err=True)
+        spoke.set()
+
+    monkeypatch.setattr(job, "_loaded", {})
+    monkeypatch.setattr(job, "load_resolved", slow)
+    monkeypatch.setattr(cli_common, "say", say)
+    answer = embedlake(name, str(embedded), *arguments, "--json")
+    assert answer.code == DONE and answer.json
+    first, *_, last = answer.err.splitlines()
+    assert first == "loading the model hashing" and "hashing is ready after" in last
+
+
+def test_command_that_loads_a_model_at_once_says_nothing(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_loaded", {})
+    assert embedlake("search", str(embedded), "cat").err == ""
 
 
 # embed

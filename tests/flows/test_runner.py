@@ -30,7 +30,7 @@ from flows.hardware import Needs, lacking
 from flows.ray_runner import RayRunner, broke_down, options, own_signals
 from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
-from flows.silence import saying_it_goes_on
+from flows.silence import saying_a_slow_load, saying_it_goes_on
 from tests.driver import begin, recipe_for, write_jsonl
 
 LOCAL = Settings(ray_address="local", ray_cpus=6)
@@ -105,6 +105,27 @@ def test_work_without_a_word_is_said_to_go_on_until_it_ends() -> None:
         lines = [said.get(timeout=60) for _ in range(2)]
     assert all(line.startswith("embed: under way for ") for line in lines)
     assert not any(thread.name == "embedlake-silence" for thread in threading.enumerate())
+
+
+def test_model_that_loads_slowly_is_said_to_load_and_to_be_ready() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with saying_a_slow_load(said.put, "m", moment_seconds=0.001, every_seconds=0.001):
+        lines = [said.get(timeout=60) for _ in range(3)]
+    assert lines[0] == "loading the model m"
+    assert all(one.startswith("loading the model m: under way for ") for one in lines[1:])
+    *_, last = list(said.queue)
+    assert last.startswith("the model m is ready after ")
+
+
+def test_model_that_loads_at_once_or_not_at_all_is_not_said_to_be_ready() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with saying_a_slow_load(said.put, "m", moment_seconds=600):
+        pass
+    assert said.empty()
+    with pytest.raises(OSError), saying_a_slow_load(said.put, "m", moment_seconds=0.001):
+        said.get(timeout=60)
+        raise OSError
+    assert said.empty()
 
 
 def test_runner_without_a_task_does_not_start_ray() -> None:
