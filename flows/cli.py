@@ -66,7 +66,9 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
     except click.Abort:
-        say(["stopped. What was committed is kept; the same command goes on where this ended"])
+        stopped = "stopped. What was committed is kept; the same command goes on where this ended"
+        say([stopped])
+        _answer_error(stopped, KeyboardInterrupt)
         sys.exit(interrupts.exit_code())
     except click.ClickException as error:
         error.show()

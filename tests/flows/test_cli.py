@@ -156,8 +156,8 @@ def test_command_that_is_stopped_says_how_to_go_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", Stopped())
-    stopped = embedlake("drop", str(embedded))
-    assert stopped.code == 130
+    stopped = embedlake("drop", str(embedded), "--json")
+    assert stopped.code == 130 and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
 
 
