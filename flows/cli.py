@@ -84,7 +84,7 @@ def _fail(error: EmbedlakeError) -> None:
     sys.exit(BAD_USAGE if isinstance(error, UsageError) else FAILED)
 
 
-def _answer_error(message: str, kind: type[Exception]) -> None:
+def _answer_error(message: str, kind: type[BaseException]) -> None:
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": message, "kind": kind.__name__}))
 
