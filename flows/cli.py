@@ -62,10 +62,11 @@ for command in (*cli_releases.COMMANDS, *cli_verify.COMMANDS, drop):
 
 def main() -> None:
     """Entry point of the console script."""
-    interrupts.treat_sigterm_as_interrupt()
+    interrupts.handle_signals()
     try:
-        sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
-    except click.Abort:
+        with interrupts.not_mistaken():
+            sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
+    except (click.Abort, KeyboardInterrupt):
         stopped = "stopped. What was committed is kept; the same command goes on where this ended"
         say([stopped])
         _answer_error(stopped, KeyboardInterrupt)

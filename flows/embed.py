@@ -21,7 +21,7 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
-from flows import artifacts, speed
+from flows import artifacts, interrupts, speed
 from flows import report as words
 from flows.ending import failed
 from flows.indexing import train_if_due
@@ -80,6 +80,7 @@ def embed(
     return words.report_data(report)
 
 
+@interrupts.not_mistaken()
 def _run(
     recipe: Recipe,
     resources: dict[str, Any],

@@ -12,6 +12,7 @@ from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import MaintenanceReport
 from embedding_core.recipe import Recipe
+from flows import interrupts
 from flows import report as words
 from flows.artifacts import text_block
 from flows.ending import failed
@@ -44,8 +45,9 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
         recipe: path or URI of a recipe file, or the recipe itself.
     """
     try:
-        loaded = Recipe.load(recipe)
-        done = pipeline.maintain(loaded)
+        with interrupts.not_mistaken():
+            loaded = Recipe.load(recipe)
+            done = pipeline.maintain(loaded)
     except EmbedlakeError as error:
         return failed(error)
     lines = words.maintenance_lines(done)

@@ -31,7 +31,7 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
-from flows import events, tasks
+from flows import events, interrupts, tasks
 from flows import reembed_report as words
 from flows.ending import failed
 from flows.gate_report import picture_uri
@@ -124,6 +124,7 @@ class _Run:
         self._gate: GateReport | None = None
         self._index: IndexReport | None = None
 
+    @interrupts.not_mistaken()
     def to_the_end(self, share: float | None) -> ReembedReport:
         """Every step that is left to do."""
         if pipeline.is_in_service(self._job):

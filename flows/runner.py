@@ -24,6 +24,7 @@ from prefect.tasks import Task
 
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
+from flows import interrupts
 from flows.folders import check_folders
 from flows.hardware import Needs, lacking
 from flows.settings import Settings
@@ -97,6 +98,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         dependencies: dict[str, set[RunInput]] | None = None,
     ) -> PrefectFuture[Any]:
         """Submit a task; in this process it has ended when this returns."""
+        interrupts.check()
         if not self.in_process:
             future: PrefectFuture[Any] = self._started_ray().submit(
                 task, parameters, wait_for, dependencies
@@ -131,6 +133,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         Raises ``Transient`` when Ray itself broke down. Says now and then what is waited for when
         the cluster has no room for an embed task.
         """
+        interrupts.check()
         if self.in_process:
             return futures[0]
         from ray.exceptions import RayError

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from embedding_core import pipeline
-from tests.driver import write_jsonl
+from embedding_core.recipe import Recipe
+from tests.driver import rejects, write_jsonl
 from tests.e2e.conftest import ROOT, Commands
 from tests.e2e.recipes import write_recipe
 
@@ -61,7 +62,7 @@ def test_embed_stopped_by_a_signal_keeps_what_it_committed_and_the_next_run_does
         }
         write_jsonl(tmp_path, f"{number:02}.jsonl", texts)
     path = write_recipe(tmp_path)
-    stopped = stop(commands, path, stage, how, ray)
+    stopped = stop(commands, path, stage, by(how), ray)
     assert stopped.code == 128 + how
     assert stopped.err.splitlines()[-1] == LAST_LINE and "Traceback" not in stopped.err
     assert json.loads(stopped.out) == {"error": LAST_LINE, "kind": "KeyboardInterrupt"}
@@ -83,6 +84,30 @@ def test_embed_stopped_by_a_signal_keeps_what_it_committed_and_the_next_run_does
     assert commands.run("embedlake", "plan", str(path), "--json").json["nothing_to_do"]
 
 
+def test_embed_whose_ray_node_dies_fails_for_ray_and_for_no_file(
+    commands: Commands, tmp_path: Path
+) -> None:
+    for number in range(20):
+        write_jsonl(
+            tmp_path, f"{number:02}.jsonl", {f"{number}-{n}": f"text {n}" for n in range(3)}
+        )
+    path = write_recipe(tmp_path)
+
+    def kill_the_raylet(flow: psutil.Process) -> None:
+        (raylet,) = (one for one in flow.children(recursive=True) if one.name() == "raylet")
+        raylet.kill()
+
+    failed = stop(commands, path, COMMIT, kill_the_raylet, "local")
+    assert failed.code == pipeline.FAILED
+    assert json.loads(failed.out)["kind"] == "Transient"
+    assert (
+        "Ray broke down during the run" in failed.err and "What was committed is kept" in failed.err
+    )
+    assert not rejects(Recipe.load(path))
+    again = commands.run("embedlake", "embed", str(path), "--json")
+    assert (again.code, again.json["rows"]) == (pipeline.DONE, 60), again.err
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """How a run ended."""
@@ -94,8 +119,22 @@ class Stopped:
     """Processes that it started."""
 
 
-def stop(commands: Commands, path: Path, stage: Stage, how: signal.Signals, ray: str) -> Stopped:
-    """Send a run the signal when it is in the stage; Ctrl-C goes to every process of a terminal."""
+def by(how: signal.Signals) -> Callable[[psutil.Process], None]:
+    """Sends a run a signal; Ctrl-C goes to every process of a terminal."""
+
+    def send(flow: psutil.Process) -> None:
+        if how == signal.SIGINT:
+            os.killpg(flow.pid, how)
+        else:
+            flow.send_signal(how)
+
+    return send
+
+
+def stop(
+    commands: Commands, path: Path, stage: Stage, hit: Callable[[psutil.Process], None], ray: str
+) -> Stopped:
+    """Start a run and hit it when it is in the stage."""
     command = [str(Path(sys.executable).parent / "embedlake"), "embed", str(path), "--json"]
     environment = commands.environment | ({"EMBEDLAKE_RAY_ADDRESS": ray} if ray else {})
     with subprocess.Popen(
@@ -107,10 +146,7 @@ def stop(commands: Commands, path: Path, stage: Stage, how: signal.Signals, ray:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         family = psutil.Process(flow.pid).children(recursive=True)
-        if how == signal.SIGINT:
-            os.killpg(flow.pid, how)
-        else:
-            flow.send_signal(how)
+        hit(psutil.Process(flow.pid))
         out, err = flow.communicate(timeout=SECONDS)
     _, alive = psutil.wait_procs(family, timeout=30)
     return Stopped(flow.returncode, out, err, alive)

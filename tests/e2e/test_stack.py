@@ -55,6 +55,10 @@ def test_up_takes_the_usual_port_and_returns_when_the_worker_takes_runs(
         assert up.code == 0, up.err
         url = up.json["environment"]["PREFECT_API_URL"]
         assert url == f"http://127.0.0.1:{port}/api"
+        shown = run_command(["embedlake", "up"], here).out.splitlines()
+        assert (
+            f"export PREFECT_API_URL={url}" in shown and f"page: http://127.0.0.1:{port}" in shown
+        )
         workers = httpx.post(f"{url}/work_pools/{stack.WORK_POOL}/workers/filter", json={})
         assert [one["status"] for one in workers.json()] == ["ONLINE"]
     finally:

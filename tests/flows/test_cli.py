@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,16 +13,18 @@ from typing import Any
 
 import click
 import jsonschema
+import pydantic
 import pytest
 import yaml
 
-from embedding_core import Encoder, __version__
+from embedding_core import Encoder, __version__, pipeline
 from embedding_core.errors import Transient
 from embedding_core.pipeline import job
 from embedding_core.pipeline.estimate import STARTING_SECONDS
 from embedding_core.recipe import Recipe
-from flows import cli_common
+from flows import cli_common, interrupts
 from flows.cli import cli
+from flows.runner import Runner
 from flows.small_work import LOADING_SECONDS
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
@@ -159,6 +162,39 @@ def test_command_that_is_stopped_says_how_to_go_on(
     stopped = embedlake("drop", str(embedded), "--json")
     assert stopped.code == 130 and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    class Model(pydantic.BaseModel):
+        """Its serialisation in Rust calls this function while the signal comes."""
+
+        @pydantic.model_serializer
+        def serialized(self) -> dict[str, int]:
+            signal.raise_signal(number)
+            return {}
+
+    def serialize(*_: object) -> None:
+        Model().model_dump()
+
+    monkeypatch.setattr(interrupts, "_received", [])
+    monkeypatch.setattr(pipeline, "status", serialize)
+    stopped = embedlake("status", str(embedded), "--json")
+    assert stopped.code == code and stopped.json["kind"] == "KeyboardInterrupt"
+    assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
+
+
+def test_runner_stops_for_a_signal_that_a_library_kept_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "_received", [signal.SIGTERM])
+    with pytest.raises(KeyboardInterrupt):
+        Runner().first_ended([], 1.0)
+    with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
+        raise Transient("the library says something else")
 
 
 def test_wrong_setting_is_bad_usage_and_named(
