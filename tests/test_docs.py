@@ -277,3 +277,10 @@ def test_python_blocks_run(
     if path.name == "README.md":
         said = capsys.readouterr().out.split()
         assert said[1] == said[-1] == "leaf"
+
+
+def test_checkpoints_page_says_what_differs_on_purpose() -> None:
+    _, _, section = page("checkpoints.md").partition("## What differs from sentence-transformers")
+    section = section.partition("\n## ")[0]
+    assert "control tokens in a text" in section and "read as the characters" in section
+    assert "the end token is appended, once" in section
