@@ -62,7 +62,7 @@ def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> 
             shares.append(counter.count(one))
         except (Transient, SetupError):
             raise
-        except Exception as error:  # the run finds it too, and lists the file as failed
+        except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
             problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
     n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
@@ -113,7 +113,7 @@ def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
         raise
     except RejectedInput as error:
         return SampledFile(file, (), (), str(error))
-    except Exception as error:  # the run finds it too, and lists the file as failed
+    except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
         return SampledFile(file, (), (), f"reading it broke off with {_kind(error)}")
     documents = tuple(one for one in records if isinstance(one, Document))
     rejects = tuple(one for one in records if isinstance(one, Reject))

@@ -85,7 +85,7 @@ def _compiled(device: torch.device) -> Elementwise:
     try:
         x = torch.zeros(TRIED_TOKENS, TRIED_SIZE, device=device)
         functions.rms_norm(x, x[0], 0.0)
-    except Exception as error:  # whatever a compiler says
+    except Exception as error:  # noqa: BLE001  whatever a compiler says
         warnings.warn(
             f"torch.compile does not work on {device} ({type(error).__name__}: {error}); the model "
             "runs without fused kernels, slower: install a C compiler and the Triton of this torch",
