@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from embedding_core.recipe import Recipe
 from flows import cli_common, interrupts
 from flows.cli import cli
 from flows.runner import Runner
+from flows.silence import saying_a_slow_load
 from flows.small_work import LOADING_SECONDS
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
@@ -390,6 +392,8 @@ def test_command_that_loads_a_model_at_once_says_nothing(
     embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "_loaded", {})
+    patient = partial(saying_a_slow_load, moment_seconds=600)  # however busy the machine is
+    monkeypatch.setattr(cli_common, "saying_a_slow_load", patient)
     assert embedlake("search", str(embedded), "cat").err == ""
 
 
