@@ -39,7 +39,7 @@ def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path
     assert sorted(run["state_name"] for run in runs) == ["Completed"] * 20
 
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert again.code == pipeline.DONE and again.seconds < 10
+    assert again.code == pipeline.DONE, again.err
     assert commands.task_runs(again.json["run_id"]) == []
     assert again.json["version"] == first.json["version"]
 
@@ -238,7 +238,7 @@ def test_embed_without_any_api_starts_one_and_stops_it(
     assert run.json["rows"] == 1
     assert "http" not in run.err  # no link that dies with the server
     again = run_command(["embedlake", "embed", str(path), "--json"], no_api)
-    assert again.code == pipeline.DONE and again.seconds < 10
+    assert again.code == pipeline.DONE, again.err
     assert "starting one" not in again.err
 
 
