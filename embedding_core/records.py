@@ -194,8 +194,16 @@ class Plan:
     """Chunks of the files to work on, from a sample of their text; moved files count as none."""
     estimated_tokens: int
     """Tokens of these chunks; vectors that changed files keep are not taken off."""
-    estimated_seconds: float | None
-    """Time at the rate of this table's earlier runs; None before the first."""
+    work_seconds: float | None
+    """Time that these tokens take at the rate of this table's earlier runs; None before the
+    first."""
+    starting_seconds: float
+    """Time until the first text is embedded: Ray and a model have to start."""
+
+    @property
+    def estimated_seconds(self) -> float | None:
+        """Time of the whole run, its start included; None where no rate is known."""
+        return None if self.work_seconds is None else self.starting_seconds + self.work_seconds
 
     @property
     def size_bytes(self) -> int:

@@ -27,6 +27,13 @@ SCHEMES = ("", "file", "s3")
 CREATED_BY_ANOTHER = (409, 412)
 """What S3 answers to a conditional PUT when another one is under way, or was first."""
 
+CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too for temporary ones), "
+    "or AWS_PROFILE to a profile in ~/.aws/credentials; a public bucket is read with "
+    "storage.anonymous: true in the recipe"
+)
+"""What to do where no credentials were found."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -81,6 +88,24 @@ def filesystem(uri: str, spec: StorageSpec) -> fsspec.AbstractFileSystem:
     )
 
 
+def without_credentials(error: BaseException | None) -> str | None:
+    """What an error says of credentials that this process does not have, and what to do; None for
+    any other error."""
+    from botocore.exceptions import (  # only S3 needs it loaded
+        CredentialRetrievalError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
+
+    missing = CredentialRetrievalError | NoCredentialsError | PartialCredentialsError
+    cause = error.__cause__ if isinstance(error, OSError) else None
+    found = next(
+        (one for one in (error, cause) if isinstance(one, missing | ProfileNotFound)), None
+    )
+    return None if found is None else f"{words(found)}; {CREDENTIALS}"
+
+
 def join(uri: str, *parts: str) -> str:
     """``uri`` extended by path parts of our own making (never by names found in a bucket)."""
     return "/".join([uri.rstrip("/"), *parts])
@@ -96,7 +121,7 @@ def read_bytes(uri: str, spec: StorageSpec) -> bytes:
     try:
         return bytes(fs.cat_file(uri))
     except BotoCoreError as error:  # no credentials, no such endpoint: no OSErrors of their own
-        raise OSError(words(error)) from error
+        raise OSError(without_credentials(error) or words(error)) from error
 
 
 def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
@@ -169,7 +194,7 @@ def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
             return False
         if isinstance(error, OSError):
             raise
-        raise OSError(words(error)) from error
+        raise OSError(without_credentials(error) or words(error)) from error
     return True
 
 

@@ -32,6 +32,7 @@ from flows.cli_common import (
     respond,
     running_flow,
     say,
+    saying_what_takes_long,
     set_option,
     use_some_api,
 )
@@ -61,11 +62,14 @@ for command in (*cli_releases.COMMANDS, *cli_verify.COMMANDS, drop):
 
 def main() -> None:
     """Entry point of the console script."""
-    interrupts.treat_sigterm_as_interrupt()
+    interrupts.handle_signals()
     try:
-        sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
-    except click.Abort:
-        say(["stopped. What was committed is kept; the same command goes on where this ended"])
+        with interrupts.not_mistaken():
+            sys.exit(cli(standalone_mode=False))  # gives the code of an Exit, None for a plain end
+    except (click.Abort, KeyboardInterrupt):
+        stopped = "stopped. What was committed is kept; the same command goes on where this ended"
+        say([stopped])
+        _answer_error(stopped, KeyboardInterrupt)
         sys.exit(interrupts.exit_code())
     except click.ClickException as error:
         error.show()
@@ -81,7 +85,7 @@ def _fail(error: EmbedlakeError) -> None:
     sys.exit(BAD_USAGE if isinstance(error, UsageError) else FAILED)
 
 
-def _answer_error(message: str, kind: type[Exception]) -> None:
+def _answer_error(message: str, kind: type[BaseException]) -> None:
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": message, "kind": kind.__name__}))
 
@@ -96,13 +100,15 @@ def plan(recipe: str, as_json: bool) -> None:
     from flows.report import counts, plan_lines
 
     settings = read_settings()
-    planned = speed.estimated(pipeline.plan(pipeline.following(Recipe.load(recipe))), settings)
+    loaded = pipeline.following(Recipe.load(recipe))
+    planned = speed.estimated(pipeline.plan(loaded), loaded, settings.resources, settings)
     cost = speed.cost(planned.estimated_seconds, settings)
     data = asdict(planned) | {
         "size_bytes": planned.size_bytes,
         "counts": counts(planned),
         "unchanged": planned.unchanged,
         "removes_too_much": planned.removes_too_much,
+        "estimated_seconds": planned.estimated_seconds,
         "nothing_to_do": planned.is_empty,
         "estimated_cost": cost,
     }
@@ -131,7 +137,8 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
     from flows.report import speed_lines
 
     settings, loaded = read_settings(), Recipe.load(recipe)
-    found = measure(loaded, settings.resources, seconds)
+    with saying_what_takes_long("bench"):
+        found = measure(loaded, settings.resources, seconds)
     speed.keep(settings, space_id(pipeline.resolve(loaded.model).space), found)
     cost = speed.cost(1_000_000 / found.tokens_per_second, settings)
     data = asdict(found) | {"cost_per_million_tokens": cost}
@@ -282,7 +289,8 @@ def search(
     values = dict(_parameter(param) for param in params)
     query = Query(k, where, values, exact, hybrid, nprobes)
     asked = pipeline.queries_from(queries, loaded) if queries else {"words": words or ""}
-    answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
+    with saying_what_takes_long("search"):
+        answers = list(pipeline.search(loaded, read_settings().resources, asked, query))
     data = (
         {"results": [asdict(answer) for answer in answers]}
         if queries

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import Resources
 from flows.folders import check_folders
 from flows.settings import Settings, prefect_api_url, use_prefect_api
-from flows.silence import saying_it_goes_on
+from flows.silence import saying_a_slow_load, saying_it_goes_on
 
 PATIENCE_SECONDS = 15.0
 """A server on a busy machine takes its time; one that is gone is refused at once."""
@@ -47,6 +48,19 @@ def say(lines: Sequence[str]) -> None:
     """Talk, on stderr."""
     for line in lines:
         click.echo(line, err=True)
+
+
+@contextmanager
+def saying_what_takes_long(command: str) -> Iterator[None]:
+    """Say on stderr, while a command works, which model is being loaded when that takes longer than
+    a moment, and now and then that the command goes on."""
+    from embedding_core.pipeline.announce import announcing
+
+    def say_line(line: str) -> None:
+        say([line])
+
+    with announcing(partial(saying_a_slow_load, say_line)), saying_it_goes_on(say_line, command):
+        yield
 
 
 @contextmanager

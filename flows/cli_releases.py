@@ -21,6 +21,7 @@ from flows.cli_common import (
     resources_asked,
     respond,
     running_flow,
+    saying_what_takes_long,
     set_option,
     use_some_api,
 )
@@ -43,7 +44,8 @@ def evaluate(
     from embedding_core import pipeline
 
     loaded = Recipe.load(recipe)
-    found = pipeline.evaluate(loaded, read_settings().resources, queries, qrels, column)
+    with saying_what_takes_long("evaluate"):
+        found = pipeline.evaluate(loaded, read_settings().resources, queries, qrels, column)
     metrics = {name: asdict(interval) for name, interval in found.metrics.items()}
     data = asdict(found) | {"columns": {found.column: metrics}}
     del data["metrics"]
@@ -76,7 +78,8 @@ def gate(recipe: str, column: str, picture: Path | None, as_json: bool) -> None:
 
     if picture is not None and not picture.absolute().parent.is_dir():
         raise UsageError(f"there is no folder for the picture {picture}; make it first")
-    report = pipeline.gate(Recipe.load(recipe), read_settings().resources, column)
+    with saying_what_takes_long("gate"):
+        report = pipeline.gate(Recipe.load(recipe), read_settings().resources, column)
     if picture is not None:
         write_picture(report, picture)
     respond(gate_data(report), gate_lines(report), as_json)
@@ -261,9 +264,10 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
 
     _released_table(recipe)
     loaded, settings = Recipe.load(recipe), read_settings()
-    release = pipeline.go_back(
-        loaded, settings.resources, getpass.getuser(), now, settings.lock_wait_seconds
-    )
+    with saying_what_takes_long("rollback"):
+        release = pipeline.go_back(
+            loaded, settings.resources, getpass.getuser(), now, settings.lock_wait_seconds
+        )
     _answer_release(release, as_json)
 
 

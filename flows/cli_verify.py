@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from embedding_core.recipe import Recipe
-from flows.cli_common import json_option, recipe_argument, respond
+from flows.cli_common import json_option, recipe_argument, respond, saying_what_takes_long
 from flows.settings import read_settings
 
 if TYPE_CHECKING:
     from embedding_core.lake import Damage
     from embedding_core.pipeline import AuditReport
+
+
+SOURCES_SHOWN = 5
 
 
 @click.command()
@@ -42,12 +45,13 @@ def verify(recipe: str, deep: bool, sample_rows: int, with_repair: bool, as_json
     from embedding_core import pipeline
 
     loaded, settings = Recipe.load(recipe), read_settings()
-    if with_repair:
-        report = pipeline.repair(
-            loaded, settings.resources, deep, sample_rows, settings.lock_wait_seconds
-        )
-    else:
-        report = pipeline.audit(loaded, settings.resources, deep, sample_rows)
+    with saying_what_takes_long("verify"):
+        if with_repair:
+            report = pipeline.repair(
+                loaded, settings.resources, deep, sample_rows, settings.lock_wait_seconds
+            )
+        else:
+            report = pipeline.audit(loaded, settings.resources, deep, sample_rows)
     data = asdict(report) | {
         "damages": [asdict(one) | {"file_keys": sorted(one.file_keys)} for one in report.damages],
         "exit_code": report.exit_code,
@@ -77,8 +81,12 @@ def _damage_lines(damage: Damage) -> list[str]:
         more = ", …" if damage.n_rows > len(damage.rows) else ""
         shown = ", ".join(map(str, damage.rows))
         lines.append(f"  {damage.n_rows} rows of fragment {damage.fragment_id}: {shown}{more}")
+    elif damage.n_rows:
+        lines.append(f"  {damage.n_rows:,} rows of fragment {damage.fragment_id}")
     if damage.source_uris:
-        lines.append(f"  from {', '.join(damage.source_uris)}")
+        named = damage.source_uris[:SOURCES_SHOWN]
+        n_more = damage.n_sources - len(named)
+        lines.append(f"  from {', '.join(named)}" + (f" and {n_more:,} more" if n_more else ""))
     return lines
 
 

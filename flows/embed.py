@@ -19,13 +19,14 @@ from prefect.states import Completed
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import Job, RunReport, RunTally
-from embedding_core.recipe import Recipe
+from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
-from flows import artifacts, speed
+from flows import artifacts, interrupts, speed
 from flows import report as words
 from flows.ending import failed
 from flows.indexing import train_if_due
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 from flows.runner import Runner, current_runner
 from flows.settings import Settings, read_settings
 from flows.units import run_plan
@@ -48,6 +49,7 @@ class RunFailed(EmbedlakeError):
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def embed(
     recipe: str | dict[str, Any],
@@ -78,6 +80,7 @@ def embed(
     return words.report_data(report)
 
 
+@interrupts.not_mistaken()
 def _run(
     recipe: Recipe,
     resources: dict[str, Any],
@@ -90,14 +93,14 @@ def _run(
     chosen = settings.resources.updated(resources)
     run_id = str(flow_run.get_id())
     current_runner().prepare(settings, chosen)  # what no task could get is told before any work
-    planned = _plan(recipe, retry_reasons, settings)
+    planned = _plan(recipe, retry_reasons, chosen, settings)
     pipeline.check_removals(planned, allow_removals)
     if planned.is_empty:
         job = Job.of(planned, recipe, chosen, run_id)
         return pipeline.finish(job, planned, RunTally(), started)
     with pipeline.locked_for(recipe, run_id, settings.lock_wait_seconds) as lock:
         if pipeline.is_outdated(planned, recipe):
-            planned = _plan(recipe, retry_reasons, settings)
+            planned = _plan(recipe, retry_reasons, chosen, settings)
         job = Job.of(planned, recipe, chosen, run_id)
         tally = RunTally()
         pipeline.prepare(job, planned, allow_removals)
@@ -106,9 +109,11 @@ def _run(
         return pipeline.finish(job, planned, tally, started)
 
 
-def _plan(recipe: Recipe, retry_reasons: Sequence[str], settings: Settings) -> Plan:
+def _plan(
+    recipe: Recipe, retry_reasons: Sequence[str], resources: Resources, settings: Settings
+) -> Plan:
     """The plan that this run executes, shown in the log and as an artifact."""
-    planned = speed.estimated(pipeline.plan(recipe, retry_reasons), settings)
+    planned = speed.estimated(pipeline.plan(recipe, retry_reasons), recipe, resources, settings)
     _publish_plan(planned, recipe, speed.cost(planned.estimated_seconds, settings))
     return planned
 

@@ -1,25 +1,47 @@
 """How a command is stopped: SIGTERM does what Ctrl-C does.
 
-Both raise ``KeyboardInterrupt``, which libraries expect: they clean up and let it through.
+Both raise ``KeyboardInterrupt``, which libraries expect: they clean up and let it through. Not all
+do: what is raised while compiled code calls back into Python can come out as another error, or not
+at all. So a signal is remembered, and whoever goes on with work asks for it.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _received: list[int] = []
-"""Signals other than SIGINT that stopped this process."""
+"""Signals that stopped this process."""
 
 
-def treat_sigterm_as_interrupt() -> None:
-    """From now on SIGTERM raises ``KeyboardInterrupt`` in the main thread."""
-    signal.signal(signal.SIGTERM, _interrupt)
+def handle_signals() -> None:
+    """From now on SIGTERM and SIGINT raise ``KeyboardInterrupt`` in the main thread."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
 
 
 def exit_code() -> int:
     """The shell's exit code for a process that was stopped: 130 by Ctrl-C, 143 by SIGTERM."""
     return 128 + (_received[-1] if _received else signal.SIGINT)
+
+
+def check() -> None:
+    """Raise ``KeyboardInterrupt`` when a signal came and a library kept it to itself."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def not_mistaken() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` for an error that a library made of a signal."""
+    try:
+        yield
+    except Exception as error:
+        if _received:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -12,10 +12,12 @@ from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
 from embedding_core.pipeline import MaintenanceReport
 from embedding_core.recipe import Recipe
+from flows import interrupts
 from flows import report as words
 from flows.artifacts import text_block
 from flows.ending import failed
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 
 
 class MaintenanceUnfinished(EmbedlakeError):
@@ -34,6 +36,7 @@ class MaintenanceUnfinished(EmbedlakeError):
     description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
     flow_run_name=run_name,
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, Any]]:
     """Maintain one recipe's table, beside readers and embed runs.
@@ -42,8 +45,9 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
         recipe: path or URI of a recipe file, or the recipe itself.
     """
     try:
-        loaded = Recipe.load(recipe)
-        done = pipeline.maintain(loaded)
+        with interrupts.not_mistaken():
+            loaded = Recipe.load(recipe)
+            done = pipeline.maintain(loaded)
     except EmbedlakeError as error:
         return failed(error)
     lines = words.maintenance_lines(done)

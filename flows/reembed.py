@@ -31,12 +31,13 @@ from embedding_core.pipeline import (
     SampledPart,
 )
 from embedding_core.recipe import Recipe
-from flows import events, tasks
+from flows import events, interrupts, tasks
 from flows import reembed_report as words
 from flows.ending import failed
 from flows.gate_report import picture_uri
 from flows.indexing import train_if_due
 from flows.naming import artifact_key, run_name
+from flows.parameters import fail_for_parameters
 from flows.runner import Runner, current_runner
 from flows.settings import read_settings
 from flows.window import each
@@ -66,6 +67,7 @@ class ReembedFailed(EmbedlakeError):
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    on_crashed=[fail_for_parameters],
 )
 def reembed(
     recipe: str | dict[str, Any],
@@ -122,6 +124,7 @@ class _Run:
         self._gate: GateReport | None = None
         self._index: IndexReport | None = None
 
+    @interrupts.not_mistaken()
     def to_the_end(self, share: float | None) -> ReembedReport:
         """Every step that is left to do."""
         if pipeline.is_in_service(self._job):

@@ -17,12 +17,14 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import RunInput, State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, PrefectTaskRunFuture
+from prefect.runtime import flow_run
 from prefect.task_engine import run_task_sync
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
+from flows import interrupts
 from flows.folders import check_folders
 from flows.hardware import Needs, lacking
 from flows.settings import Settings
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # loads ray
 
 WAITING_SECONDS = 30.0
 """How often a run says what it waits for when the cluster has no room for its tasks."""
+
+LISTENING_SECONDS = 1.0
+"""How soon a flow says what a task on Ray told it."""
 
 SHOWN = ("CPU", "GPU")
 """Kinds of resource that a message names."""
@@ -93,6 +98,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         dependencies: dict[str, set[RunInput]] | None = None,
     ) -> PrefectFuture[Any]:
         """Submit a task; in this process it has ended when this returns."""
+        interrupts.check()
         if not self.in_process:
             future: PrefectFuture[Any] = self._started_ray().submit(
                 task, parameters, wait_for, dependencies
@@ -124,19 +130,24 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
     def first_ended(
         self, futures: Sequence[PrefectFuture[Any]], seconds: float
     ) -> PrefectFuture[Any] | None:
-        """A task that has ended, None when none has after ``seconds``.
+        """A task that has ended, None when none has after ``seconds``; meanwhile what tasks tell
+        the flow is said in its log.
 
         Raises ``Transient`` when Ray itself broke down. Says now and then what is waited for when
         the cluster has no room for an embed task.
         """
+        interrupts.check()
         if self.in_process:
             return futures[0]
         from ray.exceptions import RayError
 
         from flows.ray_runner import first_ended
 
+        over, ended = time.monotonic() + seconds, None
         try:
-            ended: PrefectFuture[Any] | None = first_ended(list(futures), seconds)
+            while ended is None and (left := over - time.monotonic()) > 0:
+                ended = first_ended(list(futures), min(left, LISTENING_SECONDS))
+                self._repeat_lines()
         except RayError as error:
             raise ray_broke_down(error) from error
         if ended is None and self._lacking is not None:
@@ -200,6 +211,12 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         if self._prepared is None:
             raise RuntimeError("prepare() says where tasks run; call it before the first task")
         return self._prepared
+
+    def _repeat_lines(self) -> None:
+        from flows.ray_runner import told
+
+        for line in told(str(flow_run.get_id())):
+            get_run_logger().info(line)
 
     def _say_lacking(self) -> None:
         """The cluster may grow: what is missing is looked at again, and said again and again."""

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 SILENT_SECONDS = 10.0
 """A run that waits for longer says what for."""
+MOMENT_SECONDS = 1.0
+"""What is done sooner is not worth a word."""
 
 
 @contextmanager
@@ -29,3 +31,33 @@ def saying_it_goes_on(
     finally:
         over.set()
         speaker.join()
+
+
+@contextmanager
+def saying_a_slow_load(
+    say: Callable[[str], None],
+    model: str,
+    moment_seconds: float = MOMENT_SECONDS,
+    every_seconds: float = SILENT_SECONDS,
+) -> Iterator[None]:
+    """Say, from a thread, that a model is being loaded when it takes longer than a moment, that it
+    goes on, and when it is ready."""
+    over, spoke, started = threading.Event(), threading.Event(), time.monotonic()
+
+    def keep_saying() -> None:
+        if over.wait(moment_seconds):
+            return
+        spoke.set()
+        say(f"loading the model {model}")
+        while not over.wait(every_seconds):
+            say(f"loading the model {model}: under way for {time.monotonic() - started:,.0f} s")
+
+    speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
+    if spoke.is_set():
+        say(f"the model {model} is ready after {time.monotonic() - started:.1f} s")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedding_core import pipeline
 from embedding_core.identity import SHOWN_DIGITS
-from embedding_core.pipeline.estimate import STARTING_SECONDS
+from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from flows.settings import Settings
+from flows.small_work import LOADING_SECONDS, is_small
 
 if TYPE_CHECKING:  # it loads torch, which only `bench` needs
     from embedding_core.encoder.measure import ModelSpeed
@@ -25,14 +28,17 @@ def keep(settings: Settings, space_id: str, speed: ModelSpeed) -> None:
     path.write_text(json.dumps(asdict(speed)))
 
 
-def estimated(planned: Plan, settings: Settings) -> Plan:
-    """The plan with a time at the model's measured rate, when its table has no rate of its own."""
+def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Settings) -> Plan:
+    """The plan with the time that its run takes: at the model's measured rate when its table has no
+    rate of its own, and with the start that the run has, on Ray or in its own process."""
     path = _path(settings, planned.space_id)
-    if planned.estimated_seconds is not None or not path.exists():
-        return planned
-    rate = json.loads(path.read_text())["tokens_per_second"]
-    seconds = STARTING_SECONDS + planned.estimated_tokens / rate
-    return replace(planned, estimated_seconds=seconds)
+    if planned.work_seconds is None and path.exists():
+        rate = json.loads(path.read_text())["tokens_per_second"]
+        planned = replace(planned, work_seconds=planned.estimated_tokens / rate)
+    units = list(islice(pipeline.work_units(planned, resources.unit_bytes, recipe.source), 2))
+    if is_small(planned, units, recipe, resources, settings):
+        planned = replace(planned, starting_seconds=LOADING_SECONDS)
+    return planned
 
 
 def cost(seconds: float | None, settings: Settings) -> float | None:

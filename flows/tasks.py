@@ -6,19 +6,23 @@ table already holds, and checks that a result's fragments still exist before it 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.runtime import flow_run
 from prefect.tasks import Task, exponential_backoff
 
 from embedding_core import pipeline
 from embedding_core.errors import Transient
 from embedding_core.lake import IndexReport
 from embedding_core.pipeline import FilledFragment, GateReport, Job, SampledPart, SamplePart
+from embedding_core.pipeline.announce import announcing, telling
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 from flows.placement import placed, placed_job
 
@@ -47,6 +51,20 @@ class Sealed(Generic[T]):
 
     def __init__(self, value: T) -> None:
         self.value = value
+
+
+def told_to_the_flow(model: str) -> AbstractContextManager[None]:
+    """Says in the task's log that a model is loaded, and on Ray in the flow's log too."""
+    say = get_run_logger().info
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        return telling(say, model)
+    from flows.ray_runner import tell
+
+    def say_twice(line: str) -> None:
+        say(line)
+        tell(str(flow_run.get_id()), line)
+
+    return telling(say_twice, model)
 
 
 def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -98,14 +116,16 @@ def chunk(job: Job, unit: Sealed[WorkUnit]) -> Sealed[StagedUnit]:
 @_per_unit("embed", "embed {staged.value.unit.label}", embed_key)
 def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
-    return pipeline.embed_unit(placed_job(job), staged.value, get_run_logger().info)
+    with announcing(told_to_the_flow):
+        return pipeline.embed_unit(placed_job(job), staged.value, get_run_logger().info)
 
 
 @_over_table("backfill", "backfill fragments {fragment_ids}")
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
-    job, say = placed_job(job), get_run_logger().info
-    return [pipeline.backfill_fragment(job, one, say) for one in fragment_ids]
+    with announcing(told_to_the_flow):
+        job = placed_job(job)
+        return [pipeline.backfill_fragment(job, one) for one in fragment_ids]
 
 
 @_over_table("index", "train an index")
@@ -117,16 +137,19 @@ def index(job: Job) -> IndexReport | None:
 @_over_table("sample", "sample part {part.number}")
 def sample(job: Job, part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
-    return pipeline.embed_sample(placed_job(job), part, get_run_logger().info)
+    with announcing(told_to_the_flow):
+        return pipeline.embed_sample(placed_job(job), part)
 
 
 @_over_table("judge-sample", "judge a sample")
 def judge_sample(job: Job, parts: tuple[SampledPart, ...]) -> GateReport:
     """Judge the model on the sampled rows."""
-    return pipeline.judge_sample(placed_job(job), parts)
+    with announcing(told_to_the_flow):
+        return pipeline.judge_sample(placed_job(job), parts)
 
 
 @_over_table("gate", "gate {column}")
 def gate(job: Job, column: str) -> GateReport:
     """Judge a whole column."""
-    return pipeline.gate(job.recipe, placed(job.resources), column)
+    with announcing(told_to_the_flow):
+        return pipeline.gate(job.recipe, placed(job.resources), column)

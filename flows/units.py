@@ -17,20 +17,16 @@ from prefect.futures import PrefectFuture
 
 from embedding_core import pipeline
 from embedding_core.errors import Transient, words
-from embedding_core.hardware import n_nvidia_gpus
 from embedding_core.pipeline import Job, RunTally
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
 from flows import tasks
-from flows.hardware import Needs
 from flows.progress import RunProgress
 from flows.results import result_storage
 from flows.runner import current_runner
 from flows.settings import Settings
+from flows.small_work import is_small
 
 GROUPS_IN_FLIGHT = 2
-SMALL_TOKENS, SMALL_SECONDS = 250_000, 30.0
-"""Work that is done before Ray and a model in a worker of its own would have paid for their start,
-by the estimate of the plan: seconds where a rate is known, else tokens."""
 MOST_FAILED_FILES = 64
 """Failed units are taken apart until so many files were found; with more, it is not the files."""
 
@@ -106,24 +102,11 @@ def run_units(
     with RunProgress(job, len(finished) + len(units), planned.estimated_chunks) as progress:
         finished += pipeline.finished_units(job, units)
         rest = _left_to_do(job, finished, units, progress, commit)
-        runner = _UnitRunner(job, settings, _is_small(job, planned, rest, settings))
+        runner = _UnitRunner(
+            job, settings, is_small(planned, rest, job.recipe, job.resources, settings)
+        )
         for ready in _ready(runner, rest, tally, progress):
             commit(runner.with_fragments(ready, tally))
-
-
-def _is_small(job: Job, planned: Plan, units: Sequence[WorkUnit], settings: Settings) -> bool:
-    """Whether the work is not worth a Ray of its own: one unit, of little text.
-
-    A unit that an earlier run began and did not finish goes to Ray: it may be what ended that run,
-    and a worker can be lost where the flow cannot. So does one that must not see this machine's
-    GPU, which Ray hides.
-    """
-    if settings.ray_address is not None or len(units) != 1:
-        return False
-    tokens, seconds = planned.estimated_tokens, planned.estimated_seconds
-    is_little = tokens <= SMALL_TOKENS if seconds is None else seconds <= SMALL_SECONDS
-    hides_gpu = n_nvidia_gpus() > 0 and not Needs.of(job.resources, settings).gpus
-    return is_little and not hides_gpu and not pipeline.was_begun(job, units[0])
 
 
 def _left_to_do(

@@ -277,3 +277,20 @@ def test_python_blocks_run(
     if path.name == "README.md":
         said = capsys.readouterr().out.split()
         assert said[1] == said[-1] == "leaf"
+
+
+def test_checkpoints_page_says_what_differs_on_purpose() -> None:
+    _, _, section = page("checkpoints.md").partition("## What differs from sentence-transformers")
+    section = section.partition("\n## ")[0]
+    assert "control tokens in a text" in section and "read as the characters" in section
+    assert "the end token is appended, once" in section
+
+
+def test_operations_page_says_how_a_cluster_is_joined() -> None:
+    said = page("operations.md")
+    for words in (
+        "EMBEDLAKE_RAY_ADDRESS=head:6379",
+        "RAY_AUTH_TOKEN",
+        "address is that of the head's GCS",
+    ):
+        assert words in said

@@ -54,7 +54,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("model.storage.endpoint_url", "http://127.0.0.1:1", 3),
     ("model.storage.region", "eu-1", 3),
     ("model.storage.anonymous", True, "perhaps"),
-    ("model.dtype", "bf16", "fp8"),
+    ("model.dtype", "bf16", "int8"),
     ("model.dim", 128, 0),
     ("model.max_tokens", 128, 7),
     ("model.allow_unverified", True, "perhaps"),

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from botocore.exceptions import NoCredentialsError
 from filelock import FileLock
 from fsspec.asyn import sync
 
@@ -176,7 +175,7 @@ class _Store:
                 f"no bucket {self._bucket!r} for the model {self.uri}; correct model.name, or name "
                 "its store in model.storage"
             ) from error
-        except (PermissionError, NoCredentialsError) as error:
+        except PermissionError as error:
             raise ModelError(
                 f"the store refuses to give {self.uri}: {error}; check the credentials "
                 "(AWS_ACCESS_KEY_ID, AWS_PROFILE, …) and what they may read"
@@ -184,6 +183,8 @@ class _Store:
         except EmbedlakeError:
             raise
         except Exception as error:  # of s3fs, botocore and aiohttp, which share no base
+            if (missing := storage.without_credentials(error)) is not None:
+                raise ModelError(f"cannot read the model {self.uri}: {missing}") from error
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise
             if _is_final(error):

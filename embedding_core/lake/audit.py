@@ -30,6 +30,7 @@ from embedding_core.lake.audit_rows import (
     is_of_the_data,
     reads,
 )
+from embedding_core.lake.audit_sources import with_sources
 from embedding_core.lake.commit import replace_rows
 from embedding_core.lake.damage import all_wrong_sizes, indexes_of
 from embedding_core.lake.faults import plain, store_faults
@@ -89,6 +90,7 @@ def audit(
         damages += _unreadable_tables(table, damages)
     elif not lost:
         damages += _counted(table, seen)
+    damages = with_sources(table, known, damages)
     all_counted = not any(one.kind == DATA and one.table == table.name for one in damages)
     damages += _count_damages(table, seen, all_counted)
     return Audit(table.uri, int(dataset.version), n_rows, deep, seen.encoded_again, tuple(damages))
@@ -124,7 +126,8 @@ def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
             del known[key]
             said = f"the line of {counts.source_uri}: {why}"
             uris, keys = (counts.source_uri,), frozenset([key])
-            damages.append(Damage(ROW, ledger.name, said, (), uris, n_rows=1, file_keys=keys))
+            line = Damage(ROW, ledger.name, said, (), uris, n_rows=1, file_keys=keys, n_sources=1)
+            damages.append(line)
     return known, damages
 
 
@@ -160,6 +163,7 @@ def _count_damages(table: Table, seen: Seen, all_counted: bool) -> Iterator[Dama
                 (),
                 (uri,),
                 file_keys=frozenset(keys),
+                n_sources=1,
             )
 
 

@@ -22,6 +22,8 @@ from embedding_core.lake.verify import NORM_TOLERANCE, is_unit
 
 ROWS_NAMED = 20
 """Rows that a damage lists by number; the count is exact."""
+SOURCES_NAMED = 20
+"""Files of the source that a damage lists; their number is exact."""
 ROWS_PER_BATCH = 4_096
 FULL_NORM_TOLERANCE = 1e-4
 """A unit vector in float32 keeps its length to about 1e-6; a hundred times that is wrong."""
@@ -57,7 +59,7 @@ class Damage:
     data_files: tuple[str, ...] = ()
     """Names of files in the table's ``data`` folder."""
     source_uris: tuple[str, ...] = ()
-    """Files of the source whose rows are concerned, where they can be told."""
+    """Files of the source whose rows are concerned, where they can be told, the first 20."""
     rows: tuple[int, ...] = ()
     """Numbers of damaged rows in their fragment, 0-based, the first 20."""
     n_rows: int = 0
@@ -67,6 +69,8 @@ class Damage:
     """File versions as the damaged rows name them."""
     index: str | None = None
     """Name of a damaged index."""
+    n_sources: int = 0
+    """How many files of the source are concerned, where they can be told."""
 
 
 @dataclass(slots=True)
@@ -143,20 +147,23 @@ def fragment_damages(
         if not is_of_the_data(error):
             raise
         return [_unreadable(table, dataset, fragment, error)]
-    damages = [
-        Damage(
-            ROW,
-            table.name,
-            what,
-            file_of(dataset, fragment, column),
-            tuple(sorted({uri for _, uri, _ in rows_}))[:ROWS_NAMED],
-            tuple(number for number, _, _ in rows_[:ROWS_NAMED]),
-            len(rows_),
-            fragment.fragment_id,
-            frozenset(key for _, _, key in rows_),
+    damages = []
+    for (what, column), faults in wrong.items():
+        uris = sorted({uri for _, uri, _ in faults})
+        damages.append(
+            Damage(
+                ROW,
+                table.name,
+                what,
+                file_of(dataset, fragment, column),
+                tuple(uris[:SOURCES_NAMED]),
+                tuple(number for number, _, _ in faults[:ROWS_NAMED]),
+                len(faults),
+                fragment.fragment_id,
+                frozenset(key for _, _, key in faults),
+                n_sources=len(uris),
+            )
         )
-        for (what, column), rows_ in wrong.items()
-    ]
     return damages + _null_damages(table, dataset, fragment, nulls)
 
 
@@ -179,11 +186,12 @@ class _Rows:
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> _Rows:
         names = ["chunk_id", "file_key", "source_uri", "doc_id", "text", "text_hash"]
-        ids, keys, uris, doc_ids, texts, hashes = (_strings(batch.column(name)) for name in names)
+        ids, keys, uris, doc_ids, texts, hashes = (strings(batch.column(name)) for name in names)
         return cls(ids, keys, uris, doc_ids, texts, hashes)
 
 
-def _strings(column: pa.Array) -> list[str]:
+def strings(column: pa.Array) -> list[str]:
+    """Values of a text column; bytes that are no UTF-8 are replaced."""
     binary = column.cast(pa.binary()).to_pylist()
     return [(value or b"").decode("utf-8", "replace") for value in binary]
 
@@ -328,14 +336,10 @@ def _unreadable(
     ]
     files = {path for column in columns for path in file_of(dataset, fragment, column)}
     files = files or {str(file.path) for file in fragment.data_files()}  # it fails as a whole only
-    uris: set[str] = set()
-    if "source_uri" not in columns:
-        for batch in dataset.scanner(columns=["source_uri"], fragments=[fragment]).to_batches():
-            uris.update(_strings(batch.column("source_uri")))
     named = ", ".join(columns) or "its rows"
     return Damage(
         DATA, table.name, f"{named} cannot be read: {plain(error)}", tuple(sorted(files)),
-        tuple(sorted(uris))[:ROWS_NAMED], (), fragment.count_rows(), fragment.fragment_id,
+        fragment_id=fragment.fragment_id,
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pyarrow as pa
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import LakeError, Transient, words
+from embedding_core.storage import without_credentials
 
 Result = TypeVar("Result")
 
@@ -75,8 +76,10 @@ def _io_faults(doing: str) -> Iterator[None]:
         is_arrow, said = isinstance(error, pa.ArrowInvalid), str(error)
         if is_arrow and LANCE_IO not in said and not said.startswith(FILE_GONE):
             raise
+        if (missing := without_credentials(error)) is not None:
+            raise LakeError(f"{doing}: {missing}") from error
         number = _number(error)
-        if number in DENIED or isinstance(error, (PermissionError, NoCredentialsError)):
+        if number in DENIED or isinstance(error, PermissionError):
             raise LakeError(
                 f"{doing}: access denied ({plain(error)}); check the AWS credentials, or the "
                 "permissions of the folder"

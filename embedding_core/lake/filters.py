@@ -27,6 +27,10 @@ _TOKEN = re.compile(
     | (?<![:\w]):(?P<param>[A-Za-z_]\w*) | (?P<word>\w+) | (?P<compare>[<>=!]+) | \S""",
     re.VERBOSE,
 )
+_WORDS_OF_SQL = frozenset([
+    "AND", "AS", "BETWEEN", "CASE", "DISTINCT", "ELSE", "END", "ESCAPE", "FALSE", "FROM", "ILIKE",
+    "IN", "IS", "LIKE", "NOT", "NULL", "OR", "SIMILAR", "THEN", "TO", "TRUE", "UNKNOWN", "WHEN",
+])  # fmt: skip
 _SMALLEST = f"({INT64_MIN + 1} - 1)"
 """The smallest int: SQL reads a minus and a number, and that number is beyond 64 bits."""
 
@@ -73,6 +77,14 @@ def column_types(arrow_schema: pa.Schema) -> dict[str, ColumnType]:
             if is_one(field.type):
                 types[field.name.lower()] = declared
     return types
+
+
+def unknown_columns(where: str, arrow_schema: pa.Schema) -> list[str]:
+    """Names in a filter that stand where a column does and are none of the table's, in order."""
+    tokens = _Tokens(list(_TOKEN.finditer(where)), {})
+    known = {name.lower() for name in arrow_schema.names}
+    names = dict.fromkeys(filter(None, map(tokens.column_named, range(len(tokens.all)))))
+    return [name for name in names if name.lower() not in known and not name.startswith("_row")]
 
 
 _IS_ONE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
@@ -162,6 +174,19 @@ class _Tokens:
         if self._text(first - 1) == "(" and self._text(first - 2) == "IN":
             return self._column_before(first - 2)
         return None
+
+    def column_named(self, at: int) -> str | None:
+        """The name that a token gives of a column; None for words of SQL, functions, types, parts
+        of a value and what is no name at all."""
+        token = self.all[at]
+        if (quoted := token["quoted"] or token["ticked"]) is not None:
+            return quoted.replace('""', '"')
+        word, before, after = token["word"] or "", self._text(at - 1), self._text(at + 1)
+        is_type = before in ("AS", ":") or after.startswith("'")
+        is_part = before in (".", ":") or after in ("(", "FROM")
+        if not word.isidentifier() or word.upper() in _WORDS_OF_SQL or is_type or is_part:
+            return None
+        return word
 
     def _column_before(self, at: int) -> ColumnType | None:
         return self._column(at - 2 if self._text(at - 1) == "NOT" else at - 1)

@@ -18,7 +18,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.damage import homeless_indexes, indexes_of
 from embedding_core.lake.faults import LANCE_IO, plain
-from embedding_core.lake.filters import bind, column_types
+from embedding_core.lake.filters import bind, column_types, unknown_columns
 from embedding_core.lake.hits import Hit, Hits
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
@@ -153,8 +153,17 @@ class _Legs:
         except ValueError as error:  # how Lance reports a filter that does not parse or fit
             if self.condition is None or LANCE_IO in str(error) or homeless_indexes(self.dataset):
                 raise
-            why = f"the filter {self.condition!r} cannot be used: {plain(error)}"
-            raise UsageError(why) from error
+            raise UsageError(self._why_refused(error)) from error
+
+    def _why_refused(self, error: ValueError) -> str:
+        columns = self.dataset.schema
+        if unknown := unknown_columns(self.query.where or "", columns):
+            known = ", ".join(one for one in columns.names if not schema.is_vector_column(one))
+            return (
+                f"the filter {self.query.where!r} names {', '.join(map(repr, unknown))}, and the "
+                f"table has no such column; its columns are {known}"
+            )
+        return f"the filter {self.condition!r} cannot be used: {plain(error)}"
 
 
 def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:

@@ -256,7 +256,8 @@ def _train(
         try:
             dataset.create_index(column, kind, accelerator="cuda", **given)
             return
-        except Exception as error:  # a driver, torch or Lance that does not fit: the CPU does too
+        # A driver, torch or Lance that does not fit: the CPU does too.
+        except Exception as error:  # noqa: BLE001
             log.warning("training %s on the GPU failed, now on the CPU: %s", kind, error)
     dataset.create_index(column, kind, **given)
 

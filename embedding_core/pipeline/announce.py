@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 Say = Callable[[str], None]
 """Takes one line for people, such as the ``info`` of a logger."""
+
+Loading = Callable[[str], AbstractContextManager[None]]
+"""Makes, of a model's name, the context in which the model is loaded."""
 
 SILENT_SECONDS = 10.0
 """Work is silent for about this long at most."""
@@ -14,6 +19,38 @@ SILENT_SECONDS = 10.0
 
 def silent(_line: str) -> None:
     """Say nothing."""
+
+
+def unannounced(_model: str) -> AbstractContextManager[None]:
+    """Say nothing of a model that is loaded."""
+    return nullcontext()
+
+
+@contextmanager
+def announcing(loading: Loading) -> Iterator[None]:
+    """Load every model in a context that ``loading`` makes, whoever asks for the model."""
+    token = _loading.set(loading)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def loading_context(model: str) -> AbstractContextManager[None]:
+    """The context to load a model in."""
+    return _loading.get()(model)
+
+
+@contextmanager
+def telling(say: Say, model: str) -> Iterator[None]:
+    """Say that a model is being loaded, and when it is ready."""
+    started = time.monotonic()
+    say(f"loading the model {model}")
+    yield
+    say(f"the model {model} is ready after {time.monotonic() - started:.1f} s")
+
+
+_loading: ContextVar[Loading] = ContextVar("loading", default=unannounced)
 
 
 class Announcer:

@@ -37,7 +37,6 @@ from embedding_core.lake import (
     missing_rows,
     table_of,
 )
-from embedding_core.pipeline.announce import Say, silent
 from embedding_core.pipeline.job import Job, load_planned, resolve, resolve_planned
 from embedding_core.pipeline.texts import FreshTexts, Vectors, vectors_in
 from embedding_core.recipe import ModelSpec, Recipe, Resources
@@ -173,12 +172,12 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
     return Job(fixed, resources, space_id(resolved.space), "", run_id)
 
 
-def backfill_fragment(job: Job, fragment_id: int, say: Say = silent) -> FilledFragment:
+def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
     """Fill the job's space for one fragment and commit it; see ``fill_fragment`` for what may go on
     meanwhile. Memory is bounded by some blocks of rows and the vectors of repeated texts."""
     started = time.perf_counter()
     table = table_of(job.recipe)
-    work = _Work(job, load_planned(job, say), _repeated(table, fragment_id))
+    work = _Work(job, load_planned(job), _repeated(table, fragment_id))
     vectors = _listing_rejects(table, work, _placed(table, fragment_id, work))
     filled = fill_fragment(table, job.space_id, fragment_id, vectors)
     return FilledFragment(

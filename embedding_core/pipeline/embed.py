@@ -47,10 +47,9 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     Works in parts of about ``part_rows`` rows and saves each, so that a second attempt begins with
     the first part that is not there; the report of the whole is saved before it is returned. Memory
     is bounded by some blocks of rows. A staged file that is gone is made again. The model is loaded
-    only when a text needs it. ``say`` is told when it is loaded, and every ten seconds how far the
-    work is. Raises ``ModelError`` when the model cannot run here or is not the
-    planned one, ``LakeError`` when another space was put in service meanwhile, ``Transient`` when
-    the store fails.
+    only when a text needs it. ``say`` is told every ten seconds how far the work is. Raises
+    ``ModelError`` when the model cannot run here or is not the planned one, ``LakeError`` when
+    another space was put in service meanwhile, ``Transient`` when the store fails.
     """
     started = time.perf_counter()
     table = table_of(job.recipe)
@@ -139,7 +138,7 @@ def _begin(job: Job, table: Table, staged: StagedUnit, done: int, say: Say) -> _
         table=table,
         staged=staged,
         field=schema.vector_field(resolve_planned(job).space),
-        encoder=load_planned(job, say) if new_texts else None,
+        encoder=load_planned(job) if new_texts else None,
         announcer=Announcer(say, sum(one.chunks - one.dropped for one in staged.counts), done),
         known=known,
         repeated=frozenset(repeated),

@@ -20,7 +20,7 @@ SAMPLE_RECORDS = 100
 SAMPLE_CHARACTERS = 200_000
 """Of one document at most: a longer one says no more, and a plan must not wait for it."""
 STARTING_SECONDS = 10.0
-"""Starting Ray and loading a small model on two cores; a run takes at least this long."""
+"""Starting Ray and loading a small model on two cores; a run on Ray takes at least this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,6 @@ class Estimate:
     """What is wrong with the sampled records, a sentence each."""
     nothing_usable: bool = False
     """Whether every sampled record was rejected."""
-
-    def seconds(self, tokens_per_second: float) -> float:
-        """How long the run takes, its start included."""
-        return STARTING_SECONDS + self.tokens / tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> 
             shares.append(counter.count(one))
         except (Transient, SetupError):
             raise
-        except Exception as error:  # the run finds it too, and lists the file as failed
+        except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
             problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
     n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
@@ -117,7 +113,7 @@ def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
         raise
     except RejectedInput as error:
         return SampledFile(file, (), (), str(error))
-    except Exception as error:  # the run finds it too, and lists the file as failed
+    except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
         return SampledFile(file, (), (), f"reading it broke off with {_kind(error)}")
     documents = tuple(one for one in records if isinstance(one, Document))
     rejects = tuple(one for one in records if isinstance(one, Reject))

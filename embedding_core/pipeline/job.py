@@ -14,7 +14,7 @@ from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import Lock, locked, table_of
 from embedding_core.lake.references import keep_reference, read_reference
-from embedding_core.pipeline.announce import Say, silent
+from embedding_core.pipeline.announce import loading_context
 from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
 from embedding_core.records import Plan
 
@@ -59,19 +59,16 @@ def resolve(model: ModelSpec) -> ResolvedModel:
 def load(model: ModelSpec, resources: Resources) -> Encoder:
     """The recipe's encoder as its name resolves now; the process keeps the one it used last.
 
-    Another one goes before it comes: two may not fit the device.
+    Another one goes before it comes: two may not fit the device. ``announcing`` says what is said
+    of it.
     """
     wanted = (resolve(model), resources.device, resources.batch_tokens)
     if wanted not in _loaded:
         _loaded.clear()
         unload()
-        _loaded[wanted] = load_resolved(*wanted)
+        with loading_context(model.name):
+            _loaded[wanted] = load_resolved(*wanted)
     return _loaded[wanted]
-
-
-def is_loaded(model: ModelSpec, resources: Resources) -> bool:
-    """Whether ``load`` has the encoder already."""
-    return (resolve(model), resources.device, resources.batch_tokens) in _loaded
 
 
 @contextmanager
@@ -93,15 +90,12 @@ _loaded: dict[tuple[ResolvedModel, str, int | None], Encoder] = {}
 """The encoder that was used last, under what it was loaded with."""
 
 
-def load_planned(job: Job, say: Say = silent) -> Encoder:
+def load_planned(job: Job) -> Encoder:
     """The encoder for a task: the model that was planned, and it still gives what it gave.
 
     The first worker of a space keeps the vectors of a few fixed texts beside the lake, every other
-    process compares its own before any work. ``say`` is told when the model is loaded, which can
-    take minutes. Raises ``ModelError`` when they differ.
+    process compares its own before any work. Raises ``ModelError`` when they differ.
     """
-    if not is_loaded(job.recipe.model, job.resources):
-        say(f"loading the model {job.recipe.model.name}")
     encoder = load(job.recipe.model, job.resources)
     check_planned_space(job, space_id(encoder.space))
     _check_parity_once(job.recipe.lake, job.space_id, job.recipe.model, job.resources)

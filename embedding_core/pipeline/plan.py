@@ -20,7 +20,7 @@ from embedding_core.lake import (
     table_of,
 )
 from embedding_core.pipeline.cutting import Cutting, cutting_of
-from embedding_core.pipeline.estimate import estimate
+from embedding_core.pipeline.estimate import STARTING_SECONDS, estimate
 from embedding_core.pipeline.job import resolve
 from embedding_core.pipeline.saved import reported_keys
 from embedding_core.recipe import Recipe
@@ -96,7 +96,8 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         table_version=held.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,
-        estimated_seconds=expected.seconds(rate) if rate and files else None,
+        work_seconds=expected.tokens / rate if rate and files else None,
+        starting_seconds=STARTING_SECONDS,
     )
 
 

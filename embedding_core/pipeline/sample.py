@@ -23,7 +23,6 @@ from embedding_core.errors import UsageError
 from embedding_core.lake import Table, schema, staging, table_of
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
-from embedding_core.pipeline.announce import Say, silent
 from embedding_core.pipeline.job import Job, load_planned, resolve_planned
 from embedding_core.pipeline.judge import GateReport, judge, side_of
 from embedding_core.pipeline.labels import read_labels
@@ -112,14 +111,14 @@ def _judged(recipe: Recipe, most: int) -> set[str]:
     return found
 
 
-def embed_sample(job: Job, part: SamplePart, say: Say = silent) -> SampledPart:
+def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     """Embed a part's rows with the job's model and stage them with the vectors in service.
 
     Memory is bounded by some batches. Raises ``LakeError`` when the store fails or the table's
     columns changed meanwhile, ``ModelError`` for a model that is not the one planned.
     """
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), load_planned(job, say)
+    table, encoder = table_of(job.recipe), load_planned(job)
     dataset = table.dataset()
     names = ["chunk_id", "doc_id", "text", schema.VECTOR]
     names += [one for one in ("title",) if _is_text(dataset.schema, one)]

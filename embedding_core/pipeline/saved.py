@@ -12,6 +12,7 @@ import pyarrow as pa
 from embedding_core.lake import Table, fragments_exist, staging, table_of
 from embedding_core.pipeline.job import Job
 from embedding_core.pipeline.units import whole_files
+from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan, Reject, WorkUnit
 
 
@@ -74,9 +75,9 @@ def save_report(table: Table, unit: EmbeddedUnit) -> None:
     staging.save_json(table, _report_path(table, unit.unit.unit_id), content)
 
 
-def was_begun(job: Job, unit: WorkUnit) -> bool:
+def was_begun(recipe: Recipe, unit: WorkUnit) -> bool:
     """Whether an earlier run staged rows of a unit and did not commit them."""
-    table = table_of(job.recipe)
+    table = table_of(recipe)
     return staging.is_staged(table, staging.staged_path(table, unit.unit_id))
 
 

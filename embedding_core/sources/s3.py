@@ -14,7 +14,6 @@ from botocore.exceptions import (
     BotoCoreError,
     EndpointConnectionError,
     HTTPClientError,
-    NoCredentialsError,
 )
 from fsspec.asyn import sync
 
@@ -88,7 +87,8 @@ class S3Object(io.RawIOBase):
     """One version of an object as a seekable stream of ranged reads.
 
     Every read asks for the listed ETag, so a stream never mixes two versions. Raises
-    ``RejectedInput`` when the object is gone, changed or refused, ``Transient`` otherwise.
+    ``RejectedInput`` when the object is gone, changed or refused, ``SetupError`` where this
+    process has no credentials, ``Transient`` otherwise.
     """
 
     def __init__(self, file: SourceFile, spec: StorageSpec) -> None:
@@ -126,7 +126,7 @@ class S3Object(io.RawIOBase):
         try:
             data = sync(self._fs.loop, self._fetch, self._at, end)
         except Exception as error:
-            raise _read_error(error) from error
+            raise _read_error(error, self._bucket) from error
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -147,7 +147,9 @@ class S3Object(io.RawIOBase):
 def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
     if isinstance(error, FileNotFoundError):
         return SetupError(f"no bucket {bucket!r} there; correct source.uri or create the bucket")
-    if isinstance(error, PermissionError | NoCredentialsError):
+    if (missing := storage.without_credentials(error)) is not None:
+        return SetupError(f"cannot list bucket {bucket!r}: {missing}")
+    if isinstance(error, PermissionError):
         return SetupError(
             f"the store refuses to list bucket {bucket!r}: {words(error)}; {_CREDENTIALS}"
         )
@@ -158,9 +160,11 @@ def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
     )
 
 
-def _read_error(error: Exception) -> EmbedlakeError:
+def _read_error(error: Exception, bucket: str) -> EmbedlakeError:
     if _status(error) == 412:
         return RejectedInput("changed", "the object changed after it was listed; run again")
+    if (missing := storage.without_credentials(error)) is not None:
+        return SetupError(f"cannot read from bucket {bucket!r}: {missing}")
     if isinstance(error, FileNotFoundError | PermissionError) or not _may_pass(error):
         return RejectedInput("unreadable", words(error))
     return Transient(f"the store broke off while reading: {words(error)}")

@@ -109,5 +109,10 @@ def test_run_on_a_cluster_of_two_nodes_ends_with_zero(
     assert run.code == pipeline.DONE, run.err
     assert (run.json["embedded"], run.json["rows"]) == (10, 10)
     assert f"joining the Ray cluster at {cluster.address}" in run.err
+    loading = re.findall(r"(worker \d+ on \S+): loading the model hashing", run.err)
+    assert 0 < len(loading) == len(set(loading)), "once of each worker"
+    assert set(re.findall(r"(worker \d+ on \S+): the model hashing is ready", run.err)) == {
+        *loading
+    }
     doctor = commands.run("embedlake", "doctor", **cluster.environment)
     assert f"something listens at {cluster.address}" in doctor.out

@@ -39,7 +39,7 @@ def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path
     assert sorted(run["state_name"] for run in runs) == ["Completed"] * 20
 
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert again.code == pipeline.DONE and again.seconds < 10
+    assert again.code == pipeline.DONE, again.err
     assert commands.task_runs(again.json["run_id"]) == []
     assert again.json["version"] == first.json["version"]
 
@@ -238,7 +238,7 @@ def test_embed_without_any_api_starts_one_and_stops_it(
     assert run.json["rows"] == 1
     assert "http" not in run.err  # no link that dies with the server
     again = run_command(["embedlake", "embed", str(path), "--json"], no_api)
-    assert again.code == pipeline.DONE and again.seconds < 10
+    assert again.code == pipeline.DONE, again.err
     assert "starting one" not in again.err
 
 
@@ -258,8 +258,12 @@ def test_embed_tiny_qwen3_checkpoint_end_to_end(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "some words", "y": "other words"})
     path = write_recipe(tmp_path, model={"name": str(tiny_qwen3), "dim": None, "dtype": "fp32"})
-    run = commands.run("embedlake", "embed", str(path), "--json")
+    run = commands.run("embedlake", "embed", str(path), "--json", EMBEDLAKE_RAY_ADDRESS="local")
     assert run.code == pipeline.DONE, run.err
+    assert run.err.count(f": loading the model {tiny_qwen3}") == 1, "the flow says it of its worker"
+    (ready,) = re.findall(r"worker \d+ on \S+: the model \S+ is ready after \d+\.\d s", run.err)
+    logs = commands.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run.json["run_id"]]}}})
+    assert [one["task_run_id"] for one in logs if one["message"] == ready] == [None]
     hits = commands.run("embedlake", "search", str(path), "some words", "--json").json["hits"]
     assert len(hits) == 2
 

@@ -55,6 +55,10 @@ def test_up_takes_the_usual_port_and_returns_when_the_worker_takes_runs(
         assert up.code == 0, up.err
         url = up.json["environment"]["PREFECT_API_URL"]
         assert url == f"http://127.0.0.1:{port}/api"
+        shown = run_command(["embedlake", "up"], here).out.splitlines()
+        assert (
+            f"export PREFECT_API_URL={url}" in shown and f"page: http://127.0.0.1:{port}" in shown
+        )
         workers = httpx.post(f"{url}/work_pools/{stack.WORK_POOL}/workers/filter", json={})
         assert [one["status"] for one in workers.json()] == ["ONLINE"]
     finally:
@@ -113,6 +117,28 @@ def test_deployment_run_with_an_unknown_parameter_says_which_are_known(commands:
     assert run.code == 1
     said = run.out + run.err
     assert all(name in said for name in ("recpie", "recipe", "resources", "allow_removals"))
+
+
+@pytest.mark.usefixtures("deployed")
+def test_run_made_by_the_api_with_an_unknown_parameter_fails_and_says_so(
+    commands: Commands,
+) -> None:
+    named = {"deployments": {"name": {"any_": ["embed"]}}}
+    (deployment,) = commands.api("/deployments/filter", named)
+    body = {"parameters": {"recipe": "/r.yaml", "recpie": "x"}, "state": {"type": "SCHEDULED"}}
+    url = f"{commands.api_url}/deployments/{deployment['id']}/create_flow_run"
+    made = httpx.post(url, json=body, timeout=30).raise_for_status().json()
+    this = {"flow_runs": {"id": {"any_": [made["id"]]}}}
+    deadline = time.monotonic() + 120
+    while True:
+        (run,) = commands.api("/flow_runs/filter", this)
+        if run["state_type"] == "FAILED" or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    assert run["state_type"] == "FAILED"
+    said = run["state"]["message"]
+    for word in ("'recpie'", "did you mean 'recipe'", "allow_removals", "start another"):
+        assert word in said
 
 
 @pytest.mark.usefixtures("deployed")

@@ -43,12 +43,13 @@ def embedlake(
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["embedlake", *arguments])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
         try:
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         said = capsys.readouterr()
         return Answer(int(ended.value.code or 0), said.out, said.err)
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import jsonschema
+import pydantic
 import pytest
 import yaml
 
-from embedding_core import __version__
+from embedding_core import Encoder, __version__, pipeline
 from embedding_core.errors import Transient
+from embedding_core.pipeline import job
 from embedding_core.pipeline.estimate import STARTING_SECONDS
 from embedding_core.recipe import Recipe
+from flows import cli_common, interrupts
 from flows.cli import cli
+from flows.runner import Runner
+from flows.silence import saying_a_slow_load
+from flows.small_work import LOADING_SECONDS
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.flows.conftest import Embedlake
@@ -151,9 +161,42 @@ def test_command_that_is_stopped_says_how_to_go_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", Stopped())
-    stopped = embedlake("drop", str(embedded))
-    assert stopped.code == 130
+    stopped = embedlake("drop", str(embedded), "--json")
+    assert stopped.code == 130 and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    class Model(pydantic.BaseModel):
+        """Its serialisation in Rust calls this function while the signal comes."""
+
+        @pydantic.model_serializer
+        def serialized(self) -> dict[str, int]:
+            signal.raise_signal(number)
+            return {}
+
+    def serialize(*_: object) -> None:
+        Model().model_dump()
+
+    monkeypatch.setattr(interrupts, "_received", [])
+    monkeypatch.setattr(pipeline, "status", serialize)
+    stopped = embedlake("status", str(embedded), "--json")
+    assert stopped.code == code and stopped.json["kind"] == "KeyboardInterrupt"
+    assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
+
+
+def test_runner_stops_for_a_signal_that_a_library_kept_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "_received", [signal.SIGTERM])
+    with pytest.raises(KeyboardInterrupt):
+        Runner().first_ended([], 1.0)
+    with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
+        raise Transient("the library says something else")
 
 
 def test_wrong_setting_is_bad_usage_and_named(
@@ -290,9 +333,13 @@ def test_bench_measures_the_model_and_later_plans_estimate_with_it(
     assert found["tokens_per_second"] > 0 and len(found["workloads"]) == 5
     assert found["cost_per_million_tokens"] == pytest.approx(1e6 / found["tokens_per_second"])
     plan = embedlake("plan", str(path), "--json").json
-    seconds = STARTING_SECONDS + plan["estimated_tokens"] / found["tokens_per_second"]
-    assert plan["estimated_seconds"] == pytest.approx(seconds)
-    assert plan["estimated_cost"] == pytest.approx(seconds)
+    work = plan["estimated_tokens"] / found["tokens_per_second"]
+    assert plan["work_seconds"] == pytest.approx(work)
+    assert plan["estimated_seconds"] == pytest.approx(LOADING_SECONDS + work)
+    assert plan["estimated_cost"] == pytest.approx(LOADING_SECONDS + work)
+    monkeypatch.setenv("EMBEDLAKE_RAY_ADDRESS", "local")
+    on_ray = embedlake("plan", str(path), "--json").json
+    assert on_ray["estimated_seconds"] == pytest.approx(STARTING_SECONDS + work)
     assert "EMBEDLAKE_PRICE_PER_HOUR" in embedlake("plan", str(path)).out
 
 
@@ -301,6 +348,53 @@ def test_bench_of_hashing_fails_because_there_is_no_model(
 ) -> None:
     answer = embedlake("bench", str(recipe), "--seconds", "0.1")
     assert answer.code == FAILED and "runs no model" in answer.err
+
+
+# What takes long says so
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", "words"),
+        ("evaluate", "--queries", "{q}", "--qrels", "{r}"),
+        ("verify", "--deep"),
+    ],
+)
+def test_command_that_loads_a_model_for_long_says_so_on_stderr(
+    embedlake: Embedlake, embedded: Path, tmp_path: Path, command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "cat"}\n')
+    (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\tcat\t1\n")
+    files = {"q": tmp_path / "q.jsonl", "r": tmp_path / "r.tsv"}
+    name, *arguments = (one.format(**files) for one in command)
+    spoke, load = threading.Event(), job.load_resolved
+
+    def slow(*wanted: Any) -> Encoder:
+        assert spoke.wait(60)
+        return load(*wanted)
+
+    def say(lines: list[str]) -> None:
+        click.echo("\n".join(lines), err=True)
+        spoke.set()
+
+    monkeypatch.setattr(job, "_loaded", {})
+    monkeypatch.setattr(job, "load_resolved", slow)
+    monkeypatch.setattr(cli_common, "say", say)
+    answer = embedlake(name, str(embedded), *arguments, "--json")
+    assert answer.code == DONE and answer.json
+    first, *_, last = answer.err.splitlines()
+    assert first == "loading the model hashing" and "hashing is ready after" in last
+
+
+def test_command_that_loads_a_model_at_once_says_nothing(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_loaded", {})
+    patient = partial(saying_a_slow_load, moment_seconds=600)  # however busy the machine is
+    monkeypatch.setattr(cli_common, "saying_a_slow_load", patient)
+    assert embedlake("search", str(embedded), "cat").err == ""
 
 
 # embed

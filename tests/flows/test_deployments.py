@@ -10,6 +10,8 @@ import pytest
 import yaml
 from prefect import Flow
 
+from flows.parameters import fail_for_parameters, wrong_parameters
+
 FILE = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["deployments"]
 
@@ -20,6 +22,25 @@ def test_deployment_names_a_flow_and_parameters_that_are_there(deployment: dict[
     flow = getattr(import_module(module), name)
     assert isinstance(flow, Flow)
     assert set(deployment["parameters"]) <= set(flow.parameters.properties)
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "said"),
+    [
+        ("embed", {"recipe": "r.yaml", "recpie": 1}, ["'recpie' (did you mean 'recipe'?)"]),
+        ("embed", {"a": 1, "z": 2}, ["'a'; unknown parameter 'z'; parameter 'recipe' is missing"]),
+        ("reembed", {"recipe": "r.yaml", "modle": "m"}, ["'modle' (did you mean 'model'?)"]),
+        ("maintain", {}, ["parameter 'recipe' is missing", "takes recipe: correct"]),
+    ],
+)
+def test_wrong_parameters_of_a_run_are_named_with_those_the_flow_takes(
+    module: str, given: dict[str, Any], said: list[str]
+) -> None:
+    flow = getattr(import_module(f"flows.{module}"), module)
+    assert fail_for_parameters in flow.on_crashed_hooks
+    why = wrong_parameters(flow, given) or ""
+    assert all(words in why for words in [*said, *flow.parameters.properties])
+    assert wrong_parameters(flow, {"recipe": "r.yaml"}) is None
 
 
 def test_maintain_has_a_schedule_that_waits_for_its_recipe() -> None:

@@ -22,14 +22,16 @@ from ray.exceptions import (
 
 from embedding_core import pipeline
 from embedding_core.errors import SetupError
+from embedding_core.pipeline import Job
 from embedding_core.recipe import Resources
-from flows import hardware, units
+from embedding_core.records import Plan, WorkUnit
+from flows import hardware, small_work
 from flows.hardware import Needs, lacking
 from flows.placement import SEES_ALL_GPUS
 from flows.ray_runner import RayRunner, broke_down, options, own_signals
 from flows.runner import Runner, ray_broke_down
 from flows.settings import Settings
-from flows.silence import saying_it_goes_on
+from flows.silence import saying_a_slow_load, saying_it_goes_on
 from tests.driver import begin, recipe_for, write_jsonl
 
 LOCAL = Settings(ray_address="local", ray_cpus=6)
@@ -111,6 +113,27 @@ def test_work_without_a_word_is_said_to_go_on_until_it_ends() -> None:
         lines = [said.get(timeout=60) for _ in range(2)]
     assert all(line.startswith("embed: under way for ") for line in lines)
     assert not any(thread.name == "embedlake-silence" for thread in threading.enumerate())
+
+
+def test_model_that_loads_slowly_is_said_to_load_and_to_be_ready() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with saying_a_slow_load(said.put, "m", moment_seconds=0.001, every_seconds=0.001):
+        lines = [said.get(timeout=60) for _ in range(3)]
+    assert lines[0] == "loading the model m"
+    assert all(one.startswith("loading the model m: under way for ") for one in lines[1:])
+    *_, last = list(said.queue)
+    assert last.startswith("the model m is ready after ")
+
+
+def test_model_that_loads_at_once_or_not_at_all_is_not_said_to_be_ready() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with saying_a_slow_load(said.put, "m", moment_seconds=600):
+        pass
+    assert said.empty()
+    with pytest.raises(OSError), saying_a_slow_load(said.put, "m", moment_seconds=0.001):
+        said.get(timeout=60)
+        raise OSError
+    assert said.empty()
 
 
 def test_runner_without_a_task_does_not_start_ray() -> None:
@@ -203,14 +226,18 @@ def test_a_task_that_dies_is_looked_at_alone(error: Exception) -> None:
 # Small work needs no Ray
 
 
+def small(job: Job, planned: Plan, units: list[WorkUnit], settings: Settings) -> bool:
+    return small_work.is_small(planned, units, job.recipe, job.resources, settings)
+
+
 def test_one_unit_of_little_text_runs_in_the_flow_s_process(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert units._is_small(job, planned, [unit], UNSET)
-    assert not units._is_small(job, planned, [unit], LOCAL)
-    assert not units._is_small(job, planned, [unit], CLUSTER)
-    assert not units._is_small(job, planned, [unit, unit], UNSET)
+    assert small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], LOCAL)
+    assert not small(job, planned, [unit], CLUSTER)
+    assert not small(job, planned, [unit, unit], UNSET)
 
 
 def test_a_unit_that_an_earlier_run_began_runs_where_a_worker_can_be_lost(tmp_path: Path) -> None:
@@ -218,15 +245,15 @@ def test_a_unit_that_an_earlier_run_began_runs_where_a_worker_can_be_lost(tmp_pa
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
     pipeline.chunk_unit(job, unit)
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], UNSET)
 
 
 def test_much_text_or_a_slow_model_is_worth_a_ray(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {str(n): "word " * 400 for n in range(700)})
     job, planned = begin(recipe_for(tmp_path), Resources())
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert planned.estimated_tokens > units.SMALL_TOKENS
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert planned.estimated_tokens > small_work.SMALL_TOKENS
+    assert not small(job, planned, [unit], UNSET)
 
 
 def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
@@ -234,7 +261,7 @@ def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "few words"})
     monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
-    monkeypatch.setattr(units, "n_nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(small_work, "n_nvidia_gpus", lambda: 1)
     job, planned = begin(recipe_for(tmp_path), Resources(gpus_per_task=0))
     (unit,) = pipeline.work_units(planned, job.resources.unit_bytes)
-    assert not units._is_small(job, planned, [unit], UNSET)
+    assert not small(job, planned, [unit], UNSET)

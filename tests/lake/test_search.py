@@ -82,11 +82,33 @@ def test_search_filter_is_applied_before_the_search(
     assert [hit.doc_id for hit in hits] == found
 
 
-@pytest.mark.parametrize("where", ["nope = 1", "year = ", "year > 'x' AND", "year = 'x'", "year"])
+@pytest.mark.parametrize("where", ["year = ", "year > 'x' AND", "year = 'x'", "year"])
 def test_search_bad_filter_is_bad_usage(table: Table, encoder: Encoder, where: str) -> None:
     with pytest.raises(UsageError, match="cannot be used") as caught:
         table.search("apples", encoder, where=where)
     assert ".rs:" not in str(caught.value)  # no places in Lance's source
+
+
+@pytest.mark.parametrize(
+    ("where", "unknown"),
+    [
+        ("yeer > 2000", "'yeer'"),
+        ("year = 2001 AND `lang` = 'en'", "'lang'"),
+        ('"my ""lang""" IS NULL AND yaer IN (1, 2)', "'my \"lang\"', 'yaer'"),
+        ("CAST(yeer AS bigint) = 1 OR starts_with(titel, 'x')", "'yeer', 'titel'"),
+        ("yeer = :least", "'yeer'"),
+        ("date_part('year', att) = 2026 AND at < TIMESTAMP '2026-01-01'", "'att'"),
+    ],
+)
+def test_search_filter_on_an_unknown_column_names_it_and_those_there_are(
+    table: Table, encoder: Encoder, where: str, unknown: str
+) -> None:
+    params = {"least": 1} if ":least" in where else {}
+    with pytest.raises(UsageError) as caught:
+        table.search("apples", encoder, where=where, params=params)
+    said = str(caught.value)
+    assert f" names {unknown}, and the table has no such column; its columns are chunk_id" in said
+    assert said.endswith("char_start, char_end, year, tag, at")  # no vector, no words of Lance's
 
 
 def test_search_encoder_of_another_space_names_both(table: Table) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, LakeError
-from embedding_core.lake import ledger, table_of
+from embedding_core.lake import Damage, ledger, table_of
 from embedding_core.lake.audit_rows import is_another
 from embedding_core.pipeline import AuditReport
 from embedding_core.recipe import ModelSpec, Recipe, Resources
@@ -199,6 +199,70 @@ def test_repair_short_and_missing_files_are_taken_out_and_made_again(
     assert rows(recipe, *COLUMNS) == before
     assert [row["source_uri"] for row in rejects(recipe)] == left_out
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("index", [True, False])
+def test_audit_lost_files_name_the_sources_of_their_rows(
+    tmp_path: Path, deep: bool, index: bool
+) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "c.jsonl", {f"c{n}": f"other words {n}" for n in range(9)})
+    (tmp_path / "src" / "b.jsonl").unlink()
+    run(recipe, allow_removals=True)
+    if not index:
+        table_of(recipe).dataset().drop_index("source_uri_idx")
+    a, c = data_files(tmp_path)
+    c.write_bytes(c.read_bytes()[:-10])
+    (damage,) = files_lost(recipe, deep)
+    uri = {name: str(tmp_path / "src" / f"{name}.jsonl") for name in "abc"}
+    told = (uri["c"],) if index else ()  # lines of rows that went are in the ledger too
+    assert (damage.source_uris, damage.n_sources, damage.n_rows) == (told, len(told), 9)
+    a.unlink()
+    lost = {one.data_files: one for one in files_lost(recipe, deep)}
+    assert lost[a.name,].n_rows == 25 and lost[c.name,].n_rows == 9
+    assert lost[a.name,].source_uris == ((uri["a"],) if index else ())
+
+
+def test_audit_lost_file_of_vectors_names_the_sources_by_the_column_that_is_left(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    dataset = table_of(recipe).dataset()
+    dataset.drop_index("source_uri_idx")
+    dataset.add_columns({"more": "1"})
+    (more,) = {f.data_files()[-1].path for f in list(dataset.get_fragments())[:1]}
+    (tmp_path / "lake" / "docs.lance" / "data" / more).unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert damage.data_files == (more,) and damage.n_rows == 25
+    assert damage.source_uris == (str(tmp_path / "src" / "a.jsonl"),)
+
+
+def test_audit_lost_file_without_an_index_is_told_by_the_ledger_where_it_adds_up(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    table_of(recipe).dataset().drop_index("source_uri_idx")
+    data_files(tmp_path)[1].unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert damage.source_uris == (str(tmp_path / "src" / "b.jsonl"),)
+
+
+def test_audit_lost_file_of_many_sources_counts_them_all(tmp_path: Path) -> None:
+    for n in range(50):
+        write_jsonl(tmp_path, f"{n:02}.jsonl", {"x": f"text {n}", "y": "more"})
+    recipe = recipe_for(tmp_path)
+    run(recipe, RESOURCES)
+    (file,) = data_files(tmp_path)
+    file.unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert (len(damage.source_uris), damage.n_sources, damage.n_rows) == (20, 50, 100)
+
+
+def files_lost(recipe: Recipe, deep: bool) -> list[Damage]:
+    """Damages of data files of the table."""
+    found = pipeline.audit(recipe, RESOURCES, deep, sample_rows=0).damages
+    return [one for one in found if one.kind == "file" and one.table == "docs"]
 
 
 def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) -> None:

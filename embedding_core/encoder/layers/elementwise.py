@@ -72,7 +72,7 @@ def elementwise(config: Any, device: torch.device, dtype: torch.dtype) -> Elemen
 
         fused = Elementwise(kernels.rms_norm, kernels.norm_rotate, kernels.swiglu)
         _try(fused, config, device, dtype)
-    except Exception as error:  # whatever a missing package, a compiler or a driver says
+    except Exception as error:  # noqa: BLE001  whatever a missing package, a compiler or a driver says
         warnings.warn(
             f"fused kernels do not work on {device} ({type(error).__name__}: {error}); the model "
             "runs without them, slower: install a C compiler and the Triton of this torch",
