@@ -12,7 +12,7 @@ help: ## Show the targets
 
 setup: $(INSTALLED) ## Install everything into .venv (about 3 GB; a few minutes)
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "embedlake needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -21,10 +21,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED) ## Run the main job for real on text that Python ships
-	$(BIN)/python deployments/demo.py
+	$(BIN)/python examples/demo.py
 
 demo-release: $(INSTALLED) ## Change the model for real: fine-tune, announce, judge, switch, roll back
-	$(BIN)/python -m deployments.demo_release
+	$(BIN)/python -m examples.demo_release
 
 test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers
 	$(BIN)/python -m pytest

@@ -7,8 +7,8 @@ Needs torch, transformers, numpy, pyarrow and this checkout; sentence-transforme
 it is installed. In each turn every variant is loaded into a process of its own, warmed and timed on
 every workload, so that a slow minute of the machine meets all of them; medians are compared.
 Tokens are real tokens, special ones included, no padding. The share of the limit is FLOP/s by
-``embedding_core.encoder.flops`` (its formula and source are there) over what plain matrix products
-in the same arithmetic reach in this run. Writes ``benchmarks/results/<name>.json``.
+``embedding_core.encoder.bench.flops`` (its formula and source are there) over what plain matrix
+products in the same arithmetic reach in this run. Writes ``benchmarks/results/<name>.json``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from benchmarks.encoders import DTYPES, padding_share, peer_batch, reference, va
 from benchmarks.machine import RESULTS, about
 from benchmarks.shapes import QWEN3_SHAPES, shaped_checkpoint
 from embedding_core.encoder import ResolvedModel, resolve_model
-from embedding_core.encoder.flops import forward_cost, matrix_rate, sustained_rate
-from embedding_core.encoder.workloads import cut_texts, token_lengths
+from embedding_core.encoder.bench.flops import forward_cost, matrix_rate, sustained_rate
+from embedding_core.encoder.bench.workloads import cut_texts, token_lengths
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 WORKLOADS = ("512", "50", "mix", "8192")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from embedding_core.encoder import Encoder, ResolvedModel
-from embedding_core.encoder.packing import lay_out, pack
+from embedding_core.encoder.local.packing import lay_out, pack
 
 Vectors = npt.NDArray[np.float32]
 
@@ -170,7 +170,7 @@ def _pooled(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Ten
 
 
 def _ours(device: str, resolved: ResolvedModel, dtype: str) -> Loaded:
-    from embedding_core.encoder.transformer import TransformerEncoder
+    from embedding_core.encoder.local.transformer import TransformerEncoder
 
     encoder = Encoder.load(
         str(resolved.directory), dtype=dtype, device=device, max_tokens=resolved.space.max_tokens

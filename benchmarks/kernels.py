@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from benchmarks.machine import RESULTS, about
-from embedding_core.encoder import attention
-from embedding_core.encoder.attention import Rule, layout
-from embedding_core.encoder.flops import matrix_rate, sustained_rate
-from embedding_core.encoder.layers import elementwise, fp8
+from embedding_core.encoder.bench.flops import matrix_rate, sustained_rate
+from embedding_core.encoder.local import attention
+from embedding_core.encoder.local.attention import Rule, layout
+from embedding_core.encoder.local.layers import elementwise, fp8
 
 TOKENS = 32_768
 HEAD_DIM, KEY_HEADS = 128, 8
@@ -66,7 +66,7 @@ def ceilings() -> Iterator[Row]:
 
 def steps() -> Iterator[Row]:
     """The steps between the matrices: error of our kernel and of torch, and GB/s of ours."""
-    from embedding_core.encoder.layers import kernels
+    from embedding_core.encoder.local.layers import kernels
 
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         for size, (hidden, heads, feed_forward) in SIZES.items():
@@ -131,7 +131,7 @@ def attentions() -> Iterator[Row]:
             n = n_texts * length
             query = _normal(torch.bfloat16, n, heads, HEAD_DIM)
             key = _normal(torch.bfloat16, n, KEY_HEADS, HEAD_DIM)
-            packing = layout([length] * n_texts, DEVICE, kernel)
+            packing = packed_layout([length] * n_texts, DEVICE, kernel)
             rule = Rule(causal=True, scale=HEAD_DIM**-0.5)
             run = partial(kernel, query, key, key, packing, rule)
             flops = n_texts * 2 * length * length * heads * HEAD_DIM

@@ -23,7 +23,9 @@ def about(benchmark: str, packages: Sequence[str]) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "command": f"python -m benchmarks.{benchmark} " + " ".join(map(_shown, sys.argv[1:])),
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--short", "embedding_core", "flows")),
+        "uncommitted_changes": bool(
+            git("status", "--short", "embedding_core", "embedlake", "flows")
+        ),
         "hardware": hardware(),
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in packages},

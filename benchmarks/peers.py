@@ -42,8 +42,8 @@ import psutil
 import yaml
 
 from benchmarks.machine import RESULTS, about
-from flows import stack
-from flows.settings import Settings
+from embedlake.local import stack
+from embedlake.settings import Settings
 
 PROGRAMS = Path(__file__).parent / "peer_programs"
 SHARED = ("torch==2.13.0", "transformers==5.23.0", "sentence-transformers==6.2.0")

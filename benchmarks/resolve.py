@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import RESULTS, about
-from embedding_core.encoder.cache import SETTLED_NS
+from embedding_core.encoder.checkpoint.cache import SETTLED_NS
 from tests.checkpoints import build_qwen3
 
 RECOGNISE = """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedding_core.encoder import Encoder
-    from embedding_core.lake import Lake
+    from embedding_core.lake.table import Lake
     from embedding_core.recipe import Recipe, Resources
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __all__ = ["Encoder", "Lake", "Recipe", "Resources", "__version__"]
 
 _HOMES = {
     "Encoder": "embedding_core.encoder",
-    "Lake": "embedding_core.lake",
+    "Lake": "embedding_core.lake.table",
     "Recipe": "embedding_core.recipe",
     "Resources": "embedding_core.recipe",
 }

@@ -53,6 +53,10 @@ class SetupError(EmbedlakeError):
     """Something a person must change before the work can go on."""
 
 
+class PluginError(SetupError):
+    """A plugin cannot be used; the message names its package."""
+
+
 class UsageError(SetupError):
     """The command line or the recipe is wrong; nothing was started."""
 

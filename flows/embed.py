@@ -16,20 +16,25 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
-from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
-from flows import artifacts, interrupts, speed
-from flows import report as words
-from flows.ending import failed
-from flows.indexing import train_if_due
-from flows.naming import artifact_key, run_name
-from flows.parameters import fail_for_parameters
-from flows.runner import Runner, current_runner
-from flows.settings import Settings, read_settings
-from flows.units import run_plan
+from embedding_core.reports import markdown
+from embedding_core.reports import text as words
+from embedding_core.runs.embed.commit_stage import prepare
+from embedding_core.runs.embed.finish_stage import FAILED, REJECTED, RunReport, RunTally, finish
+from embedding_core.runs.embed.planning import check_removals, is_outdated, plan
+from embedding_core.runs.job import Job, locked_for
+from embedding_core.runs.serving import following
+from embedlake.cli import interrupts
+from embedlake.execution.runner import Runner, current_runner
+from embedlake.execution.scheduler import run_plan
+from embedlake.execution.training import train_if_due
+from embedlake.local import speeds
+from embedlake.orchestration.naming import artifact_key, run_name
+from embedlake.orchestration.outcome import failed
+from embedlake.orchestration.parameters import fail_for_parameters
+from embedlake.settings import Settings, read_settings
 
 
 class RunFailed(EmbedlakeError):
@@ -66,14 +71,14 @@ def embed(
         retry_reasons: work again on unchanged files that have rejects of these reasons.
     """
     try:
-        loaded = pipeline.following(Recipe.load(recipe))
+        loaded = following(Recipe.load(recipe))
         report = _run(loaded, resources or {}, allow_removals, retry_reasons or ())
     except EmbedlakeError as error:
         return failed(error)
     _publish_report(report, loaded)
-    if report.exit_code == pipeline.FAILED:
+    if report.exit_code == FAILED:
         return failed(RunFailed(report))
-    if report.exit_code == pipeline.REJECTED:
+    if report.exit_code == REJECTED:
         return Completed(
             name="Rejects", message=words.run_summary(report), data=words.report_data(report)
         )
@@ -94,27 +99,27 @@ def _run(
     run_id = str(flow_run.get_id())
     current_runner().prepare(settings, chosen)  # what no task could get is told before any work
     planned = _plan(recipe, retry_reasons, chosen, settings)
-    pipeline.check_removals(planned, allow_removals)
+    check_removals(planned, allow_removals)
     if planned.is_empty:
         job = Job.of(planned, recipe, chosen, run_id)
-        return pipeline.finish(job, planned, RunTally(), started)
-    with pipeline.locked_for(recipe, run_id, settings.lock_wait_seconds) as lock:
-        if pipeline.is_outdated(planned, recipe):
+        return finish(job, planned, RunTally(), started)
+    with locked_for(recipe, run_id, settings.lock_wait_seconds) as lock:
+        if is_outdated(planned, recipe):
             planned = _plan(recipe, retry_reasons, chosen, settings)
         job = Job.of(planned, recipe, chosen, run_id)
         tally = RunTally()
-        pipeline.prepare(job, planned, allow_removals)
+        prepare(job, planned, allow_removals)
         run_plan(job, planned, tally, settings, lock.check)
         train_if_due(job)
-        return pipeline.finish(job, planned, tally, started)
+        return finish(job, planned, tally, started)
 
 
 def _plan(
     recipe: Recipe, retry_reasons: Sequence[str], resources: Resources, settings: Settings
 ) -> Plan:
     """The plan that this run executes, shown in the log and as an artifact."""
-    planned = speed.estimated(pipeline.plan(recipe, retry_reasons), recipe, resources, settings)
-    _publish_plan(planned, recipe, speed.cost(planned.estimated_seconds, settings))
+    planned = speeds.estimated(plan(recipe, retry_reasons), recipe, resources, settings)
+    _publish_plan(planned, recipe, speeds.cost(planned.estimated_seconds, settings))
     return planned
 
 
@@ -122,7 +127,7 @@ def _publish_plan(planned: Plan, recipe: Recipe, cost: float | None) -> None:
     for line in words.plan_lines(planned, cost):
         get_run_logger().info(line)
     create_markdown_artifact(
-        markdown=artifacts.plan_page(planned, cost), key=artifact_key("embed-plan", recipe)
+        markdown=markdown.plan_page(planned, cost), key=artifact_key("embed-plan", recipe)
     )
 
 
@@ -130,5 +135,5 @@ def _publish_report(report: RunReport, recipe: Recipe) -> None:
     for line in words.report_lines(report):
         get_run_logger().info(line)
     create_markdown_artifact(
-        markdown=artifacts.ledger_page(report), key=artifact_key("embed-report", recipe)
+        markdown=markdown.ledger_page(report), key=artifact_key("embed-report", recipe)
     )

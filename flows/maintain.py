@@ -8,16 +8,16 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError
-from embedding_core.pipeline import MaintenanceReport
 from embedding_core.recipe import Recipe
-from flows import interrupts
-from flows import report as words
-from flows.artifacts import text_block
-from flows.ending import failed
-from flows.naming import artifact_key, run_name
-from flows.parameters import fail_for_parameters
+from embedding_core.reports import text as words
+from embedding_core.reports.markdown import text_block
+from embedding_core.runs import maintenance
+from embedding_core.runs.maintenance import MaintenanceReport
+from embedlake.cli import interrupts
+from embedlake.orchestration.naming import artifact_key, run_name
+from embedlake.orchestration.outcome import failed
+from embedlake.orchestration.parameters import fail_for_parameters
 
 
 class MaintenanceUnfinished(EmbedlakeError):
@@ -47,7 +47,7 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
     try:
         with interrupts.not_mistaken():
             loaded = Recipe.load(recipe)
-            done = pipeline.maintain(loaded)
+            done = maintenance.maintain(loaded)
     except EmbedlakeError as error:
         return failed(error)
     lines = words.maintenance_lines(done)

@@ -18,29 +18,45 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from embedding_core import pipeline
 from embedding_core.errors import EmbedlakeError, LakeError, Transient, Unfilled
-from embedding_core.lake import IndexReport, Lock, Release
-from embedding_core.pipeline import (
+from embedding_core.lake.index.vector import IndexReport
+from embedding_core.lake.lock import Lock
+from embedding_core.lake.spaces.switching import Release
+from embedding_core.recipe import Recipe
+from embedding_core.reports import reembed as words
+from embedding_core.reports.gate import picture_uri
+from embedding_core.runs.job import Job, locked_for_build
+from embedding_core.runs.space.build import (
     FilledFragment,
-    GateReport,
-    Job,
+    add_space,
+    fragments_to_fill,
+    space_job,
+    space_report,
+)
+from embedding_core.runs.space.judgement import GateReport
+from embedding_core.runs.space.release import (
     Outcome,
     Promotion,
     ReembedReport,
-    SampledPart,
+    column_of,
+    has_left,
+    index_space,
+    is_begun,
+    is_in_service,
+    missing_vectors,
+    promote_space,
+    table_uri,
 )
-from embedding_core.recipe import Recipe
-from flows import events, interrupts, tasks
-from flows import reembed_report as words
-from flows.ending import failed
-from flows.gate_report import picture_uri
-from flows.indexing import train_if_due
-from flows.naming import artifact_key, run_name
-from flows.parameters import fail_for_parameters
-from flows.runner import Runner, current_runner
-from flows.settings import read_settings
-from flows.window import each
+from embedding_core.runs.space.sample import SampledPart, choose_sample, forget_sample
+from embedlake.cli import interrupts
+from embedlake.execution.runner import Runner, current_runner
+from embedlake.execution.training import train_if_due
+from embedlake.execution.window import each
+from embedlake.orchestration import events, tasks
+from embedlake.orchestration.naming import artifact_key, run_name
+from embedlake.orchestration.outcome import failed
+from embedlake.orchestration.parameters import fail_for_parameters
+from embedlake.settings import read_settings
 
 BY = "reembed"
 """Who promoted, in the table's releases."""
@@ -99,12 +115,12 @@ def reembed(
         settings = read_settings()
         wanted = Recipe.load(recipe).with_model(model)
         chosen = settings.resources.updated(resources or {})
-        job = pipeline.space_job(wanted, wanted.model, chosen, run_id)
-        if mine.auto_scheduled and pipeline.has_left(job):
+        job = space_job(wanted, wanted.model, chosen, run_id)
+        if mine.auto_scheduled and has_left(job):
             why = f"{wanted.model.name} was in service or retired; schedules do not bring it back"
             return Completed(name="Left", message=why)
         current_runner().prepare(settings, chosen)
-        with pipeline.locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
+        with locked_for_build(wanted, job.run_id, settings.lock_wait_seconds) as lock:
             report = _Run(job, promote, lock).to_the_end(sample)
     except EmbedlakeError as error:
         return failed(error)
@@ -127,14 +143,14 @@ class _Run:
     @interrupts.not_mistaken()
     def to_the_end(self, share: float | None) -> ReembedReport:
         """Every step that is left to do."""
-        if pipeline.is_in_service(self._job):
+        if is_in_service(self._job):
             self._fill()  # after a rollback that did not wait for newer rows
             return self._report("failed" if self._incomplete() else "in service already")
-        if share is not None and not pipeline.is_begun(self._job):
+        if share is not None and not is_begun(self._job):
             self._sample = self._judged_sample(share)
             if self._sample.verdict == "no" and self._promotion != "force":
                 return self._report("refused")
-        pipeline.add_space(self._job)
+        add_space(self._job)
         self._fill()
         if self._incomplete():
             return self._report("failed")
@@ -146,19 +162,17 @@ class _Run:
         return self._report("promoted", self._caught_up(self._promoted))
 
     def _judged_sample(self, share: float) -> GateReport:
-        parts = pipeline.choose_sample(self._job, share)
+        parts = choose_sample(self._job, share)
         try:
             self._sampled = self._all(tasks.sample, parts)
             (judged,) = self._all(tasks.judge_sample, [tuple(self._sampled)])
         finally:
-            pipeline.forget_sample(self._job)
+            forget_sample(self._job)
         return judged
 
     def _fill(self) -> None:
         """Fill what lacks vectors, and what arrives meanwhile, each fragment once."""
-        while todo := pipeline.fragments_to_fill(
-            self._job, {one.fragment_id for one in self._done}
-        ):
+        while todo := fragments_to_fill(self._job, {one.fragment_id for one in self._done}):
             self._lock.check()
             get_run_logger().info("%d groups of fragments to fill", len(todo))
             failed_before = len(self._failures)
@@ -168,16 +182,16 @@ class _Run:
                 return  # the next run goes on there
 
     def _incomplete(self) -> bool:
-        return bool(self._failures) or pipeline.missing_vectors(self._job) > 0
+        return bool(self._failures) or missing_vectors(self._job) > 0
 
     def _judged(self) -> GateReport:
         train_if_due(self._job)
-        self._index = pipeline.index_space(self._job)
-        (judged,) = self._all(tasks.gate, [pipeline.column_of(self._job)])
+        self._index = index_space(self._job)
+        (judged,) = self._all(tasks.gate, [column_of(self._job)])
         return judged
 
     def _promoted(self) -> Release:
-        return pipeline.promote_space(self._job, BY)
+        return promote_space(self._job, BY)
 
     def _caught_up(self, step: Callable[[], Found]) -> Found:
         """A step that needs a vector in every row; rows that came since are filled first."""
@@ -207,19 +221,19 @@ class _Run:
 
     def _report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
         job = self._job
-        begun = pipeline.is_begun(job)
+        begun = is_begun(job)
         return ReembedReport(
             run_id=job.run_id,
             recipe=job.recipe.name,
-            table=pipeline.table_uri(job),
+            table=table_uri(job),
             model=job.recipe.model.name,
             outcome=outcome,
             space_id=job.space_id,
-            column=pipeline.column_of(job) if begun else None,
+            column=column_of(job) if begun else None,
             sampled_rows=sum(one.rows for one in self._sampled),
             sampled_tokens=sum(one.tokens for one in self._sampled),
             sample=self._sample,
-            space=pipeline.space_report(job, self._done, self._started) if begun else None,
+            space=space_report(job, self._done, self._started) if begun else None,
             gate=self._gate,
             index=self._index,
             release=release,

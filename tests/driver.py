@@ -9,10 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedding_core import pipeline
-from embedding_core.pipeline import Job, RunReport, RunTally
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
+from embedding_core.runs.embed.chunk_stage import chunk_unit
+from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, prepare
+from embedding_core.runs.embed.embed_stage import embed_unit
+from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.units import work_units
+from embedding_core.runs.job import Job
 
 ONE_FILE_PER_UNIT = Resources(unit_bytes=1)
 
@@ -52,10 +57,10 @@ def begin(
     retry_reasons: Sequence[str] = (),
 ) -> tuple[Job, Plan]:
     """Plan a run and make the table ready."""
-    planned = pipeline.plan(recipe, retry_reasons)
+    planned = plan(recipe, retry_reasons)
     job = Job.of(planned, recipe, resources, uuid.uuid4().hex)
     if not planned.is_empty:
-        pipeline.prepare(job, planned, allow_removals)
+        prepare(job, planned, allow_removals)
     return job, planned
 
 
@@ -70,17 +75,17 @@ def run(
     job, planned = begin(recipe, resources, allow_removals, retry_reasons)
     tally = RunTally()
     if not planned.is_empty:
-        units = pipeline.work_units(planned, resources.unit_bytes)
-        done = [pipeline.embed_unit(job, pipeline.chunk_unit(job, unit)) for unit in units]
-        pipeline.commit_units(job, done, planned.removed_keys)
+        units = work_units(planned, resources.unit_bytes)
+        done = [embed_unit(job, chunk_unit(job, unit)) for unit in units]
+        commit_units(job, done, planned.removed_keys)
         tally.add(done)
-        pipeline.forget_removed(job, planned)
-    return pipeline.finish(job, planned, tally, started)
+        forget_removed(job, planned)
+    return finish(job, planned, tally, started)
 
 
 def rows(recipe: Recipe, *columns: str) -> list[dict[str, Any]]:
     """The table's rows, sorted by file, document and chunk."""
-    from embedding_core.lake import table_of
+    from embedding_core.lake.table import table_of
 
     wanted = list(columns) or ["source_uri", "doc_id", "chunk_index", "text"]
     order = ["source_uri", "doc_id", "chunk_index"]
@@ -96,7 +101,8 @@ def texts(recipe: Recipe) -> list[str]:
 
 def rejects(recipe: Recipe) -> list[dict[str, Any]]:
     """The rejects table, sorted by file and position."""
-    from embedding_core.lake import ledger, table_of
+    from embedding_core.lake import ledger
+    from embedding_core.lake.table import table_of
 
     found = ledger.reject_rows(table_of(recipe)).to_pylist()
     return sorted(found, key=lambda row: (row["source_uri"], row["position"] or 0))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import fsspec
 
-from embedding_core.storage import StorageSpec
-from flows import processes, stack
+from embedding_core.store.storage import StorageSpec
+from embedlake.local import processes, stack
 
 
 @dataclass(frozen=True, slots=True)

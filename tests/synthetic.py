@@ -10,16 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from embedding_core.identity import chunk_id, text_hash
-from embedding_core.lake import (
-    Table,
-    replace_rows,
-    schema,
-    table_of,
-    write_fragments,
-)
-from embedding_core.pipeline import resolve
-from embedding_core.pipeline.commit import make_table
+from embedding_core.lake import schema
+from embedding_core.lake.rows.commit import replace_rows, write_fragments
+from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.commit_stage import make_table
+from embedding_core.runs.job import resolve
 
 ROWS_PER_BATCH = 8_192
 NOISE = 0.8

@@ -16,31 +16,26 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from embedding_core import pipeline
-from embedding_core.encoder.settings import TABLES, Rule
-from embedding_core.lake import Damage, Hit, Release, TableReport
-from embedding_core.lake.maintenance import TableState
-from embedding_core.pipeline import (
-    Answer,
-    AuditReport,
-    Evaluation,
-    FileLine,
-    GateReport,
-    JudgedSpace,
-    MaintenanceReport,
-    ReembedReport,
-    RejectLine,
-    RunReport,
-    SpaceLine,
-    SpaceReport,
-    Status,
-)
+from embedding_core.encoder.checkpoint.treatments import TABLES, Rule
+from embedding_core.lake.query.hits import Hit
+from embedding_core.lake.spaces.switching import Release
+from embedding_core.lake.upkeep.compaction import TableReport, TableState
+from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
 from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
-from flows.cli import cli
-from flows.events import Announcement
-from flows.settings import Settings
+from embedding_core.runs.answers import Answer
+from embedding_core.runs.embed.finish_stage import REJECTED, RunReport
+from embedding_core.runs.maintenance import MaintenanceReport
+from embedding_core.runs.repair import AuditReport
+from embedding_core.runs.space.build import SpaceReport
+from embedding_core.runs.space.evaluation import Evaluation
+from embedding_core.runs.space.judgement import GateReport, JudgedSpace
+from embedding_core.runs.space.release import ReembedReport
+from embedding_core.runs.table_status import FileLine, RejectLine, SpaceLine, Status
+from embedlake.cli.main import cli
+from embedlake.orchestration.events import Announcement
+from embedlake.settings import Settings
 from tests.driver import run, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,7 +223,7 @@ def articles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (block,) = blocks((ROOT / "README.md").read_text(), "yaml")
     (folder / "articles.yaml").write_text(block)
     write_jsonl(folder, "../articles/a.jsonl", ARTICLES)
-    assert run(Recipe.load(folder / "articles.yaml")).exit_code == pipeline.REJECTED
+    assert run(Recipe.load(folder / "articles.yaml")).exit_code == REJECTED
     return folder
 
 

@@ -20,7 +20,7 @@ def test_dockerfile_copies_what_is_there() -> None:
         for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.M)
         for source in line.split()[:-1]
     ]
-    assert {"requirements.lock", "embedding_core", "flows"} <= set(copied)
+    assert {"requirements.lock", "embedding_core", "embedlake", "flows"} <= set(copied)
     assert all((ROOT / source).exists() for source in copied)
 
 

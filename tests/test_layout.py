@@ -46,7 +46,7 @@ def test_public_names_are_there_and_load_no_orchestrator() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import contextlib, sys\n"
-        "from flows import cli\n"
+        "from embedlake.cli import main as cli\n"
         "sys.argv = ['embedlake', '--help']\n"
         "with contextlib.suppress(SystemExit): cli.main()"
     )

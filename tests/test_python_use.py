@@ -8,7 +8,7 @@ import pytest
 
 import embedding_core
 from embedding_core import Encoder, Lake
-from embedding_core.lake import Table
+from embedding_core.lake.table import Table
 from tests.driver import recipe_for, run, write_jsonl
 
 

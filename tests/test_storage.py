@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core import storage
 from embedding_core.errors import UsageError
-from embedding_core.storage import StorageSpec
+from embedding_core.store import storage
+from embedding_core.store.storage import StorageSpec
 from tests.s3 import S3Server
 
 LOCAL = StorageSpec()

@@ -13,7 +13,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-import embedding_core.pipeline.lancedb_client  # noqa: F401 - what makes vectors of texts here
+import embedlake.lancedb_client  # noqa: F401 - what makes vectors of texts here
 from benchmarks.lake_cases.tables import (
     lake_on,
     recipe_for,
@@ -24,7 +24,7 @@ from benchmarks.lake_cases.tables import (
 )  # fmt: skip
 from embedding_core import Encoder
 from embedding_core.chunking import Chunker, chunker_for
-from embedding_core.lake import Table, table_of
+from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe, Resources
 from tests import driver
 from tests.s3 import s3_server

@@ -13,15 +13,12 @@ import pyarrow as pa
 
 from benchmarks.lake_cases.tables import clusters, lake_on, percentiles, recipe_for, timed
 from embedding_core.identity import text_hash
-from embedding_core.lake import (
-    Table,
-    refresh_scalar_indexes,
-    replace_rows,
-    write_fragments,
-)  # fmt: skip
-from embedding_core.pipeline import resolve
-from embedding_core.pipeline.commit import make_table
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.rows.commit import replace_rows, write_fragments
+from embedding_core.lake.table import Table  # fmt: skip
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.commit_stage import make_table
+from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import arrow_schema_of, rows
 

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.lake_cases.tables import DIM, clusters, peak_memory, percentiles, recipe_for
-from embedding_core.lake import Lake, Table, refresh_scalar_indexes, refresh_vector_index
-from embedding_core.pipeline import resolve
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.table import Lake, Table
 from embedding_core.recipe import IndexKind, IndexSpec
 from embedding_core.records import Space
+from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import add_files
 

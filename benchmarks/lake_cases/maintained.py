@@ -15,22 +15,20 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree, IvfSq
 
 from benchmarks.lake_cases.tables import clusters, lake_on, peak_memory, recipe_for, size_bytes
-from embedding_core import storage
 from embedding_core.identity import text_hash
-from embedding_core.lake import (
-    Table,
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.rows.commit import replace_rows, write_fragments
+from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.upkeep.compaction import (  # fmt: skip
     maintain_table,
-    refresh_scalar_indexes,
-    refresh_vector_index,
-    replace_rows,
     small_fragments,
-    table_of,
-    write_fragments,
-)  # fmt: skip
-from embedding_core.lake.maintenance import state_of
-from embedding_core.pipeline import resolve
-from embedding_core.pipeline.commit import make_table
+    state_of,
+)
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.commit_stage import make_table
+from embedding_core.runs.job import resolve
+from embedding_core.store import storage
 from tests.s3 import s3_server
 from tests.synthetic import add_files, arrow_schema_of, rows
 

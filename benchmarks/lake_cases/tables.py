@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 import psutil
 
-from embedding_core import pipeline, storage
-from embedding_core.lake import Table, ledger, replace_rows, table_of, write_fragments
-from embedding_core.pipeline import Job
+from embedding_core.lake import ledger
+from embedding_core.lake.rows.commit import replace_rows, write_fragments
+from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import FileCounts, PlannedFile
+from embedding_core.runs.embed.commit_stage import prepare
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.job import Job
+from embedding_core.store import storage
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, arrow_schema_of, rows
 
@@ -69,9 +73,9 @@ def table_of_files(recipe: Recipe, rows_per_file: int) -> Table:
     File keys and the ledger are the real ones, so that plans and later runs find every file
     unchanged.
     """
-    planned = pipeline.plan(recipe)
+    planned = plan(recipe)
     job = Job.of(planned, recipe, Resources(), "benchmark")
-    pipeline.prepare(job, planned)
+    prepare(job, planned)
     table, made_up = table_of(recipe), clusters()
     for start in range(0, len(planned.files), FILES_PER_FRAGMENT_GROUP):
         some = planned.files[start : start + FILES_PER_FRAGMENT_GROUP]

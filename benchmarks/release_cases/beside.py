@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.release_cases.running import answer, embedlake, prefect_api, started
 from embedding_core.encoder import Encoder
-from embedding_core.lake import table_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
 from tests.e2e.recipes import write_recipe
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.release_cases.beside import FORCED, NEW, UNMERGED, rows_not_of, write_texts
 from benchmarks.release_cases.running import embedlake, prefect_api, started
-from embedding_core.lake import columns, missing_rows, table_of
+from embedding_core.lake.spaces.vector_columns import columns, missing_rows
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
 from tests import driver
 from tests.e2e.recipes import write_recipe

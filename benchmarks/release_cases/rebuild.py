@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lake_cases.tables import recipe_for, size_bytes, write_file
-from embedding_core import pipeline
-from embedding_core.lake import table_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Resources
+from embedding_core.runs.space.build import build_space
 from tests import driver
 
 N_FILES, DOCUMENTS_PER_FILE = 100, 1_000
@@ -22,7 +22,7 @@ def bytes_written(folder: Path) -> dict[str, Any]:
         write_file(folder, f"file{number}.jsonl", DOCUMENTS_PER_FILE)
     driver.run(recipe)
     before, texts = size_bytes(recipe), _texts(table_of(recipe).uri)
-    report = pipeline.build_space(recipe, NEW, Resources(), "benchmark")
+    report = build_space(recipe, NEW, Resources(), "benchmark")
     written = size_bytes(recipe) - before
     vectors = report.rows * NEW.dim * 4 if NEW.dim else 0
     assert _texts(table_of(recipe).uri) == texts, "a data file of the rows was changed"

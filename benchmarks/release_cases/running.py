@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows import stack
-from flows.settings import Settings
+from embedlake.local import stack
+from embedlake.settings import Settings
 
 
 @contextmanager

@@ -14,18 +14,12 @@ import numpy as np
 
 from benchmarks.lake_cases.tables import recipe_for
 from embedding_core.identity import space_id
-from embedding_core.lake import (
-    PlacedVectors,
-    Table,
-    add_column,
-    fill_fragment,
-    fragment_rows,
-    missing_rows,
-    promote,
-    rollback,
-)  # fmt: skip
-from embedding_core.pipeline import resolve
+from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment, fragment_rows
+from embedding_core.lake.spaces.switching import promote, rollback
+from embedding_core.lake.spaces.vector_columns import add_column, missing_rows
+from embedding_core.lake.table import Table  # fmt: skip
 from embedding_core.recipe import ModelSpec, Recipe
+from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import Clusters, add_files
 

@@ -4,8 +4,8 @@ Knows texts and a tokenizer, not files, vectors or tables. All lengths are in to
 sees, special tokens included.
 """
 
-from embedding_core.chunking.policy import Cut, Policy, apply_length_policy, chunk_document
-from embedding_core.chunking.protocols import Chunker, Tokenizer
+from embedding_core.chunking.chunker import Chunker, Tokenizer
+from embedding_core.chunking.length import Cut, Policy, apply_length_policy, chunk_document
 from embedding_core.chunking.strategies import chunker_for, resolve_chunk_spec
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from embedding_core.chunking.protocols import Chunker, Tokenizer
-from embedding_core.chunking.tokens import TokenChunker
+from embedding_core.chunking.chunker import Chunker, Tokenizer
+from embedding_core.chunking.tokens.windowed import TokenChunker
 from embedding_core.chunking.whole import WholeDocument
 from embedding_core.errors import UsageError
 from embedding_core.recipe import ChunkSpec, WholeDocuments

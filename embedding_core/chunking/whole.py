@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from embedding_core.chunking.protocols import Tokenizer
-from embedding_core.chunking.token_map import count_tokens
-from embedding_core.chunking.tokens import stripped
+from embedding_core.chunking.chunker import Tokenizer
+from embedding_core.chunking.tokens.token_map import count_tokens
+from embedding_core.chunking.tokens.windowed import stripped
 from embedding_core.records import Chunk
 
 

@@ -19,7 +19,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.records import Space
 
 if TYPE_CHECKING:
-    from embedding_core.storage import StorageSpec
+    from embedding_core.store.storage import StorageSpec
 
 Kind = Literal["document", "query"]
 """What a text is to the model; each kind has its own prompt."""

@@ -15,7 +15,7 @@ def load_resolved(resolved: ResolvedModel, device: str, batch_tokens: int | None
     """See ``Encoder.load``. The hashing encoder has no device and no batches to speak of."""
     if resolved.directory is None:
         return HashingEncoder(resolved.space)
-    from embedding_core.encoder.transformer import TransformerEncoder  # torch: seconds
+    from embedding_core.encoder.local.transformer import TransformerEncoder  # torch: seconds
 
     return TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=batch_tokens)
 

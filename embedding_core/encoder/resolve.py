@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from embedding_core.encoder import hashing
-from embedding_core.encoder.adapter import read_adapter
-from embedding_core.encoder.backend import backend_digest
 from embedding_core.encoder.base import Tokenizer
-from embedding_core.encoder.cache import file_digest
-from embedding_core.encoder.checkpoint import Checkpoint, read_checkpoint
-from embedding_core.encoder.files import check_published
-from embedding_core.encoder.locate import locate
-from embedding_core.encoder.tokenizer import CheckpointTokenizer, load_tokenizer
+from embedding_core.encoder.checkpoint.adapter import read_adapter
+from embedding_core.encoder.checkpoint.backend import backend_digest
+from embedding_core.encoder.checkpoint.cache import file_digest
+from embedding_core.encoder.checkpoint.describe import Checkpoint, read_checkpoint
+from embedding_core.encoder.checkpoint.files import check_published
+from embedding_core.encoder.checkpoint.locate import locate
+from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, load_tokenizer
 from embedding_core.errors import ModelError
 from embedding_core.records import Space
 
 if TYPE_CHECKING:
-    from embedding_core.storage import StorageSpec
+    from embedding_core.store.storage import StorageSpec
 
 DTYPES = ("auto", "fp16", "bf16", "fp32", "fp8")
 DTYPE_CLASSES: dict[str, Literal["half", "full", "fp8"]] = {"fp32": "full", "fp8": "fp8"}

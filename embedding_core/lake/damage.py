@@ -14,10 +14,10 @@ from typing import Any
 import lance
 from lance.fragment import FragmentMetadata
 
-from embedding_core import storage
 from embedding_core.errors import LakeError
 from embedding_core.lake.faults import plain, store_faults
-from embedding_core.storage import StorageSpec
+from embedding_core.store import storage
+from embedding_core.store.storage import StorageSpec
 
 
 @dataclass(frozen=True, slots=True)

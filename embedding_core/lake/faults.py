@@ -14,7 +14,7 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import LakeError, Transient, words
-from embedding_core.storage import without_credentials
+from embedding_core.store.storage import without_credentials
 
 Result = TypeVar("Result")
 

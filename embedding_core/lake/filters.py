@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from embedding_core.errors import UsageError
 from embedding_core.records import ColumnType, Scalar
-from embedding_core.scalars import INT64_MAX, INT64_MIN, from_text, in_utc
+from embedding_core.records.scalars import INT64_MAX, INT64_MIN, from_text, in_utc
 
 KEYS_PER_SCAN = 1_000
 """Keys named in one filter: 1,000 digests make an expression of 70 kB."""

@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.commit import (
+from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.rows.commit import (
     Check,
     Claim,
     check_claims,
@@ -28,8 +30,6 @@ from embedding_core.lake.commit import (
     withdraw_second_copies,
     write_fragments,
 )
-from embedding_core.lake.faults import store_faults, tried_again
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts, Reject

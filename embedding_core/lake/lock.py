@@ -28,11 +28,11 @@ from typing import Literal
 
 from botocore.exceptions import BotoCoreError
 
-from embedding_core import storage
 from embedding_core.errors import EmbedlakeError, LakeError, Locked, words
 from embedding_core.lake.faults import store_faults
-from embedding_core.lake.probe import check_conditional_put
 from embedding_core.lake.table import Table
+from embedding_core.store import storage
+from embedding_core.store.conditional_put import check_conditional_put
 
 log = logging.getLogger(__name__)
 

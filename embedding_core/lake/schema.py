@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
-from embedding_core.lake.client import METADATA_KEY, function_metadata
+from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.recipe import Recipe
 from embedding_core.records import ColumnType, Space
 

@@ -23,10 +23,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from embedding_core import storage
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
+from embedding_core.store import storage
 
 log = logging.getLogger(__name__)
 

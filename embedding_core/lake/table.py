@@ -15,18 +15,18 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from embedding_core import storage
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
 from embedding_core.lake.damage import damage_of, damaged_manifest
 from embedding_core.lake.faults import is_panic, plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
-from embedding_core.lake.hits import Hits
-from embedding_core.lake.probe import check_conditional_put
-from embedding_core.lake.search import Query, QueryEncoder, check_query_space, search_dataset
+from embedding_core.lake.query.hits import Hits
+from embedding_core.lake.query.search import Query, QueryEncoder, check_query_space, search_dataset
 from embedding_core.recipe import Recipe
 from embedding_core.records import Scalar, Space
-from embedding_core.storage import StorageSpec
+from embedding_core.store import storage
+from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.storage import StorageSpec
 
 INDEX_KEY = "embedlake:index:"
 """Table metadata: how an index is queried, under this and its name, so it survives appends, and

@@ -5,9 +5,9 @@ Knows rankings, grades and vectors, not how they were made.
 """
 
 from embedding_core.quality.beir import read_qrels, read_queries
-from embedding_core.quality.checks import Health, HealthCheck
 from embedding_core.quality.drift import QUANTILES, Drift, Threshold, drift_between
 from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
+from embedding_core.quality.health import Health, HealthCheck
 from embedding_core.quality.known_item import KnownItem, known_items
 from embedding_core.quality.metrics import (
     Comparison,

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from embedding_core.quality.checks import Health
 from embedding_core.quality.drift import QUANTILES, Drift
+from embedding_core.quality.health import Health
 from embedding_core.quality.metrics import Comparison
 from embedding_core.quality.oldnew import OldNew
 from embedding_core.recipe import ReleaseSpec

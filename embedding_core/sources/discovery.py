@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding_core import storage
 from embedding_core.errors import SetupError, words
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver, Reject, SourceFile
+from embedding_core.sources.documents import READERS
 from embedding_core.sources.opening import fingerprint
-from embedding_core.sources.readers import READERS
-from embedding_core.sources.s3 import list_objects
 from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
+from embedding_core.store import storage
+from embedding_core.store.s3 import list_objects
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from embedding_core.recipe import MetadataColumn
 from embedding_core.records import ColumnType, Scalar
-from embedding_core.scalars import from_text
-from embedding_core.sources.records import Undecodable
+from embedding_core.records.scalars import from_text
+from embedding_core.sources.formats.format import Undecodable
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """The folder of rows whose value is null."""

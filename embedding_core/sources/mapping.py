@@ -17,8 +17,7 @@ from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Scalar
 from embedding_core.sources.folders import folder_values
-from embedding_core.sources.metadata import convert, whole
-from embedding_core.sources.records import (
+from embedding_core.sources.formats.format import (
     ColumnFloat,
     Fields,
     Flaw,
@@ -27,6 +26,7 @@ from embedding_core.sources.records import (
     shown,
     wrong_type,
 )
+from embedding_core.sources.metadata import convert, whole
 from embedding_core.sources.template import TextTemplate
 
 ID_DIGEST_BYTES = 16

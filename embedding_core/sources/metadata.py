@@ -14,8 +14,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from embedding_core.records import ColumnType, Scalar
-from embedding_core.scalars import EXPECTED, INT64_MAX, INT64_MIN, in_utc, timestamp
-from embedding_core.sources.records import EXACT_BELOW, ColumnFloat, wrong_type
+from embedding_core.records.scalars import EXPECTED, INT64_MAX, INT64_MIN, in_utc, timestamp
+from embedding_core.sources.formats.format import EXACT_BELOW, ColumnFloat, wrong_type
 
 
 def convert(value: object, declared: ColumnType, name: str) -> Scalar:

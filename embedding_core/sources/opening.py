@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
 
-from embedding_core import storage
 from embedding_core.errors import RejectedInput, words
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import SourceFile
-from embedding_core.sources.s3 import S3Object
+from embedding_core.store import storage
+from embedding_core.store.s3 import S3Object
 
 HASH_BYTES = 1024 * 1024
 """Bytes hashed at a time."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver
+from embedding_core.sources.documents import READERS
 from embedding_core.sources.globs import Glob, is_hidden
-from embedding_core.sources.readers import READERS
 
 
 @dataclass(frozen=True, slots=True)

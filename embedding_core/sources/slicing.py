@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Slice, SourceFile
-from embedding_core.sources.jsonl import GZIP_MAGIC, PARQUET_MAGIC
+from embedding_core.sources.formats.jsonl import GZIP_MAGIC, PARQUET_MAGIC
 from embedding_core.sources.opening import open_unchecked
 
 SMALLEST_SLICE_BYTES = 1024 * 1024

@@ -10,7 +10,7 @@ from embedding_core.chunking import (
     chunker_for,
     resolve_chunk_spec,
 )
-from embedding_core.chunking.token_map import count_tokens, segments
+from embedding_core.chunking.tokens.token_map import count_tokens, segments
 from embedding_core.errors import UsageError
 from embedding_core.recipe import TokenWindows, WholeDocuments
 from embedding_core.records import Chunk

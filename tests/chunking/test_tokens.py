@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedding_core.chunking import Tokenizer
-from embedding_core.chunking.boundaries import joins
-from embedding_core.chunking.tokens import TokenChunker
+from embedding_core.chunking.tokens.boundaries import joins
+from embedding_core.chunking.tokens.windowed import TokenChunker
 from embedding_core.records import Chunk
 from tests.chunking.tokenizers import (
     EdgeTokenizer,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from embedding_core.encoder import Encoder, resolve_model
-from embedding_core.encoder.settings import (
+from embedding_core.encoder.checkpoint.treatments import (
     CONFIG_KWARGS,
     DENSE,
     FILES,

@@ -14,7 +14,7 @@ import pytest
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, SourceFile
 from embedding_core.sources import discover, read_documents
-from embedding_core.sources.readers import READERS
+from embedding_core.sources.documents import READERS
 from tests.s3 import S3Server
 
 RECORDS = [

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from flows import stack
-from flows.settings import Settings
+from embedlake.local import stack
+from embedlake.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 240

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core import pipeline
-from flows import processes
-from flows.processes import Server
+from embedding_core.runs.embed.finish_stage import DONE
+from embedlake.local import processes
+from embedlake.local.processes import Server
 from tests.e2e.conftest import ROOT, Commands
 from tests.e2e.recipes import write_recipe, write_ten_files
 
@@ -27,8 +27,8 @@ NODE = ("--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-
 SECONDS = 120.0
 EMBED_AND_SAY_OFTEN = """
 import sys
-from flows.embed import embed
-from flows.runner import Runner
+from embedlake.flows.embed import embed
+from embedlake.execution.runner import Runner
 state = embed.with_options(task_runner=Runner(waiting_seconds=0.1))(
     sys.argv[1], {"gpus_per_task": 1, "unit_bytes": 1}, return_state=True)
 sys.exit(0 if state.is_completed() else str(state))
@@ -106,7 +106,7 @@ def test_run_on_a_cluster_of_two_nodes_ends_with_zero(
     write_ten_files(tmp_path)
     command = ("embedlake", "embed", str(write_recipe(tmp_path)), "--json", "--set", "unit_bytes=1")
     run = commands.run(*command, **cluster.environment)
-    assert run.code == pipeline.DONE, run.err
+    assert run.code == DONE, run.err
     assert (run.json["embedded"], run.json["rows"]) == (10, 10)
     assert f"joining the Ray cluster at {cluster.address}" in run.err
     loading = re.findall(r"(worker \d+ on \S+): loading the model hashing", run.err)

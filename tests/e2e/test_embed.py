@@ -14,10 +14,13 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from embedding_core import pipeline
-from embedding_core.lake import table_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from flows.naming import artifact_key
+from embedding_core.runs.embed.finish_stage import DONE, FAILED, REJECTED
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.units import work_units
+from embedding_core.runs.job import locked_for
+from embedlake.orchestration.naming import artifact_key
 from tests.driver import rejects, rows, run, texts, write_jsonl
 from tests.e2e.conftest import ROOT, Commands, run_command
 from tests.e2e.recipes import write_recipe, write_ten_files
@@ -33,13 +36,13 @@ def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path
     recipe = Recipe.load(path)
 
     first = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
-    assert first.code == pipeline.DONE, first.err
+    assert first.code == DONE, first.err
     assert (first.json["embedded"], first.json["rows"]) == (10, 10)
     runs = commands.task_runs(first.json["run_id"])
     assert sorted(run["state_name"] for run in runs) == ["Completed"] * 20
 
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert again.code == pipeline.DONE, again.err
+    assert again.code == DONE, again.err
     assert commands.task_runs(again.json["run_id"]) == []
     assert again.json["version"] == first.json["version"]
 
@@ -130,7 +133,7 @@ def test_embed_killed_before_its_commit_reuses_what_was_embedded(
     shutil.rmtree(tmp_path / "lake" / "_embedlake" / "docs" / "lock")
 
     again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
-    assert again.code == pipeline.DONE, again.err
+    assert again.code == DONE, again.err
     assert len(commands.task_runs(again.json["run_id"])) < 20  # two for each unit that was left
     assert (again.json["embedded"], again.json["rows"]) == (10, 10)
 
@@ -145,11 +148,11 @@ def test_embed_cached_result_whose_rows_are_gone_is_made_again(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     path = write_recipe(tmp_path)
-    assert commands.run("embedlake", "embed", str(path)).code == pipeline.DONE
+    assert commands.run("embedlake", "embed", str(path)).code == DONE
     # The whole table is lost, Prefect's results are not: they name data files that are gone.
     shutil.rmtree(tmp_path / "lake" / "docs.lance")
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert again.code == pipeline.DONE, again.err
+    assert again.code == DONE, again.err
     assert texts(Recipe.load(path)) == ["words"]
 
 
@@ -158,15 +161,15 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
 ) -> None:
     write_ten_files(tmp_path)
     path = write_recipe(tmp_path)
-    planned = pipeline.plan(Recipe.load(path))
-    units = list(pipeline.work_units(planned, 1))
+    planned = plan(Recipe.load(path))
+    units = list(work_units(planned, 1))
     # A file where the unit's folder belongs: every attempt to stage something there fails.
     obstacle = tmp_path / "lake/_embedlake/docs/staged" / units[2].unit_id
     obstacle.parent.mkdir(parents=True)
     obstacle.touch()
 
     failed = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
-    assert failed.code == pipeline.FAILED
+    assert failed.code == FAILED
     assert failed.json["rows"] == 9 and len(failed.json["failures"]) == 1
     assert "file-2.jsonl" in failed.json["failures"][0]
     attempts = [r["run_count"] for r in commands.task_runs(failed.json["run_id"])
@@ -175,7 +178,7 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
 
     obstacle.unlink()
     again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
-    assert again.code == pipeline.DONE and again.json["embedded"] == 1
+    assert again.code == DONE and again.json["embedded"] == 1
     assert again.json["rows"] == 10
 
 
@@ -187,7 +190,7 @@ def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_pa
         file.write('{"id": "d3", "text": "again"}\n')
     recipe = write_recipe(tmp_path, max_rejected_share=0.5)
     run = commands.run("embedlake", "embed", str(recipe), "--json", *ONE_FILE_PER_UNIT)
-    assert run.code == pipeline.DONE, run.err
+    assert run.code == DONE, run.err
     assert (run.json["rows"], run.json["rejects"]) == (160, {"duplicate_id": 1})
     names = [one["name"] for one in commands.task_runs(run.json["run_id"])]
     assert {name for name in names if name.startswith("chunk")} >= {
@@ -201,7 +204,7 @@ def test_embed_index_is_trained_in_a_task_of_its_own_when_due(
     write_jsonl(tmp_path, "many.jsonl", {f"d{n}": f"document number {n}" for n in range(300)})
     recipe = write_recipe(tmp_path, index={"min_rows": 256})
     first = commands.run("embedlake", "embed", str(recipe), "--json")
-    assert first.code == pipeline.DONE, first.err
+    assert first.code == DONE, first.err
     assert first.json["index"]["rows_at_training"] == 300 and first.json["index"]["recall"] >= 0.95
     names = [one["name"] for one in commands.task_runs(first.json["run_id"])]
     assert names.count("train an index") == 1
@@ -217,7 +220,7 @@ def test_embed_rejects_end_with_three_and_are_listed(commands: Commands, tmp_pat
     (tmp_path / "src" / "bad.jsonl").write_text('{"id": "1", "text": "first"}\n{"id": \n')
     path = write_recipe(tmp_path)
     run = commands.run("embedlake", "embed", str(path), "--json")
-    assert run.code == pipeline.REJECTED
+    assert run.code == REJECTED
     assert run.json["rejects"] == {"malformed_json": 1}
     assert [(one["reason"], one["position"]) for one in rejects(Recipe.load(path))] == [
         ("malformed_json", 1)
@@ -234,11 +237,11 @@ def test_embed_without_any_api_starts_one_and_stops_it(
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     path = write_recipe(tmp_path)
     run = run_command(["embedlake", "embed", str(path), "--json"], no_api)
-    assert run.code == pipeline.DONE, run.err
+    assert run.code == DONE, run.err
     assert run.json["rows"] == 1
     assert "http" not in run.err  # no link that dies with the server
     again = run_command(["embedlake", "embed", str(path), "--json"], no_api)
-    assert again.code == pipeline.DONE, again.err
+    assert again.code == DONE, again.err
     assert "starting one" not in again.err
 
 
@@ -250,7 +253,7 @@ def test_embed_resource_on_the_command_line_wins_over_the_environment(
     # With a GPU per task Ray would wait for one for ever; 0 is also the built-in default.
     command = ("embedlake", "embed", str(path), "--json", "--set", "gpus_per_task=0")
     run = commands.run(*command, EMBEDLAKE_RESOURCES__GPUS_PER_TASK="1")
-    assert run.code == pipeline.DONE, run.err
+    assert run.code == DONE, run.err
 
 
 def test_embed_tiny_qwen3_checkpoint_end_to_end(
@@ -259,7 +262,7 @@ def test_embed_tiny_qwen3_checkpoint_end_to_end(
     write_jsonl(tmp_path, "a.jsonl", {"x": "some words", "y": "other words"})
     path = write_recipe(tmp_path, model={"name": str(tiny_qwen3), "dim": None, "dtype": "fp32"})
     run = commands.run("embedlake", "embed", str(path), "--json", EMBEDLAKE_RAY_ADDRESS="local")
-    assert run.code == pipeline.DONE, run.err
+    assert run.code == DONE, run.err
     assert run.err.count(f": loading the model {tiny_qwen3}") == 1, "the flow says it of its worker"
     (ready,) = re.findall(r"worker \d+ on \S+: the model \S+ is ready after \d+\.\d s", run.err)
     logs = commands.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run.json["run_id"]]}}})
@@ -278,7 +281,7 @@ def test_embed_into_the_table_of_another_recipe_says_so_and_shows_no_traceback(
     other = write_recipe(tmp_path, name="second", source={"include": ["b.jsonl"]})
     write_jsonl(tmp_path, "b.jsonl", {"y": "other words"})
     refused = commands.run("embedlake", "embed", str(other), "--json")
-    assert (refused.code, refused.json["kind"]) == (pipeline.FAILED, "LakeError")
+    assert (refused.code, refused.json["kind"]) == (FAILED, "LakeError")
     assert "belongs to the recipe 'first', not to 'second'; use another" in refused.err
     assert "Traceback" not in refused.err
     assert table_of(recipe).dataset().version == version
@@ -289,11 +292,11 @@ def test_embed_while_another_run_goes_on_ends_as_locked_and_changes_nothing(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     path = write_recipe(tmp_path)
-    with pipeline.locked_for(Recipe.load(path), "another", 0):
+    with locked_for(Recipe.load(path), "another", 0):
         run = commands.run(
             "embedlake", "embed", str(path), "--json", EMBEDLAKE_LOCK_WAIT_SECONDS="0"
         )
-    assert (run.code, run.json["kind"]) == (pipeline.FAILED, "Locked")
+    assert (run.code, run.json["kind"]) == (FAILED, "Locked")
     assert "run another (host " in run.json["error"]
     assert ") is working on table 'docs'" in run.json["error"]
     assert "Traceback" not in run.err and run.json["error"] in run.err
@@ -313,7 +316,7 @@ def test_embed_twice_at_the_same_time_every_row_stands_once(
         )
         for _ in range(2)
     ]  # fmt: skip
-    assert [one.wait() for one in both] == [pipeline.DONE, pipeline.DONE]
+    assert [one.wait() for one in both] == [DONE, DONE]
     assert [row["doc_id"] for row in rows(Recipe.load(path), "doc_id")] == [
         f"d{number}" for number in range(10)
     ]

@@ -19,9 +19,14 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from embedding_core import pipeline
-from embedding_core.lake import missing_rows, table_of
+from embedding_core.lake.spaces.vector_columns import missing_rows
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.runs.embed.finish_stage import DONE, FAILED
+from embedding_core.runs.job import load, locked_for_build
+from embedding_core.runs.space.build import space_job
+from embedding_core.runs.space.release import is_begun
+from embedding_core.runs.table_status import status
 from tests.driver import rows, run, write_jsonl
 from tests.e2e.conftest import ENDED, ROOT, Commands
 from tests.e2e.recipes import write_recipe
@@ -62,7 +67,7 @@ def deployment(commands: Commands, tmp_path: Path) -> Iterator[Path]:
     write_jsonl(tmp_path, "a.jsonl", TEXTS)
     # So few texts say nothing about a model: whatever nDCG@10 it loses is let pass.
     path = write_recipe(tmp_path, release={"follow": True, "max_ndcg_drop": 1.0})
-    assert commands.run("embedlake", "embed", str(path)).code == pipeline.DONE
+    assert commands.run("embedlake", "embed", str(path)).code == DONE
     deployed = commands.run(*DEPLOY, "--param", f"recipe={path}", "--cron", EVERY_TWENTY_SECONDS)
     assert deployed.code == 0, deployed.out + deployed.err
     yield path
@@ -97,7 +102,7 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert "in service already" in report_of(commands, scheduled)
 
     unread = commands.run("embedlake", "announce-model", "./tests", "--for", "others", "--json")
-    assert unread.code == pipeline.FAILED and "Nothing was announced" in unread.json["error"]
+    assert unread.code == FAILED and "Nothing was announced" in unread.json["error"]
     other = commands.run("embedlake", "announce-model", "./x", "--for", "others", "--unchecked",
                          "--json").json  # fmt: skip
     assert (other["model"], other["resource"]) == (str(ROOT / "x"), "embedlake.model.others")
@@ -134,7 +139,7 @@ def test_reembed_with_a_model_that_is_none_says_so_without_a_traceback(
     path = write_recipe(tmp_path)
     assert run(Recipe.load(path)).rows == len(TEXTS)
     refused = commands.run("embedlake", "reembed", str(path), "--model", "nonsense")
-    assert refused.code == pipeline.FAILED
+    assert refused.code == FAILED
     assert "cannot tell what model 'nonsense' is" in refused.err
     assert "Traceback" not in refused.err
 
@@ -153,7 +158,7 @@ def plain_vectors(recipe: Recipe, column: str = "vector") -> Vectors:
 def encoded(model: ModelSpec, recipe: Recipe) -> Vectors:
     """(n_rows, dim) what the model makes of the table's texts, in the same order."""
     found = sorted(rows(recipe, "doc_id", "text"), key=lambda row: row["doc_id"])
-    return pipeline.load(model, Resources()).encode_documents([row["text"] for row in found])
+    return load(model, Resources()).encode_documents([row["text"] for row in found])
 
 
 def test_reembed_while_another_build_goes_on_ends_as_locked(
@@ -163,14 +168,14 @@ def test_reembed_while_another_build_goes_on_ends_as_locked(
     path = write_recipe(tmp_path)
     recipe = Recipe.load(path)
     run(recipe)
-    with pipeline.locked_for_build(recipe, "another", 0):
+    with locked_for_build(recipe, "another", 0):
         second = commands.run(
             "embedlake", "reembed", str(path), "--model", '{"name": "hashing", "dim": 16}',
             "--json", EMBEDLAKE_LOCK_WAIT_SECONDS="0",
         )  # fmt: skip
-    assert (second.code, second.json["kind"]) == (pipeline.FAILED, "Locked")
+    assert (second.code, second.json["kind"]) == (FAILED, "Locked")
     assert ") is building a space of table 'docs'" in second.json["error"]
-    assert len(pipeline.status(recipe).spaces) == 1
+    assert len(status(recipe).spaces) == 1
 
 
 # Cut off
@@ -212,7 +217,7 @@ def cut_off(commands: Commands, path: Path, how: signal.Signals) -> None:
     for process in hit:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(how)
-    assert flow.wait() != pipeline.DONE
+    assert flow.wait() != DONE
 
 
 def build(path: Path) -> list[str]:
@@ -222,8 +227,8 @@ def build(path: Path) -> list[str]:
 def unfilled(path: Path) -> int:
     """Fragments without vectors of the new space."""
     recipe = Recipe.load(path)
-    job = pipeline.space_job(recipe, ModelSpec.model_validate(NEW), Resources(), "test")
-    if not pipeline.is_begun(job):
+    job = space_job(recipe, ModelSpec.model_validate(NEW), Resources(), "test")
+    if not is_begun(job):
         return MANY
     return len(missing_rows(table_of(recipe).dataset(), job.space_id))
 

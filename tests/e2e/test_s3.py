@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core import pipeline
-from embedding_core.lake.probe import check_conditional_put
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.finish_stage import DONE, FAILED
+from embedding_core.store.conditional_put import check_conditional_put
 from tests.driver import rows, run, texts
 from tests.e2e.conftest import Commands
 from tests.e2e.recipes import write_recipe
@@ -42,7 +42,7 @@ def test_embed_on_s3_first_again_changed_removed(
     recipe = Recipe.load(path)
 
     first = commands.run("embedlake", "embed", str(path), "--json", "--set", "unit_bytes=1")
-    assert first.code == pipeline.DONE, first.err
+    assert first.code == DONE, first.err
     assert len(commands.task_runs(first.json["run_id"])) == 8
     objects = s3.filesystem().find(f"{bucket}/lake/_embedlake/docs/results")
     assert objects, "task results are not beside the lake"
@@ -66,10 +66,10 @@ def test_run_on_s3_gives_the_same_rows_as_on_disk(s3: S3Server, tmp_path: Path) 
     for number in range(3):
         put_documents(s3, bucket, f"d{number}", f"document number {number}")
     remote = Recipe.load(s3_recipe(s3, bucket, tmp_path))
-    assert run(remote).exit_code == pipeline.DONE
+    assert run(remote).exit_code == DONE
     lake = remote.lake.model_copy(update={"uri": str(tmp_path / "lake")})
     local = remote.model_copy(update={"lake": lake})
-    assert run(local).exit_code == pipeline.DONE
+    assert run(local).exit_code == DONE
     columns = ("chunk_id", "file_key", "source_uri", "text", "vector")
     assert rows(remote, *columns) == rows(local, *columns)
 
@@ -84,7 +84,7 @@ def test_run_on_s3_that_leaves_many_fragments_maintains_the_table(
     for number in range(3):
         put_documents(s3, bucket, f"d{number}", f"document number {number}")
         report = run(recipe)
-        assert report.exit_code == pipeline.DONE
+        assert report.exit_code == DONE
     assert report.maintenance is not None and report.maintenance.problems == ()
     assert [one.after.fragments for one in report.maintenance.tables] == [1, 1, 0]
     assert texts(recipe) == [f"document number {number}" for number in range(3)]
@@ -106,7 +106,7 @@ def test_plan_reads_a_recipe_that_is_itself_on_s3(
         "embedlake", "plan", f"s3://{bucket}/recipes/r.yaml", "--json",
         AWS_ENDPOINT_URL=s3.endpoint_url,
     )  # fmt: skip
-    assert planned.code == pipeline.DONE, planned.err
+    assert planned.code == DONE, planned.err
     assert planned.json["files"][0]["file"]["uri"] == f"s3://{bucket}/in/d0.jsonl"
 
 
@@ -117,5 +117,5 @@ def test_plan_without_credentials_says_so(commands: Commands, s3: S3Server, tmp_
         refused = commands.run(
             "embedlake", command, str(path), AWS_EC2_METADATA_DISABLED="true", **nothing
         )
-        assert refused.code == pipeline.FAILED
+        assert refused.code == FAILED
         assert "AWS_ACCESS_KEY_ID" in refused.err and "Traceback" not in refused.err

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedding_core import pipeline
 from embedding_core.recipe import Recipe
+from embedding_core.runs.embed.finish_stage import DONE, FAILED
 from tests.driver import rejects, write_jsonl
 from tests.e2e.conftest import ROOT, Commands
 from tests.e2e.recipes import write_recipe
@@ -78,9 +78,9 @@ def test_embed_stopped_by_a_signal_keeps_what_it_committed_and_the_next_run_does
     assert run["state_type"] in ("CRASHED", "CANCELLED")
 
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert again.code == pipeline.DONE, again.err
+    assert again.code == DONE, again.err
     assert again.json["verification"]["problems"] == []
-    assert commands.run("embedlake", "verify", str(path), "--deep").code == pipeline.DONE
+    assert commands.run("embedlake", "verify", str(path), "--deep").code == DONE
     assert commands.run("embedlake", "plan", str(path), "--json").json["nothing_to_do"]
 
 
@@ -98,14 +98,14 @@ def test_embed_whose_ray_node_dies_fails_for_ray_and_for_no_file(
         raylet.kill()
 
     failed = stop(commands, path, COMMIT, kill_the_raylet, "local")
-    assert failed.code == pipeline.FAILED
+    assert failed.code == FAILED
     assert json.loads(failed.out)["kind"] == "Transient"
     assert (
         "Ray broke down during the run" in failed.err and "What was committed is kept" in failed.err
     )
     assert not rejects(Recipe.load(path))
     again = commands.run("embedlake", "embed", str(path), "--json")
-    assert (again.code, again.json["rows"]) == (pipeline.DONE, 60), again.err
+    assert (again.code, again.json["rows"]) == (DONE, 60), again.err
 
 
 @dataclass(frozen=True, slots=True)

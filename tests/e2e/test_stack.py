@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from flows import processes, stack
+from embedlake.local import processes, stack
 from tests.driver import write_jsonl
 from tests.e2e.conftest import Commands, run_command
 from tests.e2e.recipes import write_recipe

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from embedding_core.encoder import attention
-from embedding_core.encoder.attention import runs
+from embedding_core.encoder.local import attention
+from embedding_core.encoder.local.attention import equal_lengths
 
 LENGTHS = [9, 5, 5, 1]
 
@@ -54,7 +54,7 @@ def test_packed_attention_equals_one_text_at_a_time(causal: bool, kv_heads: int)
 def test_packed_attention_causal_in_blocks_of_any_size(
     monkeypatch: pytest.MonkeyPatch, block: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    monkeypatch.setattr(runs, "CAUSAL_BLOCK", block)
+    monkeypatch.setattr(equal_lengths, "CAUSAL_BLOCK", block)
     seed = torch.Generator().manual_seed(0)
     q, k, v = _packed(4, seed), _packed(2, seed), _packed(2, seed)
     packing = attention.layout(LENGTHS, torch.device("cpu"))
@@ -180,9 +180,9 @@ def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.Mo
         return attention.packed_attention(_Layer(False), q, k, v, None, **options)[0]
 
     whole = attend()
-    monkeypatch.setattr(runs, "SCORE_BYTES", 3 * 4 * 25 * 2)  # three texts at a time
+    monkeypatch.setattr(equal_lengths, "SCORE_BYTES", 3 * 4 * 25 * 2)  # three texts at a time
     torch.testing.assert_close(attend(), whole)
-    monkeypatch.setattr(runs, "SCORE_BYTES", 0)  # torch's own kernel
+    monkeypatch.setattr(equal_lengths, "SCORE_BYTES", 0)  # torch's own kernel
     torch.testing.assert_close(attend(), whole, atol=0.03, rtol=0.02)
 
 
@@ -191,7 +191,7 @@ def test_packed_attention_any_slice_of_scores_same_result(monkeypatch: pytest.Mo
 def test_packed_attention_window_sees_neighbours_only(
     monkeypatch: pytest.MonkeyPatch, causal: bool, reach: int, block: int
 ) -> None:
-    monkeypatch.setattr(runs, "BAND_BLOCK", block)
+    monkeypatch.setattr(equal_lengths, "BAND_BLOCK", block)
     seed, length = torch.Generator().manual_seed(0), 23
     q, k, v = (torch.randn(1, heads, 2 * length, 8, generator=seed) for heads in (4, 2, 2))
     packing = attention.layout([length] * 2, torch.device("cpu"))

@@ -15,11 +15,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_core.encoder import Encoder, TextsWithoutVector, TooLargeForMemory, budget
+from embedding_core.encoder import Encoder, TextsWithoutVector, TooLargeForMemory
 from embedding_core.encoder.base import without_vector
-from embedding_core.encoder.budget import TokenBudget, first_budget
-from embedding_core.encoder.model import LoadedModel
-from embedding_core.encoder.packing import Batch
+from embedding_core.encoder.local import budget
+from embedding_core.encoder.local.budget import TokenBudget, first_budget
+from embedding_core.encoder.local.model import LoadedModel
+from embedding_core.encoder.local.packing import Batch
 from embedding_core.errors import ModelError, RejectedInput
 from tests.checkpoints import TEXTS
 

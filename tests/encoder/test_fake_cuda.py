@@ -20,12 +20,12 @@ import transformers
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from embedding_core.encoder import attention, model
-from embedding_core.encoder.checkpoint import Checkpoint
-from embedding_core.encoder.families import FAMILIES
-from embedding_core.encoder.layers import elementwise
-from embedding_core.encoder.model import LoadedModel
-from embedding_core.encoder.packing import lay_out
+from embedding_core.encoder.checkpoint.describe import Checkpoint
+from embedding_core.encoder.checkpoint.families import FAMILIES
+from embedding_core.encoder.local import attention, model
+from embedding_core.encoder.local.layers import elementwise
+from embedding_core.encoder.local.model import LoadedModel
+from embedding_core.encoder.local.packing import lay_out
 
 DEVICE = torch.device("cuda", 0)
 LENGTHS = (700, 512, 512, 60, 1)
@@ -109,7 +109,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(fake_tensor, "init_gpu_context", lambda device: None)
     monkeypatch.setattr(model, "to_device", there)
     monkeypatch.setattr(model, "free_unused", lambda device: None)
-    layout = import_module("embedding_core.encoder.attention.layout")
+    layout = import_module("embedding_core.encoder.local.attention.packed_layout")
     monkeypatch.setattr(layout, "to_device", there)
     # kernels need a card: what they stand in for has the same shapes
     monkeypatch.setattr(elementwise, "fuses_for", lambda device: False)

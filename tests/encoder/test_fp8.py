@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from embedding_core.encoder import Encoder, resolve_model
-from embedding_core.encoder.layers import fp8
-from embedding_core.encoder.layers.linear import Linear
+from embedding_core.encoder.local.layers import fp8
+from embedding_core.encoder.local.layers.linear import Linear
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.checkpoints import SHAPES, TEXTS, build_qwen3, build_shape

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from embedding_core.encoder import Encoder, attention, stream, transformer
-from embedding_core.encoder.attention.dense import dense
+from embedding_core.encoder import Encoder, stream
+from embedding_core.encoder.local import attention, transformer
+from embedding_core.encoder.local.attention.dense import dense
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
 
 CORPUS = "\n\n".join(TEXTS)
@@ -88,7 +89,9 @@ def test_without_varlen_causal_models_padded_where_exact(
         return real(query, key, value, packing, rule)
 
     monkeypatch.setattr(attention, "padded_kernel", padded)
-    monkeypatch.setattr("embedding_core.encoder.model._has_padded_kernel", lambda device: True)
+    monkeypatch.setattr(
+        "embedding_core.encoder.local.model._has_padded_kernel", lambda device: True
+    )
     assert np.abs(_vectors(folder) - expected).max() <= 1e-5
     assert bool(used) == (name in ("qwen3", "llama"))
 
@@ -106,16 +109,18 @@ def test_last_layer_only_ends_when_the_last_token_is_pooled(
         rows.append(len(query) if packing.ends_only else 0)
         return real(query, key, value, packing, rule)
 
-    monkeypatch.setattr("embedding_core.encoder.layers.decoder.attend", attend)
+    monkeypatch.setattr("embedding_core.encoder.local.layers.decoder.attend", attend)
     _vectors(folder)
     assert sum(rows) == (len(_texts()) if pooling == "lasttoken" else 0)
-    monkeypatch.setattr("embedding_core.encoder.model._can_prune", lambda *_: False)
+    monkeypatch.setattr("embedding_core.encoder.local.model._can_prune", lambda *_: False)
     assert np.abs(_vectors(folder) - pruned).max() <= 1e-5
 
 
 def test_merged_projections_same_vectors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _vectors(folder)
-    monkeypatch.setattr("embedding_core.encoder.layers.linear.merges_for", lambda device: True)
+    monkeypatch.setattr(
+        "embedding_core.encoder.local.layers.linear.merges_for", lambda device: True
+    )
     assert np.abs(_vectors(folder) - expected).max() <= 1e-5
 
 

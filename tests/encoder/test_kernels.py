@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from embedding_core.encoder import Encoder
-from embedding_core.encoder.layers import elementwise, fp8
+from embedding_core.encoder.local.layers import elementwise, fp8
 from tests.checkpoints import SHAPES, TEXTS, build_qwen3, build_shape
 
 pytest.importorskip("triton", reason="Triton has no build for this machine")
@@ -26,7 +26,7 @@ CORPUS = "\n\n".join(TEXTS)
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    from embedding_core.encoder.layers import kernels
+    from embedding_core.encoder.local.layers import kernels
 
     return kernels
 
@@ -108,7 +108,9 @@ def test_model_with_kernels_and_merged_projections_gives_the_same_vectors(
 
     monkeypatch.setattr(kernels, "swiglu", swiglu)
     monkeypatch.setattr(elementwise, "fuses_for", lambda device: True)
-    monkeypatch.setattr("embedding_core.encoder.layers.linear.merges_for", lambda device: True)
+    monkeypatch.setattr(
+        "embedding_core.encoder.local.layers.linear.merges_for", lambda device: True
+    )
     assert np.abs(vectors(folder, texts) - expected).max() <= 1e-5
     assert len(used) > 1
 

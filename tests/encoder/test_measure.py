@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from embedding_core.encoder import resolve_model
-from embedding_core.encoder.flops import ForwardCost, forward_cost, matrix_rate
-from embedding_core.encoder.measure import measure_speed
+from embedding_core.encoder.bench.flops import ForwardCost, forward_cost, matrix_rate
+from embedding_core.encoder.bench.measure import measure_speed
 from embedding_core.errors import ModelError
 
 MINILM_MATRICES = 6 * (4 * 384 * 384 + 2 * 384 * 1536)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
-from embedding_core.encoder.packing import equal_length_runs, lay_out, pack, positions
+from embedding_core.encoder.local.packing import equal_length_runs, lay_out, pack, positions
 
 lengths_of_texts = st.lists(st.integers(1, 300), max_size=60)
 

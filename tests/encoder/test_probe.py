@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from embedding_core.encoder import probe
-from embedding_core.encoder.transformer import choose_dtype
+from embedding_core.encoder.local import dtype_probe
+from embedding_core.encoder.local.transformer import choose_dtype
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,12 @@ def test_probe_clearly_faster_type_chosen(
     monkeypatch: pytest.MonkeyPatch, bf16_seconds: float, chosen: torch.dtype
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
-    monkeypatch.setattr(probe, "_seconds", seconds.__getitem__)
-    probe._probe.cache_clear()
+    monkeypatch.setattr(dtype_probe, "_seconds", seconds.__getitem__)
+    dtype_probe._probe.cache_clear()
     try:
-        assert probe.faster_cpu_dtype() is chosen
+        assert dtype_probe.faster_cpu_dtype() is chosen
     finally:
-        probe._probe.cache_clear()
+        dtype_probe._probe.cache_clear()
 
 
 def test_choose_dtype_auto_is_probed_on_a_cpu() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedding_core.encoder import Encoder, InvalidText, stream, transformer
+from embedding_core.encoder import Encoder, InvalidText, stream
+from embedding_core.encoder.local import transformer
 from embedding_core.encoder.stream import map_ahead, pieces
 from tests.checkpoints import TEXTS
 

@@ -15,7 +15,8 @@ import tokenizers
 import torch
 import transformers
 
-from embedding_core.encoder import Encoder, NonFiniteVectors, resolve_model, transformer
+from embedding_core.encoder import Encoder, NonFiniteVectors, resolve_model
+from embedding_core.encoder.local import transformer
 from embedding_core.errors import ModelError, RejectedInput
 from tests.checkpoints import TEXTS, as_sentence_transformer, build_qwen3, edit_json
 
@@ -227,7 +228,7 @@ def test_minilm_bf16_without_fused_layers_same_vectors(
 ) -> None:
     some = [text[: 11 * i] for i, text in enumerate(TEXTS[:20])]
     fused = Encoder.load(minilm, dtype="bf16", device="cpu").encode_documents(some)
-    monkeypatch.setattr("embedding_core.encoder.layers.linear.has_onednn_bf16", lambda: False)
+    monkeypatch.setattr("embedding_core.encoder.local.layers.linear.has_onednn_bf16", lambda: False)
     plain = Encoder.load(minilm, dtype="bf16", device="cpu").encode_documents(some)
     assert _cosines(fused, plain).min() >= 0.9995
 

@@ -18,33 +18,19 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import space_id
-from embedding_core.lake import (
-    PlacedVectors,
-    Table,
-    add_column,
-    columns,
-    evolution,
-    fill_fragment,
-    fragment_rows,
-    fragments_exist,
-    locked,
-    maintain_table,
-    maintenance,
-    missing_rows,
-    model_of,
-    promote,
-    refresh_vector_index,
-    releases,
-    replace_rows,
-    retire,
-    rollback,
-    schema,
-    table_of,
-    write_fragments,
-)
-from embedding_core.lake.indexing import coverage
-from embedding_core.pipeline import resolve
+from embedding_core.lake import evolution, schema
+from embedding_core.lake.index.scalar import coverage
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.lock import locked
+from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
+from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment, fragment_rows
+from embedding_core.lake.spaces.switching import promote, releases, retire, rollback
+from embedding_core.lake.spaces.vector_columns import add_column, columns, missing_rows, model_of
+from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.upkeep import compaction
+from embedding_core.lake.upkeep.compaction import maintain_table
 from embedding_core.recipe import IndexSpec, ModelSpec
+from embedding_core.runs.job import resolve
 from tests.driver import recipe_for
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files, arrow_schema_of, rows
@@ -427,7 +413,7 @@ def test_maintain_while_building_leaves_the_fragments_and_compacts_after(tmp_pat
     add_column(table, NEW, NEW_MODEL, "run")
     fill_fragment(table, NEW_ID, 0, placed(table, 0))
     with locked(table, "a build", 0, kind="build"):
-        assert maintenance.compact(table) == 0
+        assert compaction.compact(table) == 0
     fill(table)
     promote(table, HIDDEN, "me")
     add_files(recipe_for(tmp_path, model={"dim": 16}), ["new"], 10, Clusters.make(30, 16))

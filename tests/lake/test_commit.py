@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from embedding_core.errors import LakeError, ModelError, Transient
-from embedding_core.lake import Lake, Table, faults, replace_rows, write_fragments
-from embedding_core.lake import commit as commit_module
-from embedding_core.lake.commit import fragments_exist
+from embedding_core.lake import faults
+from embedding_core.lake.rows import commit as commit_module
+from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
+from embedding_core.lake.table import Lake, Table
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("value", pa.int64())])
 

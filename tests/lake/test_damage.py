@@ -11,30 +11,23 @@ from typing import Any
 import lance
 import pytest
 
-from embedding_core import Encoder, pipeline
+from embedding_core import Encoder
 from embedding_core.errors import LakeError, Locked, Transient
-from embedding_core.lake import (
-    Table,
-    faults,
-    filling,
-    indexing,
-    ledger,
-    lock,
-    promote,
-    refresh_vector_index,
-    releases,
-    replace_rows,
-    retire,
-    schema,
-    table_of,
-    vector_index,
-    write_fragments,
-)
-from embedding_core.lake.commit import fragments_exist
+from embedding_core.lake import faults, ledger, lock, schema
 from embedding_core.lake.damage import homeless_indexes
+from embedding_core.lake.index import scalar, vector
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
+from embedding_core.lake.spaces import filling
+from embedding_core.lake.spaces.switching import promote, releases, retire
+from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
-from flows.doctor import diagnose
-from flows.settings import Settings
+from embedding_core.runs.embed.finish_stage import DONE
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.maintenance import maintain
+from embedding_core.runs.space.build import build_space
+from embedlake.cli.doctor import diagnose
+from embedlake.settings import Settings
 from tests.driver import recipe_for, rows, run, write_jsonl
 from tests.synthetic import WORDS
 
@@ -69,20 +62,20 @@ def with_second_space(folder: Path) -> tuple[Recipe, Table, str]:
     write_jsonl(folder, "a.jsonl", documents(300))
     recipe = recipe_for(folder)
     run(recipe)
-    report = pipeline.build_space(recipe, ModelSpec(name="hashing", dim=16), Resources(), "build")
+    report = build_space(recipe, ModelSpec(name="hashing", dim=16), Resources(), "build")
     return recipe, table_of(recipe), report.column
 
 
 def while_training(patch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
     """Do something once, between a training and its commit."""
-    real, left = vector_index._train, [action]
+    real, left = vector._train, [action]
 
     def train(dataset: lance.LanceDataset, *given: Any) -> None:
         if left:
             left.pop()()
         real(dataset, *given)
 
-    patch.setattr(vector_index, "_train", train)
+    patch.setattr(vector, "_train", train)
 
 
 def lost_lock(patch: pytest.MonkeyPatch) -> None:
@@ -98,7 +91,7 @@ def lost_lock(patch: pytest.MonkeyPatch) -> None:
 def releases_module() -> Any:
     from importlib import import_module
 
-    return import_module("embedding_core.lake.releases")
+    return import_module("embedding_core.lake.spaces.switching")
 
 
 @pytest.mark.parametrize("change", [retire, promote])
@@ -130,7 +123,7 @@ def test_refresh_vector_index_column_retired_all_the_same_leaves_no_index(
         refresh_vector_index(table, SPEC, column=column)
     assert homeless_indexes(table.dataset()) == ()
     assert table.dataset().count_rows("doc_id = '7'") == 1
-    assert run(recipe).exit_code == pipeline.DONE
+    assert run(recipe).exit_code == DONE
 
 
 def test_refresh_vector_index_column_switched_all_the_same_is_not_measured_on_another(
@@ -163,15 +156,15 @@ def test_run_drops_an_index_whose_column_is_gone(tmp_path: Path, idle: bool) -> 
     recipe = homeless(tmp_path)
     if not idle:
         write_jsonl(tmp_path, "a.jsonl", documents(299))
-    assert run(recipe).exit_code == pipeline.DONE
+    assert run(recipe).exit_code == DONE
     assert homeless_indexes(table_of(recipe).dataset()) == ()
 
 
 def test_maintain_and_build_space_drop_an_index_whose_column_is_gone(tmp_path: Path) -> None:
     for number, heal in enumerate(
         [
-            pipeline.maintain,
-            lambda recipe: pipeline.build_space(
+            maintain,
+            lambda recipe: build_space(
                 recipe, ModelSpec(name="hashing", dim=8), Resources(), "build"
             ),
         ]
@@ -196,7 +189,7 @@ def test_run_makes_indexes_anew_that_cannot_be_used(
     tmp_path: Path, damage: str, idle: bool
 ) -> None:
     recipe = indexed(tmp_path)
-    names = set(indexing.coverage(table_of(recipe).dataset()))
+    names = set(scalar.coverage(table_of(recipe).dataset()))
     for folder in (tmp_path / "lake" / "docs.lance" / "_indices").iterdir():
         if damage == "files missing":
             shutil.rmtree(folder)
@@ -210,9 +203,9 @@ def test_run_makes_indexes_anew_that_cannot_be_used(
     if not idle:
         write_jsonl(tmp_path, "a.jsonl", documents(299))
     report = run(recipe)
-    assert report.exit_code == pipeline.DONE and report.index is not None
+    assert report.exit_code == DONE and report.index is not None
     dataset = table_of(recipe).dataset()
-    assert set(indexing.coverage(dataset)) == names
+    assert set(scalar.coverage(dataset)) == names
     assert dataset.count_rows("doc_id = '7'") == 1
 
 
@@ -238,7 +231,7 @@ def test_run_index_cut_off_by_a_lost_write_is_made_again(
             shorten(file)
 
     monkeypatch.setattr(lance.LanceDataset, "create_scalar_index", create)
-    assert run(recipe).exit_code == pipeline.DONE
+    assert run(recipe).exit_code == DONE
     assert not left and table_of(recipe).dataset().count_rows("source_uri != ''") == 300
 
 
@@ -275,7 +268,7 @@ def test_write_cut_off_without_an_error_is_never_committed(
     lost_write(monkeypatch, tmp_path, name)
     with pytest.raises(Transient, match=r"has [\d,]+ bytes, its metadata says.*a write was lost"):
         run(recipe)
-    assert run(recipe).exit_code == pipeline.DONE
+    assert run(recipe).exit_code == DONE
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x"]
     assert ledger.reject_rows(table_of(recipe)).num_rows == 1
 
@@ -318,9 +311,9 @@ def test_fill_fragment_file_cut_off_is_never_committed(
     monkeypatch.setattr(filling, "LanceFileWriter", Lossy)
     new = ModelSpec(name="hashing", dim=16)
     with pytest.raises(Transient):
-        pipeline.build_space(recipe, new, Resources(), "build")
+        build_space(recipe, new, Resources(), "build")
     assert not left
-    report = pipeline.build_space(recipe, new, Resources(), "build")
+    report = build_space(recipe, new, Resources(), "build")
     assert report.missing_rows == 0
     column = table_of(recipe).dataset().to_table(columns=[report.column]).column(0)
     assert column.null_count == 0
@@ -335,4 +328,4 @@ def test_table_with_a_short_file_is_named_with_the_way_out(tmp_path: Path, name:
     shorten(file)
     named = f"{file.name} has .* bytes, its metadata says.*verify RECIPE --repair"
     with pytest.raises(LakeError, match=named):
-        pipeline.plan(recipe)
+        plan(recipe)

@@ -10,10 +10,11 @@ import lance
 import pytest
 
 from embedding_core.errors import Transient
-from embedding_core.lake import OldRows, known_vectors, lock, schema, staging, table_of
+from embedding_core.lake import lock, schema, staging
+from embedding_core.lake.index.vector import stored_index
 from embedding_core.lake.lock import locked
-from embedding_core.lake.table import INDEX_KEY
-from embedding_core.lake.vector_index import stored_index
+from embedding_core.lake.rows.reuse import OldRows, known_vectors
+from embedding_core.lake.table import INDEX_KEY, table_of
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import WORDS
 

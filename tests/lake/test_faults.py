@@ -9,10 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embedding_core import Encoder, pipeline
+from embedding_core import Encoder
 from embedding_core.errors import LakeError, Transient
-from embedding_core.lake import OldRows, faults, known_vectors, table_of, tried_again
-from embedding_core.lake.faults import store_faults
+from embedding_core.lake import faults
+from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.rows.reuse import OldRows, known_vectors
+from embedding_core.lake.table import table_of
+from embedding_core.runs.embed.finish_stage import DONE
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.table_status import status
 from tests.driver import recipe_for, rows, run, write_jsonl
 
 MADE_AT = (
@@ -65,8 +70,8 @@ def test_read_of_a_table_without_one_of_its_files_names_it(tmp_path: Path) -> No
     old = OldRows("file_key", [version.file_key])
     file.rename(tmp_path / "away")
     for read in (
-        lambda: pipeline.status(recipe),
-        lambda: pipeline.plan(recipe),
+        lambda: status(recipe),
+        lambda: plan(recipe),
         lambda: table.rows_by_key([version.file_key]),
         lambda: table.search("one", Encoder.load("hashing", dim=32), exact=True),
         lambda: table.search("one", Encoder.load("hashing", dim=32), where="doc_id = 'x'"),
@@ -75,7 +80,7 @@ def test_read_of_a_table_without_one_of_its_files_names_it(tmp_path: Path) -> No
         with pytest.raises(LakeError, match=f"{file.name} is missing.*verify RECIPE --repair"):
             read()
     (tmp_path / "away").rename(file)
-    assert pipeline.status(recipe).rows == 1
+    assert status(recipe).rows == 1
 
 
 def test_read_of_an_old_version_that_was_cleaned_up_meanwhile_may_pass(tmp_path: Path) -> None:
@@ -105,10 +110,10 @@ def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
     newest.write_bytes(newest.read_bytes()[:-9])
     named = rf"manifest of version {version} \({newest.name}\).*is damaged.*move it away"
     with pytest.raises(LakeError, match=named) as caught:
-        pipeline.status(recipe)
+        status(recipe)
     assert ".rs:" not in str(caught.value)
     newest.rename(tmp_path / "away")
-    assert run(recipe).exit_code == pipeline.DONE
+    assert run(recipe).exit_code == DONE
     assert [one["doc_id"] for one in rows(recipe, "doc_id")] == ["x", "x"]
 
 
@@ -122,7 +127,7 @@ def test_metadata_with_a_flipped_bit_is_named(tmp_path: Path, stored: bytes) -> 
     assert stored in content
     flipped = stored[:-2] + bytes([stored[-2] ^ 1]) + stored[-1:]
     newest.write_bytes(content.replace(stored, flipped))
-    for read in (lambda: pipeline.status(recipe), lambda: pipeline.plan(recipe)):
+    for read in (lambda: status(recipe), lambda: plan(recipe)):
         with pytest.raises(LakeError, match=r"embedlake:space.*damaged|does not say which model"):
             read()
 

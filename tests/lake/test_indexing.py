@@ -11,19 +11,11 @@ import pyarrow as pa
 import pytest
 
 from embedding_core.errors import LakeError
-from embedding_core.lake import (
-    Table,
-    indexing,
-    refresh_scalar_indexes,
-    refresh_vector_index,
-    schema,
-    table_of,
-    tuning,
-    vector_index,
-)  # fmt: skip
-from embedding_core.lake.indexing import coverage, unindexed_rows
-from embedding_core.lake.table import INDEX_KEY
-from embedding_core.lake.vector_index import stored_index, training_is_due
+from embedding_core.lake import schema
+from embedding_core.lake.index import scalar, tuning, vector
+from embedding_core.lake.index.scalar import coverage, refresh_scalar_indexes, unindexed_rows
+from embedding_core.lake.index.vector import refresh_vector_index, stored_index, training_is_due
+from embedding_core.lake.table import INDEX_KEY, Table, table_of  # fmt: skip
 from embedding_core.recipe import IndexKind, IndexSpec, Recipe
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
@@ -121,7 +113,7 @@ def test_refresh_vector_index_kind_is_chosen_by_size_and_dimension(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One bit per dimension where one byte would be too much, where eight divide the dimension."""
-    monkeypatch.setattr(vector_index, "LARGEST_SQ_BYTES", 600 * 20 - 1)
+    monkeypatch.setattr(vector, "LARGEST_SQ_BYTES", 600 * 20 - 1)
     spec = IndexSpec(min_rows=256)
     for dim, kind in ((32, "IVF_RQ"), (20, "IVF_SQ")):
         table = made_up(tmp_path / str(dim), n_rows=600, dim=dim)
@@ -200,7 +192,7 @@ def test_refresh_vector_index_kind_that_cannot_do_the_dimension_is_refused(tmp_p
 def test_refresh_vector_index_grown_in_many_steps_is_merged_and_finds_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "MOST_PARTS", 3)
+    monkeypatch.setattr(scalar, "MOST_PARTS", 3)
     table = made_up(tmp_path, n_rows=2_000)
     spec, parts = IndexSpec(min_rows=256), []
     name = schema.index_name(table.dataset().schema.field("vector"))
@@ -249,7 +241,7 @@ def test_refresh_vector_index_gpu_that_does_not_work_gives_way_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """This machine's torch has no CUDA; the search finds as much as ever."""
-    monkeypatch.setattr(vector_index, "n_nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(vector, "n_nvidia_gpus", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     table = made_up(tmp_path, n_rows=600)
     index = refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ"))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import LakeError, Locked
-from embedding_core.lake import Lake, Table, lock, locked
+from embedding_core.lake import lock
+from embedding_core.lake.lock import locked
+from embedding_core.lake.table import Lake, Table
 from tests.s3 import S3Server
 
 

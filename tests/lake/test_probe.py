@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import LakeError
-from embedding_core.lake.probe import check_conditional_put
-from embedding_core.pipeline import locked_for, resolve
-from embedding_core.pipeline.commit import make_table
-from embedding_core.storage import StorageSpec
+from embedding_core.runs.embed.commit_stage import make_table
+from embedding_core.runs.job import locked_for, resolve
+from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.storage import StorageSpec
 from tests.driver import recipe_for
 from tests.lake.forgetful_s3 import forgetful_store
 

@@ -15,13 +15,15 @@ import lancedb
 import pytest
 import yaml
 
-from embedding_core import Encoder, Lake, pipeline
+from embedding_core import Encoder, Lake
 from embedding_core.errors import LakeError, UsageError
-from embedding_core.lake import Query, Table, refresh_vector_index, table_of
-from embedding_core.lake.client import METADATA_KEY
-from embedding_core.lake.indexing import unindexed_rows
-from embedding_core.lake.table import INDEX_KEY
+from embedding_core.lake.embedding_function import METADATA_KEY
+from embedding_core.lake.index.scalar import unindexed_rows
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.query.search import Query
+from embedding_core.lake.table import INDEX_KEY, Table, table_of
 from embedding_core.recipe import IndexSpec, Recipe, Resources
+from embedding_core.runs.answers import search
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
@@ -251,7 +253,7 @@ def test_plain_lancedb_client_searches_without_naming_a_column(
 
 IN_A_PLAIN_CLIENT = """
 import sys, lancedb
-import embedding_core.pipeline.lancedb_client
+import embedlake.lancedb_client
 table = lancedb.connect(sys.argv[1]).open_table("docs")
 print(table.search("rockets to the moon").limit(1).to_list()[0]["doc_id"])
 """
@@ -279,7 +281,7 @@ def test_model_in_a_folder_is_found_from_any_working_directory(
     run(Recipe.load("recipe.yaml"))
     monkeypatch.chdir(elsewhere)
     recipe = Recipe.load(here / "recipe.yaml")
-    (answer,) = pipeline.search(recipe, Resources(), {"words": "rockets"}, Query(1))
+    (answer,) = search(recipe, Resources(), {"words": "rockets"}, Query(1))
     assert [hit.doc_id for hit in answer.hits] == ["3"]
     done = subprocess.run(
         [sys.executable, "-c", IN_A_PLAIN_CLIENT, recipe.lake.uri],
@@ -289,7 +291,7 @@ def test_model_in_a_folder_is_found_from_any_working_directory(
 
 
 def test_lancedb_client_whose_model_is_another_is_refused_with_both_spaces(tmp_path: Path) -> None:
-    import embedding_core.pipeline.lancedb_client  # noqa: F401
+    import embedlake.lancedb_client  # noqa: F401
 
     write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
     recipe = recipe_for(tmp_path)

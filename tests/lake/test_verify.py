@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from embedding_core.identity import text_hash
-from embedding_core.lake import Table
-from embedding_core.lake.verify import verify
+from embedding_core.lake.rows.verification import verify
+from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts
 from tests.driver import recipe_for
 from tests.synthetic import Clusters, add_files
@@ -21,7 +21,9 @@ ROWS = 10
 @pytest.fixture(params=[0.0, 2.0], ids=["one pass", "by the index"])
 def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Three files of ten rows each."""
-    module = import_module("embedding_core.lake.verify")  # the package has a function of that name
+    module = import_module(
+        "embedding_core.lake.rows.verification"
+    )  # the package has a function of that name
     monkeypatch.setattr(module, "ONE_PASS_SHARE", request.param)
     return add_files(recipe_for(tmp_path), ["a", "b", "c"], ROWS, Clusters.make(5, 32))
 
@@ -56,7 +58,7 @@ def test_verify_chunk_that_stands_twice(table: Table) -> None:
 def test_verify_equal_hashes_of_other_chunks_are_no_problem(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = import_module("embedding_core.lake.verify")
+    module = import_module("embedding_core.lake.rows.verification")
     monkeypatch.setattr(module, "_hashes", lambda batch: np.zeros(batch.num_rows, np.int64))
     assert verify(table, [counts("a"), counts("c")], []).passed
     dataset = table.dataset()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedding_core.quality import Health, HealthCheck, checks
+from embedding_core.quality import Health, HealthCheck
+from embedding_core.quality import health as checks
 from embedding_core.quality.exact import Vectors
 
 RNG = np.random.default_rng(0)

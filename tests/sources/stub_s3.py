@@ -16,7 +16,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 
-from embedding_core.storage import StorageSpec
+from embedding_core.store.storage import StorageSpec
 
 BUCKET = "stub"
 

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject
-from embedding_core.sources import discover, jsonl, plain, read_documents
+from embedding_core.sources import discover, read_documents
+from embedding_core.sources.formats import jsonl
+from embedding_core.sources.formats import text as plain
 
 GOOD = b'{"text": "good"}\n'
 

@@ -13,7 +13,8 @@ import pytest
 from embedding_core.errors import RejectedInput, words
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Slice
-from embedding_core.sources import discover, jsonl, read_documents, waste
+from embedding_core.sources import discover, read_documents
+from embedding_core.sources.formats import jsonl, waste
 
 GOOD = b'{"id": "a", "text": "good"}\n'
 

@@ -1,0 +1,1 @@
+"""The ``tokens`` strategy: overlapping windows, cut where a reader would cut."""

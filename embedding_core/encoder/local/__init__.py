@@ -1,0 +1,1 @@
+"""Checkpoints run in this process, by torch."""

@@ -1,0 +1,1 @@
+"""Indexes of a table: made, extended, tuned, checked."""

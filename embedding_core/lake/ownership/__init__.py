@@ -1,0 +1,1 @@
+"""Whose a table is, and how it follows its recipe."""

@@ -1,0 +1,1 @@
+"""Searching a table, and what a search finds."""

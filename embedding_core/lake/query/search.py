@@ -1,0 +1,203 @@
+"""Similarity search in the space in service, alone or fused with full-text search.
+
+A query vector of another space is refused: its numbers would mean nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from embedding_core.errors import LakeError, UsageError
+from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.lake import schema
+from embedding_core.lake.damage import homeless_indexes, indexes_of
+from embedding_core.lake.faults import LANCE_IO, plain
+from embedding_core.lake.filters import bind, column_types, unknown_columns
+from embedding_core.lake.query.hits import Hit, Hits
+from embedding_core.recipe import RESERVED_COLUMNS
+from embedding_core.records import Scalar, Space
+
+FUSED_DEPTH = 50
+"""Candidates of each kind that a hybrid search fuses at least; more when more results are asked."""
+RRF_K = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
+MOST_ASKED = 2**31 - 1
+"""Results or partitions that may be asked for: what Lance can count."""
+_SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
+"""Columns of a hit. Each one more is one more small read for every row found."""
+
+
+class QueryEncoder(Protocol):
+    """What search needs of an encoder."""
+
+    space: Space
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (n, dim), unit norm, with the query prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """How to search, apart from what for. Raises ``UsageError`` for what makes no sense."""
+
+    k: int = 10
+    """Results per query."""
+    where: str | None = None
+    """SQL over the table's columns, applied before the search; values stand as ``:name``."""
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    """Values of the names in ``where``."""
+    exact: bool = False
+    """Compare every row, past the index."""
+    hybrid: bool = False
+    """Fuse with full-text search."""
+    nprobes: int | None = None
+    """Partitions of the index to look into, instead of the number stored with it."""
+    column: str = schema.VECTOR
+    """The vector column to search in."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MOST_ASKED:
+            raise UsageError(f"k is {self.k}; ask for 1 to {MOST_ASKED:,} results")
+        if self.nprobes is not None and not 1 <= self.nprobes <= MOST_ASKED:
+            raise UsageError(f"nprobes is {self.nprobes}; look into 1 to {MOST_ASKED:,} partitions")
+        if self.nprobes is not None and self.exact:
+            raise UsageError("an exact search uses no index; give either exact or nprobes")
+        if self.params and self.where is None:
+            raise UsageError("params give values for a filter, and there is none; give where")
+
+    def condition(self, arrow_schema: pa.Schema) -> str | None:
+        """``where`` with its values quoted, as values of the columns of a table."""
+        return bind(self.where, self.params, column_types(arrow_schema)) if self.where else None
+
+
+def check_query_space(asked: Space, held_id: str, held: Space) -> None:
+    """Raise ``LakeError`` unless vectors of ``asked`` may be compared with those held."""
+    asked_id = space_id(asked)
+    if asked_id != held_id:
+        raise LakeError(
+            f"the query is in space {asked_id[:SHOWN_DIGITS]} ({asked.model}), the table in space "
+            f"{held_id[:SHOWN_DIGITS]} ({held.model}); they differ in "
+            f"{schema.difference(held, asked)}. Encode the query with the model that made the table"
+        )
+
+
+def search_dataset(
+    dataset: lance.LanceDataset,
+    words: Sequence[str],
+    vectors: np.ndarray,
+    query: Query,
+    index_settings: Mapping[str, Any],
+) -> list[Hits]:
+    """The best chunks for each query, best first.
+
+    ``vectors``: (n_queries, dim) float32, unit norm, of ``words``. ``index_settings`` say how to
+    query the vector index; without them every row is compared. Raises ``UsageError`` for a bad
+    filter, and for a hybrid search of a table without a full-text index.
+    """
+    legs = _Legs(dataset, query, query.condition(dataset.schema), index_settings)
+    if not query.hybrid:
+        return [_hits(legs.by_vector(vector, query.k)) for vector in vectors]
+    if schema.FULL_TEXT_INDEX not in {index.name for index in indexes_of(dataset)}:
+        raise UsageError(
+            "the table has no full-text index, which a hybrid search needs; set index.full_text: "
+            "true in the recipe and run `embedlake embed`"
+        )
+    depth = max(query.k, FUSED_DEPTH)
+    return [
+        Hits(
+            _hits(_fused(text, legs.by_vector(vector, depth), legs.by_text(text, depth)))[: query.k]
+        )
+        for text, vector in zip(words, vectors, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Legs:
+    """The two kinds of search over one version of a table."""
+
+    dataset: lance.LanceDataset
+    query: Query
+    condition: str | None
+    index_settings: Mapping[str, Any]
+
+    def by_vector(self, vector: np.ndarray, k: int) -> pa.Table:
+        """The nearest rows with ``_distance`` (cosine) and ``_rowid``, nearest first."""
+        nearest = {"column": self.query.column, "q": vector, "k": k, "metric": "cosine"}
+        return self._rows(["_distance"], nearest=nearest | self._how_to_probe())
+
+    def by_text(self, words: str, k: int) -> pa.Table:
+        """The rows that hold most of the words, with ``_score`` (BM25) and ``_rowid``."""
+        match = {"query": words, "columns": ["text"]}
+        return self._rows(["_score"], full_text_query=match, limit=k)
+
+    def _how_to_probe(self) -> dict[str, object]:
+        tuned = [self.index_settings.get(name) for name in ("nprobes", "refine_factor")]
+        if self.query.exact or not all(isinstance(one, int) for one in tuned):
+            return {"use_index": False}
+        nprobes, refine_factor = tuned
+        return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
+
+    def _rows(self, computed: list[str], **search: Any) -> pa.Table:
+        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema), *computed]
+        try:
+            return self.dataset.to_table(
+                columns=columns, filter=self.condition, prefilter=True, with_row_id=True, **search
+            )
+        except ValueError as error:  # how Lance reports a filter that does not parse or fit
+            if self.condition is None or LANCE_IO in str(error) or homeless_indexes(self.dataset):
+                raise
+            raise UsageError(self._why_refused(error)) from error
+
+    def _why_refused(self, error: ValueError) -> str:
+        columns = self.dataset.schema
+        if unknown := unknown_columns(self.query.where or "", columns):
+            known = ", ".join(one for one in columns.names if not schema.is_vector_column(one))
+            return (
+                f"the filter {self.query.where!r} names {', '.join(map(repr, unknown))}, and the "
+                f"table has no such column; its columns are {known}"
+            )
+        return f"the filter {self.condition!r} cannot be used: {plain(error)}"
+
+
+def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+    return [
+        name
+        for name in arrow_schema.names
+        if name not in RESERVED_COLUMNS and not schema.is_vector_column(name)
+    ]
+
+
+def _fused(words: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
+    """Both rankings as one, by reciprocal ranks, best first."""
+    from lancedb.rerankers import RRFReranker  # a second to import, and only this needs LanceDB
+
+    return RRFReranker(RRF_K).rerank_hybrid(words, by_vector, by_text)
+
+
+def _hits(found: pa.Table) -> Hits:
+    return Hits(_hit(row) for row in found.to_pylist())
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    metadata = {
+        name: value
+        for name, value in row.items()
+        if name not in _SHOWN and not name.startswith("_")
+    }
+    fused = row.get("_relevance_score")
+    return Hit(
+        score=1.0 - row["_distance"] if fused is None else fused,  # distance: 1 - cosine
+        chunk_id=row["chunk_id"],
+        source_uri=row["source_uri"],
+        doc_id=row["doc_id"],
+        chunk_index=row["chunk_index"],
+        text=row["text"],
+        metadata=metadata,
+    )

@@ -1,0 +1,1 @@
+"""Rows of a table: written, committed, looked up, verified."""

@@ -1,0 +1,1 @@
+"""Vector columns of several spaces: added, filled, switched, retired."""

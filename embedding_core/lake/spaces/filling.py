@@ -1,0 +1,261 @@
+"""A vector column filled fragment by fragment, beside readers and writers.
+
+Filling writes that column's data alone, so no text is rewritten, and goes through beside writers
+that add and delete rows. Knows neither texts nor models.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.file import LanceFileReader, LanceFileWriter
+from lance.fragment import DataFile
+from numpy.typing import NDArray
+
+from embedding_core.errors import LakeError, Transient, words
+from embedding_core.lake import schema
+from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.rows.verification import is_unit
+from embedding_core.lake.spaces.vector_columns import FULL, expect, field_id, field_of, holder
+from embedding_core.lake.table import Table
+from embedding_core.store import storage
+
+ROWS_PER_BLOCK = 4_096
+"""Rows of a column written at once: 6 MiB at 384 dimensions, in float32."""
+KNOWN = "known_vector"
+"""What ``fragment_rows`` calls the vectors that a space has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedVectors:
+    """Vectors of some rows of a fragment."""
+
+    offsets: NDArray[np.int64]
+    """(n_rows,) places in the fragment, deleted rows counted, ascending from batch to batch."""
+    vectors: NDArray[np.float32]
+    """(n_rows, dim) unit norm; NaN for a row without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of one fragment."""
+
+    rows: int
+    """Rows with a vector."""
+    missing_rows: int
+    """Rows without one."""
+    committed: bool
+    """False when the fragment was gone before its column could be committed."""
+
+
+def fragment_rows(
+    table: Table,
+    fragment_id: int,
+    names: list[str],
+    space: str | None = None,
+    batch_rows: int = ROWS_PER_BLOCK,
+) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+    """Some columns of a fragment's rows with their places in it, in order, as it is now.
+
+    With ``space`` (a ``space_id``) there is a column ``KNOWN`` too when some of the rows may have a
+    vector of it: a fixed-size list, null where a row has none. Nothing when the fragment is gone.
+    The column that is filled may be committed long after: rows deleted meanwhile keep their places.
+    """
+    dataset = table.dataset()
+    fragment = dataset.get_fragment(fragment_id)
+    if fragment is None:
+        return
+    columns = {name: name for name in names}
+    field = field_of(dataset, space) if space is not None else None
+    if field is not None and holder(fragment, field_id(dataset, field)) is not None:
+        columns[KNOWN] = field.name
+    scanner = dataset.scanner(
+        columns=list(columns.values()),
+        fragments=[fragment],
+        with_row_address=True,
+        batch_size=batch_rows,
+        scan_in_order=True,
+    )
+    with table.faults("reading"):
+        for batch in scanner.to_batches():
+            address = batch.column("_rowaddr").to_numpy()
+            places = (address & 0xFFFFFFFF).astype(np.int64)  # low half: place
+            yield places, _plain(batch.select(list(columns.values())), list(columns))
+
+
+def _plain(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
+    """The batch under other names, vectors as plain lists."""
+    columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def fill_fragment(
+    table: Table, identifier: str, fragment_id: int, vectors: Iterable[PlacedVectors]
+) -> Filled:
+    """Write a space's column for one fragment and commit it; other columns are not touched.
+
+    ``vectors`` must cover every row that the fragment has at the end; memory is bounded by one
+    batch of them. Rows that someone deletes or adds meanwhile are no conflict. A fragment that is
+    gone by then (its rows were replaced, or compaction merged it) is left: its rows are missing
+    under another id. Raises ``LakeError`` for vectors that are not of unit length or do not cover
+    the rows; nothing is committed then.
+    """
+    dataset = table.dataset()
+    fragment = dataset.get_fragment(fragment_id)
+    if fragment is None:
+        return Filled(0, 0, committed=False)
+    field = expect(dataset, identifier)
+    written = _write(table, dataset, field, int(fragment.metadata.physical_rows), vectors)
+
+    def once(_attempt: int) -> bool:
+        return _commit(table, identifier, fragment_id, written)
+
+    committed = tried_again(f"commit a column to {table.uri}", once)
+    return Filled(written.rows, written.missing_rows, committed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    path: str
+    """Name of the data file."""
+    rows: int
+    missing_rows: int
+    size_bytes: int
+
+
+def _write(
+    table: Table,
+    dataset: lance.LanceDataset,
+    field: pa.Field,
+    physical_rows: int,
+    vectors: Iterable[PlacedVectors],
+) -> _Written:
+    """The column's data file: a value for every physical row, null for those not given."""
+    kind = schema.list_type(field)
+    arrow_schema = pa.schema([field])
+    name = f"{FULL}{uuid.uuid4()}.lance"
+    path = storage.join(table.uri, "data", name)
+    given = missing = at = 0
+    with store_faults(f"writing {path}"):
+        writer = LanceFileWriter(
+            path,
+            arrow_schema,
+            version=dataset.data_storage_version,
+            storage_options=table.lake.options(),
+        )
+    with writer:
+        for placed in vectors:
+            valid = _checked(field, placed)
+            given, missing = given + len(valid), missing + int((~valid).sum())
+            for block in _blocks(placed, valid, at, kind):
+                _write_block(writer, arrow_schema, block)
+            at = int(placed.offsets[-1]) + 1 if len(valid) else at
+        for start in range(at, physical_rows, ROWS_PER_BLOCK):
+            n_rows = min(ROWS_PER_BLOCK, physical_rows - start)
+            _write_block(writer, arrow_schema, pa.nulls(n_rows, kind))
+    if missing:
+        name = name.removeprefix(FULL)
+        with store_faults(f"renaming {path}"):
+            fs = storage.filesystem(path, table.lake.storage)
+            fs.mv(path, storage.join(table.uri, "data", name))
+    size_bytes = _checked_size(table, name, max(at, physical_rows))
+    return _Written(name, given - missing, missing, size_bytes)
+
+
+def _checked_size(table: Table, name: str, n_rows: int) -> int:
+    """Bytes of a data file just written. Raises ``Transient`` when a part of it is missing: Lance
+    can lose a failed write, and the file's own metadata tells how long it must be."""
+    path = storage.join(table.uri, "data", name)
+    with store_faults(f"looking at {path}"):
+        size_bytes = int(storage.filesystem(path, table.lake.storage).info(path)["size"])
+        try:
+            about = LanceFileReader(path, storage_options=table.lake.options()).metadata()
+        except ValueError as error:
+            raise OSError(words(error)) from error
+    least = about.num_data_bytes + about.num_column_metadata_bytes + about.num_global_buffer_bytes
+    if about.num_rows != n_rows or size_bytes <= least:
+        raise Transient(
+            f"{path} has {size_bytes:,} bytes and {about.num_rows:,} rows, of {least:,} and "
+            f"{n_rows:,}: a write was lost, and nothing was committed; look whether the disk is "
+            "full or failing, then run the same command again"
+        )
+    return size_bytes
+
+
+def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
+    """(n_rows,) whether a row has a vector. Raises ``LakeError`` for one that is none."""
+    valid: NDArray[np.bool_] = np.logical_not(np.isnan(placed.vectors).all(axis=1))
+    some = placed.vectors[valid]
+    n_wrong = len(some) - np.count_nonzero(is_unit(_lists(some)))
+    if n_wrong:
+        raise LakeError(
+            f"{n_wrong} vectors for {field.name} are not finite or not of unit length; nothing of "
+            "their fragment was committed; check the model's weights"
+        )
+    return valid
+
+
+def _blocks(
+    placed: PlacedVectors, valid: NDArray[np.bool_], at: int, kind: pa.FixedSizeListType
+) -> Iterator[pa.FixedSizeListArray]:
+    """The column from place ``at`` to the last one given, null where nothing is."""
+    end = int(placed.offsets[-1]) + 1 if len(valid) else at
+    for start in range(at, end, ROWS_PER_BLOCK):
+        n_rows = min(ROWS_PER_BLOCK, end - start)
+        first, last = np.searchsorted(placed.offsets, [start, start + n_rows])
+        rows = np.flatnonzero(valid[first:last]) + first
+        places = placed.offsets[rows] - start
+        values = np.zeros((n_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+        values[places] = placed.vectors[rows]
+        empty = np.ones(n_rows, np.bool_)
+        empty[places] = False
+        yield _lists(values, pa.array(empty))
+
+
+def _lists(values: NDArray[Any], mask: pa.Array | None = None) -> pa.FixedSizeListArray:
+    flat = pa.array(values.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+
+
+def _write_block(
+    writer: LanceFileWriter, arrow_schema: pa.Schema, block: pa.FixedSizeListArray
+) -> None:
+    kind = arrow_schema.types[0]
+    is_hidden = isinstance(kind, pa.BaseExtensionType)
+    column = pa.ExtensionArray.from_storage(kind, block) if is_hidden else block
+    with store_faults("writing vectors"):
+        writer.write_batch(pa.record_batch([column], schema=arrow_schema))
+
+
+def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) -> bool:
+    """Put the file in its place; False when the fragment is gone."""
+    dataset = table.dataset()
+    fragment = dataset.get_fragment(fragment_id)
+    if fragment is None:
+        return False
+    files = fragment.metadata.files
+    if any(one.path == written.path for one in files):  # the reply of an attempt was lost
+        return True
+    if fragment.count_rows() > written.rows + written.missing_rows:
+        raise LakeError(
+            f"{written.rows + written.missing_rows} vectors for the {fragment.count_rows()} rows "
+            f"of fragment {fragment_id} of {table.uri}; give one for every row"
+        )
+    number = field_id(dataset, expect(dataset, identifier))
+    version = files[0].file_major_version, files[0].file_minor_version
+    file = DataFile(written.path, [number], [0], *version, written.size_bytes)
+    group = lance.LanceOperation.DataReplacementGroup(fragment_id, file)
+    with store_faults(f"committing to {table.uri}"):
+        lance.LanceDataset.commit(
+            table.uri,
+            lance.LanceOperation.DataReplacement([group]),
+            read_version=dataset.version,
+            storage_options=table.lake.options(),
+        )
+    return True

@@ -1,0 +1,1 @@
+"""Keeping a table fit: compaction, clean-up, and damage found and removed."""

@@ -1,0 +1,267 @@
+"""Keeping a table fit over years of small changes: compaction and clean-up of old versions.
+
+Runs beside readers and writers. Nothing that a kept version needs is removed; a conflict with a
+writer costs maintenance some work, never the writer its rows. Knows no recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Any, TypeVar
+
+import lance
+from lance.fragment import FragmentMetadata
+from lance.optimize import Compaction
+
+from embedding_core.errors import EmbedlakeError
+from embedding_core.lake.faults import tried_again
+from embedding_core.lake.index.scalar import coverage
+from embedding_core.lake.lock import is_held
+from embedding_core.lake.spaces.vector_columns import under_construction
+from embedding_core.lake.table import Table
+from embedding_core.store import storage
+
+FRAGMENT_BYTES = 256 * 2**20
+"""Size that compaction aims at: 140,000 rows of 384 float32 values and 400 bytes of text."""
+FEWEST_FRAGMENT_ROWS, MOST_FRAGMENT_ROWS = 1_024, 2**20
+SMALL_SHARE = 0.5
+"""A fragment with less than this share of the rows aimed at is merged with small neighbours."""
+DELETED_SHARE = 0.1
+"""A fragment with more deleted rows than this is written anew without them."""
+BATCH_BYTES = 4 * 2**20
+"""Rows that each thread of a compaction reads at once."""
+COMPACTION_THREADS = 2
+TASKS_PER_COMMIT = 16
+"""New fragments per commit: what a conflict costs at most. A commit writes the indexes anew, so one
+for each fragment would cost more."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table at one moment."""
+
+    rows: int
+    deleted_rows: int
+    """Rows that are gone but still in the data files."""
+    fragments: int
+    small_fragments: int
+    """Fragments that compaction would merge or write anew."""
+    versions: int
+    size_bytes: int
+    """All files, those of old versions included."""
+    indexed_share: dict[str, float]
+    """Rows that an index covers, of all rows, by the index's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """What maintenance did to one table."""
+
+    table: str
+    before: TableState
+    after: TableState
+    fragments_merged: int
+    """Fragments that compaction took away."""
+    versions_removed: int
+    bytes_removed: int
+    """Files that no version kept needs."""
+    problems: tuple[str, ...]
+    """A sentence for each step that did not come to its end; the others were done all the same, and
+    the next maintenance tries again."""
+
+
+def maintain_table(
+    table: Table, keep: timedelta, refresh_indexes: Callable[[], object] = lambda: None
+) -> TableReport:
+    """Refresh the indexes, compact, remove versions older than ``keep`` (more than nothing).
+
+    ``refresh_indexes`` extends the table's indexes and merges their parts; it comes first, because
+    Lance merges only fragments that the same part of each index covers. Tagged versions and what
+    they need stay. A conflict is tried again; a step that still fails is listed and does not stop
+    the others.
+    """
+    problems: list[str] = []
+    before = state_of(table)
+    refreshing = f"refresh the indexes of {table.uri}"
+    _step(problems, lambda: tried_again(refreshing, lambda _attempt: refresh_indexes()))
+    merged = _step(problems, lambda: compact(table))
+    removed = _step(problems, lambda: _remove_versions(table, keep))
+    return TableReport(
+        table=table.name,
+        before=before,
+        after=state_of(table),
+        fragments_merged=merged or 0,
+        versions_removed=removed.old_versions if removed else 0,
+        bytes_removed=removed.bytes_removed if removed else 0,
+        problems=tuple(problems),
+    )
+
+
+def state_of(table: Table) -> TableState:
+    """Count rows, fragments, versions and bytes; reads no row."""
+    return tried_again(f"look at {table.uri}", lambda _attempt: _state_of(table))
+
+
+def _state_of(table: Table) -> TableState:
+    dataset = table.dataset()
+    layout = _Layout.of(dataset)
+    rows = dataset.count_rows()
+    files = list(storage.files_below(table.uri, table.lake.storage))
+    covered = coverage(dataset)
+    return TableState(
+        rows=rows,
+        deleted_rows=sum(layout.physical) - rows,
+        fragments=len(layout.physical),
+        small_fragments=layout.n_small,
+        versions=sum(file.uri.endswith(".manifest") for file in files),
+        size_bytes=sum(file.size_bytes for file in files),
+        indexed_share={
+            name: 1 - one.uncovered_rows / rows if rows else 1.0 for name, one in covered.items()
+        },
+    )
+
+
+def small_fragments(table: Table) -> int:
+    """Fragments that compaction would merge or write anew."""
+    return _Layout.of(table.dataset()).n_small
+
+
+def must_wait(table: Table) -> bool:
+    """Whether compaction has to wait, because someone is filling a vector column."""
+    return bool(under_construction(table.dataset())) and is_held(table, "build")
+
+
+def compact(table: Table) -> int:
+    """Merge small fragments and drop deleted rows; how many fragments went.
+
+    Large fragments are left as they are, so a row is written anew a few times in its life, not by
+    every compaction. Memory: some batches of ``BATCH_BYTES`` for each of ``COMPACTION_THREADS``.
+    A commit that conflicts with a writer is tried again on the newer version, with less at once.
+    Waits while a vector column is being built: that is filled fragment by fragment. One that
+    nobody works on is no reason to wait: what it has is kept.
+    """
+    if must_wait(table):
+        return 0
+
+    def once(attempt: int) -> int:
+        return _compact_some(table, TASKS_PER_COMMIT if attempt == 1 else 1)
+
+    planning = f"plan the compaction of {table.uri}"
+    n_tasks = tried_again(planning, lambda _attempt: len(_plan(table.dataset()).tasks))
+    rounds = math.ceil(n_tasks / TASKS_PER_COMMIT)  # not until nothing is left: writers go on
+    return sum(tried_again(f"compact {table.uri}", once) for _ in range(rounds))
+
+
+def _compact_some(table: Table, most: int) -> int:
+    dataset = table.dataset()
+    tasks = _plan(dataset).tasks[:most]
+    if not tasks:
+        return 0
+    written = [task.execute(dataset) for task in tasks]
+    return int(Compaction.commit(dataset, written).fragments_removed)
+
+
+def _plan(dataset: lance.LanceDataset) -> Any:
+    layout = _Layout.of(dataset)
+    return Compaction.plan(
+        dataset,
+        {
+            "target_rows_per_fragment": layout.target_rows,
+            "materialize_deletions_threshold": DELETED_SHARE,
+            "num_threads": COMPACTION_THREADS,
+            "batch_size": max(1, BATCH_BYTES // layout.row_bytes),
+            "excluded_fragment_ids": layout.settled_ids,
+        },
+    )
+
+
+def _remove_versions(table: Table, keep: timedelta) -> Any:
+    """Never unverified files: they may be rows that a worker has written and no one committed."""
+    if keep <= timedelta(0):
+        raise ValueError(f"keep is {keep}: a reader needs the version it reads")
+
+    def once(_attempt: int) -> Any:
+        return table.dataset().cleanup_old_versions(
+            older_than=keep, error_if_tagged_old_versions=False
+        )
+
+    return tried_again(f"clean up {table.uri}", once)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the rows lie in fragments."""
+
+    ids: Sequence[int]
+    physical: Sequence[int]
+    """Rows in each fragment's files, deleted ones included."""
+    deleted: Sequence[int]
+    row_bytes: int
+
+    @classmethod
+    def of(cls, dataset: lance.LanceDataset) -> _Layout:
+        fragments = [one.metadata for one in dataset.get_fragments()]
+        physical = [int(one.physical_rows) for one in fragments]
+        size_bytes = sum(file.file_size_bytes or 0 for one in fragments for file in one.files)
+        return cls(
+            ids=[one.id for one in fragments],
+            physical=physical,
+            deleted=[_n_deleted(one) for one in fragments],
+            row_bytes=max(1, size_bytes // max(1, sum(physical))),
+        )
+
+    @property
+    def target_rows(self) -> int:
+        """Rows of a full fragment."""
+        aimed = FRAGMENT_BYTES // self.row_bytes
+        return min(max(aimed, FEWEST_FRAGMENT_ROWS), MOST_FRAGMENT_ROWS)
+
+    @property
+    def settled_ids(self) -> list[int]:
+        """Fragments that are large enough and have few deleted rows."""
+        return [
+            one
+            for one, small, holed in zip(self.ids, self._small, self._holed, strict=True)
+            if not small and not holed
+        ]
+
+    @property
+    def n_small(self) -> int:
+        """Small ones count where two stand together: only neighbours can be merged."""
+        together = sum(
+            n for small, run in groupby(self._small) if small and (n := len(list(run))) > 1
+        )
+        alone = sum(
+            holed and not small for small, holed in zip(self._small, self._holed, strict=True)
+        )
+        return together + alone
+
+    @property
+    def _small(self) -> list[bool]:
+        least = SMALL_SHARE * self.target_rows
+        return [rows - gone < least for rows, gone in zip(self.physical, self.deleted, strict=True)]
+
+    @property
+    def _holed(self) -> list[bool]:
+        return [
+            gone > DELETED_SHARE * rows
+            for rows, gone in zip(self.physical, self.deleted, strict=True)
+        ]
+
+
+def _n_deleted(fragment: FragmentMetadata) -> int:
+    return int(fragment.deletion_file.num_deleted_rows) if fragment.deletion_file else 0
+
+
+def _step(problems: list[str], action: Callable[[], Result]) -> Result | None:
+    try:
+        return action()
+    except EmbedlakeError as error:
+        problems.append(str(error))
+        return None

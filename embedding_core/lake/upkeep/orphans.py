@@ -1,0 +1,51 @@
+"""Files beside a table that no run needs any more: staged rows and task results of runs that died.
+
+They only save time, so their age alone decides; a run that would have used one makes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from embedding_core.lake.faults import store_faults
+from embedding_core.lake.table import Table
+from embedding_core.store import storage
+
+KEPT = timedelta(days=7)
+"""As long as Lance keeps fragments that were written and not committed: after that, a task's result
+names rows that are no longer there."""
+FOLDERS = ("staged", "results")
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """What was removed."""
+
+    files: int
+    size_bytes: int
+
+
+def remove_orphans(table: Table, older_than: timedelta = KEPT) -> Orphans:
+    """Remove files of that age; one that is gone already is fine."""
+    before = datetime.now(UTC) - older_than
+    files = size_bytes = 0
+    for name in FOLDERS:
+        folder = storage.join(table.lake.uri, "_embedlake", table.name, name)
+        with store_faults(f"cleaning up {folder}"):
+            for file in storage.files_below(folder, table.lake.storage):
+                if file.written_at < before:
+                    _remove(file.uri, table)
+                    files, size_bytes = files + 1, size_bytes + file.size_bytes
+    return Orphans(files, size_bytes)
+
+
+def _remove(uri: str, table: Table) -> None:
+    """The file, and its folder when that was the last one in it."""
+    with contextlib.suppress(FileNotFoundError):
+        storage.filesystem(table.lake.uri, table.lake.storage).rm_file(uri)
+    if storage.is_local(table.lake.uri):
+        with contextlib.suppress(OSError):
+            Path(uri).parent.rmdir()

@@ -1,0 +1,64 @@
+"""What rooms ask of each other without seeing each other. Types alone; loads numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedding_core.records import Space
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Vectors = npt.NDArray[np.float32]
+"""(n_rows, dim) unit norm; a row of NaN has no vector."""
+Offsets = npt.NDArray[np.int64]
+"""(n_tokens, 2) first character of a token, and the one after its last."""
+Kind = Literal["document", "query"]
+
+
+class Tokenizer(Protocol):
+    """A model's tokenizer. ``count == len(offsets) + n_special`` unless ``merges_at_start``."""
+
+    @property
+    def n_special(self) -> int: ...
+    @property
+    def merges_at_start(self) -> bool: ...
+    def offsets(self, texts: Sequence[str]) -> list[Offsets]: ...
+    def count(self, texts: Sequence[str]) -> list[int]: ...
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]: ...
+
+
+class TextEncoder(Protocol):
+    """The one protocol of an encoder: lake, runs, gate and clients use it."""
+
+    space: Space
+
+    def encode_stream(
+        self, batches: Iterable[Sequence[str] | pa.Array], kind: Kind = "document"
+    ) -> Iterator[pa.RecordBatch]:
+        """One Arrow batch per batch of texts (columns of ``encoder.stream.stream_schema``)."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors: ...
+    def encode_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRows:
+    """Rows with vectors of two spaces, as the gate reads them."""
+
+    chunk_ids: list[str]
+    doc_ids: pa.StringArray
+    texts: list[str]
+    titles: list[str | None]
+    old: Vectors
+    new: Vectors
+
+
+Corpus = Callable[[], Iterator[JudgedRows]]
+"""Gives the rows, the same ones every time."""

@@ -1,0 +1,1 @@
+"""Reports as lines, data and markdown. Knows neither click nor Prefect."""

@@ -1,0 +1,72 @@
+"""Queries in words, answered by a recipe's table with the recipe's model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from embedding_core.encoder import InvalidText
+from embedding_core.errors import UsageError
+from embedding_core.lake.query.hits import Hit
+from embedding_core.lake.query.search import Query, check_query_space
+from embedding_core.lake.table import Lake
+from embedding_core.quality import read_queries
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.job import load, resolve
+from embedding_core.runs.serving import serving_model
+from embedding_core.store import storage
+
+QUERIES_PER_CALL = 256
+"""Queries encoded together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one query found."""
+
+    query_id: str
+    query: str
+    hits: tuple[Hit, ...]
+    """Best first."""
+
+
+def search(
+    recipe: Recipe, resources: Resources, queries: Mapping[str, str], query: Query
+) -> Iterator[Answer]:
+    """Answer each of ``queries`` (texts by id), in their order.
+
+    The model is that of the column searched, so of the space in service, whatever the recipe names.
+    Raises ``UsageError`` for a query without words or a bad filter, and ``LakeError``, before the
+    model is loaded, when the model that the table names gives vectors of another space here.
+    """
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    model = serving_model(recipe, table, query.column)
+    check_query_space(resolve(model).space, *table.space(query.column))
+    encoder = load(model, resources)
+    remaining = iter(queries.items())
+    while some := dict(islice(remaining, QUERIES_PER_CALL)):
+        for query_id, words in some.items():
+            if not words.strip():
+                raise UsageError(f"query {query_id!r} has no words; write what to look for")
+        try:
+            found = table.search_many(list(some.values()), encoder, query)
+        except InvalidText as error:
+            raise UsageError(f"query {list(some)[error.index]!r} {error.why}") from error
+        for (query_id, words), hits in zip(some.items(), found, strict=True):
+            yield Answer(query_id, words, tuple(hits))
+
+
+def queries_from(uri: str, recipe: Recipe) -> dict[str, str]:
+    """Query texts by id from JSON lines with ``_id`` and ``text``. ``UsageError`` for bad ones."""
+    return read_queries(labelled_bytes(uri, recipe, "queries"), uri)
+
+
+def labelled_bytes(uri: str, recipe: Recipe, kind: str) -> bytes:
+    """A file of queries or judgements. Raises ``UsageError`` when it cannot be read."""
+    try:
+        return storage.read_bytes(uri, recipe.source.storage)
+    except FileNotFoundError as error:
+        raise UsageError(f"no {kind} file at {uri}; check --{kind} or release.{kind}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the {kind} file {uri}: {error}") from error

@@ -1,0 +1,1 @@
+"""One run over a recipe: plan, chunk, embed, commit, finish."""

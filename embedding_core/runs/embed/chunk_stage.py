@@ -1,0 +1,239 @@
+"""One work unit from source to staged rows: read, render, cut, count. No model, no table."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from embedding_core.chunking import Chunker, Cut, Tokenizer, apply_length_policy
+from embedding_core.encoder import ResolvedModel
+from embedding_core.errors import RejectedInput
+from embedding_core.identity import chunk_id, text_hash
+from embedding_core.lake import schema, staging
+from embedding_core.lake.table import table_of
+from embedding_core.recipe import Recipe
+from embedding_core.records import (
+    Chunk,
+    Document,
+    FileCounts,
+    PlannedFile,
+    Reject,
+    Slice,
+    StagedUnit,
+    WorkUnit,
+)
+from embedding_core.runs.embed.cutting import Cutting, cutting_of
+from embedding_core.runs.embed.slices import UsedIds
+from embedding_core.runs.job import Job, resolve_planned
+from embedding_core.sources import read_documents
+
+MOSTLY_UNKNOWN = 0.5
+"""Share of a chunk's characters in unknown tokens from which it is listed as such."""
+
+ROWS_PER_BATCH = 1_024
+"""Rows per staged record batch: about 2 MB of text at 512 tokens a row."""
+
+
+def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
+    """Read and cut the unit's files into one staged Arrow file; memory is bounded by a batch.
+
+    A bad record or file becomes a reject and the others go on. Raises ``Transient`` when a store
+    fails and ``ModelError`` when the model is not the planned one.
+    """
+    started = time.perf_counter()
+    table = table_of(job.recipe)
+    path = staging.staged_path(table, unit.unit_id)
+    reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
+    arrow_schema = schema.row_schema(job.recipe)
+    with staging.reject_writer(table, reject_path) as rejects:
+        work = _UnitWork(job.recipe, *_cutting(job), rejects=rejects)
+        staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
+    ids_path = None
+    if unit.slice is not None and job.recipe.source.id is not None:
+        ids_path = staging.staged_path(table, unit.unit_id, "ids.npy")
+        work.ids.save(table, ids_path)
+    return StagedUnit(
+        unit=unit,
+        path=path,
+        counts=tuple(work.counts),
+        file_rejects=tuple(work.file_rejects),
+        reasons=dict(work.reasons),
+        reject_paths=(reject_path,) if rejects.n_rejects else (),
+        ids_path=ids_path,
+        rejected_keys=tuple(work.rejected_keys),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The model in service; the tokenizer of another one may cut."""
+
+    tokenizer: Tokenizer
+    limit: int
+    reads_all: bool
+    """Whether it reads every chunk that fits the limit of the tokenizer that cuts."""
+
+    def cut_off(self, cut: Cut) -> Iterator[tuple[Chunk, str]]:
+        """Chunks of which the model reads only the beginning, with the details of their rejects."""
+        if self.reads_all:
+            yield from cut.truncated
+            return
+        chunks = cut.kept
+        counts = self.tokenizer.count([chunk.text for chunk in chunks])
+        for chunk, n_tokens in zip(chunks, counts, strict=True):
+            if n_tokens > self.limit:
+                yield (
+                    chunk,
+                    f"{n_tokens:,} tokens of the model in service, which reads {self.limit:,}: its "
+                    "vector covers the beginning; to cut anew, set chunk.tokenizer to that model",
+                )
+
+    def unreadable(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, str]]:
+        """Chunks that are unknown tokens for the most part, with the details of their rejects."""
+        shares = self.tokenizer.unknown_shares([chunk.text for chunk in chunks])
+        for chunk, share in zip(chunks, shares, strict=True):
+            if share >= MOSTLY_UNKNOWN:
+                yield (
+                    chunk,
+                    f"{share:.0%} of its characters are unknown tokens to the model, which sees "
+                    "the same whatever they are: its vector says little of the text; use a model "
+                    "that knows its language and its words",
+                )
+
+
+@dataclass(slots=True)
+class _UnitWork:
+    """How this unit is cut, and what has been found in it so far."""
+
+    recipe: Recipe
+    cutting: Cutting
+    chunker: Chunker
+    reader: _Reader
+    rejects: staging.RejectWriter
+    counts: list[FileCounts] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejects by reason, of files that were read to their end."""
+    file_rejects: list[Reject] = field(default_factory=list)
+    ids: UsedIds = field(default_factory=UsedIds)
+    """Filled for a slice of a file."""
+    rejected_keys: list[str] = field(default_factory=list)
+
+
+def _cutting(job: Job) -> tuple[Cutting, Chunker, _Reader]:
+    resolved = resolve_planned(job)
+    cutting = cutting_of(job.recipe, resolved)
+    return cutting, cutting.chunker(), _reader(cutting, resolved)
+
+
+def _reader(cutting: Cutting, resolved: ResolvedModel) -> _Reader:
+    """The model in service; it counts for itself unless it reads all that the cutter lets pass."""
+    space = resolved.space
+    counts_alike = (cutting.digest, cutting.prompt) == (space.tokenizer, space.document_prompt)
+    return _Reader(
+        resolved.tokenizer, space.max_tokens, counts_alike and cutting.limit <= space.max_tokens
+    )
+
+
+def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    rows: list[dict[str, object]] = []
+    for planned in unit.files:
+        for row in _file_rows(work, planned, unit.slice):
+            rows.append(row)
+            if len(rows) == ROWS_PER_BATCH:
+                yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
+                rows = []
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
+
+
+def _file_rows(
+    work: _UnitWork, planned: PlannedFile, part: Slice | None
+) -> Iterator[dict[str, object]]:
+    """A file's rows; at its end its counts, or its rejection as a whole, are noted."""
+    found = _Found()
+    tally, reasons = found.tally, found.reasons
+    try:
+        for record in read_documents(planned.file, work.recipe.source, part):
+            if isinstance(record, Reject):
+                tally["rejected"] += 1
+                work.rejects.add(record)
+                reasons[record.reason] += 1
+            else:
+                tally["documents"] += 1
+                if part is not None:
+                    work.ids.add(record)
+                yield from _document_rows(work, planned, record, found)
+    except RejectedInput as error:
+        uri = planned.file.uri
+        work.file_rejects.append(Reject(uri, None, None, error.reason, error.detail))
+        work.rejected_keys.append(planned.file_key)
+        tally, reasons = Counter({"rejected": 1}), Counter({error.reason: 1})
+    work.reasons += reasons
+    work.counts.append(
+        FileCounts(
+            file_key=planned.file_key,
+            source_uri=planned.file.uri,
+            documents=tally["documents"],
+            rejected=tally["rejected"],
+            chunks=tally["chunks"],
+            dropped=tally["dropped"],
+            tokens=tally["tokens"],
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one file gave so far."""
+
+    tally: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def _document_rows(
+    work: _UnitWork, planned: PlannedFile, document: Document, found: _Found
+) -> Iterator[dict[str, object]]:
+    policy, cutting = work.recipe.model.over_length, work.cutting
+    chunks = work.chunker.chunk(document.text)
+    cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
+    truncated = tuple(work.reader.cut_off(cut))
+    unreadable = tuple(work.reader.unreadable(cut.kept))
+    tally = found.tally
+    tally["chunks"] += len(cut.kept) + len(cut.dropped)
+    tally["dropped"] += len(cut.dropped)
+    uri = planned.file.uri
+    for chunk, detail in cut.dropped:
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
+    for chunk, detail in truncated:
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+    for chunk, detail in unreadable:
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "unknown_tokens", detail))
+    found.reasons["over_length"] += len(cut.dropped)
+    found.reasons["truncated"] += len(truncated)
+    found.reasons["unknown_tokens"] += len(unreadable)
+    for chunk in cut.kept:
+        tally["tokens"] += min(chunk.n_tokens, cutting.limit)
+        yield _row(planned, document, chunk)
+
+
+def _row(planned: PlannedFile, document: Document, chunk: Chunk) -> dict[str, object]:
+    hashed = text_hash(chunk.text)
+    uri = planned.file.uri
+    return {
+        "chunk_id": chunk_id(uri, document.doc_id, chunk.index, hashed),
+        "file_key": planned.file_key,
+        "source_uri": uri,
+        "doc_id": document.doc_id,
+        "chunk_index": chunk.index,
+        "text": chunk.text,
+        "text_hash": hashed,
+        "n_tokens": chunk.n_tokens,
+        "char_start": chunk.char_start,
+        "char_end": chunk.char_end,
+        **document.metadata,
+    }

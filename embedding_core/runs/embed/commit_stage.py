@@ -1,0 +1,168 @@
+"""Embedded units into the table: one atomic commit per group, with everything it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedding_core.encoder import ResolvedModel
+from embedding_core.lake import ledger, staging
+from embedding_core.lake.index.broken import drop_broken_indexes
+from embedding_core.lake.ownership.owner import ensure_table
+from embedding_core.lake.rows import commit as lake_commit
+from embedding_core.lake.rows.commit import replace_rows
+from embedding_core.lake.table import Table, table_of
+from embedding_core.recipe import Recipe
+from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
+from embedding_core.runs.embed.cutting import cutting_of
+from embedding_core.runs.embed.planning import PASSING, check_removals, rules_of
+from embedding_core.runs.embed.saved import usable_units
+from embedding_core.runs.job import Job, resolve_planned
+
+
+def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
+    """Make the table if need be and list the files that could not even be fingerprinted.
+
+    Indexes that cannot be used are dropped first: a filter would fail; ``finish`` makes them anew.
+    Raises ``SetupError`` before any change when the plan removes too much; see
+    ``check_removals``.
+    """
+    check_removals(planned, allow_removals)
+    resolved = resolve_planned(job)
+    table = make_table(job.recipe, resolved)
+    drop_broken_indexes(table)
+    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
+    uris = [reject.source_uri for reject in planned.unreadable]
+    if uris:
+        rejects = staging.reject_batches(planned.unreadable)
+        ledger.record_rejects(table, uris, rejects, job.run_id)
+
+
+def make_table(recipe: Recipe, resolved: ResolvedModel) -> Table:
+    """The recipe's table, made when it is missing; ``resolved`` is the recipe's model."""
+    fixed = recipe.model_copy(update={"model": recipe.model.pinned(resolved.space.revision)})
+    return ensure_table(fixed, resolved.space, cutting_of(fixed, resolved).stored())
+
+
+def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
+    """Units of which something is no longer in the store: a cached result outlived its files."""
+    table = table_of(job.recipe)
+    usable = {unit.unit.unit_id for unit in usable_units(table, units)}
+    return [unit for unit in units if unit.unit.unit_id not in usable]
+
+
+def commit_units(
+    job: Job, units: Sequence[EmbeddedUnit], removed_keys: Collection[str] = ()
+) -> None:
+    """Commit a group: new rows come, rows of replaced and removed files go, in one transaction.
+
+    Units whose rows are in the table already change nothing. The order (rows, rejects, ledger,
+    staged files) loses nothing if it is cut off anywhere: the next run does the rest. Rows come
+    first because their commit tells two runs apart. Raises ``LakeError`` when another run has
+    changed one of the files since the plan; see ``lake.rows.commit.check_claims``.
+    """
+    table = table_of(job.recipe)
+    claims = [_claim(unit, planned) for unit in units for planned in unit.unit.files]
+    _commit_rows(job, table, units, removed_keys, claims)
+    # Staged rejects that are gone were recorded by an earlier commit of the same unit.
+    new = [unit for unit in units if all(staging.is_staged(table, p) for p in unit.reject_paths)]
+    uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
+    ledger.record_rejects(table, uris, _rejects(table, new), job.run_id, claims)
+    ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
+    staging.drop_staged(table, {one for unit in units for one in _unit_ids(unit)})
+
+
+def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
+    rows = sum(one.rows for one in unit.counts if one.file_key == planned.file_key)
+    return lake_commit.Claim(
+        planned.file_key,
+        (planned.file.uri, *([planned.moved_from] if planned.moved_from else [])),
+        frozenset(planned.replaces),
+        gives_rows=rows > 0 and planned.file_key not in unit.rejected_keys,
+    )
+
+
+def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
+    return (unit.unit.unit_id, *unit.unit.slice_ids)
+
+
+def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:
+    """Everything the units left out; of a file rejected as a whole only that."""
+    for unit in units:
+        yield from staging.reject_batches(unit.file_rejects)
+        whole = pa.array([reject.source_uri for reject in unit.file_rejects], pa.string())
+        for path in unit.reject_paths:
+            for batch in staging.read_staged(table, path):
+                yield batch.filter(pc.invert(pc.is_in(batch.column("source_uri"), value_set=whole)))
+
+
+def _uris(unit: EmbeddedUnit, planned: PlannedFile) -> list[str]:
+    """Where rejects of the file were listed: under a URI it moved from, too."""
+    moved = planned.moved_from is not None and planned.file_key not in unit.rejected_keys
+    return [planned.file.uri, *([planned.moved_from] if moved and planned.moved_from else [])]
+
+
+def forget_removed(job: Job, planned: Plan) -> None:
+    """Drop the rejects of files that left the source, and the ledger's lines of those that gave no
+    rows; rows went with ``commit_units``. Lines of rows that are gone stay: such a version is known
+    when it comes back."""
+    table = table_of(job.recipe)
+    if planned.removed_uris:
+        ledger.record_rejects(table, planned.removed_uris, (), job.run_id)
+    if planned.rowless_keys:
+        ledger.drop_entries(table, planned.rowless_keys)
+
+
+def _commit_rows(
+    job: Job,
+    table: Table,
+    units: Sequence[EmbeddedUnit],
+    removed_keys: Collection[str],
+    claims: Sequence[lake_commit.Claim],
+) -> None:
+    present = table.rows_by_key({one.file_key for unit in units for one in unit.counts})
+    drop = set(removed_keys)
+    fragments: list[str] = []
+    for unit in units:
+        expected = {one.file_key: one.rows for one in unit.counts if one.rows}
+        if expected and all(present[key] == n_rows for key, n_rows in expected.items()):
+            continue  # an earlier commit of this unit went through; its reply was lost
+        fragments.extend(unit.fragments)
+        drop |= {key for key in expected if present[key]}
+    drop |= set(replaced_keys(units))
+    check = partial(lake_commit.check_claims, table, claims)
+    replace_rows(table, "file_key", drop, fragments, job.space_id, check)
+    lake_commit.withdraw_second_copies(table, "source_uri", fragments)
+
+
+def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
+    """Versions whose rows go; a file rejected as a whole keeps the rows of its last good one."""
+    return [
+        old
+        for unit in units
+        for planned in unit.unit.files
+        if planned.file_key not in unit.rejected_keys
+        for old in planned.replaces
+        if old != planned.file_key
+    ]
+
+
+def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
+    fingerprints = {one.file_key: one.file.fingerprint for one in unit.unit.files}
+    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in PASSING}
+    tokens = sum(one.tokens for one in unit.counts) or 1
+    return [
+        ledger.LedgerEntry(
+            counts=one,
+            fingerprint=fingerprints[one.file_key],
+            rows_id=job.rows_id,
+            space_id=job.space_id,
+            seconds=unit.seconds * one.tokens / tokens,
+            run_id=job.run_id,
+        )
+        for one in unit.counts
+        if one.source_uri not in retry
+    ]

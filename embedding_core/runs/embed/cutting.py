@@ -1,0 +1,102 @@
+"""How texts are cut: by the tokenizer that the table was made with, whatever model serves now.
+
+Chunk boundaries belong to the rows. If they moved with every new model, a promote would make the
+next run cut and embed every file anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedding_core.chunking import Chunker, Tokenizer, chunker_for, resolve_chunk_spec
+from embedding_core.encoder import ResolvedModel
+from embedding_core.errors import ModelError
+from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.lake import schema
+from embedding_core.lake.ownership.adoption import has_no_rows
+from embedding_core.lake.table import table_of
+from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
+from embedding_core.runs.job import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """A chunk section that is settled, and the tokenizer to count with."""
+
+    spec: ChunkSpec
+    """With its ``max_tokens``."""
+    tokenizer: Tokenizer
+    digest: str
+    """Of the tokenizer, as in a space."""
+    limit: int
+    """Longest chunk that the model of the tokenizer takes, special tokens included."""
+    prompt: str
+    """Document prompt of that model, which counts as part of every chunk."""
+    model: ModelSpec
+    """Whose tokenizer it is."""
+
+    def chunker(self) -> Chunker:
+        """The chunker for this."""
+        return chunker_for(self.spec, self.tokenizer, self.limit)
+
+    def stored(self) -> schema.Cutter:
+        """What the table remembers of it."""
+        model = self.model.model_dump(mode="json")
+        return schema.Cutter(model, self.digest, self.limit, self.prompt)
+
+
+def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
+    """How the recipe's texts are cut; ``resolved`` is its model.
+
+    ``chunk.tokenizer`` decides, else the table, else the model. Raises ``ModelError`` when the
+    tokenizer that the table was cut with is not where it was, ``UsageError`` for lengths that do
+    not fit.
+    """
+    if recipe.chunk.tokenizer is not None:
+        model = ModelSpec(name=recipe.chunk.tokenizer)
+        return _of_model(recipe, model, resolve(model))
+    table = table_of(recipe)
+    stored = table.cutter() if table.exists() and not has_no_rows(table.dataset()) else None
+    if stored is None:
+        return _of_model(recipe, recipe.model, resolved)
+    model = ModelSpec(**stored.model)
+    if stored.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
+        return _cutting(recipe, model, resolved, stored.max_tokens, stored.prompt)
+    same = _the_same(recipe, model, stored)
+    return _cutting(recipe, model, same, stored.max_tokens, stored.prompt)
+
+
+def _of_model(recipe: Recipe, model: ModelSpec, resolved: ResolvedModel) -> Cutting:
+    space = resolved.space
+    return _cutting(recipe, model, resolved, space.max_tokens, space.document_prompt)
+
+
+def _cutting(
+    recipe: Recipe, model: ModelSpec, resolved: ResolvedModel, limit: int, prompt: str
+) -> Cutting:
+    return Cutting(
+        spec=resolve_chunk_spec(recipe.chunk, limit),
+        tokenizer=resolved.tokenizer_for(prompt),
+        digest=resolved.space.tokenizer,
+        limit=limit,
+        prompt=prompt,
+        model=model,
+    )
+
+
+def _the_same(recipe: Recipe, model: ModelSpec, known: schema.Cutter) -> ResolvedModel:
+    """The model whose tokenizer cut the table's rows."""
+    way_out = (
+        "name a model with the same tokenizer as chunk.tokenizer; any other cuts every file anew"
+    )
+    where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
+    try:
+        found = resolve(model)
+    except ModelError as error:
+        raise ModelError(f"{where}, which cannot be had: {error}; {way_out}") from error
+    if found.space.tokenizer != known.tokenizer:
+        raise ModelError(
+            f"{where}, which has another one by now (was {known.tokenizer[:SHOWN_DIGITS]}, is "
+            f"{found.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
+        )
+    return found

@@ -1,0 +1,173 @@
+"""What a plan will cost and whether its files can be used, told from a sample of their records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from embedding_core.chunking import Chunker, chunk_document
+from embedding_core.errors import RejectedInput, SetupError, Transient, words
+from embedding_core.recipe import Recipe
+from embedding_core.records import Document, PlannedFile, Reject, SourceFile
+from embedding_core.runs.embed.cutting import Cutting
+from embedding_core.sources import bytes_per_record, read_documents
+
+SAMPLE_FILES = 3
+SAMPLE_RECORDS = 100
+"""Per sampled file; 300 documents tell tokens per byte to a few percent on even corpora."""
+SAMPLE_CHARACTERS = 200_000
+"""Of one document at most: a longer one says no more, and a plan must not wait for it."""
+STARTING_SECONDS = 10.0
+"""Starting Ray and loading a small model on two cores; a run on Ray takes at least this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of the files that have to be embedded; texts whose vectors are kept make it less."""
+
+    chunks: int
+    tokens: int
+    problems: tuple[str, ...]
+    """What is wrong with the sampled records, a sentence each."""
+    nothing_usable: bool = False
+    """Whether every sampled record was rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFile:
+    """The first records of a file."""
+
+    file: SourceFile
+    documents: tuple[Document, ...]
+    rejects: tuple[Reject, ...]
+    problem: str | None
+    """Why the file cannot be read at all."""
+
+    @property
+    def n_records(self) -> int:
+        """Records read, good or not."""
+        return len(self.documents) + len(self.rejects)
+
+
+def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
+    """Chunks and tokens of all files at the rate of a sample spread over them."""
+    sampled = sampled_files([one.file for one in files], recipe)
+    problems = list(sample_problems(sampled, recipe))
+    counter = _Counter(recipe, cutting, cutting.chunker())
+    shares = []
+    for one in sampled:
+        try:
+            shares.append(counter.count(one))
+        except (Transient, SetupError):
+            raise
+        except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
+            problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
+    n_bytes = sum(share.n_bytes for share in shares)
+    if not n_bytes:
+        return Estimate(0, 0, tuple(problems), _nothing_usable(sampled))
+    scale = sum(one.file.size_bytes for one in files) / n_bytes
+    return Estimate(
+        chunks=round(scale * sum(share.chunks for share in shares)),
+        tokens=round(scale * sum(share.tokens for share in shares)),
+        problems=tuple(problems),
+        nothing_usable=_nothing_usable(sampled),
+    )
+
+
+def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFile]:
+    """The first records of some files, spread evenly over those that hold something, and one that
+    is empty."""
+    holding = [file for file in files if file.size_bytes]
+    empty = [file for file in files if not file.size_bytes][:1]  # not every format may be empty
+    step = max(1, len(holding) // SAMPLE_FILES)
+    return [_first_records(file, recipe) for file in [*holding[::step][:SAMPLE_FILES], *empty]]
+
+
+def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str, ...]:
+    """What a run over these files would stumble on: files that cannot be read, and more rejected
+    records than the recipe tolerates, with the most frequent reason."""
+    problems = [f"{one.file.uri}: {one.problem}" for one in sampled if one.problem is not None]
+    rejects = [reject for one in sampled for reject in one.rejects]
+    n_records = sum(one.n_records for one in sampled)
+    if len(rejects) > recipe.max_rejected_share * n_records:
+        ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
+        example = next(reject for reject in rejects if reject.reason == reason)
+        problems.append(
+            f"of {n_records:,} sampled records {len(rejects):,} rejected: {reason}: "
+            f"{example.detail}"
+        )
+    return tuple(problems)
+
+
+def _nothing_usable(sampled: Sequence[SampledFile]) -> bool:
+    n_rejects = sum(len(one.rejects) for one in sampled)
+    return 0 < n_rejects == sum(one.n_records for one in sampled)
+
+
+def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
+    try:
+        records = list(islice(read_documents(file, recipe.source), SAMPLE_RECORDS))
+    except (Transient, SetupError):
+        raise
+    except RejectedInput as error:
+        return SampledFile(file, (), (), str(error))
+    except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
+        return SampledFile(file, (), (), f"reading it broke off with {_kind(error)}")
+    documents = tuple(one for one in records if isinstance(one, Document))
+    rejects = tuple(one for one in records if isinstance(one, Reject))
+    return SampledFile(file, documents, rejects, None)
+
+
+def _kind(error: Exception) -> str:
+    return f"{type(error).__name__}: {words(error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    chunks: int
+    tokens: int
+    n_bytes: float
+    """Stored bytes that these are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    recipe: Recipe
+    cutting: Cutting
+    chunker: Chunker
+
+    def count(self, sampled: SampledFile) -> _Share:
+        """Chunks and tokens of the sampled records; none of a file that cannot be read."""
+        texts = [document.text for document in sampled.documents]
+        n_characters = sum(map(len, texts))
+        read = [text[:SAMPLE_CHARACTERS] for text in texts]
+        share = sum(map(len, read)) / n_characters if n_characters else 1.0
+        limit = self.cutting.limit
+        chunks = [
+            chunk
+            for text in read
+            for chunk in chunk_document(
+                text,
+                self.chunker,
+                self.recipe.model.over_length,
+                self.cutting.tokenizer,
+                limit,
+            ).kept
+        ]
+        tokens = sum(min(chunk.n_tokens, limit) for chunk in chunks)
+        return _Share(len(chunks), tokens, self._stored_bytes(sampled) * share)
+
+    def _stored_bytes(self, sampled: SampledFile) -> float:
+        """Bytes of the file that its first records take; all of it when there are no others."""
+        file = sampled.file
+        if sampled.n_records < SAMPLE_RECORDS:
+            return file.size_bytes
+        each = bytes_per_record(file, self.recipe.source)
+        places = [one.position for one in sampled.documents]
+        places += [one.position for one in sampled.rejects if one.position is not None]
+        last = max(places, default=None)
+        if each is None or last is None:
+            return file.size_bytes
+        return min(file.size_bytes, each * (last + 1))

@@ -1,0 +1,218 @@
+"""The end of a run: indexes refreshed, the table verified, the ledger added up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from embedding_core.lake.faults import tried_again
+from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
+from embedding_core.lake.rows.verification import Verification, verify
+from embedding_core.lake.table import Table, table_of
+from embedding_core.records import EmbeddedUnit, FileCounts, Plan
+from embedding_core.runs.embed.commit_stage import replaced_keys
+from embedding_core.runs.job import Job
+from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
+
+CHANGED = "changed"
+"""Reason of the reject of a file that was no longer the listed one when it had been read."""
+
+DONE, FAILED, REJECTED = 0, 1, 3
+"""Exit codes of a run; 2 (bad usage) and 4 (the gate said no) come from elsewhere."""
+
+
+@dataclass(slots=True)
+class RunTally:
+    """What the units of a run have given so far."""
+
+    counts: list[FileCounts] = field(default_factory=list)
+    rejected_files: int = 0
+    replaced_keys: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejects by reason."""
+    recomputed: int = 0
+    changed_uris: set[str] = field(default_factory=set)
+    """Files that changed while they were read."""
+    failures: list[str] = field(default_factory=list)
+    """One sentence per unit that could not be finished; its files are tried again next time."""
+
+    def add(self, units: Sequence[EmbeddedUnit]) -> None:
+        """Count units that have been committed."""
+        for unit in units:
+            self.counts.extend(unit.counts)
+            self.rejected_files += len(unit.rejected_keys)
+            self.reasons.update(unit.reasons)
+            self.recomputed += unit.recomputed
+            self.changed_uris |= {
+                reject.source_uri for reject in unit.file_rejects if reject.reason == CHANGED
+            }
+        self.replaced_keys.extend(replaced_keys(units))
+
+    def forget_changed(self, uris: Collection[str]) -> None:
+        """Count some of ``changed_uris`` no longer: they are worked on once more."""
+        self.counts = [one for one in self.counts if one.source_uri not in uris]
+        self.rejected_files -= len(uris)
+        self.reasons -= Counter({CHANGED: len(uris)})
+        self.changed_uris -= set(uris)
+
+    def total(self, name: str) -> int:
+        """Sum of one count over all files."""
+        return sum(getattr(one, name) for one in self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did, and whether it all adds up."""
+
+    run_id: str
+    recipe: str
+    table: str
+    """URI of the table."""
+    version: int | None
+    """Version of the table that holds the run's changes; None when no table was made."""
+    rows: int
+    """Rows of the whole table."""
+    added: int
+    """Files; likewise the next five."""
+    changed: int
+    moved: int
+    removed: int
+    unchanged: int
+    unreadable: int
+    documents: int
+    rejected: int
+    """Records and whole files left out before chunking."""
+    chunks: int
+    embedded: int
+    reused: int
+    dropped: int
+    failed: int
+    tokens: int
+    recomputed: int
+    """Rows that half precision could not represent, computed again in a wider type."""
+    seconds: float
+    """Wall clock of the run, planning and verification included."""
+    tokens_per_second: float
+    rejects: dict[str, int]
+    """Rows of the rejects table that this run wrote, by reason."""
+    failures: tuple[str, ...]
+    index: IndexReport | None
+    maintenance: MaintenanceReport | None
+    """What maintenance did, when the run left too many small fragments."""
+    verification: Verification
+    exit_code: int
+    """0 done, 1 failed, 3 finished with more rejects than the recipe tolerates."""
+
+
+def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunReport:
+    """Refresh the indexes, verify what the run wrote, maintain the table if need be, add it all up.
+
+    ``started`` is what ``time.perf_counter()`` said when the run began.
+    """
+    table = table_of(job.recipe)
+    exists = table.exists()
+    index = _refresh_indexes(table, job) if exists else None
+    gone = [*planned.removed_keys, *tally.replaced_keys]
+    verification = _verified(table, tally, gone) if exists else Verification(0, 0, ())
+    needed = exists and verification.passed and needs_maintenance(job.recipe, table)
+    maintenance = maintain(job.recipe) if needed else None
+    dataset = table.dataset() if exists else None
+    changes = Counter(one.change for one in planned.files)
+    tokens = tally.total("tokens")
+    seconds = time.perf_counter() - started
+    return RunReport(
+        run_id=job.run_id,
+        recipe=planned.recipe,
+        table=table.uri,
+        version=int(dataset.version) if dataset is not None else None,
+        rows=dataset.count_rows() if dataset is not None else 0,
+        added=changes["added"],
+        changed=changes["changed"],
+        moved=changes["moved"],
+        removed=len(planned.removed_uris),
+        unchanged=planned.unchanged,
+        unreadable=len(planned.unreadable),
+        documents=tally.total("documents"),
+        rejected=tally.total("rejected") + len(planned.unreadable),
+        chunks=tally.total("chunks"),
+        embedded=tally.total("embedded"),
+        reused=tally.total("reused"),
+        dropped=tally.total("dropped"),
+        failed=tally.total("failed"),
+        tokens=tokens,
+        recomputed=tally.recomputed,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
+        failures=(*tally.failures, *_why_nothing(planned, tally)),
+        index=index,
+        maintenance=maintenance,
+        verification=verification,
+        exit_code=_exit_code(job, planned, tally, verification),
+    )
+
+
+def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
+    """Another run may be indexing the same rows: whoever is second looks again.
+
+    Indexes that cannot be used are dropped first, and those just made that a lost write cut off.
+    """
+    if table.dataset().count_rows() == 0:
+        return None
+
+    def refresh(_attempt: int) -> IndexReport | None:
+        drop_broken_indexes(table)
+        refresh_scalar_indexes(
+            table, job.recipe.index.full_text, text_hash=job.recipe.reuse == "table"
+        )
+        index = refresh_vector_index(table, job.recipe.index)
+        check_index_sizes(table)
+        return index
+
+    return tried_again(f"index {table.uri}", refresh)
+
+
+def _verified(table: Table, tally: RunTally, gone: Collection[str]) -> Verification:
+    return tried_again(f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, gone))
+
+
+def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
+    """Whether everything that the run read was left out; a file that cannot even be opened counts
+    when there is no good one beside it."""
+    left_out = sum(map(tally.total, ("rejected", "dropped", "failed")))
+    if not planned.unchanged_uris:
+        left_out += len(planned.unreadable)
+    return left_out > 0 and not (tally.total("embedded") or tally.total("reused"))
+
+
+def _why_nothing(planned: Plan, tally: RunTally) -> list[str]:
+    if not _gave_nothing(planned, tally):
+        return []
+    reasons = tally.reasons + _unreadable(planned)
+    shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+    return [
+        f"nothing of what was read came into the table ({shown}); `embedlake status RECIPE "
+        "--rejects` lists why. Correct the recipe or the files, then run again"
+    ]
+
+
+def _unreadable(planned: Plan) -> Counter[str]:
+    return Counter(reject.reason for reject in planned.unreadable)
+
+
+def _exit_code(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> int:
+    if tally.failures or not verification.passed or _gave_nothing(planned, tally):
+        return FAILED
+    rejected, documents = tally.total("rejected"), tally.total("documents")
+    left_out, chunks = tally.total("dropped") + tally.total("failed"), tally.total("chunks")
+    tolerated = job.recipe.max_rejected_share
+    too_many = (
+        bool(tally.rejected_files or planned.unreadable)
+        or rejected > tolerated * (documents + rejected)
+        or left_out > tolerated * chunks
+    )
+    return REJECTED if too_many else DONE

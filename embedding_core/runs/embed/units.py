@@ -1,0 +1,79 @@
+"""The plan cut into work units: small files packed, huge ones sliced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from embedding_core.errors import words
+from embedding_core.identity import digest, unit_id
+from embedding_core.recipe import SourceSpec
+from embedding_core.records import EmbeddedUnit, FileCounts, Plan, PlannedFile, Reject, WorkUnit
+from embedding_core.runs.embed.slices import FAILED_ALONE, sliced
+from embedding_core.sources import slices
+
+MOST_FILES = 4_096
+"""In one unit, however small they are: each takes a request to the store and a place in memory."""
+
+
+def work_units(
+    planned: Plan, unit_bytes: int, source: SourceSpec | None = None
+) -> Iterator[WorkUnit]:
+    """The planned files, each exactly once, in units of about ``unit_bytes`` or ``MOST_FILES``.
+
+    With ``source``, a huge file becomes several units, one after the other; without, it is one.
+    """
+    pack: list[PlannedFile] = []
+    packed_bytes = 0
+    for one in planned.files:
+        if pack and (packed_bytes + one.file.size_bytes > unit_bytes or len(pack) == MOST_FILES):
+            yield whole_files(pack, planned)
+            pack, packed_bytes = [], 0
+        cut = slices(one.file, source, unit_bytes) if source is not None else ()
+        if cut:
+            whole = whole_files([one], planned)
+            for part in cut:
+                yield sliced(whole, part)
+            continue
+        pack.append(one)
+        packed_bytes += one.file.size_bytes
+    if pack:
+        yield whole_files(pack, planned)
+
+
+def halves(unit: WorkUnit) -> list[WorkUnit]:
+    """The unit's files in two units, to find the one that it fails for; one file as it is."""
+    if len(unit.files) == 1:
+        return [unit]
+    middle = len(unit.files) // 2
+    return [
+        replace(unit, unit_id=digest([unit.unit_id, half[0].file_key]), files=half)
+        for half in (unit.files[:middle], unit.files[middle:])
+    ]
+
+
+def failed_alone(unit: WorkUnit, error: BaseException) -> EmbeddedUnit:
+    """What is committed of a file, or of a slice of one, for which every attempt failed: a reject
+    with the error; rows of an earlier version stay, and the next run tries again."""
+    (planned,) = unit.files
+    uri = planned.file.uri
+    reject = Reject(uri, None, None, FAILED_ALONE, f"{type(error).__name__}: {words(error)}")
+    return EmbeddedUnit(
+        unit=unit,
+        fragments=(),
+        counts=(FileCounts(planned.file_key, uri, 0, 1, 0, 0, 0),),
+        file_rejects=(reject,),
+        reasons={reject.reason: 1},
+        reject_paths=(),
+        ids_path=None,
+        rejected_keys=(planned.file_key,),
+        recomputed=0,
+        seconds=0.0,
+    )
+
+
+def whole_files(files: Sequence[PlannedFile], planned: Plan) -> WorkUnit:
+    """Some planned files as one unit."""
+    attempt = planned.table_version if any(one.again for one in files) else None
+    keys = (one.file_key for one in files)
+    return WorkUnit(unit_id(keys, planned.space_id, attempt), tuple(files))

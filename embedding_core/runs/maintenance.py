@@ -1,0 +1,125 @@
+"""Maintenance of everything a recipe keeps: its table, the ledger, the rejects, staged files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from embedding_core.errors import EmbedlakeError, Locked
+from embedding_core.lake import ledger
+from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
+from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.spaces.switching import Release, retire_left
+from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.upkeep.compaction import (
+    TableReport,
+    maintain_table,
+    must_wait,
+    small_fragments,
+)
+from embedding_core.lake.upkeep.orphans import remove_orphans
+from embedding_core.recipe import Recipe
+
+MAINTAINED, UNFINISHED = 0, 1
+"""Exit codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceReport:
+    """What maintenance did."""
+
+    recipe: str
+    tables: tuple[TableReport, ...]
+    """The table, its ledger, its rejects; those that exist."""
+    index: IndexReport | None
+    """The vector index as it is now."""
+    orphans_removed: int
+    """Staged files and task results of runs that died long ago."""
+    orphan_bytes: int
+    retired: tuple[Release, ...]
+    """Columns that left service longer ago than ``release.keep_previous_days``, dropped."""
+    seconds: float
+    problems: tuple[str, ...]
+    """Steps that did not come to their end, of all tables; nothing is lost, the next maintenance
+    tries again."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every step was done, else 1."""
+        return UNFINISHED if self.problems else MAINTAINED
+
+
+def maintain(recipe: Recipe) -> MaintenanceReport:
+    """Compact the recipe's tables, keep their indexes fresh, remove what is no longer needed: old
+    versions, orphans, and vectors that left service long ago.
+
+    May run beside readers and runs. Raises ``LakeError`` when there is no table, or when it is
+    another recipe's.
+    """
+    started = time.perf_counter()
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    check_recipe(table, recipe)
+    keep = timedelta(hours=recipe.maintain.keep_hours)
+    indexes: list[IndexReport | None] = []
+
+    def refresh() -> None:
+        drop_broken_indexes(table)
+        if table.dataset().count_rows():
+            refresh_scalar_indexes(
+                table, recipe.index.full_text, text_hash=recipe.reuse == "table", merge=True
+            )
+            indexes.append(refresh_vector_index(table, recipe.index, merge=True))
+            check_index_sizes(table)
+
+    problems: list[str] = []
+    retired: list[Release] = []
+    kept_days = timedelta(days=recipe.release.keep_previous_days)
+    with _noted(problems):
+        retired = retire_left(table, kept_days, "maintenance")
+    reports = [maintain_table(table, keep, refresh)]
+    reports += [maintain_table(one, keep) for one in _beside(table)]
+    problems += [problem for report in reports for problem in report.problems]
+    files = size_bytes = 0
+    with _noted(problems):
+        orphans = remove_orphans(table)
+        files, size_bytes = orphans.files, orphans.size_bytes
+    return MaintenanceReport(
+        recipe=recipe.name,
+        tables=tuple(reports),
+        index=indexes[-1] if indexes else None,
+        orphans_removed=files,
+        orphan_bytes=size_bytes,
+        retired=tuple(retired),
+        seconds=time.perf_counter() - started,
+        problems=tuple(problems),
+    )
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """A step that may fail: the others are done all the same."""
+    try:
+        yield
+    except Locked:
+        return  # a space is being built: next time
+    except EmbedlakeError as error:
+        problems.append(str(error))
+
+
+def needs_maintenance(recipe: Recipe, table: Table) -> bool:
+    """Whether one of the tables has more small fragments than the recipe allows, and they can be
+    merged now."""
+    most = recipe.maintain.small_fragments
+    return any(
+        small_fragments(one) > most and not must_wait(one) for one in (table, *_beside(table))
+    )
+
+
+def _beside(table: Table) -> list[Table]:
+    both = (ledger.ledger_table(table), ledger.rejects_table(table))
+    return [one for one in both if one.exists()]

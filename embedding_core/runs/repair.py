@@ -1,0 +1,146 @@
+"""A recipe's table looked at for damage, and what can be healed healed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding_core.lake import ledger
+from embedding_core.lake.faults import tried_again
+from embedding_core.lake.index.scalar import refresh_scalar_indexes
+from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.rows.commit import replace_rows
+from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.upkeep.row_audit import DATA, Damage
+from embedding_core.lake.upkeep.table_audit import Audit, take_out
+from embedding_core.lake.upkeep.table_audit import audit as audit_table
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.job import load, locked_for
+from embedding_core.runs.serving import serving_model
+
+SAMPLE_ROWS = 1_000
+"""Rows whose vectors are made again by a deep look: seconds with a small model on a CPU."""
+SOUND, DAMAGED = 0, 1
+"""Exit codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What a look for damage found, and what was done about it."""
+
+    recipe: str
+    table: str
+    """URI of the table."""
+    version: int
+    """Version of the table that was looked at."""
+    rows: int
+    deep: bool
+    """Whether every row was read."""
+    encoded_again: int
+    """Rows whose vector was made again and compared."""
+    damages: tuple[Damage, ...]
+    repaired: bool
+    """Whether everything that was damaged was taken out, and the indexes made anew."""
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing is damaged any more, else 1."""
+        return DAMAGED if self.damages and not self.repaired else SOUND
+
+
+def audit(
+    recipe: Recipe, resources: Resources, deep: bool = False, sample_rows: int = SAMPLE_ROWS
+) -> AuditReport:
+    """Look for damage in the recipe's table, its ledger and its rejects; changes nothing.
+
+    ``deep`` reads every row, and makes the vectors of about ``sample_rows`` of them again with the
+    model in service. Raises ``LakeError`` when there is no table, or when its manifest is damaged.
+    """
+    started = time.perf_counter()
+    return _report(recipe, _looked(recipe, resources, deep, sample_rows), False, started)
+
+
+def repair(
+    recipe: Recipe,
+    resources: Resources,
+    deep: bool = False,
+    sample_rows: int = SAMPLE_ROWS,
+    wait_seconds: float = 60.0,
+) -> AuditReport:
+    """``audit``, and take what is damaged out of the table: the next run makes it again.
+
+    Rows of damaged files go, so that a run finds them missing, and indexes are made anew. Raises
+    ``Locked`` when a run goes on for longer than ``wait_seconds``.
+    """
+    started = time.perf_counter()
+    with locked_for(recipe, "repair", wait_seconds) as lock:
+        found = _looked(recipe, resources, deep, sample_rows)
+        if found.damages:
+            lock.check()
+            table = _table(recipe)
+            take_out(table, found.damages)
+            _list_rejects_again(table, found.damages)
+            tried_again(f"index {table.uri}", lambda _attempt: _refresh_indexes(recipe, table))
+    return _report(recipe, found, bool(found.damages), started)
+
+
+def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) -> Audit:
+    table = _table(recipe)
+    if not deep or not sample_rows:
+        return audit_table(table, deep)
+    encoder = load(serving_model(recipe, table), resources)
+
+    def encode(texts: Collection[str]) -> NDArray[np.float32]:
+        return encoder.encode_documents(list(texts))
+
+    return audit_table(table, deep, encode, sample_rows)
+
+
+def _table(recipe: Recipe) -> Table:
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    check_recipe(table, recipe)
+    return table
+
+
+def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
+    """Have files read again whose rejects were lost with a part of the rejects table: their rows
+    and their lines in the ledger go."""
+    rejects = ledger.rejects_table(table)
+    if not any(one.table == rejects.name and one.kind == DATA for one in damages):
+        return
+    listed = ledger.known_rejects(table)
+    keys = [
+        key
+        for key, entry in ledger.entries(table).items()
+        if entry.counts.source_uri not in listed
+        and (entry.counts.rejected or entry.counts.dropped or entry.counts.failed)
+    ]
+    replace_rows(table, "file_key", keys, ())
+    ledger.drop_entries(table, keys)
+
+
+def _refresh_indexes(recipe: Recipe, table: Table) -> None:
+    if table.dataset().count_rows():
+        reuse = recipe.reuse == "table"
+        refresh_scalar_indexes(table, recipe.index.full_text, text_hash=reuse)
+        refresh_vector_index(table, recipe.index)
+
+
+def _report(recipe: Recipe, found: Audit, repaired: bool, started: float) -> AuditReport:
+    return AuditReport(
+        recipe=recipe.name,
+        table=found.table,
+        version=found.version,
+        rows=found.rows,
+        deep=found.deep,
+        encoded_again=found.encoded_again,
+        damages=found.damages,
+        repaired=repaired,
+        seconds=time.perf_counter() - started,
+    )

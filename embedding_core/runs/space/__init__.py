@@ -1,0 +1,1 @@
+"""A new model for a table: build its space, judge it, release it."""

@@ -1,0 +1,96 @@
+"""Retrieval quality of a vector column on labelled queries (BEIR file formats)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
+from embedding_core.lake.query.hits import Hit
+from embedding_core.lake.query.search import Query
+from embedding_core.lake.schema import VECTOR
+from embedding_core.lake.table import Lake, Table
+from embedding_core.quality import Interval, score_run
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.answers import QUERIES_PER_CALL
+from embedding_core.runs.job import load
+from embedding_core.runs.serving import serving_model
+from embedding_core.runs.space.labels import Labels, nothing_known, read_labels
+
+DOCUMENTS = 100
+"""Ranked documents per query: recall@100 needs that many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What labelled queries say about a column."""
+
+    column: str
+    space_id: str
+    metrics: dict[str, Interval]
+    """``ndcg@10``, ``recall@10``, ``recall@100``, ``mrr@10``; 95 % bootstrap intervals."""
+    queries: int
+    """Queries that count: at least one document was judged relevant."""
+    queries_without_relevant: int
+    """Queries left out of the means."""
+
+
+def evaluate(
+    recipe: Recipe,
+    resources: Resources,
+    queries: str | None = None,
+    qrels: str | None = None,
+    column: str = VECTOR,
+) -> Evaluation:
+    """Rank documents for each query by exact search and score the ranking.
+
+    A document stands where its best chunk does. Exact search judges the embeddings alone; the
+    index's recall is measured when it is built. A column is judged with the model that made it,
+    whatever the recipe names, and by the rows that it has vectors for. ``queries`` and ``qrels``
+    default to the recipe's release section. Raises ``UsageError`` for missing or malformed files,
+    and when none of the judged documents is in the table.
+    """
+    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    labels = read_labels(recipe, queries, qrels)
+    table.space(column)  # a wrong name is found before a model is loaded
+    encoder = load(serving_model(recipe, table, column), resources)
+    depth = _depth(table.dataset().count_rows())
+    ranked: dict[str, list[str]] = {}
+    remaining = iter(labels.texts.items())
+    while some := dict(islice(remaining, QUERIES_PER_CALL)):
+        query = Query(k=depth, exact=True, column=column)
+        found = table.search_many(list(some.values()), encoder, query)
+        ranked.update(zip(some, map(_documents, found), strict=True))
+    if not _finds_any(ranked, labels) and not _knows_any(table, labels):
+        raise nothing_known(labels)
+    return Evaluation(
+        column=column,
+        space_id=table.space(column)[0],
+        metrics=score_run(ranked, labels.grades),
+        queries=len(labels.texts),
+        queries_without_relevant=labels.left_out,
+    )
+
+
+def _finds_any(ranked: Mapping[str, Sequence[str]], labels: Labels) -> bool:
+    return any(labels.grades[query].keys() & set(found) for query, found in ranked.items())
+
+
+def _knows_any(table: Table, labels: Labels) -> bool:
+    """Whether a judged document has a row."""
+    named, dataset = sorted(labels.documents), table.dataset()
+    return any(
+        dataset.count_rows(filter=is_in("doc_id", named[start : start + KEYS_PER_SCAN]))
+        for start in range(0, len(named), KEYS_PER_SCAN)
+    )
+
+
+def _depth(n_rows: int) -> int:
+    """Chunks to fetch so that ``DOCUMENTS`` different documents are among them in practice."""
+    return max(1, min(n_rows, 10 * DOCUMENTS))
+
+
+def _documents(hits: Sequence[Hit]) -> list[str]:
+    """Different documents in the order of their best chunks."""
+    return list(dict.fromkeys(hit.doc_id for hit in hits))[:DOCUMENTS]

@@ -1,0 +1,188 @@
+"""Rows of a table with the vectors of two spaces, to judge a model before all are embedded.
+
+Which rows is decided by their ``chunk_id``: a digest, so rows below a threshold are a random
+sample, the same one for every task, and the scalar index finds them. Rows of documents that
+labelled queries were judged on are added, since a small sample would hold few of them. The vectors
+are staged beside the lake, never put into the table.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedding_core.errors import UsageError
+from embedding_core.lake import schema, staging
+from embedding_core.lake.faults import store_faults
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.table import Table, table_of
+from embedding_core.recipe import Recipe
+from embedding_core.runs.job import Job, load_planned, resolve_planned
+from embedding_core.runs.serving import serving_model
+from embedding_core.runs.space.judgement import GateReport, judge, side_of
+from embedding_core.runs.space.labels import read_labels
+
+FEWEST_ROWS = 1_000
+"""A smaller sample says little; a table with fewer rows is taken whole."""
+ROWS_PER_PART = 4_096
+"""Rows that one task embeds."""
+ROWS_PER_BATCH = 1_024
+DIGITS = 12
+"""Hex digits of a ``chunk_id`` that a threshold has."""
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePart:
+    """What one task embeds."""
+
+    number: int
+    low: str
+    """Rows whose ``chunk_id`` is at least this …"""
+    high: str
+    """… and below that."""
+    doc_ids: tuple[str, ...] = ()
+    """If there are any: only rows of these documents."""
+
+    @property
+    def condition(self) -> str:
+        """The rows, as SQL."""
+        between = f"chunk_id >= {quote(self.low)} AND chunk_id < {quote(self.high)}"
+        return f"{between} AND {is_in('doc_id', self.doc_ids)}" if self.doc_ids else between
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPart:
+    """What became of it."""
+
+    path: str
+    """URI of an Arrow stream: ``chunk_id``, ``doc_id``, ``text``, ``old``, ``new``, and ``title``
+    where the table has that column."""
+    rows: int
+    tokens: int
+    seconds: float
+
+
+def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
+    """Cut a sample of about ``share`` of the rows, at least ``FEWEST_ROWS``, into parts.
+
+    To these come the rows of documents that the recipe's labelled queries judge relevant, of some
+    queries chosen by a seed: at most as many documents as the sample has rows. Raises
+    ``UsageError`` for a share that is none and for malformed labels.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"the sample is {share} of the rows; give a share like 0.05, or 5%")
+    n_rows = table_of(job.recipe).dataset().count_rows()
+    share = min(1.0, max(share, FEWEST_ROWS / max(1, n_rows)))
+    n_parts = math.ceil(share * n_rows / ROWS_PER_PART)
+    edges = [_threshold(share * n / n_parts) for n in range(n_parts + 1)]
+    parts = [SamplePart(n, *edge) for n, edge in enumerate(pairwise(edges))]
+    if share == 1.0:
+        return tuple(parts)
+    judged = sorted(_judged(job.recipe, math.ceil(share * n_rows)))
+    for start in range(0, len(judged), KEYS_PER_SCAN):
+        some = tuple(judged[start : start + KEYS_PER_SCAN])
+        parts.append(SamplePart(len(parts), edges[-1], _threshold(1.0), some))
+    return tuple(parts)
+
+
+def _threshold(share: float) -> str:
+    """The ``chunk_id`` below which that share of all digests lies."""
+    return "g" if share >= 1.0 else f"{int(share * 16**DIGITS):0{DIGITS}x}"
+
+
+def _judged(recipe: Recipe, most: int) -> set[str]:
+    """Relevant documents of whole queries, in a random order, as long as there is room."""
+    if recipe.release.queries is None:
+        return set()
+    grades = list(read_labels(recipe).grades.values())
+    found: set[str] = set()
+    for place in np.random.default_rng(SEED).permutation(len(grades)):
+        relevant = {document for document, grade in grades[place].items() if grade > 0}
+        if len(found | relevant) <= most:
+            found |= relevant
+    return found
+
+
+def embed_sample(job: Job, part: SamplePart) -> SampledPart:
+    """Embed a part's rows with the job's model and stage them with the vectors in service.
+
+    Memory is bounded by some batches. Raises ``LakeError`` when the store fails or the table's
+    columns changed meanwhile, ``ModelError`` for a model that is not the one planned.
+    """
+    started = time.perf_counter()
+    table, encoder = table_of(job.recipe), load_planned(job)
+    dataset = table.dataset()
+    names = ["chunk_id", "doc_id", "text", schema.VECTOR]
+    names += [one for one in ("title",) if _is_text(dataset.schema, one)]
+    waiting: list[pa.RecordBatch] = []
+    n_tokens = n_rows = 0
+
+    def texts() -> Iterator[pa.Array]:
+        scanner = dataset.scanner(
+            columns=names, filter=part.condition, batch_size=ROWS_PER_BATCH, scan_in_order=True
+        )
+        with store_faults(f"reading {table.uri}"):
+            for batch in scanner.to_batches():
+                waiting.append(batch)
+                yield batch.column("text")
+
+    def sampled() -> Iterator[pa.RecordBatch]:
+        nonlocal n_tokens, n_rows
+        for encoded in encoder.encode_stream(texts()):
+            batch = waiting.pop(0)
+            n_rows += batch.num_rows
+            n_tokens += pc.sum(encoded.column("n_tokens")).as_py() or 0
+            columns = [*batch.columns, encoded.column("vector")]
+            yield pa.RecordBatch.from_arrays(columns, schema=arrow_schema)
+
+    kept = [dataset.schema.field(one) for one in names]
+    new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
+    renamed = [pa.field("old", one.type) if one.name == schema.VECTOR else one for one in kept]
+    arrow_schema = pa.schema([*renamed, new])
+    path = staging.staged_path(table, sample_unit(job), f"{part.number}.arrow")
+    staging.write_staged(table, path, arrow_schema, sampled())
+    return SampledPart(path, n_rows, n_tokens, time.perf_counter() - started)
+
+
+def _is_text(arrow_schema: pa.Schema, column: str) -> bool:
+    return column in arrow_schema.names and pa.types.is_string(arrow_schema.field(column).type)
+
+
+def sample_unit(job: Job) -> str:
+    """Name of the staged folder: of the space and the run."""
+    return f"sample-{job.space_id}-{job.run_id}"
+
+
+def _read(table: Table, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        yield from staging.read_staged(table, path)
+
+
+def forget_sample(job: Job) -> None:
+    """Remove what was staged."""
+    staging.drop_staged(table_of(job.recipe), [sample_unit(job)])
+
+
+def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
+    """Judge the job's model by the sampled rows, against the space in service."""
+    table = table_of(job.recipe)
+    _, space = table.space()
+    serving = serving_model(job.recipe, table)
+    planned = resolve_planned(job).space
+    n_rows = sum(one.rows for one in parts)
+    return judge(
+        job.recipe,
+        partial(_read, table, tuple(one.path for one in parts)),
+        side_of(schema.VECTOR, space, serving, job.resources),
+        side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
+        sampled_share=n_rows / table.dataset().count_rows(),
+    )

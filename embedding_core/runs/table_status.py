@@ -1,0 +1,235 @@
+"""What a recipe's table holds and how it came to that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedding_core.lake import ledger
+from embedding_core.lake.index.scalar import unindexed_rows
+from embedding_core.lake.index.vector import IndexReport, stored_index
+from embedding_core.lake.spaces.switching import Release, releases
+from embedding_core.lake.spaces.vector_columns import VectorColumn, columns
+from embedding_core.lake.table import Lake, Table
+from embedding_core.recipe import Recipe
+
+LAST_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run, from the ledger."""
+
+    run_id: str
+    finished_at: str
+    """ISO 8601, UTC: when the last file of the run was recorded."""
+    files: int
+    chunks: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceLine:
+    """One space that the table has vectors of."""
+
+    column: str
+    """``vector`` for the one in service, else ``vector__…``."""
+    state: str
+    """``in service``, ``building``, ``ready`` (built, never in service) or ``previous``."""
+    space_id: str
+    model: str
+    dim: int
+    filled_share: float
+    """Rows with a vector, of all rows."""
+    missing_rows: int
+    made_at: str | None
+    """When its column was added, ISO 8601, UTC; null for the column the table was made with."""
+    run_id: str | None
+    """The run that added it."""
+    served_until: str | None
+    """When it last left service, ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A table at its newest version."""
+
+    table: str
+    version: int
+    recipe: str | None
+    rows: int
+    files: int
+    """Files that have rows."""
+    fragments: int
+    space_id: str
+    space: dict[str, Any]
+    """Description of the space in service."""
+    spaces: tuple[SpaceLine, ...]
+    """All spaces of the table, the one in service first."""
+    retired: tuple[Release, ...]
+    """Spaces whose vectors were dropped, newest first; what the table remembers of them."""
+    vector_index: IndexReport | None
+    """That of the space in service and how it was tuned; None when searches are exact."""
+    unindexed_rows: dict[str, int]
+    """Rows that an index does not cover yet, by the index's name."""
+    ledger: dict[str, int]
+    """Sums over the file versions that have rows now."""
+    rejects: dict[str, int]
+    """Rows of the rejects table by reason."""
+    runs: tuple[RunLine, ...]
+    """The last runs, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileLine:
+    """One file, as it is in the table now or as it was last tried."""
+
+    source_uri: str
+    rows: int
+    """In the table now."""
+    documents: int
+    rejected: int
+    chunks: int
+    embedded: int
+    reused: int
+    dropped: int
+    failed: int
+    tokens: int
+    seconds: float
+    run_id: str
+    committed_at: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLine:
+    """One thing that was left out."""
+
+    source_uri: str
+    doc_id: str | None
+    position: int | None
+    reason: str
+    detail: str
+    run_id: str
+    rejected_at: str
+    """ISO 8601, UTC."""
+
+
+def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
+    """The newest ledger line of each file, sorted by URI, ``limit`` of them at most.
+
+    Files whose rows left the table are no longer among them.
+    """
+    table = _table(recipe)
+    held: set[str] = set()
+    rows = Counter[str]()
+    for version in table.file_versions():
+        held.add(version.file_key)
+        rows[version.source_uri] += version.n_rows
+    names = [field.name for field in fields(FileLine) if field.name != "rows"]
+    entries = ledger.ledger_rows(table, ["file_key", *names])
+    newest: dict[str, int] = {}  # the last in the ledger's order, whatever the clocks said
+    shown = ("file_key", "source_uri", "embedded", "reused")
+    lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
+    for index, (key, uri, embedded, reused) in enumerate(lines):
+        if key in held or embedded + reused == 0:
+            newest[uri] = index
+    chosen = [newest[uri] for uri in sorted(newest)][:limit]
+    return [
+        FileLine(
+            rows=rows[row["source_uri"]],
+            committed_at=row.pop("committed_at").isoformat(timespec="seconds"),
+            **row,
+        )
+        for row in entries.drop("file_key").take(pa.array(chosen, pa.int64())).to_pylist()
+    ]
+
+
+def reject_lines(recipe: Recipe, limit: int | None = None) -> list[RejectLine]:
+    """Rows of the rejects table, ``limit`` of them at most."""
+    found = ledger.reject_rows(_table(recipe), limit=limit).to_pylist()
+    return [
+        RejectLine(rejected_at=row.pop("rejected_at").isoformat(timespec="seconds"), **row)
+        for row in found
+    ]
+
+
+def _table(recipe: Recipe) -> Table:
+    return Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+
+
+def status(recipe: Recipe) -> Status:
+    """Read the recipe's table and ledger. Raises ``LakeError`` when there is no table."""
+    table = _table(recipe)
+    dataset = table.dataset()
+    held, space = table.space()
+    keys = {version.file_key for version in table.file_versions()}
+    return Status(
+        table=table.uri,
+        version=int(dataset.version),
+        recipe=table.recipe_name(),
+        rows=dataset.count_rows(),
+        files=len(keys),
+        fragments=len(dataset.get_fragments()),
+        space_id=held,
+        space=asdict(space),
+        spaces=tuple(_space_line(one) for one in columns(table)),
+        retired=tuple(one for one in releases(table) if one.action == "retire"),
+        vector_index=stored_index(table),
+        unindexed_rows=unindexed_rows(dataset),
+        ledger=_sums(table, keys),
+        rejects=ledger.rejects_by_reason(table),
+        runs=_last_runs(table),
+    )
+
+
+def _space_line(column: VectorColumn) -> SpaceLine:
+    return SpaceLine(
+        column=column.name,
+        state=column.state,
+        space_id=column.space_id,
+        model=column.space.model,
+        dim=column.space.dim,
+        filled_share=column.filled_share,
+        missing_rows=column.missing_rows,
+        made_at=column.made_at,
+        run_id=column.run_id,
+        served_until=column.served_until,
+    )
+
+
+def _sums(table: Table, keys: set[str]) -> dict[str, int]:
+    names = ["documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens"]
+    entries = ledger.ledger_rows(table, ["file_key", *names])
+    held = pc.is_in(entries.column("file_key"), value_set=pa.array(keys, pa.string()))
+    current = entries.filter(held)
+    return {name: pc.sum(current.column(name)).as_py() or 0 for name in names}
+
+
+def _last_runs(table: Table) -> tuple[RunLine, ...]:
+    columns = ["run_id", "committed_at", "chunks", "tokens"]
+    lines = ledger.ledger_rows(table, columns)
+    place = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
+    summed = (
+        lines.append_column("place", place)
+        .group_by("run_id")
+        .aggregate(
+            [("place", "max"), ("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"),
+             ("tokens", "sum")]
+        )
+    )  # fmt: skip
+    newest = sorted(summed.to_pylist(), key=lambda row: row["place_max"], reverse=True)
+    return tuple(
+        RunLine(
+            run_id=row["run_id"],
+            finished_at=row["committed_at_max"].isoformat(timespec="seconds"),
+            files=row["run_id_count"],
+            chunks=row["chunks_sum"],
+            tokens=row["tokens_sum"],
+        )
+        for row in newest[:LAST_RUNS]
+    )

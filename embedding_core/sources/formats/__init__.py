@@ -1,0 +1,1 @@
+"""File formats: each turns the bytes of a file into records."""

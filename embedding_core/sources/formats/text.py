@@ -1,0 +1,34 @@
+"""Plain text and Markdown: the whole file is one document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import RawIOBase
+
+from embedding_core.errors import RejectedInput
+from embedding_core.records import SourceFile
+from embedding_core.sources.formats.format import Fields, Flaw, Record
+
+MAX_TEXT_BYTES = 256 * 1024 * 1024
+"""Largest file read as one document: it is held in memory whole, and offsets are 32 bits."""
+
+
+def read_text(stream: RawIOBase, file: SourceFile, fields: Fields) -> Iterator[Record | Flaw]:
+    """One record with ``text``, ``name`` (of the file) and ``uri``; an empty file has none."""
+    if file.size_bytes > MAX_TEXT_BYTES:
+        raise RejectedInput(
+            "text_too_long",
+            f"the file has {file.size_bytes} bytes, one document may have {MAX_TEXT_BYTES}; "
+            "cut it into JSON lines or several files",
+        )
+    data = stream.readall()
+    if not data:
+        return
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        detail = f"byte 0x{data[error.start]:02x} at {error.start} is not UTF-8"
+        yield Flaw(0, "invalid_utf8", detail)
+        return
+    name = file.uri.rpartition("/")[2]
+    yield Record(0, {"text": text, "name": name, "uri": file.uri})

@@ -1,0 +1,43 @@
+"""Where everything is that embedlake keeps beside its tables, below ``_embedlake`` in the lake.
+
+_embedlake/probe-<hex>                     a moment, while conditional writes are tried
+_embedlake/spaces/<space_id>.npy           reference vectors of a space
+_embedlake/<table>/<lock|build|index>/<number>.json
+_embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
+_embedlake/<table>/results/…               results of Prefect's tasks
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from embedding_core.store.storage import join
+
+ROOT = "_embedlake"
+LockKind = Literal["lock", "build", "index"]
+CLEANED_UP = ("staged", "results")
+"""Folders whose old files maintenance removes."""
+
+
+def table_folder(lake_uri: str, table: str) -> str:
+    return join(lake_uri, ROOT, table)
+
+
+def lock_folder(lake_uri: str, table: str, kind: LockKind) -> str:
+    return join(lake_uri, ROOT, table, kind)
+
+
+def staged_folder(lake_uri: str, table: str) -> str:
+    return join(lake_uri, ROOT, table, "staged")
+
+
+def results_folder(lake_uri: str, table: str) -> str:
+    return join(lake_uri, ROOT, table, "results")
+
+
+def reference_path(lake_uri: str, space_id: str) -> str:
+    return join(lake_uri, ROOT, "spaces", f"{space_id}.npy")
+
+
+def probe_path(lake_uri: str, name: str) -> str:
+    return join(lake_uri, ROOT, f"probe-{name}")

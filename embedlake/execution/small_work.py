@@ -1,0 +1,39 @@
+"""Work so small that starting Ray for it would cost more than the work itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedding_core.gpus import n_nvidia_gpus
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import Plan, WorkUnit
+from embedding_core.runs.embed.saved import was_begun
+from embedlake.local.hardware import Needs
+from embedlake.settings import Settings
+
+SMALL_TOKENS, SMALL_SECONDS = 250_000, 20.0
+"""Work that is done before Ray and a model in a worker of its own would have paid for their start,
+by the estimate of the plan: seconds where a rate is known, else tokens."""
+LOADING_SECONDS = 5.0
+"""Loading the libraries and a small model in the flow's own process, on two cores."""
+
+
+def is_small(
+    planned: Plan,
+    units: Sequence[WorkUnit],
+    recipe: Recipe,
+    resources: Resources,
+    settings: Settings,
+) -> bool:
+    """Whether the work is not worth a Ray of its own: one unit, of little text.
+
+    A unit that an earlier run began and did not finish goes to Ray: it may be what ended that run,
+    and a worker can be lost where the flow cannot. So does one that must not see this machine's
+    GPU, which Ray hides.
+    """
+    if settings.ray_address is not None or len(units) != 1:
+        return False
+    tokens, seconds = planned.estimated_tokens, planned.work_seconds
+    is_little = tokens <= SMALL_TOKENS if seconds is None else seconds <= SMALL_SECONDS
+    hides_gpu = n_nvidia_gpus() > 0 and not Needs.of(resources, settings).gpus
+    return is_little and not hides_gpu and not was_begun(recipe, units[0])

@@ -1,0 +1,53 @@
+"""Many tasks with a bounded number of them in flight: Ray hangs with thousands."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from prefect import get_run_logger
+from prefect.futures import PrefectFuture
+from prefect.tasks import Task
+
+from embedding_core.errors import words
+from embedlake.execution.runner import current_runner
+from embedlake.silence import SILENT_SECONDS
+
+IN_FLIGHT = 32
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+
+def each(
+    task: Task[Any, Found],
+    shared: Any,
+    given: Iterable[Given],
+    failures: list[str],
+) -> Iterator[Found]:
+    """``task(shared, one)`` for each of ``given``, with an embed task's hardware; results in order.
+
+    A task that fails does not take others with it: a sentence goes into ``failures``. A
+    ``SetupError``, or Ray that broke down, ends it all: it would hit every task.
+    """
+    runner, n_ended = current_runner(), 0
+    waiting, in_flight = iter(given), deque[tuple[Given, PrefectFuture[Found]]]()
+    while True:
+        with runner.with_hardware():
+            for one in islice(waiting, IN_FLIGHT - len(in_flight)):
+                in_flight.append((one, task.submit(shared, one)))
+        if not in_flight:
+            return
+        one, future = in_flight.popleft()
+        while runner.first_ended([future], SILENT_SECONDS) is None:
+            get_run_logger().info(
+                "%s: %d done, %d under way", task.name, n_ended, len(in_flight) + 1
+            )
+        result, n_ended = runner.result(future), n_ended + 1
+        if isinstance(result, BaseException):
+            failures.append(f"{task.name} {one}: {words(result)}")
+            get_run_logger().error("%s %s failed: %s", task.name, one, words(result))
+        else:
+            yield result

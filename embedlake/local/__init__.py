@@ -1,0 +1,1 @@
+"""The local stack, and what this machine has."""

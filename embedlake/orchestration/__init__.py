@@ -1,0 +1,1 @@
+"""What Prefect sees of a run: tasks, progress, events, results."""

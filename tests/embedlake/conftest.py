@@ -1,0 +1,56 @@
+"""The command line, called in this process: fast, and everything behind it is real."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedlake.cli import main
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Its one object on stdout."""
+        data: dict[str, Any] = json.loads(self.out)
+        return data
+
+
+Embedlake = Callable[..., Answer]
+
+
+@pytest.fixture
+def embedlake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Embedlake:
+    """Calls the console script's entry point with arguments; no Prefect API is named."""
+    monkeypatch.setenv("EMBEDLAKE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREFECT_API_URL", "")
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["embedlake", *arguments])
+        handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        said = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), said.out, said.err)
+
+    return call

@@ -1,0 +1,91 @@
+"""Word of new models: what may be announced, and which run of several is the last wish."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+
+from embedding_core.errors import ModelError
+from embedlake.cli.models import _check_announced
+from embedlake.orchestration.events import last_wish
+from tests.embedlake.conftest import Embedlake
+
+FAILED, BAD_USAGE = 1, 2
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def asked(
+    minutes: int, model: str = "new", announced: str | None = None, **changes: Any
+) -> FlowRun:
+    """A run that an announcement asked for, so many minutes after noon."""
+    created = NOON + timedelta(minutes=minutes)
+    parameters = {"recipe": "a.yaml", "promote": "auto", "model": model, "announced": announced}
+    values = {"created": created, "expected_start_time": created, "parameters": parameters}
+    return FlowRun(flow_id=uuid4(), **(values | changes))
+
+
+def scheduled(made: int, due: int) -> FlowRun:
+    return asked(made, expected_start_time=NOON + timedelta(minutes=due), auto_scheduled=True)
+
+
+def test_last_wish_is_the_last_of_those_after_a_run() -> None:
+    first, second, third = asked(0, "x"), asked(1, "y"), asked(2, "z")
+    assert last_wish(first, [third, first, second]) is third
+    assert last_wish(third, [third, first, second]) is None
+
+
+def test_last_wish_leaves_out_another_recipe_s_runs_and_other_ways_to_promote() -> None:
+    other = asked(1, parameters={"recipe": "b.yaml", "promote": "auto", "model": "new"})
+    built = asked(1, parameters={"recipe": "a.yaml", "promote": "never", "model": "new"})
+    assert last_wish(asked(0), [other, built]) is None
+
+
+def test_last_wish_run_of_a_schedule_was_asked_for_when_it_is_due() -> None:
+    night = scheduled(made=0, due=60)
+    assert last_wish(night, [asked(30)]) is None  # came before it is due
+    assert last_wish(night, [asked(61)]) is not None
+    assert last_wish(asked(30), [night]) is None  # asks for nothing new
+
+
+def test_last_wish_of_runs_made_in_another_order_is_what_was_announced_last() -> None:
+    first, second = (
+        asked(made, model, announced=str(NOON + timedelta(seconds=sent)))
+        for made, model, sent in ((2, "x", 1), (1, "y", 2))
+    )
+    assert last_wish(first, [second, first]) is second
+    assert last_wish(second, [second, first]) is None
+
+
+def test_announce_model_without_an_api_fails_and_says_what_to_do(embedlake: Embedlake) -> None:
+    answer = embedlake("announce-model", "s3://bucket/models/2026-11-21", "--json")
+    assert (answer.code, answer.json["kind"]) == (FAILED, "SetupError")
+    assert "PREFECT_API_URL" in answer.err and "embedlake up" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [((" ",), "no model"), (("m", "--for", "a*"), "'a*'")]
+)
+def test_announce_model_that_no_trigger_could_use_is_bad_usage(
+    embedlake: Embedlake, arguments: tuple[str, ...], named: str
+) -> None:
+    answer = embedlake("announce-model", *arguments)
+    assert answer.code == BAD_USAGE and named in answer.err
+
+
+@pytest.mark.parametrize("model", ["empty", "missing", "package:no_such_package", "words"])
+def test_announced_model_that_is_no_checkpoint_is_refused_with_a_way_out(
+    model: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    named = str(tmp_path / model) if model in ("empty", "missing") else model
+    with pytest.raises(ModelError, match=r"Nothing was announced.*--unchecked"):
+        _check_announced(named)
+
+
+def test_announced_model_that_is_a_checkpoint_is_let_pass(tiny_qwen3: Path) -> None:
+    _check_announced(str(tiny_qwen3))

@@ -1,0 +1,69 @@
+"""The gate's report in words and as a picture."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from embedding_core.recipe import ModelSpec, Resources
+from embedding_core.reports.gate import (
+    gate_lines,
+    gate_markdown,
+    gate_summary,
+    picture_uri,
+    write_picture,
+)
+from embedding_core.runs.space.build import build_space
+from embedding_core.runs.space.judgement import GateReport
+from embedding_core.runs.space.release_gate import gate
+from tests.driver import recipe_for, run, write_jsonl
+
+TEXTS = {f"d{n}": f"document {n} has the number {n * 7919}. And more of it." for n in range(20)}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
+    """Of a table without labelled queries."""
+    folder = tmp_path_factory.mktemp("gate")
+    write_jsonl(folder, "a.jsonl", TEXTS)
+    recipe = recipe_for(folder, model={"dim": 256}, release={"max_ndcg_drop": 1})
+    run(recipe)
+    column = build_space(recipe, ModelSpec(name="hashing", dim=128), Resources(), "build").column
+    return gate(recipe, Resources(), column)
+
+
+def test_lines_and_markdown_say_every_finding_metric_and_what_the_queries_are(
+    report: GateReport,
+) -> None:
+    for said in ("\n".join(gate_lines(report)), gate_markdown(report)):
+        assert all(one.sentence in said for one in report.findings)
+        assert all(name in said for name in report.metrics)
+        assert "20 self-made known-item queries over 20 rows" in said
+        assert report.new.column in said and "256 dimensions" in said
+
+
+def test_sample_is_called_one(report: GateReport) -> None:
+    sample = replace(report, sampled_share=0.125)
+    assert "a sample of 12.50% of the table" in "\n".join(gate_lines(sample))
+
+
+def test_summary_is_one_line_with_the_verdict(report: GateReport) -> None:
+    assert gate_summary(report).startswith("yes: hashing") and "\n" not in gate_summary(report)
+
+
+def test_picture_is_svg_in_a_file_and_as_uri(report: GateReport, tmp_path: Path) -> None:
+    write_picture(report, tmp_path / "gate.svg")
+    written = (tmp_path / "gate.svg").read_text()
+    kind, _, data = picture_uri(report).partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    for drawn in (written, base64.b64decode(data).decode()):
+        words = "".join(ElementTree.fromstring(drawn).itertext())
+        assert all(name in words for name in (*report.metrics, "limit", "new - old, 95 %"))
+
+
+def test_picture_of_a_space_that_finds_nothing_is_drawn(report: GateReport) -> None:
+    assert picture_uri(replace(report, drift=None))

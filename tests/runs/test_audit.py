@@ -1,0 +1,316 @@
+"""Damage in a whole table: found, named by file and row, taken out, and made again by a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from embedding_core.errors import EmbedlakeError, LakeError
+from embedding_core.lake import ledger
+from embedding_core.lake.table import table_of
+from embedding_core.lake.upkeep.row_audit import Damage, is_another
+from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.runs.embed.finish_stage import DONE
+from embedding_core.runs.repair import AuditReport, repair
+from embedding_core.runs.repair import audit as audit_recipe
+from embedding_core.runs.space.build import build_space
+from tests.driver import recipe_for, rejects, rows, run, write_jsonl
+
+RESOURCES = Resources()
+COLUMNS = ("source_uri", "doc_id", "chunk_index", "text", "vector", "n_tokens", "char_end")
+FLIPS = 40
+
+
+def made(folder: Path) -> Recipe:
+    """Three files of 25 documents, a bad line in each, with indexes."""
+    for name in "abc":
+        documents = [
+            {"id": f"{name}{n}", "text": f"{name} word{n} word{n * 7} word{n * 13}"}
+            for n in range(25)
+        ]
+        write_jsonl(folder, f"{name}.jsonl", [*documents, {"id": "bad", "text": " "}])
+    recipe = recipe_for(folder, max_rejected_share=1, index={"full_text": True})
+    run(recipe)
+    return recipe
+
+
+def audit(recipe: Recipe) -> AuditReport:
+    return audit_recipe(recipe, RESOURCES, deep=True)
+
+
+def data_files(folder: Path, table: str = "docs") -> list[Path]:
+    """The data files of a table's newest version."""
+    dataset = lance.dataset(str(folder / "lake" / f"{table}.lance"))
+    return [
+        folder / "lake" / f"{table}.lance" / "data" / file.path
+        for fragment in dataset.get_fragments()
+        for file in fragment.data_files()
+    ]
+
+
+def overwritten(recipe: Recipe, column: str, change: Callable[[Any], Any]) -> None:
+    """Another value in one row, as if its bits had flipped: the file of a document is b.jsonl."""
+    table = table_of(recipe).dataset()
+    found = table.to_table(filter="doc_id = 'b7'")
+    value = change(found.column(column)[0].as_py())
+    kind = found.schema.field(column).type
+    place = found.schema.get_field_index(column)
+    new = found.set_column(place, found.schema.field(column), pa.array([value], kind))
+    keep = "doc_id" if column == "chunk_id" else "chunk_id"
+    table.merge_insert(keep).when_matched_update_all().execute(new)
+
+
+def flipped(text: str) -> str:
+    return text[:5] + chr(ord(text[5]) ^ 1) + text[6:]
+
+
+def is_as_it_was(now: list[dict[str, Any]], before: list[dict[str, Any]]) -> bool:
+    """Whether rows read the same; a value of a vector that moved by less than 1e-5 did."""
+
+    def plain(some: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in row if name != "vector"} for row in some]
+
+    def vectors(some: list[dict[str, Any]]) -> Any:
+        return np.array([row["vector"] for row in some], np.float64)
+
+    return plain(now) == plain(before) and np.allclose(vectors(now), vectors(before), 0, 1e-5)
+
+
+def test_audit_of_a_sound_table_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    build_space(recipe, ModelSpec(name="hashing", dim=8), RESOURCES, "build")
+    write_jsonl(tmp_path, "d.jsonl", {"new": "without a vector in the other space"})
+    run(recipe)
+    version = table_of(recipe).dataset().version
+    quick, deep = audit_recipe(recipe, RESOURCES), audit(recipe)
+    assert (quick.damages, quick.exit_code, quick.encoded_again) == ((), 0, 0)
+    assert (deep.damages, deep.exit_code, deep.encoded_again) == ((), 0, 76)
+    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
+    assert table_of(recipe).dataset().version == version
+    sampled = audit_recipe(recipe, RESOURCES, deep=True, sample_rows=10)
+    assert 5 <= sampled.encoded_again <= 20
+
+
+def test_audit_of_float16_cut_and_reused_rows_finds_nothing(tmp_path: Path) -> None:
+    texts = {"long": " ".join(f"word{n}" for n in range(400)), "x": "same", "y": "same"}
+    write_jsonl(tmp_path, "a.jsonl", texts)
+    (tmp_path / "src" / "b.jsonl").write_bytes((tmp_path / "src" / "a.jsonl").read_bytes())
+    recipe = recipe_for(tmp_path, chunk={"strategy": "none"}, model={"over_length": "truncate"})
+    run(recipe)
+    write_jsonl(tmp_path, "a.jsonl", texts | {"z": "🙂 naïve café"})
+    run(recipe)
+    assert audit(recipe).damages == ()
+
+
+def another_digest(one: str) -> str:
+    """A key that looks like one; a flipped bit may make a character that no digest has."""
+    return ("1" if one[0] == "0" else "0") + one[1:]
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "says"),
+    [
+        ("text", flipped, "text_hash is not the digest of the text"),
+        ("text_hash", flipped, "text_hash is not the digest of the text"),
+        ("chunk_id", flipped, "chunk_id is not the digest"),
+        ("doc_id", lambda one: one + "x", "chunk_id is not the digest"),
+        ("source_uri", flipped, "chunk_id is not the digest"),
+        ("file_key", another_digest, "file_key is not in the ledger"),
+        ("file_key", lambda one: one[1:], "file_key is no digest"),
+        ("chunk_index", lambda one: one + 64, "chunk_id is not the digest"),
+        ("char_start", lambda one: one + 1, "do not span the text"),
+        ("char_end", lambda one: one - 2, "do not span the text"),
+        ("n_tokens", lambda one: one + 1, "n_tokens add up to"),
+        ("vector", lambda one: [one[0] + 1e30, *one[1:]], "vector is not finite or not of unit"),
+        ("vector", lambda one: [one[0] + 2e-5, *one[1:]], "not what the model makes of the text"),
+        ("vector", lambda _one: None, "1 rows without a vector in vector, by the metadata 0"),
+    ],
+)
+def test_audit_names_what_is_wrong_and_a_run_after_repair_makes_it_again(
+    tmp_path: Path, column: str, change: Callable[[Any], Any], says: str
+) -> None:
+    recipe = made(tmp_path)
+    before = rows(recipe, *COLUMNS)
+    overwritten(recipe, column, change)
+    found = audit(recipe)
+    assert found.exit_code == 1
+    named = [damage for damage in found.damages if says in damage.what]
+    assert named, [damage.what for damage in found.damages]
+    if column not in ("n_tokens",):
+        assert named[0].n_rows == 1 and named[0].data_files
+        assert (tmp_path / "lake/docs.lance/data" / named[0].data_files[0]).exists()
+    if column not in ("source_uri", "vector", "file_key"):
+        assert named[0].source_uris == (str(tmp_path / "src" / "b.jsonl"),)
+    repaired = repair(recipe, RESOURCES, deep=True)
+    assert (repaired.repaired, repaired.exit_code) == (True, 0)
+    assert len(rows(recipe, "doc_id")) < len(before)
+    assert run(recipe, allow_removals=True).exit_code == DONE
+    assert rows(recipe, *COLUMNS) == before
+    assert audit(recipe).damages == ()
+
+
+def test_audit_finds_every_flipped_bit_that_changes_what_is_read(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    truth = rows(recipe, *COLUMNS)
+    n_changed = 0
+    for seed in range(FLIPS):
+        chance = random.Random(seed)
+        file = chance.choice(data_files(tmp_path))
+        content, at = file.read_bytes(), chance.randrange(file.stat().st_size)
+        bit = 1 << chance.randrange(8)
+        file.write_bytes(content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :])
+        try:
+            is_changed = not is_as_it_was(rows(recipe, *COLUMNS), truth)
+        except BaseException as error:  # a panic of Lance is no Exception
+            assert not isinstance(error, (KeyboardInterrupt, SystemExit))
+            is_changed = True
+        if is_changed:
+            n_changed += 1
+            damages = audit(recipe).damages
+            named = [(damage.what, damage.data_files) for damage in damages]
+            assert any(file.name in files for _, files in named), (seed, at, bit, named)
+        file.write_bytes(content)
+    assert n_changed > 5
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("table", ["docs", "docs__files", "docs__rejects"])
+@pytest.mark.parametrize("damage", ["short", "missing"])
+def test_repair_short_and_missing_files_are_taken_out_and_made_again(
+    tmp_path: Path, table: str, damage: str, deep: bool
+) -> None:
+    recipe = made(tmp_path)
+    before, left_out = rows(recipe, *COLUMNS), [row["source_uri"] for row in rejects(recipe)]
+    file = data_files(tmp_path, table)[0]
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-100])
+    found = audit_recipe(recipe, RESOURCES, deep)
+    assert found.exit_code == 1
+    assert [one.table for one in found.damages if file.name in one.data_files] == [table]
+    assert repair(recipe, RESOURCES, deep).exit_code == 0
+    assert run(recipe).exit_code == DONE
+    assert rows(recipe, *COLUMNS) == before
+    assert [row["source_uri"] for row in rejects(recipe)] == left_out
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("index", [True, False])
+def test_audit_lost_files_name_the_sources_of_their_rows(
+    tmp_path: Path, deep: bool, index: bool
+) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "c.jsonl", {f"c{n}": f"other words {n}" for n in range(9)})
+    (tmp_path / "src" / "b.jsonl").unlink()
+    run(recipe, allow_removals=True)
+    if not index:
+        table_of(recipe).dataset().drop_index("source_uri_idx")
+    a, c = data_files(tmp_path)
+    c.write_bytes(c.read_bytes()[:-10])
+    (damage,) = files_lost(recipe, deep)
+    uri = {name: str(tmp_path / "src" / f"{name}.jsonl") for name in "abc"}
+    told = (uri["c"],) if index else ()  # lines of rows that went are in the ledger too
+    assert (damage.source_uris, damage.n_sources, damage.n_rows) == (told, len(told), 9)
+    a.unlink()
+    lost = {one.data_files: one for one in files_lost(recipe, deep)}
+    assert lost[a.name,].n_rows == 25 and lost[c.name,].n_rows == 9
+    assert lost[a.name,].source_uris == ((uri["a"],) if index else ())
+
+
+def test_audit_lost_file_of_vectors_names_the_sources_by_the_column_that_is_left(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    dataset = table_of(recipe).dataset()
+    dataset.drop_index("source_uri_idx")
+    dataset.add_columns({"more": "1"})
+    (more,) = {f.data_files()[-1].path for f in list(dataset.get_fragments())[:1]}
+    (tmp_path / "lake" / "docs.lance" / "data" / more).unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert damage.data_files == (more,) and damage.n_rows == 25
+    assert damage.source_uris == (str(tmp_path / "src" / "a.jsonl"),)
+
+
+def test_audit_lost_file_without_an_index_is_told_by_the_ledger_where_it_adds_up(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    table_of(recipe).dataset().drop_index("source_uri_idx")
+    data_files(tmp_path)[1].unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert damage.source_uris == (str(tmp_path / "src" / "b.jsonl"),)
+
+
+def test_audit_lost_file_of_many_sources_counts_them_all(tmp_path: Path) -> None:
+    for n in range(50):
+        write_jsonl(tmp_path, f"{n:02}.jsonl", {"x": f"text {n}", "y": "more"})
+    recipe = recipe_for(tmp_path)
+    run(recipe, RESOURCES)
+    (file,) = data_files(tmp_path)
+    file.unlink()
+    (damage,) = files_lost(recipe, deep=False)
+    assert (len(damage.source_uris), damage.n_sources, damage.n_rows) == (20, 50, 100)
+
+
+def files_lost(recipe: Recipe, deep: bool) -> list[Damage]:
+    """Damages of data files of the table."""
+    found = audit_recipe(recipe, RESOURCES, deep, sample_rows=0).damages
+    return [one for one in found if one.kind == "file" and one.table == "docs"]
+
+
+def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) -> None:
+    """A flipped bit can take a value out of an index that opens as well as ever."""
+    recipe = made(tmp_path)
+    uri = str(tmp_path / "src" / "b.jsonl")
+    for file in (tmp_path / "lake/docs.lance/_indices").rglob("bitmap_page_lookup.lance"):
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"b.jsonl", b"z.jsonl"))
+    found = audit(recipe)
+    assert [one.index for one in found.damages] == ["source_uri_idx"]
+    assert "it finds 0 of 25 rows" in found.damages[0].what
+    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
+    assert table_of(recipe).dataset().count_rows(f"source_uri = '{uri}'") == 25
+    assert audit(recipe).damages == ()
+
+
+def test_audit_ledger_line_that_does_not_hold_is_found(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    lines = ledger.ledger_table(table_of(recipe)).dataset()
+    lines.update({"chunks": "chunks + 1"}, where="source_uri LIKE '%a.jsonl'")
+    (damage,) = audit(recipe).damages
+    assert damage.table == "docs__files" and "a.jsonl: its chunks do not add up" in damage.what
+    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
+    assert run(recipe).exit_code == DONE
+    assert audit(recipe).damages == ()
+
+
+def test_audit_of_no_table_and_of_another_recipe_s_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="there is no table"):
+        audit(recipe_for(tmp_path))
+    made(tmp_path)
+    with pytest.raises(LakeError, match="belongs to the recipe"):
+        audit(recipe_for(tmp_path, name="another"))
+    assert issubclass(LakeError, EmbedlakeError)
+
+
+def test_is_another_noise_over_all_values_is_none_and_one_value_is() -> None:
+    chance = np.random.default_rng(0)
+    vectors = chance.standard_normal((200, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    noisy = vectors + chance.normal(0, 3e-4, vectors.shape).astype(np.float32)
+    assert not is_another(noisy, vectors, is_half=False).any()
+    assert not is_another(vectors.astype(np.float16).astype(np.float32), vectors, True).any()
+    for size in (1e-5, 1e-2, np.nan, np.inf):
+        other = vectors.copy()
+        other[3, 5] += size
+        assert np.flatnonzero(is_another(other, vectors, is_half=False)).tolist() == [3]

@@ -1,0 +1,248 @@
+"""Huge files in slices: what is in the table is what it would be without."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedding_core.lake import ledger
+from embedding_core.lake.table import table_of
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import EmbeddedUnit, WorkUnit
+from embedding_core.runs.embed.finish_stage import DONE, FAILED, RunReport, RunTally, finish
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.units import work_units
+from embedding_core.runs.table_status import file_lines
+from embedding_core.sources import slicing
+from embedlake.execution import scheduler
+from embedlake.settings import Settings
+from tests.driver import begin, recipe_for, rejects, rows, run
+from tests.embedlake.test_units import InProcessRunner, SilentProgress, break_the_code
+from tests.runs.test_no_vector import fail_on
+
+SLICE_BYTES = 2_000
+COLUMNS = ["chunk_id", "file_key", "doc_id", "chunk_index", "text", "n_tokens", "char_start"]
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicing, "SMALLEST_SLICE_BYTES", 1)
+    monkeypatch.setattr(slicing, "READ_BYTES", 777)
+    monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
+    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
+
+
+def run_sliced(recipe: Recipe) -> RunReport:
+    """A run whose units are sliced, through the code that the flow uses."""
+    job, planned = begin(recipe, Resources(unit_bytes=SLICE_BYTES, units_per_commit=4))
+    tally = RunTally()
+    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+    return finish(job, planned, tally, 0.0)
+
+
+def wild_lines(seed: int) -> list[bytes]:
+    """JSON lines with blank and broken ones, long ones, ids that come again near and far."""
+    random_one = random.Random(seed)
+    lines: list[bytes] = []
+    for number in range(200):
+        kind = random_one.random()
+        if kind < 0.05:
+            lines.append(b"")
+        elif kind < 0.1:
+            lines.append(b"{broken")
+        elif kind < 0.15:
+            lines.append(json.dumps({"id": f"e{number}", "text": " "}).encode())
+        else:
+            name = f"d{random_one.randrange(150)}" if kind < 0.6 else f"u{number}"
+            text = "word " * random_one.randrange(1, 80) + str(number)
+            lines.append(json.dumps({"id": name, "text": text}).encode())
+    return lines
+
+
+def outcome(recipe: Recipe) -> Any:
+    """Everything a run leaves, but for the vectors and what only that run knows."""
+    left_out = [{name: one[name] for name in ("doc_id", "position", "reason", "detail")}
+                for one in rejects(recipe)]  # fmt: skip
+    names = ["file_key", "documents", "rejected", "chunks", "dropped", "failed", "tokens"]
+    return rows(recipe, *COLUMNS), left_out, ledger.ledger_rows(table_of(recipe), names).to_pylist()
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+@pytest.mark.parametrize("id_field", ["id", None])
+@pytest.mark.parametrize("seed", range(3))
+def test_run_sliced_json_lines_give_what_the_whole_file_gives(
+    tmp_path: Path, seed: int, id_field: str | None, end: bytes
+) -> None:
+    (tmp_path / "src").mkdir()
+    lines = wild_lines(seed)
+    (tmp_path / "src" / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines) + end)
+    source = {"id": id_field}
+    whole = recipe_for(tmp_path, source=source)
+    cut = recipe_for(tmp_path, source=source, lake={"table": "cut"})
+    planned = plan(cut)
+    made = list(work_units(planned, SLICE_BYTES, cut.source))
+    assert len(made) > 5
+    expected, got = run(whole), run_sliced(cut)
+    assert (got.exit_code, got.chunks) == (expected.exit_code, expected.chunks)
+    assert got.rejects == expected.rejects
+    assert outcome(cut) == outcome(whole)
+    assert list((tmp_path / "lake" / "_embedlake" / "cut" / "staged").iterdir()) == []
+
+
+def test_run_sliced_parquet_gives_what_the_whole_file_gives(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    names = [f"d{n % 180}" for n in range(200)]
+    texts = [f"text {n} " + "word " * (n % 50) for n in range(200)]
+    pq.write_table(
+        pa.table({"id": names, "text": texts}), tmp_path / "src" / "a.parquet",
+        row_group_size=10, compression="none", use_dictionary=False,
+    )  # fmt: skip
+    whole, cut = recipe_for(tmp_path), recipe_for(tmp_path, lake={"table": "cut"})
+    assert len(list(work_units(plan(cut), SLICE_BYTES, cut.source))) > 5
+    run(whole)
+    assert run_sliced(cut).verification.passed
+    assert outcome(cut) == outcome(whole)
+
+
+def big_file(folder: Path, name: str = "a.jsonl", n_records: int = 300) -> Path:
+    path = folder / "src" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(
+        json.dumps({"id": f"d{n:03}", "text": f"text number {n}"}) + "\n" for n in range(n_records)
+    ))  # fmt: skip
+    return path
+
+
+def test_run_readers_never_see_half_of_a_sliced_file(tmp_path: Path) -> None:
+    big_file(tmp_path)
+    recipe = recipe_for(tmp_path)
+    run_sliced(recipe)
+    dataset = table_of(recipe).dataset()
+    seen = {dataset.checkout_version(one["version"]).count_rows() for one in dataset.versions()}
+    assert seen == {0, 300}
+
+
+def test_run_failed_slice_keeps_its_file_out_and_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneSliceFails(InProcessRunner):
+        def collect(self, group: Any, tally: RunTally, _progress: Any = None) -> list[EmbeddedUnit]:
+            (unit,) = group
+            if unit.slice is not None and unit.slice.number == 2:
+                tally.failures.append(unit.label)
+                return []
+            return super().collect(group, tally)
+
+    big_file(tmp_path, "big.jsonl")
+    big_file(tmp_path, "small.jsonl", n_records=3)
+    recipe = recipe_for(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "_UnitRunner", OneSliceFails)
+        report = run_sliced(recipe)
+    assert report.exit_code == FAILED and report.rows == 3
+    assert report.failures[0].startswith("big.jsonl [3/")
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    again = run_sliced(recipe)
+    assert (again.exit_code, again.rows) == (DONE, 303)
+    assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
+
+
+def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big_file(tmp_path)
+    recipe = recipe_for(tmp_path)
+    with monkeypatch.context() as patch:
+        break_the_code(patch, "text number 150")
+        report = run_sliced(recipe)
+    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, FAILED)
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    again = run_sliced(recipe)
+    assert (again.exit_code, again.rows) == (DONE, 300)
+    assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
+    assert list((tmp_path / "lake" / "_embedlake" / "docs" / "staged").iterdir()) == []
+
+
+def test_run_sliced_parquet_written_over_meanwhile_has_changed_and_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "src" / "a.parquet"
+    path.parent.mkdir()
+    table = pa.table({"id": [f"d{n}" for n in range(200)], "text": ["some words"] * 200})
+    pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
+
+    class CutWhileRead(InProcessRunner):
+        def submit(self, group: Any) -> list[WorkUnit]:
+            path.write_bytes(path.read_bytes()[:500])
+            return super().submit(group)
+
+    recipe = recipe_for(tmp_path)
+    monkeypatch.setattr(scheduler, "_UnitRunner", CutWhileRead)
+    assert run_sliced(recipe).rejects == {"changed": 1}
+
+
+def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = big_file(tmp_path)
+
+    class ChangedWhileRead(InProcessRunner):
+        def submit(self, group: Any) -> list[WorkUnit]:
+            path.write_text(path.read_text().replace("number 1", "number I"))
+            return super().submit(group)
+
+    recipe = recipe_for(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "_UnitRunner", ChangedWhileRead)
+        report = run_sliced(recipe)
+    assert (report.rejects, report.rows) == ({"changed": 1}, 0)
+    assert run_sliced(recipe).rows == 300
+
+
+def test_run_changed_and_moved_sliced_files_keep_vectors(tmp_path: Path) -> None:
+    path = big_file(tmp_path)
+    recipe = recipe_for(tmp_path)
+    run_sliced(recipe)
+    path.write_text(path.read_text().replace('text number 7"', 'another text"'))
+    report = run_sliced(recipe)
+    assert (report.changed, report.embedded, report.reused) == (1, 1, 299)
+    path.rename(tmp_path / "src" / "b.jsonl")
+    report = run_sliced(recipe)
+    assert (report.moved, report.embedded, report.reused, report.rows) == (1, 0, 300, 300)
+    path.with_name("b.jsonl").rename(path)
+    big_file(tmp_path, "b.jsonl", n_records=200)
+    report = run_sliced(recipe)
+    assert (report.added, report.changed, report.embedded) == (1, 1, 1), "texts of the old b stay"
+
+
+@pytest.mark.parametrize("n_records", [3, 300])
+def test_run_cut_off_between_rows_and_ledger_is_recorded_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_records: int
+) -> None:
+    path = big_file(tmp_path, n_records=n_records)
+    recipe = recipe_for(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "record_entries", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_sliced(recipe)
+    assert len(rows(recipe)) == n_records and file_lines(recipe) == []
+    (planned,) = plan(recipe).files
+    assert planned.why == "its line in the ledger is missing"
+    encoded: Counter[str] = fail_on([], monkeypatch)
+    fragments = [one.fragment_id for one in table_of(recipe).dataset().get_fragments()]
+    assert run_sliced(recipe).exit_code == DONE
+    (line,) = file_lines(recipe)
+    assert (line.source_uri, line.rows, line.embedded) == (str(path), n_records, n_records)
+    assert [one.fragment_id for one in table_of(recipe).dataset().get_fragments()] == fragments
+    assert encoded == Counter() and plan(recipe).is_empty
