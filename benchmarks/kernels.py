@@ -131,7 +131,7 @@ def attentions() -> Iterator[Row]:
             n = n_texts * length
             query = _normal(torch.bfloat16, n, heads, HEAD_DIM)
             key = _normal(torch.bfloat16, n, KEY_HEADS, HEAD_DIM)
-            packing = packed_layout([length] * n_texts, DEVICE, kernel)
+            packing = layout([length] * n_texts, DEVICE, kernel)
             rule = Rule(causal=True, scale=HEAD_DIM**-0.5)
             run = partial(kernel, query, key, key, packing, rule)
             flops = n_texts * 2 * length * length * heads * HEAD_DIM
