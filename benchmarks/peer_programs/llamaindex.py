@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
@@ -31,7 +32,11 @@ def main(corpus: Path, lake: Path, model_folder: str) -> None:
     kept = state / "docstore.json"
     store = SimpleDocumentStore.from_persist_path(str(kept)) if kept.exists() else None
     pipeline = IngestionPipeline(
-        transformations=[HuggingFaceEmbedding(model_folder, device="cpu")],
+        transformations=[
+            # each document is one node, which knows its document: deletes go by that
+            SentenceSplitter(chunk_size=4096, chunk_overlap=0),
+            HuggingFaceEmbedding(model_folder, device="cpu"),
+        ],
         docstore=store or SimpleDocumentStore(),
         docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
         vector_store=LanceDBVectorStore(
