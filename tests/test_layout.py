@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from embedlake.orchestration.tasks import RESULTS_VERSION
 from tests.driver import recipe_for, run, write_jsonl
 
 HEAVY = ("torch", "transformers", "lancedb", "lance", "prefect", "ray")
-IMPORT_SECONDS = 0.3
+MOST_MODULES = 40
 PRINT_HEAVY = (
     "import sys; print(*[name for name in {names!r} if name in sys.modules], file=sys.stderr)"
 )
@@ -30,19 +29,14 @@ def loaded_by(code: str, names: tuple[str, ...]) -> list[str]:
     return done.stderr.split()
 
 
-def seconds_of(code: str) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True)
-    return time.perf_counter() - started
-
-
 def test_import_embedding_core_loads_nothing_heavy() -> None:
     assert loaded_by("import embedding_core", (*HEAVY, "pydantic", "pyarrow", "numpy")) == []
 
 
-def test_import_embedding_core_takes_no_time() -> None:
-    took = min(seconds_of("import embedding_core") for _ in range(3))
-    assert took < IMPORT_SECONDS, f"interpreter and import took {took:.2f} s at best"
+def test_import_embedding_core_loads_few_modules() -> None:
+    code = "import sys; n = len(sys.modules); import embedding_core; print(len(sys.modules) - n)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < MOST_MODULES
 
 
 def test_public_names_are_there_and_load_no_orchestrator() -> None:
@@ -98,16 +92,18 @@ def core_only(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_core_install_encodes_and_searches_without_prefect_and_ray(tmp_path: Path) -> None:
-    recipe = recipe_for(write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"}).parent)
+    write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"})
+    recipe = recipe_for(tmp_path)
     run(recipe)
     code = """
 from embedlake import Encoder, Lake
-lake, table = sys.argv[1:]
-encoder = Encoder.load("hashing", dim=int(sys.argv[3])) if len(sys.argv) > 3 else None
-print(len(Lake.open(lake).table(table)))
+lake, table, dim = sys.argv[1:]
+encoder = Encoder.load("hashing", dim=int(dim))
+print(*[hit.doc_id for hit in Lake.open(lake).table(table).search("words", encoder)])
 """
-    done = core_only(code, recipe.lake.uri, recipe.lake.table)
-    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+    lake = recipe.lake
+    done = core_only(code, lake.uri, lake.table, str(recipe.model.dim))
+    assert (done.returncode, done.stdout.strip()) == (0, "x"), done.stderr
 
 
 def test_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
