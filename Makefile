@@ -62,7 +62,7 @@ experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 lock: ## Write requirements.lock from what .venv holds
 	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \
 	   echo '# Made by `make lock`.'; \
-	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } > requirements.lock
+	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/torch==2.13.0/' -e 's/^triton==.*/&; sys_platform == "linux"/'; } > requirements.lock
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
