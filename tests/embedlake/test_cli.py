@@ -18,10 +18,10 @@ import pydantic
 import pytest
 import yaml
 
-from embedding_core import Encoder, __version__, runs
+from embedding_core import Encoder, __version__
 from embedding_core.errors import Transient
 from embedding_core.recipe import Recipe
-from embedding_core.runs import job
+from embedding_core.runs import job, table_status
 from embedding_core.runs.embed.estimate import STARTING_SECONDS
 from embedlake.cli import interrupts
 from embedlake.cli import options as cli_common
@@ -184,7 +184,7 @@ def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
         Model().model_dump()
 
     monkeypatch.setattr(interrupts, "_received", [])
-    monkeypatch.setattr(runs, "status", serialize)
+    monkeypatch.setattr(table_status, "status", serialize)
     stopped = embedlake("status", str(embedded), "--json")
     assert stopped.code == code and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]

@@ -73,9 +73,9 @@ def test_verify_lost_file_names_some_of_its_sources(tmp_path: Path, embedlake: E
 
 HOLD_THE_LOCK = """
 import sys
-from embedding_core import runs as pipeline
+from embedding_core.runs.job import locked_for
 from embedding_core.recipe import Recipe
-with pipeline.locked_for(Recipe.load(sys.argv[1]), "another", 0):
+with locked_for(Recipe.load(sys.argv[1]), "another", 0):
     print("held", flush=True)
     sys.stdin.read()
 """
