@@ -13,6 +13,7 @@ from embedding_core.encoder.checkpoint.latest import (
     pointed_at,
 )
 from embedding_core.errors import ModelError
+from embedding_core.recipe.paths import is_path
 from embedding_core.store.storage import StorageSpec
 
 SUPPORTED = (
@@ -20,7 +21,6 @@ SUPPORTED = (
     "package:<python package>, or hashing"
 )
 
-_NOT_ON_HUB = (".", "/", "~", "package:", "s3://")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 _HUB_SKIPPED = ["onnx/*", "openvino/*", "original/*", "*.onnx", "*.gguf"]
@@ -28,7 +28,7 @@ _HUB_SKIPPED = ["onnx/*", "openvino/*", "original/*", "*.onnx", "*.gguf"]
 
 def is_location(name: str) -> bool:
     """Whether a name says by its form where a checkpoint is; see ``SUPPORTED``."""
-    return name.startswith(_NOT_ON_HUB) or _HUB_ID.fullmatch(name) is not None
+    return not _is_on_hub(name) or _HUB_ID.fullmatch(name) is not None
 
 
 def locate(name: str, revision: str | None, storage: StorageSpec | None = None) -> Located:
@@ -39,7 +39,7 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     """
     if "://" in name and not name.startswith("s3://"):
         raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
-    if not name.startswith(_NOT_ON_HUB):
+    if _is_on_hub(name):
         return _from_hub(name, revision)
     if revision is not None:
         raise ModelError(
@@ -51,6 +51,10 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     if name.startswith("s3://"):
         return _in_bucket(name, storage)
     return _in_folder(name)
+
+
+def _is_on_hub(name: str) -> bool:
+    return not (is_path(name) or name.startswith(("package:", "s3://")))
 
 
 def _in_folder(name: str) -> Located:

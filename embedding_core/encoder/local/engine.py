@@ -92,14 +92,13 @@ class CheckpointEngine:
         space = Space(
             model=shown,
             revision=location.revision,
-            weights=_weight_digests(checkpoint),
+            identity=_weight_digests(checkpoint),
             tokenizer=_tokenizer_digest(checkpoint),
             pooling=checkpoint.pooling,
             query_prompt=checkpoint.query_prompt,
             document_prompt=checkpoint.document_prompt,
             max_tokens=model.max_tokens or checkpoint.max_tokens,
             dim=model.dim or checkpoint.dim,
-            normalize=True,
             dtype_class=DTYPE_CLASSES.get(model.dtype, "half"),
         )
         return CheckpointInfo(space, model.dtype, checkpoint)
