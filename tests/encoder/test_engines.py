@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_core.encoder import Encoder, describe_model, engines, load_model
-from embedding_core.encoder.engines import KNOWN_ENGINES, Engine, engine_of
+from embedding_core.encoder import Encoder, describe_model, load_model
+from embedding_core.encoder.engines import KNOWN_ENGINES, engine_of
 from embedding_core.errors import ModelError
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.registry import ENGINES, Registry
+from embedding_core.registry import ENGINES
 from tests.models import describe
+from tests.plugins import install
 
 MODULE = """
 from dataclasses import replace
@@ -53,27 +54,17 @@ class BareEngine(Shouting):
 
 BARE = BareEngine()
 """
-ENTRY_POINTS = f"""[{ENGINES}]
-shouting = shouting_engine:SHOUTING
-bare = shouting_engine:BARE
-broken = no_such_module:ENGINE
-"""
 
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A distribution on the path of Python, with two engines that work and one that does not."""
-    (tmp_path / "shouting_engine.py").write_text(MODULE)
-    metadata = tmp_path / "shouting-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(tmp_path)
-    built_in = {
-        "hashing": "embedding_core.encoder.hashing:HASHING",
-        "checkpoint": "embedding_core.encoder.local.engine:CHECKPOINT",
+    """A distribution with two engines that work and one that does not."""
+    points = {
+        "shouting": "shouting_plugin:SHOUTING",
+        "bare": "shouting_plugin:BARE",
+        "broken": "no_such_module:ENGINE",
     }
-    monkeypatch.setattr(engines, "KNOWN_ENGINES", Registry[Engine](ENGINES, built_in, Engine))
+    install(monkeypatch, tmp_path, "shouting", MODULE, ENGINES, points)
     engine_of.cache_clear()
     yield
     engine_of.cache_clear()
@@ -107,8 +98,8 @@ def test_engine_whose_encoder_is_no_encoder_is_named() -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_broken_engine_leaves_the_others_alone() -> None:
-    assert {"shouting", "bare"} <= engines.KNOWN_ENGINES.working().keys()
-    [problem] = engines.KNOWN_ENGINES.problems()
+    assert {"shouting", "bare"} <= KNOWN_ENGINES.working().keys()
+    [problem] = KNOWN_ENGINES.problems()
     assert "'broken' (embedlake.engines) of the package shouting cannot be imported" in problem
     assert describe("hashing").space.dim == 256
 
