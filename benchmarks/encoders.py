@@ -140,7 +140,7 @@ def _plain(device: str, resolved: ResolvedModel, dtype: torch.dtype) -> Loaded:
 
     @torch.inference_mode()
     def encode(texts: Sequence[str], batch: int) -> Vectors:
-        encoded = tokenizer.encode(texts, "", resolved.space.max_tokens)  # type: ignore[attr-defined]
+        encoded = tokenizer.encode(texts, "", resolved.space.max_tokens)
         ids = [torch.from_numpy(one).long() for one, _ in encoded]
         out = torch.empty(len(ids), resolved.space.dim)
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))

@@ -8,14 +8,14 @@ from embedding_core.encoder.base import (
     Encoded,
     Encoder,
     InvalidText,
-    Kind,
     NonFiniteVectors,
     TextsWithoutVector,
-    Tokenizer,
     TooLargeForMemory,
 )
+from embedding_core.encoder.engines import ModelInfo, describe_model, load_model, model_spec
+from embedding_core.encoder.load import ResolvedModel, resolve_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
-from embedding_core.encoder.resolve import ResolvedModel, resolve_model
+from embedding_core.protocols import Kind, Tokenizer
 
 __all__ = [
     "FAILURES",
@@ -23,12 +23,16 @@ __all__ = [
     "Encoder",
     "InvalidText",
     "Kind",
+    "ModelInfo",
     "NonFiniteVectors",
     "ResolvedModel",
     "TextsWithoutVector",
     "Tokenizer",
     "TooLargeForMemory",
     "check_parity",
+    "describe_model",
+    "load_model",
+    "model_spec",
     "parity_vectors",
     "resolve_model",
 ]

@@ -6,54 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Unpack
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from pydantic import ValidationError
 
+from embedding_core.encoder.engines import (
+    ModelOptions,
+    describe_model,
+    load_model,
+    model_spec,
+    wrong_values,
+)
 from embedding_core.encoder.stream import Piece, Rows, Texts, refuse_bare_string, to_arrow
 from embedding_core.encoder.stream import pieces as cut
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.protocols import Kind, Tokenizer, Vectors
 from embedding_core.reasons import ALL, Reason
+from embedding_core.recipe import Resources
 from embedding_core.records import Space
-
-if TYPE_CHECKING:
-    from embedding_core.store.storage import StorageSpec
-
-Kind = Literal["document", "query"]
-"""What a text is to the model; each kind has its own prompt."""
-
-Vectors = npt.NDArray[np.float32]
-Offsets = npt.NDArray[np.int64]
-
-
-class Tokenizer(Protocol):
-    """Counts and locates the tokens of documents, as the model will see them."""
-
-    @property
-    def n_special(self) -> int:
-        """Tokens added to every document: special tokens, and the document prompt's if any."""
-        ...
-
-    @property
-    def merges_at_start(self) -> bool:
-        """Whether a document's start may merge with the prompt: ``count`` alone is exact then."""
-        ...
-
-    def offsets(self, texts: Sequence[str]) -> list[Offsets]:
-        """Per text an (n_tokens, 2) array: start and end of each content token, in characters."""
-        ...
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Per text the tokens the model would see without truncation, ``n_special`` included."""
-        ...
-
-    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
-        """Per text the share of its characters, white space left out, that lie in unknown tokens:
-        the model sees the same there whatever they are."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +134,9 @@ class Encoder(ABC):
         cls,
         name: str,
         *,
-        revision: str | None = None,
-        dtype: str = "auto",
         device: str = "auto",
-        dim: int | None = None,
-        max_tokens: int | None = None,
         batch_tokens: int | None = None,
-        allow_unverified: bool = False,
-        adapter: str | None = None,
-        adapter_revision: str | None = None,
-        storage: StorageSpec | None = None,
+        **options: Unpack[ModelOptions],
     ) -> Encoder:
         """Find the model called ``name`` and make it ready to run.
 
@@ -189,21 +155,18 @@ class Encoder(ABC):
         Raises ``ModelError`` when the model cannot be found, trusted or run here, ``Transient``
         when a bucket does not answer.
         """
-        from embedding_core.encoder.load import load_resolved
-        from embedding_core.encoder.resolve import resolve_model
-
-        resolved = resolve_model(
-            _with_folder(name),
-            revision=revision,
-            dtype=dtype,
-            dim=dim,
-            max_tokens=max_tokens,
-            allow_unverified=allow_unverified,
-            adapter=adapter,
-            adapter_revision=adapter_revision,
-            storage=storage,
-        )
-        return load_resolved(resolved, device, batch_tokens)
+        model = model_spec(_with_folder(name), **options)
+        try:
+            resources = Resources(device=device, batch_tokens=batch_tokens)
+        except ValidationError as error:
+            raise wrong_values(error) from error
+        encoder = load_model(describe_model(model), model, resources)
+        if not isinstance(encoder, Encoder):
+            raise ModelError(
+                f"the engine of {name!r} gives a {type(encoder).__name__}, which is no Encoder; "
+                "load the model by encoder.engines.load_model"
+            )
+        return encoder
 
     def __repr__(self) -> str:
         space = self.space

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
 
 import numpy as np
 
-from embedding_core.encoder.base import Encoder, InvalidText, Kind, Offsets, Vectors
+from embedding_core.encoder.base import Encoder, InvalidText
+from embedding_core.encoder.engines import ModelInfo
 from embedding_core.encoder.stream import Piece, Rows, refuse_bare_string
+from embedding_core.errors import ModelError
+from embedding_core.protocols import Kind, Offsets, Vectors
+from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.records import Space
 
 NAME = "hashing"
@@ -30,8 +35,7 @@ _LONG_WORD = 8
 """Characters from which a word counts fully; short words are mostly grammar."""
 
 
-def space(dim: int | None, max_tokens: int | None) -> Space:
-    """The space of the hashing encoder with these settings."""
+def _space(dim: int | None, max_tokens: int | None) -> Space:
     return Space(
         model=NAME,
         revision=None,
@@ -93,6 +97,46 @@ class HashingEncoder(Encoder):
             _add_features(vectors[row], tokens[:limit])
         none = np.zeros(n_texts, dtype=np.bool_)
         return Rows(_unit(vectors), np.minimum(counts, limit), counts > limit, none, {})
+
+
+@dataclass(frozen=True, slots=True)
+class HashingInfo:
+    """The hashing encoder with some settings; see ``ModelInfo``."""
+
+    space: Space
+
+    @property
+    def tokenizer(self) -> HashingTokenizer:
+        """The tokenizer, which has no settings."""
+        return HashingTokenizer()
+
+    def tokenizer_for(self, document_prompt: str) -> HashingTokenizer:
+        """The same tokenizer: a prompt adds no special tokens."""
+        return self.tokenizer
+
+
+class HashingEngine:
+    """The engine of the name ``hashing``."""
+
+    options = frozenset({"dtype", "dim", "max_tokens", "allow_unverified"})
+    """``allow_unverified`` changes nothing: all that this encoder computes is tested."""
+
+    def claims(self, name: str) -> bool:
+        """Whether the name is ``hashing``."""
+        return name == NAME
+
+    def describe(self, model: ModelSpec) -> HashingInfo:
+        """The space with the section's ``dim`` and ``max_tokens``; see ``Engine.describe``."""
+        if model.dtype not in ("auto", "fp32"):
+            raise ModelError(f"{NAME!r} computes in fp32 only, not {model.dtype}; use auto or fp32")
+        return HashingInfo(_space(model.dim, model.max_tokens))
+
+    def load(self, info: ModelInfo, resources: Resources) -> HashingEncoder:
+        """The encoder, which has neither a device nor batches."""
+        return HashingEncoder(info.space)
+
+
+HASHING = HashingEngine()
 
 
 def _refuse_surrogates(piece: Piece, row: int, text: object) -> None:

@@ -1,28 +1,30 @@
-"""From a resolved model to a loaded encoder, and back: the only module that picks an
-implementation."""
+"""Former names of the ways to a model, until every room uses ``encoder.engines``."""
 
 from __future__ import annotations
 
-import gc
-import sys
+from typing import Any, Unpack, cast
 
-from embedding_core.encoder.base import Encoder
-from embedding_core.encoder.hashing import HashingEncoder
-from embedding_core.encoder.resolve import ResolvedModel
-
-
-def load_resolved(resolved: ResolvedModel, device: str, batch_tokens: int | None) -> Encoder:
-    """See ``Encoder.load``. The hashing encoder has no device and no batches to speak of."""
-    if resolved.directory is None:
-        return HashingEncoder(resolved.space)
-    from embedding_core.encoder.local.transformer import TransformerEncoder  # torch: seconds
-
-    return TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=batch_tokens)
+from embedding_core.encoder.engines import (
+    ModelInfo,
+    ModelOptions,
+    describe_model,
+    load_model,
+    model_spec,
+)
+from embedding_core.encoder.engines import free_memory as unload
+from embedding_core.encoder.local.engine import CheckpointInfo as ResolvedModel
+from embedding_core.recipe import Resources
 
 
-def unload() -> None:
-    """Give the memory of encoders that nothing refers to back to their GPU."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def resolve_model(name: str, **options: Unpack[ModelOptions]) -> ResolvedModel:
+    """``describe_model(model_spec(...))``."""
+    return cast("ResolvedModel", describe_model(model_spec(name, **options)))
+
+
+def load_resolved(info: ModelInfo, device: str, batch_tokens: int | None) -> Any:
+    """``load_model`` for a model that is named by its space."""
+    resources = Resources(device=device, batch_tokens=batch_tokens)
+    return load_model(info, model_spec(info.space.model), resources)
+
+
+__all__ = ["ResolvedModel", "load_resolved", "resolve_model", "unload"]

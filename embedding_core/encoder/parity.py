@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedding_core.encoder.base import Encoder, Vectors
 from embedding_core.errors import ModelError
+from embedding_core.protocols import TextEncoder, Vectors
 
 LEAST_COSINE = 0.999
 """Half precision against fp32 stays above it; what is wrong falls far below."""
@@ -24,15 +24,16 @@ PARITY_TEXTS = (
     "A",
     "Embeddings place texts in a space where near means alike. " * 12,
 )
-"""Short and long, prose and code, several scripts. Never changed: references are made of them."""
+"""Short and long, prose and code, several scripts. Never change them: the references hold their
+vectors."""
 
 
-def parity_vectors(encoder: Encoder) -> Vectors:
+def parity_vectors(encoder: TextEncoder) -> Vectors:
     """(8, dim) float32, unit norm: ``PARITY_TEXTS`` as documents."""
     return encoder.encode_documents(PARITY_TEXTS)
 
 
-def check_parity(encoder: Encoder, reference: Vectors) -> None:
+def check_parity(encoder: TextEncoder, reference: Vectors) -> None:
     """Raise ``ModelError`` when a parity text's vector has left its reference.
 
     ``reference`` is what ``parity_vectors`` gave when the space was begun, in any float type.
@@ -43,9 +44,9 @@ def check_parity(encoder: Encoder, reference: Vectors) -> None:
             f"the parity reference has shape {reference.shape}, this encoder gives {expected}; "
             "it belongs to another space"
         )
-    kept = reference.astype(np.float32)
-    lengths = np.linalg.norm(kept, axis=1)  # (8,)
-    cosines = (parity_vectors(encoder) * kept).sum(axis=1) / lengths
+    stored = reference.astype(np.float32)
+    lengths = np.linalg.norm(stored, axis=1)  # (8,)
+    cosines = (parity_vectors(encoder) * stored).sum(axis=1) / lengths
     worst = int(np.nan_to_num(cosines, nan=-1.0).argmin())
     if not cosines[worst] >= LEAST_COSINE:
         raise ModelError(

@@ -24,6 +24,9 @@ PIECE_TEXTS = 4_096
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 """A batch of texts: Python strings or an Arrow string array."""
 
+Ids = npt.NDArray[np.int32]
+"""(n_tokens,) token ids of one text."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

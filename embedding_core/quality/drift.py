@@ -19,21 +19,21 @@ TOP_K = 10
 """Results that a threshold is put on, and whose ranks are followed."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THRESHOLDS = (0.95, 0.75, 0.5, 0.25)
-"""Shares of the old results that pass the thresholds that are looked at."""
+"""Shares of the old results that pass each threshold."""
 
 Scores = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A score that users may have put a limit at."""
+    """A score that users may have set as their limit."""
 
     score: float
     """Cosine similarity."""
     old_share: float
     """Share of the old first 10 results that reach it."""
     new_share: float
-    """Share of the new first 10 results that do."""
+    """Share of the new first 10 results that reach it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Drift:
     same_first: float
     """Share of queries with the same first document."""
     median_rank_shift: float
-    """Places by which a document of the old first 10 moves; one that leaves the first 100 counts
-    as being in place 101."""
+    """Ranks by which a document of the old first 10 moves; one that leaves the first 100 counts
+    as being at rank 101."""
     lost_share: float
     """Share of the old first 10 documents that are not among the new first 100."""
     first_scores: OldNew[tuple[float, ...]]
@@ -65,7 +65,7 @@ def drift_between(old: Ranking, new: Ranking) -> Drift | None:
     new one.
     """
     pairs = [pair for pair in zip(old.documents, new.documents, strict=True) if pair[0]]
-    first, top = (OldNew(_found(old, k), _found(new, k)) for k in (1, TOP_K))
+    first, top = (OldNew(_first_scores(old, k), _first_scores(new, k)) for k in (1, TOP_K))
     if not pairs or not len(first.new):
         return None
     ranks = np.concatenate([_ranks(*pair) for pair in pairs])  # (n_documents, 2)
@@ -83,11 +83,13 @@ def drift_between(old: Ranking, new: Ranking) -> Drift | None:
 
 def _ranks(before: list[str], after: list[str]) -> npt.NDArray[np.int64]:
     """(n_documents, 2) 0-based old and new ranks of the old first 10; ``DEPTH`` when not found."""
-    places = {document: place for place, document in enumerate(after)}
-    return np.array([(old, places.get(one, DEPTH)) for old, one in enumerate(before[:TOP_K])])
+    ranks = {document: rank for rank, document in enumerate(after)}
+    return np.array(
+        [(old, ranks.get(document, DEPTH)) for old, document in enumerate(before[:TOP_K])]
+    )
 
 
-def _found(ranking: Ranking, k: int) -> Scores:
+def _first_scores(ranking: Ranking, k: int) -> Scores:
     """Scores of the first ``k`` documents of all queries together."""
     scores = ranking.scores[:, :k]
     return scores[scores > -np.inf]

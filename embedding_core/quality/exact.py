@@ -11,22 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from embedding_core.protocols import Vectors
+
 DEPTH = 100
 """Ranked documents per query: recall@100 needs that many."""
 QUERIES_AT_ONCE = 256
 """Queries compared with a batch at once: 8 MiB of float32 for 8,192 rows."""
 
-Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best documents of some queries, in the queries' order."""
+    """The best documents of each query, in the queries' order."""
 
     documents: list[list[str]]
-    """Per query at most ``DEPTH`` different documents, best first; none for a query that is no
-    vector."""
+    """Per query at most ``DEPTH`` different documents, best first; an empty list for a query
+    without a vector."""
     scores: Vectors
     """(n_queries, DEPTH) their cosine similarities, descending; -inf where there are no more."""
 
@@ -72,14 +73,14 @@ class ExactRanking:
             )
         ordered = vectors[rows.order]
         norms = np.linalg.norm(ordered, axis=1)  # (n_rows,)
-        found = np.isfinite(norms) & (norms > 0)
-        unit = np.where(found[:, None], ordered, 0) / np.where(found, norms, 1)[:, None]
+        usable = np.isfinite(norms) & (norms > 0)
+        unit = np.where(usable[:, None], ordered, 0) / np.where(usable, norms, 1)[:, None]
         numbers = self._numbered(rows.documents)
         for start in range(0, len(self._queries), QUERIES_AT_ONCE):
-            some = slice(start, start + QUERIES_AT_ONCE)
-            scores = self._queries[some] @ unit.T  # (n_some, n_rows)
-            scores[:, ~found] = -np.inf
-            self._merge(some, np.maximum.reduceat(scores, rows.starts, axis=1), numbers)
+            block = slice(start, start + QUERIES_AT_ONCE)
+            scores = self._queries[block] @ unit.T  # (n_queries, n_rows)
+            scores[:, ~usable] = -np.inf
+            self._merge(block, np.maximum.reduceat(scores, rows.starts, axis=1), numbers)
         self._forget()
 
     def ranking(self) -> Ranking:
@@ -93,33 +94,33 @@ class ExactRanking:
 
     def _numbered(self, documents: list[str]) -> Integers:
         """A number for each document; one that is among the best so far keeps its own."""
-        known = {name: number for number, name in self._names.items()}
+        best = {name: number for number, name in self._names.items()}
         numbers = np.empty(len(documents), np.int64)
-        for place, name in enumerate(documents):
-            number = known.get(name)
+        for index, name in enumerate(documents):
+            number = best.get(name)
             if number is None:
                 number = self._next
                 self._next += 1
                 self._names[number] = name
-            numbers[place] = number
+            numbers[index] = number
         return numbers
 
-    def _merge(self, some: slice, scores: Vectors, numbers: Integers) -> None:
-        """Put a batch's documents, scores (n_some, n_documents), among the best so far."""
+    def _merge(self, block: slice, scores: Vectors, numbers: Integers) -> None:
+        """Put a batch's documents, scores (n_queries, n_documents), among the best so far."""
         n_documents = scores.shape[1]
         if n_documents > DEPTH:
             best = np.argpartition(scores, n_documents - DEPTH, axis=1)[:, -DEPTH:]
         else:
             best = np.broadcast_to(np.arange(n_documents), scores.shape)
-        scores = np.concatenate([self._scores[some], np.take_along_axis(scores, best, 1)], axis=1)
-        numbers = np.concatenate([self._numbers[some], numbers[best]], axis=1)
+        scores = np.concatenate([self._scores[block], np.take_along_axis(scores, best, 1)], axis=1)
+        numbers = np.concatenate([self._numbers[block], numbers[best]], axis=1)
         order = np.lexsort((-scores, numbers), axis=1)  # by document, its best score first
         scores = np.take_along_axis(scores, order, 1)
         numbers = np.take_along_axis(numbers, order, 1)
         scores[:, 1:][numbers[:, 1:] == numbers[:, :-1]] = -np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
-        self._scores[some] = np.take_along_axis(scores, order, 1)
-        self._numbers[some] = np.take_along_axis(numbers, order, 1)
+        self._scores[block] = np.take_along_axis(scores, order, 1)
+        self._numbers[block] = np.take_along_axis(numbers, order, 1)
 
     def _forget(self) -> None:
         """Drop the names of documents that are among no query's best."""

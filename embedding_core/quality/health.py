@@ -20,7 +20,7 @@ Digests = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is wrong with a column's vectors."""
+    """Counts of what is wrong with a column's vectors."""
 
     rows: int
     missing: int
@@ -30,8 +30,8 @@ class Health:
     off_norm: int
     """Rows whose vector is finite and not of unit length, to within 0.005."""
     shared: float
-    """Share of the rows whose vector stands for another text too. A model that reads only the
-    beginning of long texts has some; a collapsed one has little else."""
+    """Share of rows whose vector is identical to another text's. A model that reads only the
+    beginning of long texts has a few such rows; in a collapsed space nearly all are."""
     mean_cosine: float | None
     """Mean cosine similarity of two rows; None with fewer than two. Near 1 in a collapsed space."""
     queries_without_vector: int
@@ -64,7 +64,7 @@ class HealthCheck:
         self._kept = self._kept.with_rows(_digests(map(bytes, usable)), _digests(read))
 
     def health(self, queries_without_vector: int = 0) -> Health:
-        """What all batches so far had."""
+        """The counts over all batches so far."""
         rows, missing, non_finite, off_norm = self._counts.tolist()
         return Health(
             rows,
@@ -99,7 +99,7 @@ class _Kept:
         return cls(none, none, none, none)
 
     def with_rows(self, vectors: Digests, texts: Digests) -> _Kept:
-        """With more rows; of too many vectors those with the smallest digests stay."""
+        """Add rows; of too many vectors those with the smallest digests stay."""
         if not len(vectors):
             return self
         every = np.concatenate([self.vectors, vectors])
@@ -108,8 +108,8 @@ class _Kept:
         starts = np.flatnonzero(np.concatenate([[True], every[1:] != every[:-1]]))
 
         def merged(combine: np.ufunc, kept: Digests, more: Digests) -> Digests:
-            found: Digests = combine.reduceat(np.concatenate([kept, more])[order], starts)
-            return found[:DISTINCT_KEPT]
+            reduced: Digests = combine.reduceat(np.concatenate([kept, more])[order], starts)
+            return reduced[:DISTINCT_KEPT]
 
         return _Kept(
             every[starts][:DISTINCT_KEPT],
@@ -126,5 +126,5 @@ class _Kept:
 
 def _digests(values: Iterable[bytes]) -> Digests:
     """(n_values,) 64 bits of each value's BLAKE2b."""
-    joined = b"".join(blake2b(one, digest_size=8).digest() for one in values)
+    joined = b"".join(blake2b(value, digest_size=8).digest() for value in values)
     return np.frombuffer(joined, np.uint64)

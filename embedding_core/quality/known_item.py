@@ -17,14 +17,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import pyarrow as pa
+from embedding_core.protocols import JudgedRows
 
 N_QUERIES = 300
 """A share of 0.9 found is then known to ±0.034."""
 FEWEST_CHARACTERS = 12
-"""Of a query; shorter ones fit many documents."""
+"""A shorter query fits many documents."""
 MOST_CHARACTERS = 300
-"""Of a query; a "sentence" without an end is cut here, at a word where there is one."""
+"""A "sentence" without an end is cut here, between two words where it has words."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 
@@ -38,43 +38,37 @@ class KnownItem:
 
 
 def known_items(
-    batches: Iterable[pa.RecordBatch],
+    batches: Iterable[JudgedRows],
     n_queries: int = N_QUERIES,
     seed: int = 0,
     whole_texts: bool = False,
 ) -> list[KnownItem]:
     """A query for each of at most ``n_queries`` documents, chosen by a digest of their ids.
 
-    ``batches`` have ``chunk_id``, ``doc_id``, ``text`` and may have ``title``. The same rows in any
-    order give the same queries. Memory is bounded by the queries and one batch. Documents with too
-    little text are passed over, and queries that two of them give are left out. ``whole_texts``: a
-    query is all of a text, for tables of nothing but short ones.
+    The same rows in any order give the same queries. Memory is bounded by the queries and one
+    batch. Documents with too little text are passed over, and queries that two of them give are
+    left out. ``whole_texts``: a query is all of a text, for tables of nothing but short texts.
     """
     chosen: dict[str, tuple[int, str]] = {}  # digest of a chunk, and its query, by document
     largest: list[tuple[int, str]] = []  # a heap of the chosen documents, largest digest first
-    for batch in batches:
-        for chunk_id, doc_id, text, title in _rows(batch):
-            place = -_digest(seed, doc_id)
-            if len(chosen) >= n_queries and place < largest[0][0]:
+    for rows in batches:
+        doc_ids = rows.doc_ids.to_pylist()
+        for chunk_id, doc_id, text, title in zip(
+            rows.chunk_ids, doc_ids, rows.texts, rows.titles, strict=True
+        ):
+            priority = -_digest(seed, doc_id)
+            if len(chosen) >= n_queries and priority < largest[0][0]:
                 continue
             query = " ".join(text.split()) if whole_texts else _query(text, title)
             if query is None:
                 continue
             candidate = (_digest(seed, chunk_id), query)
             if doc_id not in chosen:
-                heapq.heappush(largest, (place, doc_id))
+                heapq.heappush(largest, (priority, doc_id))
             chosen[doc_id] = min(candidate, chosen.get(doc_id, candidate))
             if len(chosen) > n_queries:
                 del chosen[heapq.heappop(largest)[1]]
     return _unambiguous({doc_id: chosen[doc_id][1] for _, doc_id in sorted(largest)})
-
-
-def _rows(batch: pa.RecordBatch) -> Iterable[tuple[str, str, str, str | None]]:
-    titles = (
-        batch.column("title").to_pylist() if "title" in batch.schema.names else [None] * len(batch)
-    )
-    columns = (batch.column(name).to_pylist() for name in ("chunk_id", "doc_id", "text"))
-    return zip(*columns, titles, strict=True)
 
 
 def _digest(seed: int, name: str) -> int:
@@ -98,7 +92,7 @@ def _opening(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most that many characters, and no part of a word where words are parted by spaces."""
+    """At most that many characters, ending with a whole word where spaces part words."""
     if len(text) <= most:
         return text
     words = text[: most + 1].rsplit(maxsplit=1)
@@ -107,5 +101,5 @@ def _cut(text: str, most: int) -> str:
 
 def _unambiguous(queries: dict[str, str]) -> list[KnownItem]:
     """The queries by document, without those that two documents give."""
-    given = Counter(queries.values())
-    return [KnownItem(query, doc_id) for doc_id, query in queries.items() if given[query] == 1]
+    counts = Counter(queries.values())
+    return [KnownItem(query, doc_id) for doc_id, query in queries.items() if counts[query] == 1]

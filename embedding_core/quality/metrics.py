@@ -112,9 +112,9 @@ def has_relevant(grades: Mapping[str, int]) -> bool:
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
     """Discounted gain of the first ``k`` over that of the best order; grades below 0 count 0."""
-    found = [max(0, grades.get(doc_id, 0)) for doc_id in ranked[:k]]
+    gains = [max(0, grades.get(doc_id, 0)) for doc_id in ranked[:k]]
     ideal = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:k]
-    return _discounted_gain(found) / _discounted_gain(ideal)
+    return _discounted_gain(gains) / _discounted_gain(ideal)
 
 
 def recall(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:

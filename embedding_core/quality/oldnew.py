@@ -13,6 +13,6 @@ class OldNew(Generic[T]):
     """A value of each space."""
 
     old: T
-    """Of the space in service."""
+    """Value of the space in service."""
     new: T
-    """Of the space that is judged."""
+    """Value of the space that is judged."""

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import transformers
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint import treatments
 from embedding_core.encoder.checkpoint.treatments import CONFIG, FAMILY_CONFIG, config_rules
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
+from tests.models import describe
 from tests.settings import CONFIGS, PROSE, Vectors, build, edited, reference
 
 EQUAL = 0.9999
@@ -54,7 +55,7 @@ def assert_honoured(folder: Path, base: tuple[Path, Vectors]) -> None:
     expected = reference(folder)
     assert equal(vectors_of(folder), expected)
     if not equal(expected, base[1]):
-        changed, before = (resolve_model(str(f), dtype="fp32").space for f in (folder, base[0]))
+        changed, before = (describe(str(f), dtype="fp32").space for f in (folder, base[0]))
         assert space_id(changed) != space_id(before)
 
 

@@ -1,23 +1,99 @@
-"""What every encoder promises, whatever is behind it."""
+"""What every engine promises, and the encoders it loads. Runs every engine there is."""
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder, describe_model, model_spec
+from embedding_core.encoder.engines import (
+    KNOWN_ENGINES,
+    NOT_FOR_ENGINES,
+    ModelOptions,
+    engine_of,
+)
+from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
+from embedding_core.recipe import ModelSpec
+from embedding_core.store.storage import StorageSpec
 from tests.checkpoints import TEXTS
+from tests.models import describe
 
 SAMPLE = [TEXTS[0][:400], "", "short", TEXTS[1][:90], "short", "naïve 中文 🙂 text\n\twith tabs  "]
 
 
-@pytest.fixture(scope="module", params=["hashing", "minilm", "tiny_qwen3"])
+MODELS = {"hashing": ["hashing"], "checkpoint": ["minilm", "tiny_qwen3"]}
+"""Models of each engine: names, or fixtures that give one."""
+OPTIONS: ModelOptions = {
+    "revision": "main",
+    "adapter": "./adapter",
+    "adapter_revision": "main",
+    "storage": StorageSpec(anonymous=True),
+    "dtype": "bf16",
+    "dim": 32,
+    "max_tokens": 64,
+    "allow_unverified": True,
+}
+"""A value of each option that is not its default."""
+
+
+def test_suite_runs_every_engine_and_every_option() -> None:
+    assert set(KNOWN_ENGINES.names()) == set(MODELS)
+    fields = set(ModelSpec.model_fields) - NOT_FOR_ENGINES
+    assert fields == set(OPTIONS) == set(ModelOptions.__annotations__)
+
+
+@pytest.fixture(scope="module", params=[name for names in MODELS.values() for name in names])
 def name(request: pytest.FixtureRequest) -> str:
     return "hashing" if request.param == "hashing" else str(request.getfixturevalue(request.param))
+
+
+def test_engine_one_claims_the_name(name: str) -> None:
+    claims = [engine.claims(name) for engine in KNOWN_ENGINES.working().values()]
+    assert claims.count(True) == 1
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS))
+def test_engine_option_honoured_or_refused(name: str, option: str) -> None:
+    model = model_spec(name, **{option: OPTIONS[option]})
+    ignored = rf"^{option} .* means nothing for the model {re.escape(repr(name))}; remove it$"
+    try:
+        describe_model(model)
+    except ModelError as error:
+        refused = re.search(ignored, str(error)) is not None
+    else:
+        refused = False
+    assert refused == (option not in engine_of(name).options)
+
+
+def test_info_is_hashable_and_pickles(name: str) -> None:
+    info = describe(name)
+    assert pickle.loads(pickle.dumps(info)) == info == describe(name)
+    assert len({info, describe(name)}) == 1
+    assert len(pickle.dumps(info)) < 10_000
+
+
+def test_tokenizer_for_another_prompt_counts_it(name: str) -> None:
+    info = describe(name)
+    prompted = info.tokenizer_for("a prompt: ")
+    assert prompted.offsets(SAMPLE)[0].shape == info.tokenizer.offsets(SAMPLE)[0].shape
+    assert prompted.n_special >= info.tokenizer.n_special
+
+
+@pytest.mark.parametrize("option", ["dim", "max_tokens", "batch_tokens"])
+def test_load_value_out_of_bounds_is_named(name: str, option: str) -> None:
+    with pytest.raises(ModelError, match=rf"^{option} is 0: Input should be greater"):
+        Encoder.load(name, **{option: 0})
+
+
+def test_load_unknown_option_type_error_names_the_known(name: str) -> None:
+    with pytest.raises(TypeError, match="no model option 'revison'; use revision, "):
+        Encoder.load(name, revison="main")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +184,7 @@ def test_dim_shorter_unit_vectors(name: str) -> None:
 
 
 def test_resolve_same_space_and_tokenizer_as_loaded(name: str, encoder: Encoder) -> None:
-    resolved = resolve_model(name, dtype="fp32")
+    resolved = describe(name, dtype="fp32")
     assert resolved.space == encoder.space
     assert space_id(resolved.space) == space_id(encoder.space)
     assert resolved.tokenizer.count(SAMPLE) == encoder.tokenizer.count(SAMPLE)
@@ -117,7 +193,7 @@ def test_resolve_same_space_and_tokenizer_as_loaded(name: str, encoder: Encoder)
 def test_load_other_settings_other_space(name: str, encoder: Encoder) -> None:
     ids = {space_id(encoder.space)}
     for changed in ({"dim": 32}, {"max_tokens": 64}):
-        ids.add(space_id(resolve_model(name, dtype="fp32", **changed).space))
+        ids.add(space_id(describe(name, dtype="fp32", **changed).space))
     assert len(ids) == 3
 
 

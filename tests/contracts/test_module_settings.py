@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.treatments import (
     CONFIG_KWARGS,
     DENSE,
@@ -33,6 +33,7 @@ from tests.contracts.test_checkpoint_settings import (
     keys_of,
     vectors_of,
 )
+from tests.models import describe
 from tests.settings import PROSE, Vectors, build, edited, reference
 
 SENTENCE = "sentence_bert_config.json"
@@ -70,14 +71,14 @@ def test_sentence_config_lower_case_honoured(tmp_path: Path, family: str) -> Non
     base = folder, reference(folder)
     lowered = edited(folder, tmp_path / "lower", SENTENCE, do_lower_case=True)
     assert_honoured(lowered, base)
-    assert resolve_model(str(lowered)).space.tokenizer != resolve_model(str(folder)).space.tokenizer
+    assert describe(str(lowered)).space.tokenizer != describe(str(folder)).space.tokenizer
 
 
 def test_sentence_config_lower_case_not_added_to_a_tokenizer_that_lowers(tmp_path: Path) -> None:
     folder = build(tmp_path / "base", "modernbert")
     edit_json(folder / "tokenizer.json", normalizer={"type": "Lowercase"})
     lowered = edited(folder, tmp_path / "lower", SENTENCE, do_lower_case=True)
-    assert resolve_model(str(lowered)).space.tokenizer == resolve_model(str(folder)).space.tokenizer
+    assert describe(str(lowered)).space.tokenizer == describe(str(folder)).space.tokenizer
 
 
 def test_sentence_config_of_several_the_first_that_says_something(
@@ -87,7 +88,7 @@ def test_sentence_config_of_several_the_first_that_says_something(
     write_json(folder / SENTENCE_FILES[0], {})
     write_json(folder / SENTENCE_FILES[5], {"max_seq_length": 10})
     assert_honoured(folder, base)
-    assert resolve_model(str(folder)).space.max_tokens == 20
+    assert describe(str(folder)).space.max_tokens == 20
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_sentence_config_positions_are_the_last_limit(
     base: tuple[Path, Vectors], tmp_path: Path
 ) -> None:
     folder = edited(base[0], tmp_path / "set", SENTENCE, max_seq_length=10**9)
-    assert resolve_model(str(folder)).space.max_tokens == 256
+    assert describe(str(folder)).space.max_tokens == 256
 
 
 HUB = {"token": None, "cache_dir": None, "revision": None, "subfolder": "", "code_revision": None}
@@ -228,9 +229,9 @@ def test_prompts_honoured(
 def test_truncate_dim_honoured(base: tuple[Path, Vectors], tmp_path: Path, dim: int) -> None:
     folder = edited(base[0], tmp_path / "set", ASKED, truncate_dim=dim)
     assert_honoured(folder, base)
-    assert resolve_model(str(folder), dim=8).space.dim == 8
-    before = resolve_model(str(base[0])).space
-    assert (space_id(resolve_model(str(folder)).space) == space_id(before)) == (dim >= 48)
+    assert describe(str(folder), dim=8).space.dim == 8
+    before = describe(str(base[0])).space
+    assert (space_id(describe(str(folder)).space) == space_id(before)) == (dim >= 48)
 
 
 def test_config_sentence_transformers_irrelevant_all_at_once(
@@ -388,7 +389,7 @@ def test_file_that_holds_no_settings_refused(
     folder = Path(shutil.copytree(base[0], tmp_path / "set"))
     write_json(folder / name, ["not", "settings"])
     with pytest.raises(ModelError, match="holds no settings"):
-        resolve_model(str(folder))
+        describe(str(folder))
 
 
 def test_unknown_key_of_config_refused_by_name_and_allowed_when_asked(
@@ -399,7 +400,7 @@ def test_unknown_key_of_config_refused_by_name_and_allowed_when_asked(
     allowed = Encoder.load(str(folder), dtype="fp32", device="cpu", allow_unverified=True)
     assert equal(allowed.encode_documents(PROSE).astype(float), base[1])
     edit_json(folder / "config.json", frobnicate=None)
-    resolve_model(str(folder))
+    describe(str(folder))
 
 
 def test_transformer_in_a_folder_of_its_own(base: tuple[Path, Vectors], tmp_path: Path) -> None:

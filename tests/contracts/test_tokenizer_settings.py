@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import transformers
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.backend import CLASSES, backend_json
 from embedding_core.encoder.checkpoint.treatments import TOKENIZER_CONFIG
 from embedding_core.errors import ModelError
@@ -22,6 +22,7 @@ from tests.contracts.test_checkpoint_settings import (
     keys_of,
     vectors_of,
 )
+from tests.models import describe
 from tests.settings import build, edited, reference
 
 CONFIG = "tokenizer_config.json"
@@ -143,14 +144,14 @@ def test_tokenizer_config_unknown_key_refused_and_null_accepted(
     bases: Any, tmp_path: Path, key: str
 ) -> None:
     assert_refused(edited(bases("bert")[0], tmp_path / "set", CONFIG, **{key: "x"}), key)
-    resolve_model(str(edited(bases("bert")[0], tmp_path / "null", CONFIG, frobnicate=None)))
+    describe(str(edited(bases("bert")[0], tmp_path / "null", CONFIG, frobnicate=None)))
 
 
 def test_tokenizer_config_unknown_key_allowed_when_asked(bases: Any, tmp_path: Path) -> None:
     changes = {"frobnicate": 1, "other_token": NEW}
     folder = edited(bases("bert")[0], tmp_path / "set", CONFIG, **changes)
-    space = resolve_model(str(folder), allow_unverified=True).space
-    assert space.tokenizer != resolve_model(str(bases("bert")[0])).space.tokenizer
+    space = describe(str(folder), allow_unverified=True).space
+    assert space.tokenizer != describe(str(bases("bert")[0])).space.tokenizer
 
 
 def test_tokenizer_config_longest_input_that_is_no_number_refused(
@@ -192,9 +193,9 @@ def test_tokenizer_class_is_the_one_that_transformers_picks(
         picked("a 🛸")
     except Exception:  # a class of another kind of vocabulary
         with pytest.raises(ModelError):
-            resolve_model(str(folder))
+            describe(str(folder))
     else:
-        checkpoint = resolve_model(str(folder)).checkpoint
+        checkpoint = describe(str(folder)).checkpoint
         assert checkpoint is not None
         picked.backend_tokenizer.no_truncation()
         picked.backend_tokenizer.no_padding()
@@ -236,9 +237,9 @@ def test_digest_of_equal_tokenizers_is_equal_whatever_file_says_it(
     folders = [base, edited(base, tmp_path / "default", CONFIG, do_lower_case=...)]
     folders.append(edited(base, tmp_path / "config", CONFIG, do_lower_case=True))
     write_json(folders[-1] / "tokenizer.json", cased)
-    digests = {resolve_model(str(folder)).space.tokenizer for folder in folders}
+    digests = {describe(str(folder)).space.tokenizer for folder in folders}
     assert len(digests) == 1
-    other = resolve_model(str(edited(base, tmp_path / "no", CONFIG, do_lower_case=False)))
+    other = describe(str(edited(base, tmp_path / "no", CONFIG, do_lower_case=False)))
     assert other.space.tokenizer not in digests
 
 
@@ -279,5 +280,5 @@ def test_tokenizer_config_irrelevant_all_at_once(bases: Any, tmp_path: Path, fam
     folder = edited(bases(family)[0], tmp_path / "set", CONFIG, **IRRELEVANT)
     assert equal(reference(folder), bases(family)[1])
     assert equal(vectors_of(folder), bases(family)[1])
-    spaces = [resolve_model(str(path)).space for path in (folder, bases(family)[0])]
+    spaces = [describe(str(path)).space for path in (folder, bases(family)[0])]
     assert spaces[0].tokenizer == spaces[1].tokenizer

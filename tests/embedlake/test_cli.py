@@ -594,7 +594,7 @@ def test_evaluate_without_files_or_with_missing_ones_is_bad_usage(
     embedlake: Embedlake, embedded: Path, labelled: tuple[str, ...]
 ) -> None:
     nothing_named = embedlake("evaluate", str(embedded))
-    assert nothing_named.code == BAD_USAGE and "--queries" in nothing_named.err
+    assert nothing_named.code == BAD_USAGE and "release.queries" in nothing_named.err
     missing = embedlake("evaluate", str(embedded), *labelled[:3], "none.tsv")
     assert missing.code == BAD_USAGE and "none.tsv" in missing.err
 

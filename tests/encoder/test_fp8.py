@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.local.layers import fp8
 from embedding_core.encoder.local.layers.linear import Linear
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.checkpoints import SHAPES, TEXTS, build_qwen3, build_shape
+from tests.models import describe
 
 
 def test_rows_are_rounded_by_their_own_largest_value() -> None:
@@ -53,7 +54,7 @@ def test_vectors_are_near_those_of_fp32_and_another_space(tmp_path: Path, name: 
     cosines = (rounded.vectors * exact).sum(axis=1)
     assert 0.95 < cosines.min() < 0.999999
     np.testing.assert_allclose(np.linalg.norm(rounded.vectors, axis=1), 1, atol=1e-5)
-    spaces = {space_id(resolve_model(str(folder), dtype=d).space) for d in ("auto", "fp32", "fp8")}
+    spaces = {space_id(describe(str(folder), dtype=d).space) for d in ("auto", "fp32", "fp8")}
     assert len(spaces) == 3
     assert encoder.space.dtype_class == "fp8"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from embedding_core.encoder import resolve_model
 from embedding_core.encoder.bench.flops import ForwardCost, forward_cost, matrix_rate
 from embedding_core.encoder.bench.measure import measure_speed
 from embedding_core.errors import ModelError
+from tests.models import describe
 
 MINILM_MATRICES = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
 """Six layers: queries, keys, values, output; two feed-forward matrices."""
@@ -32,7 +32,7 @@ def test_forward_cost_of_the_qwen3_sizes_at_512_tokens(
 
 
 def test_forward_cost_counts_minilms_matrices_without_embeddings_and_pooler(minilm: str) -> None:
-    checkpoint = resolve_model(minilm).checkpoint
+    checkpoint = describe(minilm).checkpoint
     assert checkpoint is not None
     assert forward_cost(checkpoint) == ForwardCost(MINILM_MATRICES, 6 * 384, causal=False)
 
@@ -43,7 +43,7 @@ def test_matrix_rate_is_that_of_some_machine() -> None:
 
 def test_measure_speed_gives_every_workload_and_the_fastest_budget(tiny_qwen3: Path) -> None:
     speed = measure_speed(
-        resolve_model(str(tiny_qwen3), dtype="fp32"), ["some text, quite short"], "cpu", 0.05
+        describe(str(tiny_qwen3), dtype="fp32"), ["some text, quite short"], "cpu", 0.05
     )
     assert [one.name for one in speed.workloads] == ["50", "512", "mix", "mix", "mix"]
     assert all(0 < one.share_of_limit < 1.5 for one in speed.workloads)
@@ -54,12 +54,12 @@ def test_measure_speed_gives_every_workload_and_the_fastest_budget(tiny_qwen3: P
 
 
 def test_measure_speed_names_the_length_that_was_measured(minilm: str) -> None:
-    speed = measure_speed(resolve_model(minilm, max_tokens=32), ["some words " * 50], "cpu", 0.05)
+    speed = measure_speed(describe(minilm, max_tokens=32), ["some words " * 50], "cpu", 0.05)
     assert [one.name for one in speed.workloads] == ["32", "mix", "mix", "mix"]
 
 
 def test_measure_speed_without_a_model_or_a_text_is_refused(tiny_qwen3: Path) -> None:
     with pytest.raises(ModelError, match="runs no model"):
-        measure_speed(resolve_model("hashing"), ["text"])
+        measure_speed(describe("hashing"), ["text"])
     with pytest.raises(ModelError, match="no text"):
-        measure_speed(resolve_model(str(tiny_qwen3)), [""], "cpu", 0.05)
+        measure_speed(describe(str(tiny_qwen3)), [""], "cpu", 0.05)

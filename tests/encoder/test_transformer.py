@@ -15,10 +15,11 @@ import tokenizers
 import torch
 import transformers
 
-from embedding_core.encoder import Encoder, NonFiniteVectors, resolve_model
+from embedding_core.encoder import Encoder, NonFiniteVectors
 from embedding_core.encoder.local import transformer
 from embedding_core.errors import ModelError, RejectedInput
 from tests.checkpoints import TEXTS, as_sentence_transformer, build_qwen3, edit_json
+from tests.models import describe
 
 Vectors = npt.NDArray[np.float32]
 
@@ -207,7 +208,7 @@ def test_not_finite_even_in_fp32_error_names_the_texts(tmp_path: Path) -> None:
 def test_minilm_equals_sentence_transformers(minilm: str) -> None:
     from sentence_transformers import SentenceTransformer
 
-    directory = resolve_model(minilm).directory
+    directory = describe(minilm).directory
     some = [*(text[: 11 * i] for i, text in enumerate(TEXTS[:40])), TEXTS[0] * 3]
     encoder = Encoder.load(minilm, dtype="fp32", device="cpu")
     encoded = encoder.encode(some)

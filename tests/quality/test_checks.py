@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embedding_core.protocols import Vectors
 from embedding_core.quality import Health, HealthCheck
 from embedding_core.quality import health as checks
-from embedding_core.quality.exact import Vectors
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from embedding_core.protocols import Vectors
 from embedding_core.quality import ByDocument, ExactRanking, Ranking
-from embedding_core.quality.exact import DEPTH, QUERIES_AT_ONCE, Vectors
+from embedding_core.quality.exact import DEPTH, QUERIES_AT_ONCE
 
 RNG = np.random.default_rng(0)
 

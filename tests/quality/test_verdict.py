@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from embedding_core.errors import PluginError
 from embedding_core.quality import (
     Ann,
     Comparison,
@@ -20,6 +22,8 @@ from embedding_core.quality import (
     verdict_of,
 )
 from embedding_core.recipe import ReleaseSpec
+from embedding_core.registry import CHECKS
+from tests.plugins import install
 
 TARGET_RECALL = 0.95
 INDEX = Ann("IVF_SQ", 0.97)
@@ -168,3 +172,27 @@ def test_basis_is_said_when_it_is_weak() -> None:
 def test_findings_name_what_failed_first() -> None:
     bad = replace(EQUAL, metrics=compared(-0.1, -0.2), drift=None)
     assert list(judged(bad))[:2] == ["ndcg@10", "overlap"]
+
+
+MODULE = """
+from embedding_core.quality import Finding
+
+
+def no_odd_rows(evidence, rules):
+    if evidence.rows % 2:
+        yield Finding("odd rows", "failed", evidence.rows, None, "the rows are odd")
+"""
+
+
+def test_check_of_a_plugin_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, "odd", MODULE, CHECKS, {"odd": "odd_plugin:no_odd_rows"})
+    assert failed(EQUAL) == []
+    assert failed(replace(EQUAL, rows=1_001)) == ["odd rows"]
+
+
+def test_check_that_does_not_load_lets_no_space_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, "broken", "", CHECKS, {"lost": "broken_plugin:lost"})
+    with pytest.raises(PluginError, match=r"'lost' .* of the package broken cannot be imported"):
+        judged(EQUAL)

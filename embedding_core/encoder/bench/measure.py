@@ -17,10 +17,11 @@ import torch
 from embedding_core.encoder.bench.flops import forward_cost, matrix_rate
 from embedding_core.encoder.bench.workloads import cut_texts, token_lengths
 from embedding_core.encoder.checkpoint.describe import Checkpoint
+from embedding_core.encoder.engines import ModelInfo
 from embedding_core.encoder.local.cpu_thread import compute
 from embedding_core.encoder.local.device import choose_device
+from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.encoder.local.transformer import BATCH_TOKENS, TransformerEncoder
-from embedding_core.encoder.resolve import ResolvedModel
 from embedding_core.errors import ModelError
 
 BUDGET_FACTORS = (0.5, 1.0, 2.0)
@@ -63,30 +64,31 @@ class ModelSpeed:
 
 
 def measure_speed(
-    resolved: ResolvedModel, sample: Sequence[str], device: str = "auto", seconds: float = 5.0
+    info: ModelInfo, sample: Sequence[str], device: str = "auto", seconds: float = 5.0
 ) -> ModelSpeed:
     """Encode pieces of ``sample`` for about ``seconds`` per workload and token budget.
 
     Raises ``ModelError`` for an encoder that runs no model, and for a sample without text.
     """
-    if resolved.checkpoint is None:
-        raise ModelError(f"{resolved.space.model!r} runs no model; there is nothing to measure")
+    if not isinstance(info, CheckpointInfo):
+        raise ModelError(f"{info.space.model!r} runs no model; there is nothing to measure")
     on = choose_device(device)
     default = BATCH_TOKENS[on.type]
     budgets = [("mix", round(default * factor)) for factor in BUDGET_FACTORS]
-    space, tokenizer = resolved.space, resolved.tokenizer
+    space, tokenizer = info.space, info.tokenizer
     n_tokens = WORKLOAD_TOKENS[on.type]
     lengths = (token_lengths(name, n_tokens, space.max_tokens) for name in WORKLOADS)
     corpus = "\n".join(sample)
-    texts = {name: cut_texts(corpus, tokenizer, some) for name, some in lengths}
-    encoder = TransformerEncoder.from_resolved(resolved, device=device, batch_tokens=default)
+    texts = {name: cut_texts(corpus, tokenizer, counts) for name, counts in lengths}
+    encoder = TransformerEncoder(space, info.checkpoint, info.dtype, device, default)
     rate = compute(on, matrix_rate, on, encoder.dtype)
     fixed = [(name, default) for name in texts if name != "mix"]
     measured = []
     for name, budget in fixed + budgets:
         encoder.batch_tokens = budget
-        measured.append(_run(encoder, resolved.checkpoint, name, texts[name], rate, seconds))
-    best = max((one for one in measured if one.name == "mix"), key=lambda w: w.tokens_per_second)
+        measured.append(_run(encoder, info.checkpoint, name, texts[name], rate, seconds))
+    mixes = [workload for workload in measured if workload.name == "mix"]
+    best = max(mixes, key=lambda mix: mix.tokens_per_second)
     return ModelSpeed(
         device=str(on),
         dtype=str(encoder.dtype).removeprefix("torch."),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from embedding_core.encoder.base import Tokenizer
 from embedding_core.errors import ModelError
+from embedding_core.protocols import Tokenizer
 
 MIX = "mix"
 MIX_MEDIAN, MIX_SPREAD, MIX_RANGE = 300, 0.8, (16, 2_048)

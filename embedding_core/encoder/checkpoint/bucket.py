@@ -21,8 +21,12 @@ from filelock import FileLock
 from fsspec.asyn import sync
 
 from embedding_core.encoder.checkpoint.cache import cache_folder
-from embedding_core.encoder.checkpoint.latest import LATEST, newest_of, pointed_at
-from embedding_core.encoder.checkpoint.locate import Located
+from embedding_core.encoder.checkpoint.latest import (
+    LATEST,
+    Located,
+    newest_of,
+    pointed_at,
+)
 from embedding_core.errors import EmbedlakeError, ModelError, Transient
 from embedding_core.identity import digest
 from embedding_core.store import storage

@@ -1,14 +1,27 @@
-"""Which of several dated checkpoints ``latest`` is. Knows names, not where they lie."""
+"""Where a checkpoint is on this machine, and which of several dated ones ``latest`` is."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from embedding_core.errors import ModelError
 
 LATEST = "latest"
 """Last part of a model's name that stands for a folder beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A folder on this machine."""
+
+    directory: Path
+    revision: str | None
+    """Commit of a hub checkpoint, or the folder that ``latest`` stood for: its name, or its path
+    when it does not lie beside ``latest``; None for others."""
+
 
 _DATED = re.compile(r"\d{4}-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01]).*")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from embedding_core.encoder.checkpoint.latest import LATEST, newest_of, pointed_at
+from embedding_core.encoder.checkpoint.latest import (
+    LATEST,
+    Located,
+    newest_of,
+    pointed_at,
+)
 from embedding_core.errors import ModelError
-
-if TYPE_CHECKING:
-    from embedding_core.store.storage import StorageSpec
+from embedding_core.recipe.paths import is_path
+from embedding_core.store.storage import StorageSpec
 
 SUPPORTED = (
     "a hub id (owner/name), a local folder (begins with ./, / or ~), s3://bucket/prefix, "
@@ -24,14 +26,9 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 _HUB_SKIPPED = ["onnx/*", "openvino/*", "original/*", "*.onnx", "*.gguf"]
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A folder on this machine."""
-
-    directory: Path
-    revision: str | None
-    """Commit of a hub checkpoint, or the folder that ``latest`` stood for: its name, or its path
-    when it does not lie beside ``latest``; None for others."""
+def is_location(name: str) -> bool:
+    """Whether a name says by its form where a checkpoint is; see ``SUPPORTED``."""
+    return not _is_on_hub(name) or _HUB_ID.fullmatch(name) is not None
 
 
 def locate(name: str, revision: str | None, storage: StorageSpec | None = None) -> Located:
@@ -42,7 +39,7 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     """
     if "://" in name and not name.startswith("s3://"):
         raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
-    if not name.startswith((".", "/", "~", "package:", "s3://")):
+    if _is_on_hub(name):
         return _from_hub(name, revision)
     if revision is not None:
         raise ModelError(
@@ -54,6 +51,10 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     if name.startswith("s3://"):
         return _in_bucket(name, storage)
     return _in_folder(name)
+
+
+def _is_on_hub(name: str) -> bool:
+    return not (is_path(name) or name.startswith(("package:", "s3://")))
 
 
 def _in_folder(name: str) -> Located:
@@ -87,10 +88,7 @@ def _latest(latest: Path) -> Located:
 
 
 def _in_bucket(name: str, storage: StorageSpec | None) -> Located:
-    from embedding_core.encoder.checkpoint.bucket import (
-        fetch,  # a client of S3: needed for these names alone
-    )
-    from embedding_core.store.storage import StorageSpec
+    from embedding_core.encoder.checkpoint.bucket import fetch  # S3's client, for these alone
 
     return fetch(name, storage or StorageSpec())
 

@@ -14,11 +14,17 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from embedding_core.encoder.base import InvalidText, Offsets
-from embedding_core.encoder.checkpoint.backend import AS_IT_IS, Reading, backend_json
-from embedding_core.encoder.local.packing import Ids
-from embedding_core.encoder.stream import refuse_bare_string
+from embedding_core.encoder.base import InvalidText
+from embedding_core.encoder.checkpoint.backend import (
+    AS_IT_IS,
+    Reading,
+    backend_digest,
+    backend_json,
+)
+from embedding_core.encoder.checkpoint.describe import Checkpoint
+from embedding_core.encoder.stream import Ids, refuse_bare_string
 from embedding_core.errors import ModelError
+from embedding_core.protocols import Offsets
 
 PIECE_CHARS = 1_000_000
 """Characters tokenised at a time: an encoding takes about 100 bytes a token while it lives."""
@@ -48,11 +54,18 @@ _LONG_WORD = re.compile(r"\S{90}")
 """WordPiece takes a word of more than 100 characters for unknown, whatever it is made of."""
 
 
+def checkpoint_tokenizer(checkpoint: Checkpoint, document_prompt: str) -> CheckpointTokenizer:
+    """The checkpoint's tokenizer, one object per process, file version and prompt."""
+    path, reading = checkpoint.tokenizer_file, checkpoint.reading
+    digest = backend_digest(path, reading)
+    return _tokenizer(path, reading, digest, checkpoint.trailing_token, document_prompt)
+
+
 @lru_cache(maxsize=8)
-def load_tokenizer(
+def _tokenizer(
     path: Path, reading: Reading, digest: str, trailing: str | None, document_prompt: str
 ) -> CheckpointTokenizer:
-    """The tokenizer in this file, whose ``backend_digest`` is given: another is read again."""
+    """``digest``, the ``backend_digest``, makes a changed file a new entry of the cache."""
     return CheckpointTokenizer(path, trailing, document_prompt, reading)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int32]
+from embedding_core.encoder.stream import Ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,9 @@ from embedding_core.encoder.base import (
     OUT_OF_MEMORY,
     Encoder,
     InvalidText,
-    Kind,
-    Vectors,
 )
 from embedding_core.encoder.checkpoint.describe import Checkpoint
-from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer
+from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
 from embedding_core.encoder.local.budget import TokenBudget, first_budget
 from embedding_core.encoder.local.cpu_thread import compute
 from embedding_core.encoder.local.device import (
@@ -38,10 +36,10 @@ from embedding_core.encoder.local.device import (
 from embedding_core.encoder.local.dtype_probe import faster_cpu_dtype
 from embedding_core.encoder.local.layers.fp8 import FP8
 from embedding_core.encoder.local.model import LoadedModel
-from embedding_core.encoder.local.packing import Batch, Ids, lay_out
-from embedding_core.encoder.resolve import ResolvedModel, checkpoint_tokenizer
-from embedding_core.encoder.stream import PIECE_CHARS, Piece, Rows, map_ahead
+from embedding_core.encoder.local.packing import Batch, lay_out
+from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
+from embedding_core.protocols import Kind, Vectors
 from embedding_core.records import Space
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
@@ -148,16 +146,6 @@ class TransformerEncoder(Encoder):
             batch_tokens = first_budget(self._device, most, config, self.dtype)
         self._budget = TokenBudget(batch_tokens)
         self._model(self.dtype)
-
-    @classmethod
-    def from_resolved(
-        cls, resolved: ResolvedModel, *, device: str, batch_tokens: int | None
-    ) -> TransformerEncoder:
-        """Load what ``resolve_model`` found."""
-        assert resolved.checkpoint is not None
-        if batch_tokens is not None and batch_tokens < 1:
-            raise ModelError(f"batch_tokens is {batch_tokens}; use at least 1, or leave it out")
-        return cls(resolved.space, resolved.checkpoint, resolved.dtype, device, batch_tokens)
 
     @property
     def batch_tokens(self) -> int:

@@ -15,7 +15,7 @@ import tokenizers
 import torch
 import transformers
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.checkpoints import (
@@ -26,6 +26,7 @@ from tests.checkpoints import (
     build_shape,
     edit_json,
 )
+from tests.models import describe
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # peft asks transformers
@@ -123,7 +124,7 @@ def test_other_families_adapter_vectors_equal_peft(
 
 
 def test_real_minilm_with_an_adapter_equals_peft(minilm: str, tmp_path: Path) -> None:
-    base = resolve_model(minilm).directory
+    base = describe(minilm).directory
     assert base is not None
     adapter = build_adapter(tmp_path, base, "BertModel", target_modules=["query", "value"])
     encoder = Encoder.load(minilm, adapter=str(adapter), dtype="fp32", device="cpu")
@@ -136,7 +137,7 @@ def test_space_of_an_adapter_content_decides_and_nothing_else(
     tiny_qwen3: Path, adapter: Path
 ) -> None:
     def identity() -> str:
-        return space_id(resolve_model(str(tiny_qwen3), adapter=str(adapter)).space)
+        return space_id(describe(str(tiny_qwen3), adapter=str(adapter)).space)
 
     before = identity()
     config = adapter / "adapter_config.json"
@@ -155,7 +156,7 @@ def test_adapter_of_another_base_by_shape_refused_with_both_names(
 ) -> None:
     other = build_qwen3(tmp_path / "other", hidden_size=32, head_dim=16)
     with pytest.raises(ModelError) as caught:
-        resolve_model(str(other), adapter=str(qwen3_adapter))
+        describe(str(other), adapter=str(qwen3_adapter))
     assert str(other) in str(caught.value) and str(tiny_qwen3) in str(caught.value)
     assert "set model.name to the adapter's own base" in str(caught.value)
 
@@ -163,7 +164,7 @@ def test_adapter_of_another_base_by_shape_refused_with_both_names(
 def test_adapter_of_a_deeper_base_refused(qwen3_adapter: Path, tmp_path: Path) -> None:
     other = build_qwen3(tmp_path / "other", num_hidden_layers=2)
     with pytest.raises(ModelError, match=r"layers\.2\..*the base has no such layer"):
-        resolve_model(str(other), adapter=str(qwen3_adapter))
+        describe(str(other), adapter=str(qwen3_adapter))
 
 
 def test_adapter_of_another_hub_model_refused_by_name(
@@ -174,9 +175,9 @@ def test_adapter_of_another_hub_model_refused_by_name(
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
     edit_json(adapter / "adapter_config.json", base_model_name_or_path="owner/other")
     with pytest.raises(ModelError, match=r"trained on 'owner/other', not on 'owner/model'"):
-        resolve_model("owner/model", adapter=str(adapter))
+        describe("owner/model", adapter=str(adapter))
     edit_json(adapter / "adapter_config.json", base_model_name_or_path="Owner/Model")
-    assert resolve_model("owner/model", adapter=str(adapter)).space.revision == "c" * 40
+    assert describe("owner/model", adapter=str(adapter)).space.revision == "c" * 40
 
 
 def _config(**changes: Any) -> Any:
@@ -229,7 +230,7 @@ def test_adapter_that_cannot_be_merged_model_error(
 
 def test_adapter_named_as_the_model_told_where_it_belongs(adapter: Path, tiny_qwen3: Path) -> None:
     with pytest.raises(ModelError, match=r"holds an adapter.*model\.adapter") as caught:
-        resolve_model(str(adapter))
+        describe(str(adapter))
     assert str(tiny_qwen3) in str(caught.value)
 
 
@@ -237,13 +238,17 @@ def test_model_with_an_adapter_beside_it_refused(tiny_qwen3: Path, adapter: Path
     """transformers would load it on top of the weights, and the space would not know."""
     shutil.copytree(tiny_qwen3, adapter, dirs_exist_ok=True)
     with pytest.raises(ModelError, match=r"remove adapter_config\.json if the adapter is merged"):
-        resolve_model(str(adapter))
+        describe(str(adapter))
 
 
 @pytest.mark.parametrize(
     ("name", "asked", "message"),
     [
-        ("hashing", {"adapter": "./lora"}, "'hashing' has no weights"),
+        (
+            "hashing",
+            {"adapter": "./lora"},
+            "'./lora' means nothing for the model 'hashing'",
+        ),
         (None, {"adapter": "./no/such"}, "no folder './no/such'"),
         (None, {"adapter": "minilm"}, "cannot tell what model 'minilm' is"),
         (None, {"adapter_revision": "main"}, "without an adapter"),
@@ -253,7 +258,7 @@ def test_adapter_that_is_not_there_model_error(
     tiny_qwen3: Path, name: str | None, asked: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        resolve_model(name or str(tiny_qwen3), **asked)
+        describe(name or str(tiny_qwen3), **asked)
 
 
 def test_adapter_without_peft_says_how_to_install_it(

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.cache import cache_folder
 from embedding_core.errors import ModelError, Transient
 from embedding_core.identity import space_id
 from embedding_core.store.storage import StorageSpec
 from tests.checkpoints import as_sentence_transformer, build_adapter, build_qwen3
+from tests.models import describe
 from tests.s3 import S3Server
 from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
 
@@ -55,7 +56,7 @@ def put(stub: StubS3, prefix: str, folder: Path) -> None:
 
 
 def resolved_space(stub: StubS3, name: str = "models/q") -> str:
-    return space_id(resolve_model(f"s3://{BUCKET}/{name}", storage=stub.storage).space)
+    return space_id(describe(f"s3://{BUCKET}/{name}", storage=stub.storage).space)
 
 
 def copies() -> list[Path]:
@@ -67,7 +68,7 @@ def copies() -> list[Path]:
 
 def test_unchanged_checkpoint_one_listing_no_download(stub: StubS3, tiny_qwen3: Path) -> None:
     first = resolved_space(stub)
-    assert first == space_id(resolve_model(str(tiny_qwen3)).space)
+    assert first == space_id(describe(str(tiny_qwen3)).space)
     assert sorted(stub.requests) == [f"/{BUCKET}"] + [f"/{BUCKET}/models/q/{f}" for f in FILES]
     stub.requests.clear()
     assert resolved_space(stub) == first
@@ -159,11 +160,12 @@ def test_processes_at_once_share_one_copy(stub: StubS3, home: Path) -> None:
     code = f"""
 import huggingface_hub.constants
 huggingface_hub.constants.HF_HOME = {str(home)!r}
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import describe_model, model_spec
 from embedding_core.identity import space_id
 from embedding_core.store.storage import StorageSpec
 spec = StorageSpec(endpoint_url={stub.url!r}, region="us-east-1", anonymous=True)
-print(space_id(resolve_model("s3://{BUCKET}/models/q", storage=spec).space))
+model = model_spec("s3://{BUCKET}/models/q", storage=spec)
+print(space_id(describe_model(model).space))
 """
     command = [sys.executable, "-c", code]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -16,11 +16,12 @@ import tokenizers
 import torch
 import transformers
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.families import FAMILIES
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.checkpoints import SHAPES, TEXTS, Shape, build_shape, edit_json, write_json
+from tests.models import describe
 
 Vectors = npt.NDArray[np.float32]
 
@@ -103,7 +104,7 @@ def test_unverified_architecture_refused_by_name_unless_allowed(tmp_path: Path, 
     shape = Shape(name, "mean" if name == "Electra" else "lasttoken")
     folder, texts = build_shape(tmp_path, shape), _texts()
     with pytest.raises(ModelError, match=f"'{name.lower()}', which is not verified"):
-        resolve_model(str(folder))
+        describe(str(folder))
     encoder = Encoder.load(
         str(folder), dtype="fp32", device="cpu", batch_tokens=700, allow_unverified=True
     )
@@ -116,7 +117,7 @@ def test_unverified_architecture_refused_by_name_unless_allowed(tmp_path: Path, 
 def test_allow_unverified_setting_runs_padded_in_the_same_space(tmp_path: Path, name: str) -> None:
     folder, texts = build_shape(tmp_path, SHAPES[name]), _texts()
     packed = Encoder.load(str(folder), dtype="fp32", device="cpu")
-    allowed = resolve_model(str(folder), dtype="fp32", allow_unverified=True)
+    allowed = describe(str(folder), dtype="fp32", allow_unverified=True)
     assert space_id(allowed.space) == space_id(packed.space)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedding_core.encoder.checkpoint.describe.FAMILIES", {})
@@ -143,9 +144,9 @@ def test_setting_that_is_not_tested_refused_unless_allowed(
     folder = build_shape(tmp_path, SHAPES[name])
     edit_json(folder / "config.json", **changes)
     with pytest.raises(ModelError, match=f"{message}.*not verified") as caught:
-        resolve_model(str(folder))
+        describe(str(folder))
     assert "allow_unverified" in str(caught.value)
-    checkpoint = resolve_model(str(folder), allow_unverified=True).checkpoint
+    checkpoint = describe(str(folder), allow_unverified=True).checkpoint
     assert checkpoint is not None and not checkpoint.verified
 
 
@@ -163,20 +164,20 @@ def test_what_allow_unverified_does_not_allow(
     folder = build_shape(tmp_path, SHAPES["modernbert"])
     edit_json(folder / "config.json", **changes)
     with pytest.raises(ModelError, match=message):
-        resolve_model(str(folder), allow_unverified=True)
+        describe(str(folder), allow_unverified=True)
 
 
 def test_family_without_a_pooling_of_its_own_needs_modules_json(tmp_path: Path) -> None:
     folder = build_shape(tmp_path, SHAPES["bert-cls"])
     (folder / "modules.json").unlink()
     with pytest.raises(ModelError, match=r"has no modules\.json"):
-        resolve_model(str(folder))
+        describe(str(folder))
 
 
 @pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "mpnet"])
 def test_positions_after_padding_leave_fewer_for_tokens(tmp_path: Path, name: str) -> None:
     folder = build_shape(tmp_path, SHAPES[name])
-    space = resolve_model(str(folder)).space
+    space = describe(str(folder)).space
     assert space.max_tokens == 1024 - 2
     encoded = Encoder.load(str(folder), dtype="fp32", device="cpu").encode([CORPUS[:9_000]])
     assert (encoded.n_tokens, encoded.n_truncated) == (1022, 1)
@@ -184,13 +185,13 @@ def test_positions_after_padding_leave_fewer_for_tokens(tmp_path: Path, name: st
 
 def test_dense_modules_decide_size_and_space(tmp_path: Path) -> None:
     folder = build_shape(tmp_path, SHAPES["gemma3-bidirectional"])
-    space = resolve_model(str(folder)).space
+    space = describe(str(folder)).space
     assert space.dim == 48
     assert space.document_prompt == "title: none | text: "
     weights = safetensors.torch.load_file(folder / "3_Dense" / "model.safetensors")
     weights["linear.weight"][0, 0] += 1
     safetensors.torch.save_file(weights, folder / "3_Dense" / "model.safetensors")
-    assert space_id(resolve_model(str(folder)).space) != space_id(space)
+    assert space_id(describe(str(folder)).space) != space_id(space)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +219,12 @@ def test_end_token_of_tokenizer_config_added_once_and_part_of_the_space(tmp_path
     content = json.loads((bare / "tokenizer.json").read_text())
     content["post_processor"] = None
     write_json(bare / "tokenizer.json", content)
-    without = resolve_model(str(bare))
+    without = describe(str(bare))
     for directory in (folder, bare):
         end = {"__type": "AddedToken", "content": "<|endoftext|>", "special": True}
         asked = {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True, "eos_token": end}
         write_json(directory / "tokenizer_config.json", asked)
     assert without.tokenizer.n_special == 0
-    with_end = resolve_model(str(bare))
-    assert with_end.tokenizer.n_special == resolve_model(str(folder)).tokenizer.n_special == 1
+    with_end = describe(str(bare))
+    assert with_end.tokenizer.n_special == describe(str(folder)).tokenizer.n_special == 1
     assert space_id(with_end.space) != space_id(without.space)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.encoder import Encoder, resolve_model
+from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint import cache
 from embedding_core.encoder.checkpoint.locate import locate
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.checkpoints import build_qwen3
+from tests.models import describe
 
 
 @pytest.fixture(autouse=True)
@@ -104,16 +105,16 @@ def test_latest_of_nothing_model_error(dated: Path, tmp_path: Path) -> None:
 
 def test_space_is_of_the_content_wherever_it_lies(tiny_qwen3: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_qwen3, tmp_path / "checkpoints" / "2026-11-01")
-    named = resolve_model(f"{copy.parent}/latest").space
+    named = describe(f"{copy.parent}/latest").space
     assert named.revision == "2026-11-01"
-    assert space_id(named) == space_id(resolve_model(str(tiny_qwen3)).space)
+    assert space_id(named) == space_id(describe(str(tiny_qwen3)).space)
 
 
 def test_folder_that_sentence_transformers_saved_loads(minilm: str, tmp_path: Path) -> None:
     """What a Trainer leaves: modules.json, 1_Pooling, prompts, and files of its own."""
     from sentence_transformers import SentenceTransformer
 
-    base = resolve_model(minilm).directory
+    base = describe(minilm).directory
     saved = tmp_path / "2026-11-03"
     peer = SentenceTransformer(str(base), device="cpu", prompts={"query": "q: ", "document": ""})
     peer.save(str(saved))
@@ -151,13 +152,13 @@ def test_hub_branch_resolves_to_the_commit_it_is_at(
     old, new = "a" * 40, "b" * 40
     other = build_qwen3(tmp_path / "other", initializer_range=0.2)
     fake_hub(home, {old: tiny_qwen3, new: other}, old)
-    first = resolve_model("owner/model").space
+    first = describe("owner/model").space
     assert first.revision == old
-    assert space_id(first) == space_id(resolve_model(str(tiny_qwen3)).space)
+    assert space_id(first) == space_id(describe(str(tiny_qwen3)).space)
     move_main(home, new)
-    moved = resolve_model("owner/model", revision="main").space
+    moved = describe("owner/model", revision="main").space
     assert moved.revision == new and space_id(moved) != space_id(first)
-    assert resolve_model("owner/model", revision=old).space == first
+    assert describe("owner/model", revision=old).space == first
 
 
 def test_name_with_a_slash_is_a_hub_id_whatever_folder_has_that_name_here(
@@ -181,7 +182,7 @@ def test_hub_file_that_is_not_what_was_published_refused(home: Path, tiny_qwen3:
     content[-1] ^= 1  # of the right size, and a safetensors file still
     weights.resolve().write_bytes(content)
     with pytest.raises(ModelError, match=r"is damaged: its SHA-256 is .* the hub published"):
-        resolve_model("owner/model")
+        describe("owner/model")
 
 
 # Digests: kept on disk for large files, so that a fresh process need not read them.

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import tokenizers
 
-from embedding_core.encoder import ResolvedModel, resolve_model
 from embedding_core.encoder.checkpoint.families import QWEN3_QUERY_PROMPT
+from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.errors import ModelError
 from tests.checkpoints import as_sentence_transformer, edit_json, write_json
+from tests.models import describe
 
 MINILM_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -32,7 +33,7 @@ def _sha256(path: Path) -> str:
 
 
 def test_resolve_minilm_published_weights_and_its_own_settings(minilm: str) -> None:
-    resolved = resolve_model(minilm)
+    resolved = describe(minilm)
     space = resolved.space
     assert MINILM_WEIGHTS in space.identity
     assert (space.pooling, space.max_tokens, space.dim) == ("mean", 256, 384)
@@ -41,7 +42,7 @@ def test_resolve_minilm_published_weights_and_its_own_settings(minilm: str) -> N
 
 
 def test_resolve_bare_qwen3_rules_of_the_family(tiny_qwen3: Path) -> None:
-    resolved = resolve_model(str(tiny_qwen3))
+    resolved = describe(str(tiny_qwen3))
     space = resolved.space
     assert (space.pooling, space.max_tokens, space.dim) == ("last", 8192, 64)
     assert (space.query_prompt, space.document_prompt) == (QWEN3_QUERY_PROMPT, "")
@@ -49,14 +50,14 @@ def test_resolve_bare_qwen3_rules_of_the_family(tiny_qwen3: Path) -> None:
     files = (tiny_qwen3 / "config.json", tiny_qwen3 / "model.safetensors")
     assert space.identity == tuple(sorted(map(_sha256, files)))
     assert space.revision is None
-    assert resolved.tokenizer is resolve_model(str(tiny_qwen3)).tokenizer
+    assert resolved.tokenizer is describe(str(tiny_qwen3)).tokenizer
 
 
 def test_resolve_explicit_settings_decide_the_space(tiny_qwen3: Path) -> None:
-    space = resolve_model(str(tiny_qwen3), dim=16, max_tokens=100, dtype="fp32").space
+    space = describe(str(tiny_qwen3), dim=16, max_tokens=100, dtype="fp32").space
     assert (space.dim, space.max_tokens, space.dtype_class) == (16, 100, "full")
     for dtype in ("auto", "fp16", "bf16"):
-        assert resolve_model(str(tiny_qwen3), dtype=dtype).space.dtype_class == "half"
+        assert describe(str(tiny_qwen3), dtype=dtype).space.dtype_class == "half"
 
 
 def test_resolve_sharded_weights_every_shard_counts(qwen3: Path) -> None:
@@ -64,7 +65,7 @@ def test_resolve_sharded_weights_every_shard_counts(qwen3: Path) -> None:
     shutil.copy(qwen3 / "model-1.safetensors", qwen3 / "model-2.safetensors")
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     write_json(qwen3 / "model.safetensors.index.json", index)
-    assert len(resolve_model(str(qwen3)).space.identity) == 3
+    assert len(describe(str(qwen3)).space.identity) == 3
 
 
 @pytest.mark.parametrize(
@@ -80,14 +81,14 @@ def test_resolve_pooling_old_and_new_keys(
     qwen3: Path, config: dict[str, Any], pooling: str
 ) -> None:
     as_sentence_transformer(qwen3, config)
-    assert resolve_model(str(qwen3)).space.pooling == pooling
+    assert describe(str(qwen3)).space.pooling == pooling
 
 
 @pytest.mark.parametrize("name", ["document", "passage"])
 def test_resolve_prompts_of_the_checkpoint_win(qwen3: Path, name: str) -> None:
     prompts = {"query": "q: ", name: "d: "}
     write_json(qwen3 / "config_sentence_transformers.json", {"prompts": prompts})
-    space = resolve_model(str(qwen3)).space
+    space = describe(str(qwen3)).space
     assert (space.query_prompt, space.document_prompt) == ("q: ", "d: ")
 
 
@@ -100,34 +101,34 @@ def test_resolve_prompts_of_the_checkpoint_win(qwen3: Path, name: str) -> None:
 )
 def test_resolve_max_tokens_smallest_of_the_files(qwen3: Path, file: str, key: str) -> None:
     write_json(qwen3 / file, {key: 77})
-    assert resolve_model(str(qwen3)).space.max_tokens == 77
-    assert resolve_model(str(qwen3), max_tokens=8192).space.max_tokens == 8192
+    assert describe(str(qwen3)).space.max_tokens == 77
+    assert describe(str(qwen3), max_tokens=8192).space.max_tokens == 8192
     write_json(qwen3 / file, {key: 10**30})
-    assert resolve_model(str(qwen3)).space.max_tokens == 8192
+    assert describe(str(qwen3)).space.max_tokens == 8192
 
 
 def test_resolve_changed_file_new_digest(qwen3: Path) -> None:
-    before = resolve_model(str(qwen3)).space
+    before = describe(str(qwen3)).space
     edit_json(qwen3 / "config.json", rms_norm_eps=1e-5)
-    assert resolve_model(str(qwen3)).space.identity != before.identity
+    assert describe(str(qwen3)).space.identity != before.identity
 
 
 def test_resolve_tokenizer_saved_again_with_lengths_is_the_same_one(qwen3: Path) -> None:
     path = qwen3 / "tokenizer.json"
-    before = resolve_model(str(qwen3)).space
+    before = describe(str(qwen3)).space
     saved = tokenizers.Tokenizer.from_file(str(path))
     saved.enable_truncation(17)
     saved.enable_padding(length=32)
     saved.save(str(path), pretty=True)
-    assert resolve_model(str(qwen3)).space == before
+    assert describe(str(qwen3)).space == before
     saved.add_tokens(["another"])
     saved.save(str(path))
-    assert resolve_model(str(qwen3)).space.tokenizer != before.tokenizer
+    assert describe(str(qwen3)).space.tokenizer != before.tokenizer
 
 
 def test_resolve_gives_a_record_that_pickles(tiny_qwen3: Path) -> None:
-    resolved = resolve_model(str(tiny_qwen3))
-    copy: ResolvedModel = pickle.loads(pickle.dumps(resolved))
+    resolved = describe(str(tiny_qwen3))
+    copy: CheckpointInfo = pickle.loads(pickle.dumps(resolved))
     assert copy == resolved
     assert copy.tokenizer.count(["words"]) == resolved.tokenizer.count(["words"])
 
@@ -136,8 +137,8 @@ def test_import_and_resolve_load_no_torch(minilm: str, tmp_path: Path) -> None:
     """Nor, once the tokenizer was read on this machine, transformers."""
     code = f"""
 import sys, embedding_core.encoder as e
-r = e.resolve_model({minilm!r}); r.tokenizer.count(["words"])
-heavy = [m for m in ("torch", "transformers", "pydantic", "yaml", "fsspec.implementations.local",
+r = e.describe_model(e.model_spec({minilm!r})); r.tokenizer.count(["words"])
+heavy = [m for m in ("torch", "transformers", "fsspec.implementations.local",
                      "lancedb") if m in sys.modules]
 print(heavy)
 """
@@ -215,7 +216,7 @@ def test_resolve_checkpoint_that_cannot_be_trusted_model_error(
 ) -> None:
     break_it(qwen3)
     with pytest.raises(ModelError, match=message):
-        resolve_model(str(qwen3))
+        describe(str(qwen3))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_resolve_checkpoint_that_cannot_be_trusted_model_error(
 )
 def test_resolve_unknown_name_model_error(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        resolve_model(name)
+        describe(name)
 
 
 def test_resolve_hub_out_of_reach_names_id_revision_and_way_out(
@@ -241,7 +242,7 @@ def test_resolve_hub_out_of_reach_names_id_revision_and_way_out(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"'owner/model', revision 'v9'.*copy the checkpoint"):
-        resolve_model("owner/model", revision="v9")
+        describe("owner/model", revision="v9")
 
 
 def test_resolve_hub_snapshot_commit_is_the_revision(
@@ -255,7 +256,7 @@ def test_resolve_hub_snapshot_commit_is_the_revision(
         return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    resolved = resolve_model("owner/model", revision="main")
+    resolved = describe("owner/model", revision="main")
     assert resolved.space.revision == "c" * 40
     assert (asked["repo_id"], asked["revision"]) == ("owner/model", "main")
     assert not any("bin" in pattern for pattern in asked["allow_patterns"])
@@ -268,7 +269,7 @@ def test_resolve_hub_snapshot_commit_is_the_revision(
         ({"dim": 0}, "dim is 0"),
         ({"max_tokens": 8193}, "max_tokens 8193 is above the 8192"),
         ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"dtype": "int8"}, "dtype is 'int8': Input should be 'auto'"),
         ({"revision": "main"}, "only hub models have revisions"),
     ],
 )
@@ -276,4 +277,4 @@ def test_resolve_impossible_setting_model_error(
     tiny_qwen3: Path, asked: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        resolve_model(str(tiny_qwen3), **asked)
+        describe(str(tiny_qwen3), **asked)

@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from embedding_core.encoder import resolve_model
 from embedding_core.encoder.checkpoint import tokenizer as module
-from embedding_core.encoder.checkpoint.tokenizer import PIECE_CHARS, CheckpointTokenizer
-from embedding_core.encoder.resolve import checkpoint_tokenizer
+from embedding_core.encoder.checkpoint.tokenizer import (
+    PIECE_CHARS,
+    CheckpointTokenizer,
+    checkpoint_tokenizer,
+)
 from embedding_core.errors import ModelError
 from tests.checkpoints import ADDED_TOKENS, CONTROL_TOKENS, END_OF_TEXT, TEXTS, build_qwen3
+from tests.models import describe
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_encode_added_word_stays_a_word(tmp_path: Path, tiny_qwen3: Path) -> Non
 @pytest.mark.parametrize("post_processor", [True, False])
 def test_encode_ends_with_end_of_text_exactly_once(tmp_path: Path, post_processor: bool) -> None:
     folder = build_qwen3(tmp_path, post_processor=post_processor)
-    tokenizer = checkpoint_tokenizer(resolve_model(str(folder)).checkpoint, "")
+    tokenizer = checkpoint_tokenizer(describe(str(folder)).checkpoint, "")
     assert tokenizer.n_special == 1
     for text in ("", "words", f"words {END_OF_TEXT}"):
         assert _ids(tokenizer, text).count(0) == 1
@@ -113,7 +116,7 @@ def test_count_document_prompt_is_included(tiny_qwen3: Path) -> None:
 def test_count_with_a_prompt_is_what_the_model_sees(
     tiny_qwen3: Path, minilm: str, kind: str, prompt: str
 ) -> None:
-    resolved = resolve_model(str(tiny_qwen3 if kind == "bytes" else minilm))
+    resolved = describe(str(tiny_qwen3 if kind == "bytes" else minilm))
     prompted = resolved.tokenizer_for(prompt)
     assert isinstance(prompted, CheckpointTokenizer)
     texts = ["ed words", "s", "the same", "", " spaced", ".", "étude"]
@@ -131,7 +134,7 @@ def test_count_with_a_prompt_is_what_the_model_sees(
     ids=lambda value: str(value)[:12],
 )  # fmt: skip
 def test_unknown_shares_are_of_the_characters(minilm: str, text: str, share: float) -> None:
-    tokenizer = resolve_model(minilm).tokenizer
+    tokenizer = describe(minilm).tokenizer
     assert tokenizer.unknown_shares(["known", text, "known"]) == [0.0, pytest.approx(share), 0.0]
 
 
@@ -180,7 +183,7 @@ def cutters(
     path = _sentencepiece_like(tmp_path_factory.mktemp("spm") / "tokenizer.json")
     return [
         CheckpointTokenizer(tiny_qwen3 / "tokenizer.json", END_OF_TEXT, ""),
-        checkpoint_tokenizer(resolve_model(minilm).checkpoint, ""),
+        checkpoint_tokenizer(describe(minilm).checkpoint, ""),
         CheckpointTokenizer(path, None, ""),
     ]
 
