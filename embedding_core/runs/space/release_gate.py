@@ -7,8 +7,8 @@ what its indexes miss and how long a search takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,11 @@ from embedding_core.lake import schema as columns
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.index.tuning import Sample
 from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.query.search import Query
 from embedding_core.lake.spaces.vector_columns import missing_rows
 from embedding_core.lake.table import Table, table_of
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.records import Space
 from embedding_core.runs.encode import Vectors, vectors_in
 from embedding_core.runs.serving import serving_model
 from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
@@ -107,21 +107,9 @@ def _ann(table: Table, version: int, side: Side) -> Ann:
     settings = table.index_settings(side.judged.column)
     if not settings:
         return Ann(None, 1.0)
-    sample = Sample(table.dataset(version), side.judged.column)
+    sample = Sample(table.open(version), side.judged.column)
     found = sample.measure(settings["nprobes"], settings["refine_factor"])
     return Ann(settings["kind"], found.recall)
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A query that is a vector already, for the table's own search."""
-
-    space: Space
-    vector: Vectors
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """(1, dim): the vector, whatever the words."""
-        return self.vector[None]
 
 
 def _latency(table: Table, version: int, old: Side, new: Side) -> OldNew[float] | None:
@@ -146,5 +134,5 @@ def _latency(table: Table, version: int, old: Side, new: Side) -> OldNew[float] 
 
 def _search_milliseconds(table: Table, side: Side, vector: Vectors) -> float:
     started = time.perf_counter()
-    table.search("", _Ready(side.space, vector), column=side.judged.column)
+    table.search_vectors(vector[None], side.space, Query(column=side.judged.column))
     return (time.perf_counter() - started) * 1_000
