@@ -5,23 +5,56 @@
     ├── RejectedInput        one file, record or text is bad: list it in rejects, go on
     └── SetupError           nobody can go on until a person changes something
         ├── UsageError       the command or the recipe itself is wrong (exit code 2)
+        ├── PluginError      a plugin's package cannot be used
         ├── ModelError       the model cannot be found, read, trusted or run here
         └── LakeError        the table or its store is not what the recipe says
             ├── Locked       another run is working on the table
             └── Unfilled     rows lack a vector in the column that is to serve
 
-Every message gives the value, the limit and the next action.
+Every message gives the value, the limit and the next action. An action that is a command of
+embedlake's stands in ``action``, not in the message: who shows the error knows how it is called
+there.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Action = Literal[
+    "embed",
+    "reembed",
+    "maintain",
+    "verify",
+    "repair",
+    "promote",
+    "retire",
+    "releases",
+    "status",
+    "plan",
+    "evaluate",
+    "allow_removals",
+    "wait",
+    "schema",
+    "resources",
+]
+"""What heals an error, where embedlake itself does it."""
 
 
 class EmbedlakeError(Exception):
     """Root of every error embedlake raises on purpose."""
 
+    code: ClassVar[str] = "failed"
+    """A fixed word for the kind of error."""
+
+    def __init__(self, *message: str, action: Action | None = None) -> None:
+        super().__init__(*message)
+        self.action = action
+
 
 class Transient(EmbedlakeError):
     """A fault that may pass by itself; the task that met it is tried again."""
+
+    code = "transient"
 
 
 def words(error: BaseException) -> str:
@@ -40,6 +73,8 @@ class RejectedInput(EmbedlakeError):
     ``detail`` is for a person.
     """
 
+    code = "rejected"
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
@@ -52,26 +87,40 @@ class RejectedInput(EmbedlakeError):
 class SetupError(EmbedlakeError):
     """Something a person must change before the work can go on."""
 
+    code = "setup"
+
 
 class PluginError(SetupError):
     """A plugin cannot be used; the message names its package."""
+
+    code = "plugin"
 
 
 class UsageError(SetupError):
     """The command line or the recipe is wrong; nothing was started."""
 
+    code = "usage"
+
 
 class ModelError(SetupError):
     """The model cannot be found, read, trusted or run on this machine."""
+
+    code = "model"
 
 
 class LakeError(SetupError):
     """The table, or the store under it, is not what the recipe says it is."""
 
+    code = "lake"
+
 
 class Locked(LakeError):
     """Another run is working on the table; nothing was changed."""
 
+    code = "locked"
+
 
 class Unfilled(LakeError):
     """Rows have no vector in the column that is to be put in service; nothing was changed."""
+
+    code = "unfilled"

@@ -127,11 +127,11 @@ def write_recipe(**sections: object) -> str:
 
 def check_model(model: str) -> None:
     """Find (and for a hub id fetch) the model before anything is started."""
-    weights = resolve_model(model).space.weights
+    digests = resolve_model(model).space.identity
     published = PUBLISHED_SHA256.get(model)
     if published is None:
         return
-    if published not in weights:
+    if published not in digests:
         raise ModelError(
             f"the weights of {model} are not the published ones (sha256 {published}); "
             "install the package again"

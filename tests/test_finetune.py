@@ -158,7 +158,7 @@ def test_finetuned_checkpoint_is_another_space_that_a_recipe_can_name(
     latest = str(tmp_path / "models" / "latest")
     old, new = resolve_model(minilm).space, resolve_model(latest).space
     assert new.revision == written.name
-    assert set(new.weights).isdisjoint(old.weights), "trained weights"
+    assert set(new.identity).isdisjoint(old.identity), "trained weights"
     assert (new.tokenizer, new.max_tokens, new.dim, new.pooling) == (
         old.tokenizer, old.max_tokens, old.dim, old.pooling,
     )  # fmt: skip

@@ -20,14 +20,13 @@ from embedding_core.records import SourceFile, Space
 SPACE = Space(
     model="org/name",
     revision="main",
-    weights=("aa", "bb"),
+    identity=("aa", "bb"),
     tokenizer="cc",
     pooling="mean",
     query_prompt="query: ",
     document_prompt="",
     max_tokens=256,
     dim=384,
-    normalize=True,
     dtype_class="half",
 )
 FILE = SourceFile("/data/a.jsonl", "3-abc", 3)
@@ -132,8 +131,8 @@ def test_readable_names_do_not_make_another_space() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"weights": ("aa",)}, {"tokenizer": "dd"}, {"pooling": "last"}, {"query_prompt": ""},
-        {"document_prompt": "p"}, {"max_tokens": 128}, {"dim": 128}, {"normalize": False},
+        {"identity": ("aa",)}, {"tokenizer": "dd"}, {"pooling": "last"}, {"query_prompt": ""},
+        {"document_prompt": "p"}, {"max_tokens": 128}, {"dim": 128},
         {"dtype_class": "full"},
     ],
     ids=lambda change: next(iter(change)),
@@ -178,7 +177,7 @@ def test_rows_depend_on_tokenizer_limit_and_prompt_and_on_nothing_else_of_the_sp
     assert rows_id(space=replace(SPACE, tokenizer="x")) != rows_id()
     assert rows_id(space=replace(SPACE, max_tokens=128)) != rows_id()
     assert rows_id(space=replace(SPACE, document_prompt="x")) != rows_id()
-    assert rows_id(space=replace(SPACE, weights=("x",), dim=8, pooling="cls")) == rows_id()
+    assert rows_id(space=replace(SPACE, identity=("x",), dim=8, pooling="cls")) == rows_id()
 
 
 @given(st.lists(st.text(), min_size=1), st.randoms())

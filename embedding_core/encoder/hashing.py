@@ -35,14 +35,13 @@ def space(dim: int | None, max_tokens: int | None) -> Space:
     return Space(
         model=NAME,
         revision=None,
-        weights=(sha256(RULES.encode()).hexdigest(),),
+        identity=(sha256(RULES.encode()).hexdigest(),),
         tokenizer=sha256(_TOKEN.pattern.encode()).hexdigest(),
         pooling="mean",
         query_prompt="",
         document_prompt="",
         max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
         dim=DEFAULT_DIM if dim is None else dim,
-        normalize=True,
         dtype_class="full",
     )
 

@@ -103,14 +103,13 @@ def resolve_model(
     space = Space(
         model=shown,
         revision=located.revision,
-        weights=_weight_digests(checkpoint),
+        identity=_weight_digests(checkpoint),
         tokenizer=_tokenizer_digest(checkpoint),
         pooling=checkpoint.pooling,
         query_prompt=checkpoint.query_prompt,
         document_prompt=checkpoint.document_prompt,
         max_tokens=checkpoint.max_tokens if max_tokens is None else max_tokens,
         dim=checkpoint.dim if dim is None else dim,
-        normalize=True,
         dtype_class=DTYPE_CLASSES.get(dtype, "half"),
     )
     return ResolvedModel(space=space, dtype=dtype, checkpoint=checkpoint)

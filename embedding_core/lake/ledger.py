@@ -32,7 +32,7 @@ from embedding_core.lake.rows.commit import (
 )
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
-from embedding_core.records import FileCounts, Reject
+from embedding_core.records import FileCounts, FileVersion, Reject
 
 RULES_KEY = "embedlake:rules:"
 """Before a ``rows_id``, in the metadata of the ledger's table."""
@@ -191,21 +191,7 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class KnownVersion:
-    """What the ledger knows of a file version."""
-
-    source_uri: str
-    fingerprint: str
-    rows_id: str
-    rows: int
-    """Rows it gave the table."""
-    failed: int
-    """Chunks that got no vector."""
-    run_id: str
-
-
-def known_versions(table: Table) -> dict[str, KnownVersion]:
+def known_versions(table: Table) -> dict[str, FileVersion]:
     """Every file version in the ledger, by file key."""
     names = [
         "file_key", "source_uri", "fingerprint", "rows_id", "embedded", "reused", "failed",
@@ -213,7 +199,7 @@ def known_versions(table: Table) -> dict[str, KnownVersion]:
     ]  # fmt: skip
     columns = ledger_rows(table, names).to_pydict()
     return {
-        key: KnownVersion(uri, fingerprint, rows_id, embedded + reused, failed, run_id)
+        key: FileVersion(uri, key, fingerprint, rows_id, embedded + reused, failed, run_id)
         for key, uri, fingerprint, rows_id, embedded, reused, failed, run_id in zip(
             *(columns[name] for name in names), strict=True
         )

@@ -269,7 +269,7 @@ def space_of(field: pa.Field) -> tuple[str, Space]:
     with metadata_read(SPACE_KEY):
         fields = json.loads(description)
         identifier: str = fields.pop("space_id")
-        space = Space(**fields | {"weights": tuple(fields["weights"])})
+        space = Space(**fields | {"identity": tuple(fields["identity"])})
         if space_id(space) != identifier:
             raise ValueError(f"it is not what space_id {identifier[:SHOWN_DIGITS]} stands for")
     return identifier, space

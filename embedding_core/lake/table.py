@@ -23,7 +23,7 @@ from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query, QueryEncoder, check_query_space, search_dataset
 from embedding_core.recipe import Recipe
-from embedding_core.records import Scalar, Space
+from embedding_core.records import FileVersion, Scalar, Space
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
@@ -38,15 +38,6 @@ QUERY_SETTINGS = ("nprobes", "refine_factor")
 LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FileVersion:
-    """A file version that has rows in the table."""
-
-    source_uri: str
-    file_key: str
-    n_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +265,7 @@ class Table:
         for uri, key, n_rows in zip(
             columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
         ):
-            yield FileVersion(uri, key, n_rows)
+            yield FileVersion(uri, key, n_rows=n_rows)
 
     def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
         """Rows of some file versions, by the scalar index where there is one."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from embedding_core.records import ColumnType, Scalar
+from embedding_core.records.documents import ColumnType, Scalar
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

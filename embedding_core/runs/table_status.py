@@ -129,7 +129,7 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     rows = Counter[str]()
     for version in table.file_versions():
         held.add(version.file_key)
-        rows[version.source_uri] += version.n_rows
+        rows[version.uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
     entries = ledger.ledger_rows(table, ["file_key", *names])
     newest: dict[str, int] = {}  # the last in the ledger's order, whatever the clocks said

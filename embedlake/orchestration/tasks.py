@@ -37,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-RESULTS_VERSION = 4
+RESULTS_VERSION = 1
 """Raised when the records that tasks return change: results of older code are not read."""
 
 RETRIES = 3

@@ -117,7 +117,7 @@ def test_search_model_that_was_overwritten_since_is_refused_with_both_spaces(
     recipe = recipe_with(tmp_path, name=str(folder))
     run(recipe)
     shutil.copy(other_qwen3 / weights, folder / weights)
-    said = r"query is in space [0-9a-f]{12} .*table in space [0-9a-f]{12} .*differ in weights"
+    said = r"query is in space [0-9a-f]{12} .*table in space [0-9a-f]{12} .*differ in identity"
     with pytest.raises(LakeError, match=said):
         list(search(recipe, Resources(), {"q": "words"}, Query()))
 
@@ -159,7 +159,7 @@ def test_process_that_lives_on_loads_what_the_name_means_now(
     shutil.copytree(other_qwen3, checkpoints / "2026-11-03")
     new = load(model, Resources())
     assert (old.space.revision, new.space.revision) == ("2026-11-01", "2026-11-03")
-    assert new.space.weights != old.space.weights
+    assert new.space.identity != old.space.identity
 
 
 def test_reader_finds_the_model_that_made_the_table_after_latest_moved(

@@ -135,7 +135,7 @@ def _counted(table: Table, seen: Seen) -> list[Damage]:
     """Count the rows of each file version; what keeps them from being read is a damage."""
     try:
         for version in table.file_versions():
-            seen.keys[version.source_uri, version.file_key] += version.n_rows
+            seen.keys[version.uri, version.file_key] += version.n_rows
     except BaseException as error:
         if not is_of_the_data(error):
             raise

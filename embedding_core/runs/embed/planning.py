@@ -15,7 +15,7 @@ from embedding_core.lake.ownership.owner import check_owner
 from embedding_core.lake.rows.foreign import check_all_ours
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
-from embedding_core.records import HeldVersion, Plan, PlannedFile, SourceFile, Space
+from embedding_core.records import FileVersion, Plan, PlannedFile, SourceFile, Space
 from embedding_core.runs.embed.cutting import Cutting, cutting_of
 from embedding_core.runs.embed.estimate import STARTING_SECONDS, estimate
 from embedding_core.runs.embed.saved import reported_keys
@@ -136,7 +136,7 @@ class _Held:
 
     versions: dict[str, dict[str, int]]
     """Rows in the table by file key, by source URI."""
-    entries: dict[str, ledger.KnownVersion]
+    entries: dict[str, FileVersion]
     """The ledger's lines, by file key."""
     unrecorded: Collection[str]
     """Keys that have rows but no such line yet: a run was cut off between the two."""
@@ -148,10 +148,10 @@ class _Held:
     """Version of the table; None when there is none."""
     columns: ColumnChanges = NO_CHANGES
 
-    def by_fingerprint(self, rules: str) -> dict[str, HeldVersion]:
+    def by_fingerprint(self, rules: str) -> dict[str, FileVersion]:
         """A version in the table for each content that it has rows of, cut by some rules."""
         return {
-            entry.fingerprint: HeldVersion(uri, key)
+            entry.fingerprint: FileVersion(uri, key)
             for uri, held in self.versions.items()
             for key in held
             if (entry := self.entries.get(key)) is not None and entry.rows_id == rules
@@ -168,14 +168,12 @@ class _Held:
 
     def uris(self) -> set[str]:
         """Files that have rows, gave none or are listed in the rejects."""
-        rowless = {one.source_uri for one in self.entries.values() if not one.rows}
+        rowless = {one.uri for one in self.entries.values() if not one.n_rows}
         return {*self.versions, *self.rejects, *rowless}
 
     def rowless_keys(self, uris: Collection[str | None]) -> tuple[str, ...]:
         """File keys of versions of some files that gave no rows."""
-        return tuple(
-            key for key, one in self.entries.items() if not one.rows and one.source_uri in uris
-        )
+        return tuple(key for key, one in self.entries.items() if not one.n_rows and one.uri in uris)
 
 
 def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
@@ -185,7 +183,7 @@ def _held(table: Table, recipe: Recipe, space: Space) -> _Held:
     newest = int(table.dataset().version)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
     for version in table.file_versions():
-        versions[version.source_uri][version.file_key] = version.n_rows
+        versions[version.uri][version.file_key] = version.n_rows
     entries = ledger.known_versions(table)
     unknown = {key for held in versions.values() for key in held} - entries.keys()
     check_all_ours(table, unknown)
@@ -254,8 +252,8 @@ class _Comparison:
         if key in self.held.unrecorded:
             return False
         if key in held:
-            return len(held) == 1 and (entry is None or entry.rows == held[key])
-        if entry is None or entry.rows or entry.failed:
+            return len(held) == 1 and (entry is None or entry.n_rows == held[key])
+        if entry is None or entry.n_rows or entry.n_failed:
             return False
         return not held or entry.run_id in self.held.rejects.get(uri, NO_REJECTS).whole_by
 
@@ -270,8 +268,8 @@ class _Comparison:
         if key in self.held.unrecorded:
             return "its line in the ledger is missing"
         entry = self.held.entries.get(key)
-        if entry is not None and entry.rows != held[key]:
-            return f"the table has {held[key]} of its {entry.rows} rows: changed by hand"
+        if entry is not None and entry.n_rows != held[key]:
+            return f"the table has {held[key]} of its {entry.n_rows} rows: changed by hand"
         return "rows of another version are still there"
 
     def _why(self, file: SourceFile, held: Mapping[str, int]) -> str:
@@ -320,7 +318,7 @@ class _Comparison:
 NO_REJECTS = ledger.KnownRejects(frozenset(), frozenset())
 
 
-def _why_gone(known: ledger.KnownVersion) -> str:
-    if known.rows:
+def _why_gone(known: FileVersion) -> str:
+    if known.n_rows:
         return "it was in the table before, its rows are gone"
     return "its chunks got no vectors"

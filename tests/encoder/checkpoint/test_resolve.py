@@ -34,9 +34,9 @@ def _sha256(path: Path) -> str:
 def test_resolve_minilm_published_weights_and_its_own_settings(minilm: str) -> None:
     resolved = resolve_model(minilm)
     space = resolved.space
-    assert MINILM_WEIGHTS in space.weights
+    assert MINILM_WEIGHTS in space.identity
     assert (space.pooling, space.max_tokens, space.dim) == ("mean", 256, 384)
-    assert (space.query_prompt, space.document_prompt, space.normalize) == ("", "", True)
+    assert (space.query_prompt, space.document_prompt) == ("", "")
     assert resolved.directory is not None and (resolved.directory / "config.json").is_file()
 
 
@@ -47,7 +47,7 @@ def test_resolve_bare_qwen3_rules_of_the_family(tiny_qwen3: Path) -> None:
     assert (space.query_prompt, space.document_prompt) == (QWEN3_QUERY_PROMPT, "")
     assert space.query_prompt.endswith("answer the query\nQuery:")
     files = (tiny_qwen3 / "config.json", tiny_qwen3 / "model.safetensors")
-    assert space.weights == tuple(sorted(map(_sha256, files)))
+    assert space.identity == tuple(sorted(map(_sha256, files)))
     assert space.revision is None
     assert resolved.tokenizer is resolve_model(str(tiny_qwen3)).tokenizer
 
@@ -64,7 +64,7 @@ def test_resolve_sharded_weights_every_shard_counts(qwen3: Path) -> None:
     shutil.copy(qwen3 / "model-1.safetensors", qwen3 / "model-2.safetensors")
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     write_json(qwen3 / "model.safetensors.index.json", index)
-    assert len(resolve_model(str(qwen3)).space.weights) == 3
+    assert len(resolve_model(str(qwen3)).space.identity) == 3
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_resolve_max_tokens_smallest_of_the_files(qwen3: Path, file: str, key: s
 def test_resolve_changed_file_new_digest(qwen3: Path) -> None:
     before = resolve_model(str(qwen3)).space
     edit_json(qwen3 / "config.json", rms_norm_eps=1e-5)
-    assert resolve_model(str(qwen3)).space.weights != before.weights
+    assert resolve_model(str(qwen3)).space.identity != before.identity
 
 
 def test_resolve_tokenizer_saved_again_with_lengths_is_the_same_one(qwen3: Path) -> None:

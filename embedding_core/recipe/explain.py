@@ -1,0 +1,88 @@
+"""What is wrong with a recipe, for the person who wrote it."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from typing import get_args
+
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import ErrorDetails
+
+from embedding_core.errors import UsageError
+
+
+def explain(error: ValidationError, origin: str, root: type[BaseModel], advice: str) -> UsageError:
+    """One error with every problem in the words of YAML, ``advice`` at its end."""
+    lines = [f"{origin} cannot be used:"]
+    for problem in error.errors():
+        section, path = _section(root, problem["loc"])
+        where = ".".join(path) or root.__name__.lower()
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key{_nearest(path[-1], section)}")
+        elif problem["type"] == "union_tag_invalid":
+            context = problem["ctx"]
+            lines.append(
+                f"  {where}.strategy: {context['tag']!r} is unknown; "
+                f"use one of {context['expected_tags']}"
+            )
+        else:
+            lines.append(f"  {where}: {_wrong(problem)}")
+    lines.append(advice)
+    return UsageError("\n".join(lines))
+
+
+def _wrong(problem: ErrorDetails) -> str:
+    """What is wrong with a value, in the words of YAML, and which value it is."""
+    if problem["type"] == "missing":
+        return "is required"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "tuple_type":
+        return f"should be a list, as in [{problem['input']!r}]"
+    return f"{problem['msg']}, got {reprlib.repr(problem['input'])}"
+
+
+def _section(
+    root: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[type[BaseModel] | None, list[str]]:
+    """The section that holds the key at ``loc``, and the keys on the way as a recipe has them.
+
+    Pydantic puts the tag of a section's variant into ``loc`` (``chunk.none.overlap``). The section
+    is None below a key that holds no section.
+    """
+    section: type[BaseModel] | None = root
+    path: list[str] = []
+    steps = iter(map(str, loc))
+    key = next(steps, None)
+    while key is not None:
+        path.append(key)
+        field = None if section is None else section.model_fields.get(key)
+        key = next(steps, None)
+        if key is not None:
+            variants = {} if field is None else section_variants(field.annotation)
+            section = variants.get(key, variants.get(""))
+            key = next(steps, None) if key in variants else key
+    return section, path
+
+
+def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
+    """The sections a field may hold, by tag; ``""`` is that of a field with one kind of section."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {"": annotation}
+    tagged = [get_args(member) for member in get_args(annotation)]
+    return {
+        member[1].tag: member[0]
+        for member in tagged
+        if len(member) == 2 and isinstance(member[1], Tag)
+    }
+
+
+def _nearest(key: str, section: type[BaseModel] | None) -> str:
+    """``; did you mean 'chunk'?`` for a misspelt key, else the keys that exist there."""
+    if section is None:
+        return ""
+    close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known keys: {', '.join(section.model_fields)}"

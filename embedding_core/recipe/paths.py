@@ -1,0 +1,113 @@
+"""Paths in a recipe: what is one, and how it comes to mean the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedding_core.errors import UsageError
+from embedding_core.store import storage
+
+if TYPE_CHECKING:
+    from embedding_core.recipe.spec import Recipe
+
+PATH_STARTS = (".", "/", "~")
+"""What tells a model's path from other names."""
+
+
+def with_absolute_paths(recipe: Recipe, base: Path | None, origin: str) -> Recipe:
+    """Resolve every path once, so that any process on the machine reads the same files.
+
+    Without a ``base`` a relative path is a ``UsageError``: there is no file that it could be
+    relative to, and a worker's working directory is anywhere.
+    """
+    if base is None:
+        _refuse_relative_paths(recipe, origin)
+    return _with_absolute_paths(recipe, base or Path("/"))
+
+
+def model_path(name: str, base: Path) -> str:
+    """A model's name that means the same in any folder: a path made absolute, others as they are.
+
+    ``latest`` may be a link that moves: where it points is looked up when the model is.
+    """
+    if not is_path(name):
+        return name.rstrip("/") if name.startswith("s3://") else name
+    parent, _, last = name.rstrip("/").rpartition("/")
+    if last == "latest":
+        return str(Path(storage.absolute(parent or "/", base), last))
+    return storage.absolute(name, base)
+
+
+def pinned_name(name: str, revision: str) -> str:
+    """A path or URI that ends with ``latest``, with the folder ``revision`` that it stood for."""
+    if not name.endswith("/latest"):
+        return name
+    beside = "" if revision.startswith("/") else name.removesuffix("latest")
+    return beside + revision
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name is a local path."""
+    return name.startswith(PATH_STARTS)
+
+
+def _refuse_relative_paths(recipe: Recipe, origin: str) -> None:
+    relative = [
+        f"  {field}: {path!r} is relative"
+        for field, path in _paths(recipe)
+        if path is not None
+        and storage.is_local(path)
+        and not path.startswith(("/", "~", "file://"))
+    ]
+    if relative:
+        lines = [
+            f"{origin} cannot be used:",
+            *relative,
+            "A recipe that is no file on disk has no folder to be relative to: write absolute "
+            "paths or s3:// URIs.",
+        ]
+        raise UsageError("\n".join(lines))
+
+
+def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
+    """Every path or URI of a recipe by its field; of models those that are paths."""
+    yield "source.uri", recipe.source.uri
+    yield "lake.uri", recipe.lake.uri
+    yield "release.queries", recipe.release.queries
+    yield "release.qrels", recipe.release.qrels
+    for field, model in (
+        ("model.name", recipe.model.name),
+        ("model.adapter", recipe.model.adapter),
+        ("chunk.tokenizer", recipe.chunk.tokenizer),
+    ):
+        if model is not None and is_path(model):
+            yield field, model
+
+
+def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
+    model = {
+        field: model_path(name, base)
+        for field in ("name", "adapter")
+        if (name := getattr(recipe.model, field)) is not None
+    }
+    tokenizer = recipe.chunk.tokenizer
+    if tokenizer is not None:
+        tokenizer = model_path(tokenizer, base)
+    release = {
+        name: storage.absolute(uri, base)
+        for name in ("queries", "qrels")
+        if (uri := getattr(recipe.release, name)) is not None
+    }
+    return recipe.model_copy(
+        update={
+            "source": recipe.source.model_copy(
+                update={"uri": storage.absolute(recipe.source.uri, base)}
+            ),
+            "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
+            "model": recipe.model.model_copy(update=model),
+            "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
+            "release": recipe.release.model_copy(update=release),
+        }
+    )

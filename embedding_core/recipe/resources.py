@@ -1,0 +1,49 @@
+"""What only changes speed: never part of a recipe, never part of any digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from embedding_core.recipe.explain import explain
+from embedding_core.recipe.spec import Section
+
+
+class Resources(Section):
+    """What only changes speed: never hashed, free to differ from run to run."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens in one forward pass; default: chosen for the device."""
+    unit_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
+    """Small files are packed, and huge ones sliced, to about this many bytes per task."""
+    part_rows: int = Field(default=65_536, ge=1)
+    """Within a long unit, rows are saved in parts of about this many: a retry redoes one part."""
+    units_per_commit: int = Field(default=16, ge=1)
+    """Work units committed together; twice as many are in flight at most."""
+    seconds_per_commit: float = Field(default=60.0, gt=0)
+    """Units that are ready are committed after this time, even when they are fewer."""
+    gpus_per_task: float | None = Field(default=None, ge=0)
+    """GPUs Ray reserves for an embed task; 0 runs it on CPUs; default: 1 when Ray is local, the
+    machine has an NVIDIA GPU and ``device`` is not ``cpu``, else 0."""
+    cpus_per_task: float | None = Field(default=None, gt=0)
+    """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+            raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or cuda:N")
+        return device
+
+    def updated(self, changes: Mapping[str, Any]) -> Resources:
+        """These resources with some values changed. Raises ``UsageError`` for a wrong one."""
+        try:
+            return Resources.model_validate(self.model_dump() | dict(changes))
+        except ValidationError as error:
+            advice = "`embedlake embed --help` lists the resources."
+            raise explain(error, "resources", Resources, advice) from error

@@ -1,0 +1,320 @@
+"""The sections of a recipe, with their defaults and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from embedding_core.recipe import load
+from embedding_core.recipe.explain import explain
+from embedding_core.recipe.paths import is_path, pinned_name, with_absolute_paths
+from embedding_core.records import ColumnType
+from embedding_core.store.storage import StorageSpec
+
+IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
+"""How a vector index keeps vectors: a byte or a bit per dimension, a graph of bytes, codes."""
+
+RESERVED_COLUMNS = frozenset(
+    [
+        "chunk_id",
+        "file_key",
+        "source_uri",
+        "doc_id",
+        "chunk_index",
+        "text",
+        "text_hash",
+        "n_tokens",
+        "char_start",
+        "char_end",
+        "vector",
+    ]
+)
+"""Columns every table has; metadata may not use their names."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class MetadataColumn(Section):
+    """Where a metadata column comes from, and what it holds."""
+
+    field: str
+    """Name of the field, or a path of names into objects, with dots between: ``meta.author name``.
+    A field of that whole name comes first."""
+    type: ColumnType
+    """A timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
+
+
+class SourceSpec(Section):
+    """Where the files are and how a record becomes a text."""
+
+    uri: str
+    """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file; a
+    recipe that is no file on disk has absolute paths."""
+    include: tuple[str, ...] | None = None
+    """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
+    the end of its name. Names that begin with ``_`` or ``.`` only where a glob writes that."""
+    exclude: tuple[str, ...] = ()
+    """Globs under ``uri`` of files, and of folders with all in them, that are left out."""
+    id: str | None = None
+    """Field that holds a document's id, unique in its file; without it, the position counts."""
+    text: str = "text"
+    """A field name, or a template over fields: ``"{title}\\n{text}"``."""
+    metadata: dict[str, MetadataColumn] = Field(default_factory=dict)
+    """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
+    ``{author: {field: "meta.author name", type: string}}``."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
+
+    @field_validator(
+        "metadata", mode="before", json_schema_input_type=dict[str, ColumnType | MetadataColumn]
+    )
+    @classmethod
+    def _metadata_written_out(cls, metadata: Any) -> Any:
+        if not isinstance(metadata, Mapping):
+            return metadata
+        return {
+            name: {"field": name, "type": value} if isinstance(value, str) else value
+            for name, value in metadata.items()
+        }
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_names(cls, metadata: dict[str, MetadataColumn]) -> dict[str, MetadataColumn]:
+        for name, column in metadata.items():
+            way_out = (
+                f"name it otherwise: `other: {{field: {column.field!r}, type: {column.type}}}`"
+            )
+            if name in RESERVED_COLUMNS or name.startswith(("vector__", "_")):
+                raise ValueError(f"{name!r} is a column embedlake keeps for itself; {way_out}")
+            if not name.isidentifier():
+                raise ValueError(
+                    f"{name!r} cannot be a column, which has letters, digits and underscores; "
+                    f"{way_out}"
+                )
+        return metadata
+
+
+class TokenWindows(Section):
+    """Windows of tokens. Lengths are in tokens the model sees, special tokens included."""
+
+    strategy: Literal["tokens"] = "tokens"
+    """``tokens``: windows of at most ``max_tokens``."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest chunk; default: 512, or what the model takes if that is less."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens a chunk repeats of the one before it."""
+    tokenizer: str | None = None
+    """Model whose tokenizer counts; default: that of the model the table was made with. It stays
+    with the rows when another model is put in service; another one cuts every file again."""
+    min_tokens: int = Field(default=1, ge=1)
+    """A shorter last chunk is grown backwards to this length, so no text is lost."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_tokens is not None and self.overlap * 2 > self.max_tokens:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of max_tokens {self.max_tokens}; "
+                f"use at most {self.max_tokens // 2}"
+            )
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower it"
+            )
+        return self
+
+
+class WholeDocuments(Section):
+    """One chunk per document."""
+
+    strategy: Literal["none"]
+    """``none``: one chunk per document."""
+    tokenizer: str | None = None
+    """Model whose tokenizer counts; see the strategy ``tokens``."""
+
+
+def _strategy(chunk: object) -> object:
+    """The strategy a chunk section names; ``tokens`` when it names none."""
+    if isinstance(chunk, Mapping):
+        return chunk.get("strategy", "tokens")
+    return getattr(chunk, "strategy", "tokens")
+
+
+ChunkSpec = Annotated[
+    Annotated[TokenWindows, Tag("tokens")] | Annotated[WholeDocuments, Tag("none")],
+    Discriminator(_strategy),
+]
+"""How a document is cut: each strategy has options of its own, and takes no others."""
+
+
+class ModelSpec(Section):
+    """Which encoder makes the vectors."""
+
+    name: str
+    """Hub id (``owner/name``), local checkpoint folder (begins with ``./``, ``/`` or ``~``),
+    ``s3://bucket/prefix``, ``package:<python package>`` or ``hashing``. A path that ends
+    with ``latest`` is the newest of the dated folders beside it."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    adapter: str | None = None
+    """LoRA adapter that is merged into the weights: hub id, local folder or ``s3://bucket/prefix``."""
+    adapter_revision: str | None = None
+    """Branch, tag or commit of a hub adapter."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
+    dtype: Literal["auto", "fp16", "bf16", "fp32", "fp8"] = "auto"
+    """Arithmetic of the model; ``auto``: fp16 on CUDA, the faster of bf16 and fp32 on a CPU."""
+    dim: int | None = Field(default=None, ge=1)
+    """Keep the first ``dim`` values of a vector (Matryoshka models), then normalise."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest input, special tokens included; default: what the checkpoint says."""
+    allow_unverified: bool = False
+    """Run an architecture that embedlake does not test: padded, slower, by transformers alone."""
+    over_length: Literal["drop", "truncate", "split"] = "drop"
+    """A chunk longer than that: leave it out (listed in rejects), cut it, or make several."""
+
+    def pinned(self, revision: str | None) -> Self:
+        """The same model by a name that does not move, for a table to remember.
+
+        ``revision`` is the space's: a branch becomes its commit, ``latest`` the folder it stood
+        for.
+        """
+        if revision is None:
+            return self
+        if is_path(self.name) or self.name.startswith("s3://"):
+            return self.model_copy(update={"name": pinned_name(self.name, revision)})
+        return self.model_copy(update={"revision": revision})
+
+
+class LakeSpec(Section):
+    """Where the table is."""
+
+    uri: str
+    """LanceDB database: a local folder or ``s3://bucket/prefix``."""
+    table: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the table; ``<table>__files`` and ``<table>__rejects`` stand beside it."""
+    storage: StorageSpec = StorageSpec()
+    """How to reach the bucket, when it is not plain AWS."""
+
+    @field_validator("table")
+    @classmethod
+    def _table_name(cls, table: str) -> str:
+        if "__" in table:
+            raise ValueError(f"{table!r} holds '__', which the ledger's names use; use one '_'")
+        return table
+
+
+class IndexSpec(Section):
+    """When and how well the vectors are indexed."""
+
+    min_rows: int = Field(default=50_000, ge=256)
+    """Below this many rows exact search is fast enough and no vector index is built."""
+    target_recall: float = Field(default=0.95, gt=0, le=1)
+    """recall@10 against exact search that the index must reach on a sample of the table."""
+    kind: Literal["auto"] | IndexKind = "auto"
+    """Kind of vector index; ``auto`` chooses by number of rows and dimension."""
+    full_text: bool = False
+    """Keep a full-text index on ``text``, which hybrid search needs."""
+
+
+class MaintainSpec(Section):
+    """How the table is kept fit; changes no row and no vector."""
+
+    small_fragments: int = Field(default=64, ge=2)
+    """A run that leaves more small fragments than this in one of its tables maintains them all."""
+    keep_hours: float = Field(default=168, ge=1)
+    """Versions older than this are removed, unless they are tagged; a reader that stays on one
+    version for longer fails."""
+
+
+class ReleaseSpec(Section):
+    """How a model takes the place of another, and what it must show before that."""
+
+    queries: str | None = None
+    """Labelled queries (BEIR file formats): JSON lines with ``_id`` and ``text``."""
+    qrels: str | None = None
+    """Their judgements: TSV with a header: query id, document id, grade."""
+    follow: bool = False
+    """Embed with the model in service, whatever ``model`` names: ``model`` is then what a new table
+    starts with and what the next ``reembed`` builds, and a promoted model needs no other recipe."""
+    keep_previous_days: float = Field(default=7, ge=0)
+    """Maintenance retires vectors that left service longer ago than this."""
+    max_ndcg_drop: float = Field(default=0.01, ge=0)
+    """Largest loss of mean nDCG@10 that the release gate lets pass."""
+    strict: bool = False
+    """Ask for proof: the whole 95 % interval of the difference must be within that loss."""
+    min_overlap: float | None = Field(default=None, ge=0, le=1)
+    """Share of the old first 10 documents that the new first 10 must hold; default: any."""
+    max_latency_ratio: float | None = Field(default=None, gt=0)
+    """Longest median search in the new space over that in the old one; default: any."""
+
+
+class Recipe(Section):
+    """One table: its source, its chunks, its model, its lake."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Readable name; a table remembers which recipe made it."""
+    source: SourceSpec
+    chunk: ChunkSpec = TokenWindows()
+    model: ModelSpec
+    lake: LakeSpec
+    index: IndexSpec = IndexSpec()
+    maintain: MaintainSpec = MaintainSpec()
+    release: ReleaseSpec = ReleaseSpec()
+    max_rejected_share: float = Field(default=0.01, ge=0, le=1)
+    """Rejected records per record read that a run may have and still end with exit code 0.
+    A whole file that is rejected always counts as too much."""
+    max_removed_share: float = Field(default=0.3, ge=0, le=1)
+    """A run stops before any change when more than this share of the table's files have left the
+    source, unless removals are allowed for that run: a broken mount must not empty a table."""
+    reuse: Literal["file", "table"] = "file"
+    """Where a chunk's text is looked for before it is embedded: among the rows that its file or one
+    of the same content had, or among all of the table, by an index on ``text_hash``."""
+    keep_removed: bool = False
+    """Keep the rows of files that leave the source."""
+
+    @classmethod
+    def load(cls, recipe: str | Path | Mapping[str, Any], base: Path | None = None) -> Recipe:
+        """Read a recipe from a YAML file, an ``s3://`` URI, a mapping, or JSON text (``{…}``).
+
+        Relative paths in a file are relative to that file, in the others to ``base``; without one
+        they are refused, since a working directory is another in every process. Raises
+        ``UsageError`` with every problem found and the nearest known name of a wrong key.
+        """
+        return _validated(load.read(recipe, base))
+
+    def with_model(self, model: str | Mapping[str, Any] | None, base: Path | None = None) -> Recipe:
+        """This recipe with another model.
+
+        A name takes the place of the recipe's, its revision and its adapter; the rest of the model
+        section stays. A mapping is a whole model section. None changes nothing. Paths are relative
+        to ``base``; without one they are absolute. Raises ``UsageError`` for a bad section.
+        """
+        if model is None:
+            return self
+        if isinstance(model, str):
+            model = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
+        content = self.model_dump(mode="json") | {"model": dict(model)}
+        return _validated(load.Written(content, base, "the model"))
+
+
+def _validated(written: load.Written) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(written.content)
+    except ValidationError as error:
+        advice = "`embedlake schema` prints every key with its meaning."
+        raise explain(error, written.origin, Recipe, advice) from error
+    return with_absolute_paths(recipe, written.base, written.origin)

@@ -1,0 +1,71 @@
+"""Files of a source, and their versions in a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One version of one input file."""
+
+    uri: str
+    """Where it is: an absolute local path or ``s3://bucket/key``."""
+    fingerprint: str
+    """Identity of its content: size and hash (local) or size and ETag (S3)."""
+    size_bytes: int
+    """Size as stored, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A version of a file that was read before, as the table and its ledger remember it."""
+
+    uri: str
+    file_key: str
+    """Digest of URI, content and row rules."""
+    fingerprint: str = ""
+    """Identity of its content; empty where only the table was asked."""
+    rows_id: str = ""
+    """Digest of the rules that cut it."""
+    n_rows: int = 0
+    """Rows it gave the table."""
+    n_failed: int = 0
+    """Chunks that got no vector."""
+    run_id: str = ""
+    """The run that read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of the source beside what the table holds of it."""
+
+    file: SourceFile
+    file_key: str
+    """Digest of URI, content and row rules: same key, same rows."""
+    change: Literal["added", "changed", "moved"]
+    """``changed``: the table holds other rows of this file; ``moved``: it holds rows of the same
+    content under a URI that left the source."""
+    why: str
+    """For a person: new file, content changed, chunking changed, moved from another URI."""
+    replaces: tuple[str, ...] = ()
+    """File keys of the versions in the table whose rows this one replaces."""
+    moved_from: str | None = None
+    """The URI that the content had before."""
+    same_as: FileVersion | None = None
+    """Rows of the same content under another name: it was passed on, or the file was copied."""
+    again: bool = False
+    """Its rows were made before by the same rules: results kept from then are not to be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Names below a source that are not read: files, and folders that are not looked into."""
+
+    hidden: int = 0
+    """They begin with ``_`` or ``.``, and no glob names them so."""
+    excluded: int = 0
+    """``source.exclude`` names them."""
+    unmatched: int = 0
+    """Files that ``source.include`` does not name, or whose format nobody reads."""

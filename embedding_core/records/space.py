@@ -1,0 +1,35 @@
+"""The space that vectors are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What decides whether two vectors may be compared. Its digest is the ``space_id``."""
+
+    model: str
+    """Readable name, the adapter's included, for people; not part of the digest."""
+    revision: str | None
+    """A hub model's commit, or the folder that ``latest`` stood for; not part of the digest."""
+    identity: tuple[str, ...]
+    """What tells the model from all others, sorted: of a checkpoint the SHA-256 of every weight
+    file, of its config and of what an adapter adds; of an endpoint the id of its model and the
+    digest of its parity vectors."""
+    tokenizer: str
+    """SHA-256 of the tokenizer file."""
+    pooling: str
+    """``mean``, ``cls`` or ``last``."""
+    query_prompt: str
+    """Text put in front of a query."""
+    document_prompt: str
+    """Text put in front of a document."""
+    max_tokens: int
+    """Longest input in tokens, special tokens included."""
+    dim: int
+    """Length of a vector, which has unit norm."""
+    dtype_class: Literal["half", "full", "fp8"]
+    """``half``: computed in fp16 or bf16 (or fp32 where that is faster); ``full``: fp32; ``fp8``:
+    matrices in fp8, the rest in bf16."""

@@ -1,0 +1,130 @@
+"""Work units, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedding_core.records.documents import Reject
+from embedding_core.records.files import PlannedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a huge file that is read apart from the others."""
+
+    number: int
+    """0-based place among the file's slices."""
+    count: int
+    """How many slices the file has."""
+    start: int
+    """First byte of a line (JSON lines) or first row group (Parquet)."""
+    end: int
+    """After the last one."""
+    first_position: int
+    """0-based line or row of the slice's first record in the file."""
+    duplicates: tuple[int, ...] = ()
+    """Positions of records whose id a record of an earlier slice has."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """What one task processes: one file, a slice of a huge one, or small files packed together."""
+
+    unit_id: str
+    """Digest of the file keys, the slice and the space: the cache key of the unit's tasks."""
+    files: tuple[PlannedFile, ...]
+    slice: Slice | None = None
+    """Which part of its only file the unit is; None for whole files."""
+    slice_ids: tuple[str, ...] = ()
+    """Of a file put together again: the units of its slices; of a slice that was done once more:
+    what it was before."""
+
+    @property
+    def label(self) -> str:
+        """Short name for people: the first file, and how many more or which slice."""
+        first = self.files[0].file.uri.rsplit("/", 1)[-1]
+        if self.slice is not None:
+            return f"{first} [{self.slice.number + 1}/{self.slice.count}]"
+        return first if len(self.files) == 1 else f"{first} +{len(self.files) - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """What became of one file. ``chunks == embedded + reused + dropped + failed``."""
+
+    file_key: str
+    source_uri: str
+    documents: int
+    """Records that gave a usable text."""
+    rejected: int
+    """Records or whole files left out before chunking; each has a row in rejects."""
+    chunks: int
+    """Pieces cut from the documents."""
+    dropped: int
+    """Chunks left out by the length policy; each has a row in rejects."""
+    tokens: int
+    """Tokens of the chunks that are kept."""
+    embedded: int = 0
+    """Chunks whose vector was computed."""
+    reused: int = 0
+    """Chunks whose vector was already known: an equal text in the same unit, in the rows that this
+    file replaces, or in those of the same content under another name."""
+    failed: int = 0
+    """Chunks without a vector although none of the rules above left them out."""
+
+    @property
+    def rows(self) -> int:
+        """Rows this file gives the table."""
+        return self.embedded + self.reused
+
+    @property
+    def balances(self) -> bool:
+        """Whether every chunk is accounted for."""
+        return self.chunks == self.embedded + self.reused + self.dropped + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class StagedUnit:
+    """A chunked unit: its rows wait in one Arrow IPC file."""
+
+    unit: WorkUnit
+    path: str
+    """URI of the staged Arrow IPC stream, rows in file order."""
+    counts: tuple[FileCounts, ...]
+    """One per file, in the unit's order; ``embedded`` still 0."""
+    file_rejects: tuple[Reject, ...]
+    """Of files rejected as a whole; rejects of records are staged beside the rows."""
+    reasons: Mapping[str, int]
+    """Number of all rejects by reason."""
+    reject_paths: tuple[str, ...]
+    """URIs of the staged rejects."""
+    ids_path: str | None
+    """URI of the ids that a slice used; None when no ids can collide."""
+    rejected_keys: tuple[str, ...]
+    """Files rejected as a whole: rows staged before the fault was met are not to be used."""
+    seconds: float
+    """Wall clock of reading, cutting and staging."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedUnit:
+    """An embedded unit: its rows are in the table's storage, not yet in the table."""
+
+    unit: WorkUnit
+    fragments: tuple[str, ...]
+    """Lance fragment metadata, JSON, ready to commit."""
+    counts: tuple[FileCounts, ...]
+    file_rejects: tuple[Reject, ...]
+    reasons: Mapping[str, int]
+    """Number of all rejects by reason."""
+    reject_paths: tuple[str, ...]
+    """URIs of the staged rejects."""
+    ids_path: str | None
+    """URI of the ids that a slice used; None when no ids can collide."""
+    rejected_keys: tuple[str, ...]
+    """Files rejected as a whole: rows of an earlier version stay in the table."""
+    recomputed: int
+    """Rows that half precision could not represent and a wider type computed again."""
+    seconds: float
+    """Chunking and embedding together, wall clock."""
