@@ -17,10 +17,11 @@ from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
-from embedding_core.runs.embed.cutting import cutting_of
+from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.embed.planning import PASSING, check_removals, rules_of
 from embedding_core.runs.embed.saved import usable_units
-from embedding_core.runs.job import Job, resolve_planned
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 
 
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
@@ -31,10 +32,11 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     ``check_removals``.
     """
     check_removals(planned, allow_removals)
-    resolved = resolve_planned(job)
-    table = make_table(job.recipe, resolved)
+    ready = prepared(job)
+    cutting = ready.cutting
+    table = ensure_table(ready.pinned_recipe, ready.model.space, cutting.stored())
     drop_broken_indexes(table)
-    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
+    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
         rejects = staging.reject_batches(planned.unreadable)

@@ -35,7 +35,8 @@ from embedding_core.runs.embed.saved import (
     usable_units,
 )
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
-from embedding_core.runs.job import Job, load_planned, resolve_planned
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 
 ROWS_PER_BLOCK = 4_096
 """Rows worked on together: enough to sort by length well, some 20 MB of text and vectors."""
@@ -87,8 +88,9 @@ def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
     left = _left(table, staged, done)
     known = _known(job, table, staged, left)
     # 2. One stream of encoded blocks: the encoder may read ahead into the next part.
-    encoder = load_planned(job) if left.hashes - known.row_ids.keys() else None
-    vector_field = schema.vector_field(resolve_planned(job).space)
+    ready = prepared(job)
+    encoder = ready.encoder() if left.hashes - known.row_ids.keys() else None
+    vector_field = schema.vector_field(ready.model.space)
     blocks = _blocks(table, staged, done, known, vector_field.type.list_size)
     encoded = encode_blocks(encoder, blocks, frozenset(left.repeated))
     # 3. The stream in parts. Each is saved when it is written; the unit's report covers the last.

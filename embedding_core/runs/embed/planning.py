@@ -16,7 +16,7 @@ from embedding_core.lake.rows.foreign import check_all_ours
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, Plan, PlannedFile, SourceFile, Space
-from embedding_core.runs.embed.cutting import Cutting, cutting_of
+from embedding_core.runs.cutting import Cutting, cutting_of
 from embedding_core.runs.embed.estimate import STARTING_SECONDS, estimate
 from embedding_core.runs.embed.saved import reported_keys
 from embedding_core.runs.job import resolve

@@ -33,7 +33,8 @@ from embedding_core.lake.vectors import to_numpy
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
-from embedding_core.runs.job import Job, load_planned, resolve, resolve_planned
+from embedding_core.runs.job import Job, resolve
+from embedding_core.runs.prepared import prepared
 
 REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
@@ -145,7 +146,7 @@ def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
 def add_space(job: Job) -> None:
     """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
     used are dropped first; a filter would fail."""
-    space, table = resolve_planned(job).space, table_of(job.recipe)
+    space, table = prepared(job).model.space, table_of(job.recipe)
     drop_broken_indexes(table)
     add_column(table, space, job.recipe.model, job.run_id)
 
@@ -169,7 +170,7 @@ def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
     """Fill the job's space for one fragment and commit it; see ``fill_fragment`` for what may go on
     meanwhile. Memory is bounded by some blocks of rows and the vectors of repeated texts."""
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), load_planned(job)
+    table, encoder = table_of(job.recipe), prepared(job).encoder()
     log = _FillLog(job, encoder.space.max_tokens)
     blocks = _blocks(job, table, fragment_id, encoder.space.dim)
     encoded = encode_blocks(encoder, blocks, _repeated(table, fragment_id))

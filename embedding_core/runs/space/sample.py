@@ -27,7 +27,8 @@ from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.vectors import to_lists
 from embedding_core.recipe import Recipe
 from embedding_core.runs.encode import Block, encode_blocks
-from embedding_core.runs.job import Job, load_planned, resolve_planned
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 from embedding_core.runs.serving import serving_model
 from embedding_core.runs.space.judgement import GateReport, judge, side_of
 from embedding_core.runs.space.labels import read_labels
@@ -121,7 +122,7 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     columns changed meanwhile, ``ModelError`` for a model that is not the one planned.
     """
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), load_planned(job)
+    table, encoder = table_of(job.recipe), prepared(job).encoder()
     dataset = table.dataset()
     names = ["chunk_id", "doc_id", "text", schema.VECTOR]
     names += [name for name in ("title",) if _is_text(dataset.schema, name)]
@@ -185,7 +186,7 @@ def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     table = table_of(job.recipe)
     _, space = table.space()
     serving = serving_model(job.recipe, table)
-    planned = resolve_planned(job).space
+    planned = prepared(job).model.space
     n_rows = sum(one.rows for one in parts)
     return judge(
         job.recipe,
