@@ -16,6 +16,7 @@ from embedding_core.encoder.stream import Piece, Rows, Texts, refuse_bare_string
 from embedding_core.encoder.stream import pieces as cut
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.reasons import ALL, Reason
 from embedding_core.records import Space
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class InvalidText(ValueError):
         """0-based number of the stream's batch; None outside a stream."""
 
 
+SEVERAL = Reason("no_vector", "the model gives no vector", "other device", "chunk")
+
+
 class TextsWithoutVector(RejectedInput):
     """Texts for which the model gives no vector here.
 
@@ -94,7 +98,7 @@ class TextsWithoutVector(RejectedInput):
         shown = ", ".join(map(str, indices[:16])) + (", …" if len(indices) > 16 else "")
         words = sorted(set(reasons.values()))
         super().__init__(
-            words[0] if len(words) == 1 else "no_vector",
+            ALL[words[0]] if len(words) == 1 else SEVERAL,
             f"{len(indices)} text(s) have no vector, at input positions {shown}: "
             + "; ".join(FAILURES.get(word, word) for word in words),
         )

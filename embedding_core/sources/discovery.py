@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_core.errors import SetupError, words
+from embedding_core.reasons import UNREADABLE
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver, Reject, SourceFile
-from embedding_core.sources.documents import READERS
+from embedding_core.sources.formats.format import suffixes
 from embedding_core.sources.opening import fingerprint
 from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
@@ -43,9 +44,10 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     TextTemplate.parse(spec.text)  # a wrong template must not wait for the first record
     found = _local(spec) if storage.is_local(spec.uri) else _s3(spec)
     if not may_be_empty and not found.files and not found.unreadable:
+        globs = spec.include or [f"**/*{suffix}" for suffix in suffixes()]
         raise SetupError(
-            f"nothing to read in {spec.uri}: no file matches "
-            f"{', '.join(spec.include or (f'**/*{end}' for end in READERS))} ({_others(found)}); "
+            f"nothing to read in {spec.uri}: no file matches {', '.join(globs)} "
+            f"({_others(found)}); "
             "correct source.uri, source.include or source.exclude"
         )
     return found
@@ -108,13 +110,13 @@ def _readable(path: Path) -> SourceFile | Reject:
         str(path).encode()
     except UnicodeEncodeError:
         name = os.fsencode(path).decode(errors="backslashreplace")
-        return Reject(name, None, None, "unreadable", "the file's name is not UTF-8; rename it")
+        return Reject(name, None, None, UNREADABLE.name, "the file's name is not UTF-8; rename it")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return Reject(str(path), None, None, "unreadable", "not a regular file")
+            return Reject(str(path), None, None, UNREADABLE.name, "not a regular file")
         return fingerprint(path)
     except OSError as error:
-        return Reject(str(path), None, None, "unreadable", words(error))
+        return Reject(str(path), None, None, UNREADABLE.name, words(error))
 
 
 def _walk(root: Path, selection: Selection) -> Iterator[Path]:

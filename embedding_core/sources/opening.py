@@ -9,6 +9,7 @@ from io import RawIOBase
 from pathlib import Path
 
 from embedding_core.errors import RejectedInput, words
+from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import SourceFile
 from embedding_core.store import storage
@@ -41,7 +42,7 @@ def open_unchecked(file: SourceFile, spec: SourceSpec) -> Iterator[RawIOBase]:
         with Path(file.uri).open("rb", buffering=0) as stream:
             yield stream
     except OSError as error:
-        raise RejectedInput("unreadable", words(error)) from error
+        raise RejectedInput(UNREADABLE, words(error)) from error
 
 
 def check_unchanged(file: SourceFile) -> None:
@@ -52,9 +53,9 @@ def check_unchanged(file: SourceFile) -> None:
     try:
         now = fingerprint(Path(file.uri))
     except OSError as error:
-        raise RejectedInput("unreadable", words(error)) from error
+        raise RejectedInput(UNREADABLE, words(error)) from error
     if now.fingerprint != file.fingerprint:
-        raise RejectedInput("changed", "the file changed after it was listed; run again")
+        raise RejectedInput(CHANGED, "the file changed after it was listed; run again")
 
 
 @contextmanager

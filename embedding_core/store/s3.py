@@ -18,6 +18,7 @@ from botocore.exceptions import (
 from fsspec.asyn import sync
 
 from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, Transient, words
+from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import SourceFile
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
@@ -162,11 +163,11 @@ def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
 
 def _read_error(error: Exception, bucket: str) -> EmbedlakeError:
     if _status(error) == 412:
-        return RejectedInput("changed", "the object changed after it was listed; run again")
+        return RejectedInput(CHANGED, "the object changed after it was listed; run again")
     if (missing := storage.without_credentials(error)) is not None:
         return SetupError(f"cannot read from bucket {bucket!r}: {missing}")
     if isinstance(error, FileNotFoundError | PermissionError) or not _may_pass(error):
-        return RejectedInput("unreadable", words(error))
+        return RejectedInput(UNREADABLE, words(error))
     return Transient(f"the store broke off while reading: {words(error)}")
 
 
