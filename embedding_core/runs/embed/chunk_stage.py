@@ -14,6 +14,7 @@ from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
 from embedding_core.lake.table import table_of
+from embedding_core.reasons import OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -205,14 +206,14 @@ def _document_rows(
     tally["dropped"] += len(cut.dropped)
     uri = planned.file.uri
     for chunk, detail in cut.dropped:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, OVER_LENGTH.name, detail))
     for chunk, detail in truncated:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, TRUNCATED.name, detail))
     for chunk, detail in unreadable:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "unknown_tokens", detail))
-    gave.reasons["over_length"] += len(cut.dropped)
-    gave.reasons["truncated"] += len(truncated)
-    gave.reasons["unknown_tokens"] += len(unreadable)
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, UNKNOWN_TOKENS.name, detail))
+    gave.reasons[OVER_LENGTH.name] += len(cut.dropped)
+    gave.reasons[TRUNCATED.name] += len(truncated)
+    gave.reasons[UNKNOWN_TOKENS.name] += len(unreadable)
     for chunk in cut.kept:
         tally["tokens"] += min(chunk.n_tokens, cutting.limit)
         yield _row(planned, document, chunk)

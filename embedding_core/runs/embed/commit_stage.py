@@ -15,10 +15,11 @@ from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.rows import commit as lake_commit
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.table import Table, table_of
+from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
 from embedding_core.runs.cutting import cutting_of
-from embedding_core.runs.embed.planning import PASSING, check_removals, rules_of
+from embedding_core.runs.embed.planning import check_removals, rules_of
 from embedding_core.runs.embed.saved import usable_units
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared
@@ -88,7 +89,7 @@ def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
 
 
 def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
-    return (unit.unit.unit_id, *unit.unit.slice_ids)
+    return (unit.unit.unit_id, *unit.unit.pieces)
 
 
 def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:
@@ -154,7 +155,7 @@ def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
 
 def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
     fingerprints = {one.file_key: one.file.fingerprint for one in unit.unit.files}
-    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in PASSING}
+    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in RETRIED}
     tokens = sum(one.tokens for one in unit.counts) or 1
     return [
         ledger.LedgerEntry(

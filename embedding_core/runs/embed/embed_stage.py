@@ -63,17 +63,14 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
     parts = _parts(job, table, staged, say)
-    embedded = EmbeddedUnit(
-        unit=staged.unit,
-        fragments=tuple(fragment for part in parts for fragment in part.fragments),
+    embedded = EmbeddedUnit.of(
+        staged,
         counts=tuple(_with_vectors(counts, parts) for counts in staged.counts),
-        file_rejects=staged.file_rejects,
         reasons=dict(sum((part.reasons for part in parts), Counter(staged.reasons))),
         reject_paths=(*staged.reject_paths, *(part.reject_path for part in parts if part.failed)),
-        ids_path=staged.ids_path,
-        rejected_keys=staged.rejected_keys,
-        recomputed=sum(part.recomputed for part in parts),
         seconds=staged.seconds + time.perf_counter() - started,
+        fragments=tuple(fragment for part in parts for fragment in part.fragments),
+        recomputed=sum(part.recomputed for part in parts),
     )
     save_report(table, embedded)
     return embedded

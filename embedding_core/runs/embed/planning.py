@@ -37,8 +37,6 @@ CHANGED_RULES = {
 """Why rows are made again, by the row rule that is another one."""
 SOME_RULE = "rules changed (text template, chunking, tokenizer or length policy)"
 """Said where the ledger does not know the old rules."""
-PASSING = RETRIED
-"""Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 
 def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
@@ -59,7 +57,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         held,
         {file.uri: file for file in found.files},
         {reject.source_uri for reject in found.unreadable},
-        PASSING.union(retry_reasons),
+        RETRIED.union(retry_reasons),
     )
     files, unchanged = comparison.to_do()
     gone = comparison.gone(files)

@@ -30,6 +30,7 @@ from embedding_core.lake.spaces.filling import KNOWN, PlacedVectors, fill_fragme
 from embedding_core.lake.spaces.vector_columns import add_column, field_of, missing_rows
 from embedding_core.lake.table import Lake, Table, table_of
 from embedding_core.lake.vectors import to_numpy
+from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
@@ -240,7 +241,7 @@ class _FillLog:
         for index in np.flatnonzero(block.truncated).tolist():
             if index not in block.failures:
                 detail = f"only the first {self.max_tokens:,} tokens are in the vector"
-                self._reject(block, index, "truncated", f"{_label(self.job)}: {detail}")
+                self._reject(block, index, TRUNCATED.name, f"{_label(self.job)}: {detail}")
                 self.tally["truncated"] += 1
         for index, reason in block.failures.items():
             self._reject(block, index, reason, _why_missing(self.job, reason))
