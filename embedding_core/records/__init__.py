@@ -8,7 +8,15 @@ from embedding_core.records.documents import Chunk, ColumnType, Document, Reject
 from embedding_core.records.files import FileVersion, PassedOver, PlannedFile, SourceFile
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
-from embedding_core.records.units import EmbeddedUnit, FileCounts, Slice, Span, StagedUnit, WorkUnit
+from embedding_core.records.units import (
+    EmbeddedUnit,
+    FileCounts,
+    Slice,
+    Span,
+    StagedUnit,
+    UnitResult,
+    WorkUnit,
+)
 
 __all__ = [
     "Chunk",
@@ -27,5 +35,6 @@ __all__ = [
     "Space",
     "Span",
     "StagedUnit",
+    "UnitResult",
     "WorkUnit",
 ]

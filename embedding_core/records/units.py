@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from embedding_core.records.documents import Reject
 from embedding_core.records.files import PlannedFile
@@ -43,9 +44,8 @@ class WorkUnit:
     files: tuple[PlannedFile, ...]
     slice: Slice | None = None
     """Which slice of its only file the unit is; None for whole files."""
-    slice_ids: tuple[str, ...] = ()
-    """Of a file put together again: the units of its slices; of a slice that was done once more:
-    what it was before."""
+    pieces: tuple[str, ...] = ()
+    """Ids of earlier units whose staged files this one replaces."""
 
     @property
     def label(self) -> str:
@@ -100,16 +100,14 @@ class FileCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class StagedUnit:
-    """A chunked unit: its rows wait in one Arrow IPC file."""
+class UnitResult:
+    """What became of a unit, whatever stage it has come to."""
 
     unit: WorkUnit
-    path: str
-    """URI of the staged Arrow IPC stream, rows in file order."""
     counts: tuple[FileCounts, ...]
-    """One per file, in the unit's order; ``embedded`` still 0."""
+    """One per file, in the unit's order; ``embedded`` is 0 before the embed stage."""
     file_rejects: tuple[Reject, ...]
-    """Of files rejected as a whole; rejects of records are staged beside the rows."""
+    """Rejects of whole files; rejects of records are staged beside the rows."""
     reasons: Mapping[str, int]
     """Number of all rejects by reason."""
     reject_paths: tuple[str, ...]
@@ -117,29 +115,46 @@ class StagedUnit:
     ids_path: str | None
     """URI of the ids that a slice used; None when no ids can collide."""
     rejected_keys: tuple[str, ...]
-    """Files rejected as a whole: rows staged before the fault was met are not to be used."""
+    """Files rejected as a whole. Their staged rows are not used; rows of an earlier version stay in
+    the table."""
     seconds: float
-    """Wall clock of reading, cutting and staging."""
+    """Wall clock of the stages so far."""
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedUnit:
+class StagedUnit(UnitResult):
+    """A chunked unit: its rows wait in one Arrow IPC file."""
+
+    path: str
+    """URI of the staged Arrow IPC stream, rows in file order."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedUnit(UnitResult):
     """An embedded unit: its rows are in the table's storage, not yet in the table."""
 
-    unit: WorkUnit
-    fragments: tuple[str, ...]
+    fragments: tuple[str, ...] = ()
     """Lance fragment metadata, JSON, ready to commit."""
-    counts: tuple[FileCounts, ...]
-    file_rejects: tuple[Reject, ...]
-    reasons: Mapping[str, int]
-    """Number of all rejects by reason."""
-    reject_paths: tuple[str, ...]
-    """URIs of the staged rejects."""
-    ids_path: str | None
-    """URI of the ids that a slice used; None when no ids can collide."""
-    rejected_keys: tuple[str, ...]
-    """Files rejected as a whole: rows of an earlier version stay in the table."""
-    recomputed: int
+    recomputed: int = 0
     """Rows that half precision could not represent and a wider type computed again."""
-    seconds: float
-    """Chunking and embedding together, wall clock."""
+
+    @classmethod
+    def of(cls, result: UnitResult, **embedded: Any) -> EmbeddedUnit:
+        """What became of a staged unit, with the fields that the embed stage changed or added."""
+        shared = {field.name: getattr(result, field.name) for field in fields(UnitResult)}
+        return cls(**(shared | embedded))
+
+    @classmethod
+    def rejected(cls, unit: WorkUnit, reject: Reject) -> EmbeddedUnit:
+        """A unit of one file that is rejected as a whole: it gives no row."""
+        (planned,) = unit.files
+        return cls(
+            unit=unit,
+            counts=(FileCounts(planned.file_key, planned.file.uri, 0, 1, 0, 0, 0),),
+            file_rejects=(reject,),
+            reasons={reject.reason: 1},
+            reject_paths=(),
+            ids_path=None,
+            rejected_keys=(planned.file_key,),
+            seconds=0.0,
+        )

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 
 from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
 from embedding_core.encoder.load import load_resolved, unload
-from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.errors import ModelError
-from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake.lock import Lock, locked
-from embedding_core.lake.spaces.references import keep_reference, read_reference
 from embedding_core.lake.table import table_of
-from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
+from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Plan
 from embedding_core.runs.announce import loading_context
 
@@ -58,18 +55,23 @@ def resolve(model: ModelSpec) -> ResolvedModel:
 
 
 def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The recipe's encoder as its name resolves now; the process keeps the one it used last.
+    """The encoder of what the model's name means now; see ``load_found``."""
+    return load_found(resolve(model), model.name, resources)
 
-    Another one goes before it comes: two may not fit the device. ``announcing`` says what is said
-    of it.
+
+def load_found(resolved: ResolvedModel, name: str, resources: Resources) -> Encoder:
+    """The encoder of a model that was found; the process keeps the encoder it used last.
+
+    That encoder goes before another comes: two may not fit the device. ``announcing`` decides what
+    people hear of it, under ``name``.
     """
-    wanted = (resolve(model), resources.device, resources.batch_tokens)
-    if wanted not in _loaded:
+    loading = (resolved, resources.device, resources.batch_tokens)
+    if loading not in _loaded:
         _loaded.clear()
         unload()
-        with loading_context(model.name):
-            _loaded[wanted] = load_resolved(*wanted)
-    return _loaded[wanted]
+        with loading_context(name):
+            _loaded[loading] = load_resolved(*loading)
+    return _loaded[loading]
 
 
 @contextmanager
@@ -91,42 +93,11 @@ _loaded: dict[tuple[ResolvedModel, str, int | None], Encoder] = {}
 """The encoder that was used last, under what it was loaded with."""
 
 
-def load_planned(job: Job) -> Encoder:
-    """The encoder for a task: the model that was planned, and it still gives what it gave.
-
-    The first worker of a space keeps the vectors of a few fixed texts beside the lake, every other
-    process compares its own before any work. Raises ``ModelError`` when they differ.
-    """
-    encoder = load(job.recipe.model, job.resources)
-    check_planned_space(job, space_id(encoder.space))
-    _check_parity_once(job.recipe.lake, job.space_id, job.recipe.model, job.resources)
-    return encoder
-
-
-@lru_cache(maxsize=8)
-def _check_parity_once(
-    lake: LakeSpec, planned: str, model: ModelSpec, resources: Resources
-) -> None:
-    encoder = load(model, resources)
-    reference = read_reference(lake, planned)
-    if reference is None:
-        keep_reference(lake, planned, parity_vectors(encoder))
-    else:
-        check_parity(encoder, reference)
-
-
-def check_planned_space(job: Job, found: str) -> None:
+def check_planned_space(job: Job, space_id_now: str) -> None:
     """Raise ``ModelError`` when the model is no longer the one that was planned with."""
-    if found != job.space_id:
+    if space_id_now != job.space_id:
         raise ModelError(
             f"the model {job.recipe.model.name} changed during the run: planned space "
-            f"{job.space_id[:SHOWN_DIGITS]}, found {found[:SHOWN_DIGITS]}; pin model.revision, or "
-            "name one dated checkpoint instead of latest, and run again"
+            f"{job.space_id[:SHOWN_DIGITS]}, found {space_id_now[:SHOWN_DIGITS]}; pin "
+            "model.revision, or name one dated checkpoint instead of latest, and run again"
         )
-
-
-def resolve_planned(job: Job) -> ResolvedModel:
-    """``resolve`` for a task: refuses a model that moved since the plan."""
-    resolved = resolve(job.recipe.model)
-    check_planned_space(job, space_id(resolved.space))
-    return resolved

@@ -169,3 +169,12 @@ def test_run_rejects_of_a_file_that_was_rejected_as_a_whole_are_not_listed(tmp_p
     assert report.rejects == {"truncated_gzip": 1}
     assert [one["reason"] for one in rejects(recipe)] == ["truncated_gzip"]
     assert table_of(recipe).dataset().count_rows() == 0
+
+
+def test_embed_unit_report_that_is_saved_reads_back_the_same(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "x", "text": "words"}, {"id": "y", "text": ""}])
+    recipe = recipe_for(tmp_path)
+    job, planned = begin(recipe)
+    (unit,) = work_units(planned, 1)
+    done = embed_unit(job, chunk_unit(job, unit))
+    assert done.reasons and finished_units(job, [unit]) == [done]

@@ -18,7 +18,6 @@ from embedding_core.lake.rows.commit import replace_rows, withdraw_second_copies
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Resources
 from embedding_core.records import EmbeddedUnit
-from embedding_core.runs import job as job_module
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units, lost_units
 from embedding_core.runs.embed.embed_stage import embed_unit
@@ -307,13 +306,13 @@ def test_run_model_that_gives_other_vectors_stops_before_it_writes(
     recipe = recipe_for(tmp_path)
     run(recipe)
     write_jsonl(tmp_path, "b.jsonl", {"y": "more words"})
-    job_module._check_parity_once.cache_clear()  # as in a process that was just started
     real = hashing.HashingEncoder.encode_documents
     monkeypatch.setattr(
         hashing.HashingEncoder,
         "encode_documents",
         lambda encoder, batch: real(encoder, [text[::-1] for text in batch]),
     )
+    not_checked_yet = Resources(unit_bytes=2)
     with pytest.raises(ModelError, match="other vectors here"):
-        run(recipe)
+        run(recipe, not_checked_yet)
     assert texts(recipe) == ["words"]

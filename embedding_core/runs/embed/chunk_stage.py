@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from embedding_core.chunking import Chunker, Cut, Tokenizer, apply_length_policy
-from embedding_core.encoder import ResolvedModel
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
 from embedding_core.lake.table import table_of
+from embedding_core.reasons import OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -26,9 +26,10 @@ from embedding_core.records import (
     StagedUnit,
     WorkUnit,
 )
-from embedding_core.runs.embed.cutting import Cutting, cutting_of
+from embedding_core.runs.cutting import Cutting
 from embedding_core.runs.embed.slices import UsedIds
-from embedding_core.runs.job import Job, resolve_planned
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import Prepared, prepared
 from embedding_core.sources import read_documents
 
 MOSTLY_UNKNOWN = 0.5
@@ -45,12 +46,14 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     fails and ``ModelError`` when the model is not the planned one.
     """
     started = time.perf_counter()
-    table = table_of(job.recipe)
+    table, ready = table_of(job.recipe), prepared(job)
     path = staging.staged_path(table, unit.unit_id)
     reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)
     with staging.reject_writer(table, reject_path) as rejects:
-        work = _UnitWork(job.recipe, *_cutting(job), rejects=rejects)
+        work = ChunkedFiles(
+            job.recipe, ready.cutting, ready.chunker, ServingModel.of(ready), rejects
+        )
         staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
     ids_path = None
     if unit.slice is not None and job.recipe.source.id is not None:
@@ -70,13 +73,21 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """The model in service; the tokenizer of another one may cut."""
+class ServingModel:
+    """The model that embeds the chunks; another model's tokenizer may cut them."""
 
     tokenizer: Tokenizer
     limit: int
     reads_all: bool
     """Whether it reads every chunk that fits the limit of the tokenizer that cuts."""
+
+    @classmethod
+    def of(cls, ready: Prepared) -> ServingModel:
+        """The job's model. It counts for itself unless it reads all that the cutter lets pass."""
+        space, cutting = ready.model.space, ready.cutting
+        counts_alike = (cutting.digest, cutting.prompt) == (space.tokenizer, space.document_prompt)
+        reads_all = counts_alike and cutting.limit <= space.max_tokens
+        return cls(ready.model.tokenizer, space.max_tokens, reads_all)
 
     def cut_off(self, cut: Cut) -> Iterator[tuple[Chunk, str]]:
         """Chunks of which the model reads only the beginning, with the details of their rejects."""
@@ -107,13 +118,13 @@ class _Reader:
 
 
 @dataclass(slots=True)
-class _UnitWork:
-    """How this unit is cut, and what has been found in it so far."""
+class ChunkedFiles:
+    """How a unit is cut, and what its files gave so far."""
 
     recipe: Recipe
     cutting: Cutting
     chunker: Chunker
-    reader: _Reader
+    model: ServingModel
     rejects: staging.RejectWriter
     counts: list[FileCounts] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -124,22 +135,9 @@ class _UnitWork:
     rejected_keys: list[str] = field(default_factory=list)
 
 
-def _cutting(job: Job) -> tuple[Cutting, Chunker, _Reader]:
-    resolved = resolve_planned(job)
-    cutting = cutting_of(job.recipe, resolved)
-    return cutting, cutting.chunker(), _reader(cutting, resolved)
-
-
-def _reader(cutting: Cutting, resolved: ResolvedModel) -> _Reader:
-    """The model in service; it counts for itself unless it reads all that the cutter lets pass."""
-    space = resolved.space
-    counts_alike = (cutting.digest, cutting.prompt) == (space.tokenizer, space.document_prompt)
-    return _Reader(
-        resolved.tokenizer, space.max_tokens, counts_alike and cutting.limit <= space.max_tokens
-    )
-
-
-def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(
+    work: ChunkedFiles, unit: WorkUnit, arrow_schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
     rows: list[dict[str, object]] = []
     for planned in unit.files:
         for row in _file_rows(work, planned, unit.slice):
@@ -152,11 +150,11 @@ def _batches(work: _UnitWork, unit: WorkUnit, arrow_schema: pa.Schema) -> Iterat
 
 
 def _file_rows(
-    work: _UnitWork, planned: PlannedFile, part: Slice | None
+    work: ChunkedFiles, planned: PlannedFile, part: Slice | None
 ) -> Iterator[dict[str, object]]:
     """A file's rows; at its end its counts, or its rejection as a whole, are noted."""
-    found = _Found()
-    tally, reasons = found.tally, found.reasons
+    gave = _FileTally()
+    tally, reasons = gave.tally, gave.reasons
     try:
         for record in read_documents(planned.file, work.recipe.source, part):
             if isinstance(record, Reject):
@@ -167,7 +165,7 @@ def _file_rows(
                 tally["documents"] += 1
                 if part is not None:
                     work.ids.add(record)
-                yield from _document_rows(work, planned, record, found)
+                yield from _document_rows(work, planned, record, gave)
     except RejectedInput as error:
         uri = planned.file.uri
         work.file_rejects.append(Reject(uri, None, None, error.reason, error.detail))
@@ -187,8 +185,8 @@ def _file_rows(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+@dataclass(slots=True)
+class _FileTally:
     """What one file gave so far."""
 
     tally: Counter[str] = field(default_factory=Counter)
@@ -196,26 +194,26 @@ class _Found:
 
 
 def _document_rows(
-    work: _UnitWork, planned: PlannedFile, document: Document, found: _Found
+    work: ChunkedFiles, planned: PlannedFile, document: Document, gave: _FileTally
 ) -> Iterator[dict[str, object]]:
     policy, cutting = work.recipe.model.over_length, work.cutting
     chunks = work.chunker.chunk(document.text)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
-    truncated = tuple(work.reader.cut_off(cut))
-    unreadable = tuple(work.reader.unreadable(cut.kept))
-    tally = found.tally
+    truncated = tuple(work.model.cut_off(cut))
+    unreadable = tuple(work.model.unreadable(cut.kept))
+    tally = gave.tally
     tally["chunks"] += len(cut.kept) + len(cut.dropped)
     tally["dropped"] += len(cut.dropped)
     uri = planned.file.uri
     for chunk, detail in cut.dropped:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "over_length", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, OVER_LENGTH.name, detail))
     for chunk, detail in truncated:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "truncated", detail))
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, TRUNCATED.name, detail))
     for chunk, detail in unreadable:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, "unknown_tokens", detail))
-    found.reasons["over_length"] += len(cut.dropped)
-    found.reasons["truncated"] += len(truncated)
-    found.reasons["unknown_tokens"] += len(unreadable)
+        work.rejects.add(Reject(uri, document.doc_id, chunk.index, UNKNOWN_TOKENS.name, detail))
+    gave.reasons[OVER_LENGTH.name] += len(cut.dropped)
+    gave.reasons[TRUNCATED.name] += len(truncated)
+    gave.reasons[UNKNOWN_TOKENS.name] += len(unreadable)
     for chunk in cut.kept:
         tally["tokens"] += min(chunk.n_tokens, cutting.limit)
         yield _row(planned, document, chunk)

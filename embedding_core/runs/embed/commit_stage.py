@@ -15,12 +15,14 @@ from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.rows import commit as lake_commit
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.table import Table, table_of
+from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
-from embedding_core.runs.embed.cutting import cutting_of
-from embedding_core.runs.embed.planning import PASSING, check_removals, rules_of
+from embedding_core.runs.cutting import cutting_of
+from embedding_core.runs.embed.planning import check_removals, rules_of
 from embedding_core.runs.embed.saved import usable_units
-from embedding_core.runs.job import Job, resolve_planned
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 
 
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
@@ -31,10 +33,11 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     ``check_removals``.
     """
     check_removals(planned, allow_removals)
-    resolved = resolve_planned(job)
-    table = make_table(job.recipe, resolved)
+    ready = prepared(job)
+    cutting = ready.cutting
+    table = ensure_table(ready.pinned_recipe, ready.model.space, cutting.stored())
     drop_broken_indexes(table)
-    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting_of(job.recipe, resolved)))
+    ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
         rejects = staging.reject_batches(planned.unreadable)
@@ -86,7 +89,7 @@ def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
 
 
 def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
-    return (unit.unit.unit_id, *unit.unit.slice_ids)
+    return (unit.unit.unit_id, *unit.unit.pieces)
 
 
 def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:
@@ -152,7 +155,7 @@ def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
 
 def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
     fingerprints = {one.file_key: one.file.fingerprint for one in unit.unit.files}
-    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in PASSING}
+    retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in RETRIED}
     tokens = sum(one.tokens for one in unit.counts) or 1
     return [
         ledger.LedgerEntry(

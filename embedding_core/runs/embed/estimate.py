@@ -11,7 +11,7 @@ from embedding_core.chunking import Chunker, chunk_document
 from embedding_core.errors import RejectedInput, SetupError, Transient, words
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
-from embedding_core.runs.embed.cutting import Cutting
+from embedding_core.runs.cutting import Cutting
 from embedding_core.sources import bytes_per_record, read_documents
 
 SAMPLE_FILES = 3

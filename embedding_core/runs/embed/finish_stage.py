@@ -13,13 +13,11 @@ from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
 from embedding_core.lake.rows.verification import Verification, verify
 from embedding_core.lake.table import Table, table_of
+from embedding_core.reasons import CHANGED
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan
 from embedding_core.runs.embed.commit_stage import replaced_keys
 from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
-
-CHANGED = "changed"
-"""Reason of the reject of a file that was no longer the listed one when it had been read."""
 
 DONE, FAILED, REJECTED = 0, 1, 3
 """Exit codes of a run; 2 (bad usage) and 4 (the gate said no) come from elsewhere."""
@@ -48,7 +46,7 @@ class RunTally:
             self.reasons.update(unit.reasons)
             self.recomputed += unit.recomputed
             self.changed_uris |= {
-                reject.source_uri for reject in unit.file_rejects if reject.reason == CHANGED
+                reject.source_uri for reject in unit.file_rejects if reject.reason == CHANGED.name
             }
         self.replaced_keys.extend(replaced_keys(units))
 
@@ -56,7 +54,7 @@ class RunTally:
         """Count some of ``changed_uris`` no longer: they are worked on once more."""
         self.counts = [one for one in self.counts if one.source_uri not in uris]
         self.rejected_files -= len(uris)
-        self.reasons -= Counter({CHANGED: len(uris)})
+        self.reasons -= Counter({CHANGED.name: len(uris)})
         self.changed_uris -= set(uris)
 
     def total(self, name: str) -> int:

@@ -17,7 +17,7 @@ from embedding_core.lake.table import Table, table_of
 from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, Plan, PlannedFile, SourceFile, Space
-from embedding_core.runs.embed.cutting import Cutting, cutting_of
+from embedding_core.runs.cutting import Cutting, cutting_of
 from embedding_core.runs.embed.estimate import STARTING_SECONDS, estimate
 from embedding_core.runs.embed.saved import reported_keys
 from embedding_core.runs.job import resolve
@@ -37,8 +37,6 @@ CHANGED_RULES = {
 """Why rows are made again, by the row rule that is another one."""
 SOME_RULE = "rules changed (text template, chunking, tokenizer or length policy)"
 """Said where the ledger does not know the old rules."""
-PASSING = RETRIED
-"""Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 
 def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
@@ -59,7 +57,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         held,
         {file.uri: file for file in found.files},
         {reject.source_uri for reject in found.unreadable},
-        PASSING.union(retry_reasons),
+        RETRIED.union(retry_reasons),
     )
     files, unchanged = comparison.to_do()
     gone = comparison.gone(files)

@@ -20,19 +20,21 @@ from embedding_core.runs.job import Job
 
 @dataclass(slots=True)
 class Part:
-    """Consecutive rows of a unit that are embedded: where they are, and their counts."""
+    """Consecutive rows of a unit that are embedded: their fragments and counts."""
 
     reject_path: str
     """URI of the staged rejects of the part."""
     rows: int = 0
-    """Staged rows worked through, those without a vector included."""
+    """Staged rows that the part covers, rows without a vector included."""
     last_chunk_id: str = ""
     fragments: tuple[str, ...] = ()
     """Lance fragment metadata, JSON."""
     embedded: Counter[str] = field(default_factory=Counter)
-    """Rows whose vector was computed, by file key; likewise the next two."""
+    """Rows whose vector was computed, by file key."""
     reused: Counter[str] = field(default_factory=Counter)
+    """Rows that got a vector that the table or the unit has, by file key."""
     failed: Counter[str] = field(default_factory=Counter)
+    """Rows without a vector, by file key."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejects by reason."""
     recomputed: int = 0
@@ -45,7 +47,8 @@ class Part:
 
     def save(self, table: Table, unit_id: str, number: int) -> None:
         """Keep it for a later attempt."""
-        content = {one.name: getattr(self, one.name) for one in fields(self)}
+        # Not ``asdict``: it makes of a Counter the counts of its pairs.
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
         staging.save_json(table, _part_path(table, unit_id, number), content)
 
 
@@ -53,27 +56,26 @@ def saved_parts(table: Table, unit_id: str, rows: Iterator[pa.RecordBatch]) -> l
     """Parts that an earlier attempt saved and that still fit the staged ``rows``, in order."""
     parts: list[Part] = []
     while (content := staging.read_json(table, _part_path(table, unit_id, len(parts)))) is not None:
-        counters = ("embedded", "reused", "failed", "reasons")
-        content |= {name: Counter(content[name]) for name in counters}
-        part = Part(**content | {"fragments": tuple(content["fragments"])})
+        counters = {name: Counter(n) for name, n in content.items() if isinstance(n, dict)}
+        part = Part(**(content | counters | {"fragments": tuple(content["fragments"])}))
         if not fragments_exist(table, part.fragments):
             break
         parts.append(part)
     if not parts:
         return []
-    place = sum(part.rows for part in parts)
+    position = sum(part.rows for part in parts)
     for batch in rows:
-        if place <= batch.num_rows:
-            fits = batch.column("chunk_id")[place - 1].as_py() == parts[-1].last_chunk_id
+        if position <= batch.num_rows:
+            fits = batch.column("chunk_id")[position - 1].as_py() == parts[-1].last_chunk_id
             return parts if fits else []
-        place -= batch.num_rows
+        position -= batch.num_rows
     return []
 
 
 def save_report(table: Table, unit: EmbeddedUnit) -> None:
     """Keep what became of a unit until it is committed."""
     content = asdict(unit)
-    del content["unit"]
+    del content["unit"]  # the next run has a plan and units of its own
     staging.save_json(table, _report_path(table, unit.unit.unit_id), content)
 
 
@@ -84,37 +86,37 @@ def was_begun(recipe: Recipe, unit: WorkUnit) -> bool:
 
 
 def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
-    """Whole files that an earlier run embedded and did not commit, in the units that they were in
-    then: other files may have come or gone since, which would be packed otherwise now."""
+    """Units of whole files that an earlier run embedded and did not commit, as they were packed
+    then. The same files may be packed another way now, if files came or went since."""
     table = table_of(job.recipe)
-    files = {one.file_key: one for one in planned.files}
-    found: list[EmbeddedUnit] = []
+    files = {file.file_key: file for file in planned.files}
+    packs: list[EmbeddedUnit] = []
     for unit_id in sorted(staging.staged_units(table)) if files else ():
         content = _read_report(table, unit_id)
-        keys = [one["file_key"] for one in content["counts"]] if content is not None else []
+        keys = [counts["file_key"] for counts in content["counts"]] if content is not None else []
         if content is None or not files.keys() >= set(keys):
             continue
         unit = whole_files([files[key] for key in keys], planned)
-        saved = _embedded(unit, content)
+        saved = _loaded(unit, content)
         if unit.unit_id == unit_id and usable_units(table, [saved]):
-            found.append(saved)
+            packs.append(saved)
             for key in keys:
                 del files[key]
-    return found
+    return packs
 
 
 def reported_keys(table: Table) -> set[str]:
     """File keys of everything that is embedded and still staged."""
     reports = (_read_report(table, unit_id) for unit_id in staging.staged_units(table))
-    return {one["file_key"] for content in reports if content for one in content["counts"]}
+    return {counts["file_key"] for content in reports if content for counts in content["counts"]}
 
 
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
-    """Those of ``units`` that an earlier run embedded and did not commit, ready to be committed."""
+    """The ``units`` that an earlier run embedded and did not commit, ready to be committed."""
     table = table_of(job.recipe)
     staged = staging.staged_units(table)
-    found = [saved_report(table, unit) for unit in units if unit.unit_id in staged]
-    return usable_units(table, [unit for unit in found if unit is not None])
+    reports = [saved_report(table, unit) for unit in units if unit.unit_id in staged]
+    return usable_units(table, [report for report in reports if report is not None])
 
 
 def usable_units(table: Table, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
@@ -134,28 +136,23 @@ def _needed(unit: EmbeddedUnit) -> list[str]:
 def saved_report(table: Table, unit: WorkUnit) -> EmbeddedUnit | None:
     """What an earlier embed task made of the unit; None when nothing was saved."""
     content = _read_report(table, unit.unit_id)
-    return None if content is None else _embedded(unit, content)
+    return None if content is None else _loaded(unit, content)
 
 
 def _read_report(table: Table, unit_id: str) -> dict[str, Any] | None:
     content: dict[str, Any] | None = staging.read_json(table, _report_path(table, unit_id))
-    known = {one.name for one in fields(EmbeddedUnit)} - {"unit"}
-    return content if content is not None and content.keys() == known else None
+    names = {field.name for field in fields(EmbeddedUnit)} - {"unit"}
+    return content if content is not None and content.keys() == names else None
 
 
-def _embedded(unit: WorkUnit, content: dict[str, Any]) -> EmbeddedUnit:
-    return EmbeddedUnit(
-        unit=unit,
-        fragments=tuple(content["fragments"]),
-        counts=tuple(FileCounts(**one) for one in content["counts"]),
-        file_rejects=tuple(Reject(**one) for one in content["file_rejects"]),
-        reasons=content["reasons"],
-        reject_paths=tuple(content["reject_paths"]),
-        ids_path=content["ids_path"],
-        rejected_keys=tuple(content["rejected_keys"]),
-        recomputed=content["recomputed"],
-        seconds=content["seconds"],
-    )
+def _loaded(unit: WorkUnit, content: dict[str, Any]) -> EmbeddedUnit:
+    lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+    records = {
+        "unit": unit,
+        "counts": tuple(FileCounts(**counts) for counts in content["counts"]),
+        "file_rejects": tuple(Reject(**reject) for reject in content["file_rejects"]),
+    }
+    return EmbeddedUnit(**(content | lists | records))
 
 
 def _part_path(table: Table, unit_id: str, number: int) -> str:

@@ -22,12 +22,9 @@ from embedding_core.identity import digest
 from embedding_core.lake import staging
 from embedding_core.lake.table import Table, table_of
 from embedding_core.reasons import FAILED
-from embedding_core.records import Document, EmbeddedUnit, FileCounts, Reject, Slice, WorkUnit
+from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
 from embedding_core.sources import ID_DIGEST_BYTES, check_unchanged
-
-FAILED_ALONE = FAILED.name
-"""Reason of the reject of a file, or of a slice of one, for which every attempt failed."""
 
 ID = np.dtype([("digest", f"V{ID_DIGEST_BYTES}"), ("position", "<i8")])
 
@@ -95,7 +92,7 @@ def _without(unit: WorkUnit, positions: list[int]) -> WorkUnit:
     if unit.slice is None:
         return unit
     part = replace(unit.slice, duplicates=(*unit.slice.duplicates, *positions))
-    return replace(sliced(unit, part), slice_ids=_staged_ids(unit))
+    return replace(sliced(unit, part), pieces=_staged_ids(unit))
 
 
 def sliced(unit: WorkUnit, part: Slice) -> WorkUnit:
@@ -106,7 +103,7 @@ def sliced(unit: WorkUnit, part: Slice) -> WorkUnit:
 
 
 def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
-    return (unit.unit_id, *unit.slice_ids)
+    return (unit.unit_id, *unit.pieces)
 
 
 def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
@@ -120,7 +117,7 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
     ids = tuple(staged for one in slices for staged in _staged_ids(one.unit))
     whole = replace(
         first,
-        unit=WorkUnit(digest(ids), first.unit.files, slice_ids=ids),
+        unit=WorkUnit(digest(ids), first.unit.files, pieces=ids),
         fragments=tuple(fragment for one in slices for fragment in one.fragments),
         counts=(reduce(add, (unit.counts[0] for unit in slices)),),
         reasons=dict(sum((Counter(one.reasons) for one in slices), Counter())),
@@ -135,16 +132,13 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
         rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
     if not rejects:
         return whole
-    nothing = FileCounts(planned.file_key, planned.file.uri, 0, 1, 0, 0, 0)
-    failed = rejects[0].reason == FAILED_ALONE
+    failed = rejects[0].reason == FAILED.name
+    unit = replace(whole.unit, pieces=()) if failed else whole.unit
     return replace(
-        whole,
-        unit=replace(whole.unit, slice_ids=()) if failed else whole.unit,
-        fragments=(),
-        counts=(nothing,),
-        file_rejects=(rejects[0],),
-        reasons={rejects[0].reason: 1},
-        rejected_keys=(planned.file_key,),
+        EmbeddedUnit.rejected(unit, rejects[0]),
+        reject_paths=whole.reject_paths,
+        recomputed=whole.recomputed,
+        seconds=whole.seconds,
     )
 
 

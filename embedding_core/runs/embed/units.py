@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from embedding_core.errors import words
 from embedding_core.identity import digest, unit_id
+from embedding_core.reasons import FAILED
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import EmbeddedUnit, FileCounts, Plan, PlannedFile, Reject, WorkUnit
-from embedding_core.runs.embed.slices import FAILED_ALONE, sliced
+from embedding_core.records import EmbeddedUnit, Plan, PlannedFile, Reject, WorkUnit
+from embedding_core.runs.embed.slices import sliced
 from embedding_core.sources import slices
 
 MOST_FILES = 4_096
-"""In one unit, however small they are: each takes a request to the store and a place in memory."""
+"""Files of a unit, however small they are: each takes a request to the store and some memory."""
 
 
 def work_units(
@@ -25,18 +26,18 @@ def work_units(
     """
     pack: list[PlannedFile] = []
     packed_bytes = 0
-    for one in planned.files:
-        if pack and (packed_bytes + one.file.size_bytes > unit_bytes or len(pack) == MOST_FILES):
+    for file in planned.files:
+        size_bytes = file.file.size_bytes
+        if pack and (packed_bytes + size_bytes > unit_bytes or len(pack) == MOST_FILES):
             yield whole_files(pack, planned)
             pack, packed_bytes = [], 0
-        cut = slices(one.file, source, unit_bytes) if source is not None else ()
-        if cut:
-            whole = whole_files([one], planned)
-            for part in cut:
-                yield sliced(whole, part)
+        spans = slices(file.file, source, unit_bytes) if source is not None else ()
+        if spans:
+            whole = whole_files([file], planned)
+            yield from (sliced(whole, span) for span in spans)
             continue
-        pack.append(one)
-        packed_bytes += one.file.size_bytes
+        pack.append(file)
+        packed_bytes += size_bytes
     if pack:
         yield whole_files(pack, planned)
 
@@ -55,25 +56,13 @@ def halves(unit: WorkUnit) -> list[WorkUnit]:
 def failed_alone(unit: WorkUnit, error: BaseException) -> EmbeddedUnit:
     """What is committed of a file, or of a slice of one, for which every attempt failed: a reject
     with the error; rows of an earlier version stay, and the next run tries again."""
-    (planned,) = unit.files
-    uri = planned.file.uri
-    reject = Reject(uri, None, None, FAILED_ALONE, f"{type(error).__name__}: {words(error)}")
-    return EmbeddedUnit(
-        unit=unit,
-        fragments=(),
-        counts=(FileCounts(planned.file_key, uri, 0, 1, 0, 0, 0),),
-        file_rejects=(reject,),
-        reasons={reject.reason: 1},
-        reject_paths=(),
-        ids_path=None,
-        rejected_keys=(planned.file_key,),
-        recomputed=0,
-        seconds=0.0,
-    )
+    detail = f"{type(error).__name__}: {words(error)}"
+    uri = unit.files[0].file.uri
+    return EmbeddedUnit.rejected(unit, Reject(uri, None, None, FAILED.name, detail))
 
 
 def whole_files(files: Sequence[PlannedFile], planned: Plan) -> WorkUnit:
-    """Some planned files as one unit."""
-    attempt = planned.table_version if any(one.again for one in files) else None
-    keys = (one.file_key for one in files)
+    """A unit of whole files."""
+    attempt = planned.table_version if any(file.again for file in files) else None
+    keys = (file.file_key for file in files)
     return WorkUnit(unit_id(keys, planned.space_id, attempt), tuple(files))

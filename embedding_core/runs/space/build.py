@@ -10,16 +10,17 @@ it or its document leaves the source.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.encoder import FAILURES, Encoder
+from embedding_core.encoder import FAILURES
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import ledger
@@ -28,10 +29,13 @@ from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.spaces.filling import KNOWN, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.spaces.vector_columns import add_column, field_of, missing_rows
 from embedding_core.lake.table import Lake, Table, table_of
+from embedding_core.lake.vectors import to_numpy
+from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
-from embedding_core.runs.encode import FreshTexts, Vectors, vectors_in
-from embedding_core.runs.job import Job, load_planned, resolve, resolve_planned
+from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
+from embedding_core.runs.job import Job, resolve
+from embedding_core.runs.prepared import prepared
 
 REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
@@ -87,7 +91,7 @@ def build_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
     started = time.perf_counter()
     job = begin_space(recipe, model, resources, run_id)
     done: list[FilledFragment] = []
-    while todo := fragments_to_fill(job, {one.fragment_id for one in done}):
+    while todo := fragments_to_fill(job, {fragment.fragment_id for fragment in done}):
         done += [backfill_fragment(job, fragment_id) for group in todo for fragment_id in group]
     return space_report(job, done, started)
 
@@ -120,11 +124,11 @@ def space_report(job: Job, done: Sequence[FilledFragment], started: float) -> Sp
     return SpaceReport(
         column=column.name if column is not None else "",
         space_id=job.space_id,
-        fragments=sum(one.rows > 0 for one in done),
-        rows=sum(one.rows for one in done),
-        encoded=sum(one.encoded for one in done),
-        tokens=sum(one.tokens for one in done),
-        truncated=sum(one.truncated for one in done),
+        fragments=sum(fragment.rows > 0 for fragment in done),
+        rows=sum(fragment.rows for fragment in done),
+        encoded=sum(fragment.encoded for fragment in done),
+        tokens=sum(fragment.tokens for fragment in done),
+        truncated=sum(fragment.truncated for fragment in done),
         missing_rows=sum(missing.values()),
         seconds=time.perf_counter() - started,
     )
@@ -143,7 +147,7 @@ def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
 def add_space(job: Job) -> None:
     """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
     used are dropped first; a filter would fail."""
-    space, table = resolve_planned(job).space, table_of(job.recipe)
+    space, table = prepared(job).model.space, table_of(job.recipe)
     drop_broken_indexes(table)
     add_column(table, space, job.recipe.model, job.run_id)
 
@@ -167,32 +171,20 @@ def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
     """Fill the job's space for one fragment and commit it; see ``fill_fragment`` for what may go on
     meanwhile. Memory is bounded by some blocks of rows and the vectors of repeated texts."""
     started = time.perf_counter()
-    table = table_of(job.recipe)
-    work = _Work(job, load_planned(job), _repeated(table, fragment_id))
-    vectors = _listing_rejects(table, work, _placed(table, fragment_id, work))
-    filled = fill_fragment(table, job.space_id, fragment_id, vectors)
+    table, encoder = table_of(job.recipe), prepared(job).encoder()
+    log = _FillLog(job, encoder.space.max_tokens)
+    blocks = _blocks(job, table, fragment_id, encoder.space.dim)
+    encoded = encode_blocks(encoder, blocks, _repeated(table, fragment_id))
+    filled = fill_fragment(table, job.space_id, fragment_id, _logged(log, table, encoded))
     return FilledFragment(
         fragment_id=fragment_id,
         rows=filled.rows if filled.committed else 0,
         missing_rows=filled.missing_rows,
-        encoded=work.tally["encoded"],
-        tokens=work.tally["tokens"],
-        truncated=work.tally["truncated"],
+        encoded=log.tally["encoded"],
+        tokens=log.tally["tokens"],
+        truncated=log.tally["truncated"],
         seconds=time.perf_counter() - started,
     )
-
-
-def _listing_rejects(
-    table: Table, work: _Work, vectors: Iterator[PlacedVectors]
-) -> Iterator[PlacedVectors]:
-    """The vectors; what is left out is listed as they go, so before they are committed."""
-    for one in vectors:
-        yield one
-        if len(work.rejects) >= REJECTS_PER_COMMIT:
-            ledger.add_rejects(table, work.rejects, work.job.run_id)
-            work.rejects.clear()
-    if work.rejects:
-        ledger.add_rejects(table, work.rejects, work.job.run_id)
 
 
 def _label(job: Job) -> str:
@@ -203,45 +195,8 @@ def _why_missing(job: Job, reason: str) -> str:
     return f"{_label(job)}: {FAILURES[reason]}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Vector:
-    """What the model made of a text."""
-
-    values: npt.NDArray[np.float32]
-    """(dim,) unit norm; NaN when it made none."""
-    truncated: bool
-    failure: str | None
-
-
-@dataclass(slots=True)
-class _Work:
-    job: Job
-    encoder: Encoder
-    repeated: frozenset[str]
-    """Hashes of texts that stand more than once in the fragment: only their vectors are kept."""
-    shared: dict[str, _Vector] = field(default_factory=dict)
-    """Repeated texts met so far, by hash."""
-    tally: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Block:
-    offsets: npt.NDArray[np.int64]
-    rows: pa.RecordBatch
-    hashes: list[str]
-    known: Vectors | None
-    """(n_rows, dim) vectors that the rows have already, NaN where there is none."""
-    fresh: list[int] = field(default_factory=list)
-    """Positions of the rows whose texts are encoded; the others have vectors by then."""
-
-    def has(self, index: int) -> bool:
-        """Whether a row has its vector already."""
-        return self.known is not None and not np.isnan(self.known[index, 0])
-
-
 def _repeated(table: Table, fragment_id: int) -> frozenset[str]:
-    """Hashes that stand more than once in a fragment."""
+    """Hashes of texts that stand in several rows of a fragment."""
     batches = fragment_rows(table, fragment_id, ["text_hash"])
     chunks = [batch.column("text_hash") for _, batch in batches]
     counts = pc.value_counts(pa.chunked_array(chunks, pa.string()))
@@ -249,65 +204,66 @@ def _repeated(table: Table, fragment_id: int) -> frozenset[str]:
     return frozenset(often.field("values").to_pylist())
 
 
-def _placed(table: Table, fragment_id: int, work: _Work) -> Iterator[PlacedVectors]:
-    """The fragment's vectors in the order of its rows."""
-    waiting: deque[_Block] = deque()
-
-    def texts() -> Iterator[list[str]]:
-        fresh = FreshTexts(work.repeated)
-        for offsets, rows in fragment_rows(table, fragment_id, COLUMNS, work.job.space_id):
-            hashes = rows.column("text_hash").to_pylist()
-            block = _Block(offsets, rows, hashes, _known(rows))
-            block.fresh = fresh.of(hashes, block.has)
-            waiting.append(block)
-            yield rows.column("text").take(pa.array(block.fresh, pa.int64())).to_pylist()
-
-    for encoded in work.encoder.encode_stream(texts()):
-        yield _vectors(work, waiting.popleft(), encoded)
+@dataclass(frozen=True, slots=True)
+class _FragmentRows:
+    offsets: npt.NDArray[np.int64]
+    """(n_rows,) places in the fragment."""
+    columns: pa.RecordBatch
 
 
-def _known(rows: pa.RecordBatch) -> Vectors | None:
-    """(n_rows, dim) vectors that rows have in the space; None when no row has one."""
-    if KNOWN not in rows.schema.names or rows.column(KNOWN).null_count == rows.num_rows:
-        return None
-    return vectors_in(rows.column(KNOWN))
+def _blocks(job: Job, table: Table, fragment_id: int, dim: int) -> Iterator[Block[_FragmentRows]]:
+    """The fragment's rows in their order."""
+    for offsets, columns in fragment_rows(table, fragment_id, COLUMNS, job.space_id):
+        rows = _FragmentRows(offsets, columns)
+        texts, hashes = columns.column("text"), columns.column("text_hash").to_pylist()
+        if KNOWN in columns.schema.names:
+            stored = columns.column(KNOWN)
+            has_vector = stored.is_valid().to_numpy(zero_copy_only=False)
+            yield Block(rows, texts, hashes, has_vector, partial(to_numpy, stored))
+        else:
+            yield Block.without_vectors(rows, texts, hashes, dim)
 
 
-def _vectors(work: _Work, block: _Block, encoded: pa.RecordBatch) -> PlacedVectors:
-    found = _computed(work, block, encoded)
-    work.shared.update({h: one for h, one in found.items() if h in work.repeated})
-    dim = work.encoder.space.dim
-    vectors = np.empty((len(block.hashes), dim), np.float32) if block.known is None else block.known
-    for index, hashed in enumerate(block.hashes):
-        if block.has(index):
-            continue
-        one = found[hashed] if hashed in found else work.shared[hashed]
-        vectors[index] = one.values
-        if one.truncated or one.failure is not None:
-            _reject(work, block, index, one)
-    return PlacedVectors(block.offsets, vectors)
+@dataclass(slots=True)
+class _FillLog:
+    """What became of a fragment's rows so far."""
+
+    job: Job
+    max_tokens: int
+    """The model reads so many tokens of a text."""
+    tally: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, block: EncodedBlock[_FragmentRows]) -> None:
+        """Count a block; note the rows without a vector and those whose text was cut."""
+        self.tally["encoded"] += int(block.computed.sum())
+        self.tally["tokens"] += block.n_tokens
+        for index in np.flatnonzero(block.truncated).tolist():
+            if index not in block.failures:
+                detail = f"only the first {self.max_tokens:,} tokens are in the vector"
+                self._reject(block, index, TRUNCATED.name, f"{_label(self.job)}: {detail}")
+                self.tally["truncated"] += 1
+        for index, reason in block.failures.items():
+            self._reject(block, index, reason, _why_missing(self.job, reason))
+
+    def _reject(
+        self, block: EncodedBlock[_FragmentRows], index: int, reason: str, detail: str
+    ) -> None:
+        (row,) = block.rows.columns.slice(index, 1).to_pylist()
+        self.rejects.append(
+            Reject(row["source_uri"], row["doc_id"], row["chunk_index"], reason, detail)
+        )
 
 
-def _computed(work: _Work, block: _Block, encoded: pa.RecordBatch) -> dict[str, _Vector]:
-    """What became of the block's fresh texts, by hash."""
-    vectors = vectors_in(encoded.column("vector"))
-    work.tally["encoded"] += len(block.fresh)
-    work.tally["tokens"] += pc.sum(encoded.column("n_tokens")).as_py() or 0
-    truncated = encoded.column("truncated").to_pylist()
-    failures = encoded.column("failure").to_pylist()
-    return {
-        block.hashes[index]: _Vector(vectors[place].copy(), truncated[place], failures[place])
-        for place, index in enumerate(block.fresh)
-    }
-
-
-def _reject(work: _Work, block: _Block, index: int, one: _Vector) -> None:
-    row = block.rows.slice(index, 1).to_pylist()[0]
-    place = row["source_uri"], row["doc_id"], row["chunk_index"]
-    if one.failure is not None:
-        work.rejects.append(Reject(*place, one.failure, _why_missing(work.job, one.failure)))
-        return
-    limit = work.encoder.space.max_tokens
-    detail = f"{_label(work.job)}: only the first {limit:,} tokens are in the vector"
-    work.rejects.append(Reject(*place, "truncated", detail))
-    work.tally["truncated"] += 1
+def _logged(
+    log: _FillLog, table: Table, blocks: Iterator[EncodedBlock[_FragmentRows]]
+) -> Iterator[PlacedVectors]:
+    """The vectors; rejects are listed as they go, so before the vectors are committed."""
+    for block in blocks:
+        log.add(block)
+        yield PlacedVectors(block.rows.offsets, block.vectors)
+        if len(log.rejects) >= REJECTS_PER_COMMIT:
+            ledger.add_rejects(table, log.rejects, log.job.run_id)
+            log.rejects.clear()
+    if log.rejects:
+        ledger.add_rejects(table, log.rejects, log.job.run_id)

@@ -21,9 +21,10 @@ from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.spaces.vector_columns import missing_rows
 from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.vectors import to_numpy
+from embedding_core.protocols import Vectors
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.encode import Vectors, vectors_in
 from embedding_core.runs.serving import serving_model
 from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
 
@@ -120,7 +121,7 @@ def _latency(table: Table, version: int, old: Side, new: Side) -> OldNew[float] 
     dataset = table.dataset(version)
     rows = np.linspace(0, dataset.count_rows() - 1, TIMED_SEARCHES).astype(int).tolist()
     found = dataset.take(rows, columns=[old.judged.column, new.judged.column]).combine_chunks()
-    sides = [(one, vectors_in(found.column(one.judged.column).chunk(0))) for one in (old, new)]
+    sides = [(one, to_numpy(found.column(one.judged.column).chunk(0))) for one in (old, new)]
     usable = np.flatnonzero(np.isfinite(np.hstack([queries for _, queries in sides])).all(axis=1))
     if not len(usable):
         return None

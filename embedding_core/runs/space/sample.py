@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +18,17 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.vectors import to_lists
 from embedding_core.recipe import Recipe
-from embedding_core.runs.job import Job, load_planned, resolve_planned
+from embedding_core.runs.encode import Block, encode_blocks
+from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 from embedding_core.runs.serving import serving_model
 from embedding_core.runs.space.judgement import GateReport, judge, side_of
 from embedding_core.runs.space.labels import read_labels
@@ -119,38 +122,44 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     columns changed meanwhile, ``ModelError`` for a model that is not the one planned.
     """
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), load_planned(job)
+    table, encoder = table_of(job.recipe), prepared(job).encoder()
     dataset = table.dataset()
     names = ["chunk_id", "doc_id", "text", schema.VECTOR]
-    names += [one for one in ("title",) if _is_text(dataset.schema, one)]
-    waiting: list[pa.RecordBatch] = []
-    n_tokens = n_rows = 0
-
-    def texts() -> Iterator[pa.Array]:
-        scanner = dataset.scanner(
-            columns=names, filter=part.condition, batch_size=ROWS_PER_BATCH, scan_in_order=True
-        )
-        with store_faults(f"reading {table.uri}"):
-            for batch in scanner.to_batches():
-                waiting.append(batch)
-                yield batch.column("text")
+    names += [name for name in ("title",) if _is_text(dataset.schema, name)]
+    fields = [dataset.schema.field(name) for name in names]
+    old = [pa.field("old", kept.type) if kept.name == schema.VECTOR else kept for kept in fields]
+    new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
+    arrow_schema = pa.schema([*old, new])
+    scanner = dataset.scanner(
+        columns=[*names, "text_hash"],
+        filter=part.condition,
+        batch_size=ROWS_PER_BATCH,
+        scan_in_order=True,
+    )
+    tally: Counter[str] = Counter()
 
     def sampled() -> Iterator[pa.RecordBatch]:
-        nonlocal n_tokens, n_rows
-        for encoded in encoder.encode_stream(texts()):
-            batch = waiting.pop(0)
-            n_rows += batch.num_rows
-            n_tokens += pc.sum(encoded.column("n_tokens")).as_py() or 0
-            columns = [*batch.columns, encoded.column("vector")]
+        blocks = _blocks(table, scanner.to_batches(), names, encoder.space.dim)
+        for block in encode_blocks(encoder, blocks):
+            tally.update(rows=block.rows.num_rows, tokens=block.n_tokens)
+            missing = np.isin(np.arange(block.rows.num_rows), list(block.failures))
+            vectors = to_lists(block.vectors, new.type, empty=missing)
+            columns = [*block.rows.columns, vectors]
             yield pa.RecordBatch.from_arrays(columns, schema=arrow_schema)
 
-    kept = [dataset.schema.field(one) for one in names]
-    new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
-    renamed = [pa.field("old", one.type) if one.name == schema.VECTOR else one for one in kept]
-    arrow_schema = pa.schema([*renamed, new])
     path = staging.staged_path(table, sample_unit(job), f"{part.number}.arrow")
     staging.write_staged(table, path, arrow_schema, sampled())
-    return SampledPart(path, n_rows, n_tokens, time.perf_counter() - started)
+    return SampledPart(path, tally["rows"], tally["tokens"], time.perf_counter() - started)
+
+
+def _blocks(
+    table: Table, batches: Iterator[pa.RecordBatch], names: Sequence[str], dim: int
+) -> Iterator[Block[pa.RecordBatch]]:
+    """Rows with the columns ``names``, none with a vector of the model."""
+    with store_faults(f"reading {table.uri}"):
+        for batch in batches:
+            hashes = batch.column("text_hash").to_pylist()
+            yield Block.without_vectors(batch.select(names), batch.column("text"), hashes, dim)
 
 
 def _is_text(arrow_schema: pa.Schema, column: str) -> bool:
@@ -177,7 +186,7 @@ def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     table = table_of(job.recipe)
     _, space = table.space()
     serving = serving_model(job.recipe, table)
-    planned = resolve_planned(job).space
+    planned = prepared(job).model.space
     n_rows = sum(one.rows for one in parts)
     return judge(
         job.recipe,

@@ -21,19 +21,18 @@ from embedding_core.runs.job import resolve
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """A chunk section that is settled, and the tokenizer to count with."""
+    """The chunk section with its lengths filled in, and the tokenizer to count with."""
 
     spec: ChunkSpec
-    """With its ``max_tokens``."""
     tokenizer: Tokenizer
     digest: str
-    """Of the tokenizer, as in a space."""
+    """Digest of the tokenizer, as in a space."""
     limit: int
     """Longest chunk that the model of the tokenizer takes, special tokens included."""
     prompt: str
     """Document prompt of that model, which counts as part of every chunk."""
     model: ModelSpec
-    """Whose tokenizer it is."""
+    """The model that the tokenizer belongs to."""
 
     def chunker(self) -> Chunker:
         """The chunker for this."""
@@ -62,8 +61,8 @@ def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
     model = ModelSpec(**stored.model)
     if stored.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
         return _cutting(recipe, model, resolved, stored.max_tokens, stored.prompt)
-    same = _the_same(recipe, model, stored)
-    return _cutting(recipe, model, same, stored.max_tokens, stored.prompt)
+    cutter = _cutter_of_table(recipe, model, stored)
+    return _cutting(recipe, model, cutter, stored.max_tokens, stored.prompt)
 
 
 def _of_model(recipe: Recipe, model: ModelSpec, resolved: ResolvedModel) -> Cutting:
@@ -84,19 +83,19 @@ def _cutting(
     )
 
 
-def _the_same(recipe: Recipe, model: ModelSpec, known: schema.Cutter) -> ResolvedModel:
+def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ResolvedModel:
     """The model whose tokenizer cut the table's rows."""
     way_out = (
         "name a model with the same tokenizer as chunk.tokenizer; any other cuts every file anew"
     )
     where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
     try:
-        found = resolve(model)
+        resolved = resolve(model)
     except ModelError as error:
-        raise ModelError(f"{where}, which cannot be had: {error}; {way_out}") from error
-    if found.space.tokenizer != known.tokenizer:
+        raise ModelError(f"{where}, which cannot be loaded: {error}; {way_out}") from error
+    if resolved.space.tokenizer != stored.tokenizer:
         raise ModelError(
-            f"{where}, which has another one by now (was {known.tokenizer[:SHOWN_DIGITS]}, is "
-            f"{found.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
+            f"{where}, which has another tokenizer now (was {stored.tokenizer[:SHOWN_DIGITS]}, is "
+            f"{resolved.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
         )
-    return found
+    return resolved
