@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which torch does
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server
