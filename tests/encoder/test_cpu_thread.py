@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -19,8 +19,16 @@ CPU = torch.device("cpu")
 N_CALLERS = 4
 
 
-@pytest.mark.skipif(torch.get_num_threads() < 2, reason="a team of one thread has no workers")
-def test_encode_from_many_threads_no_more_workers(tiny_qwen3: Path) -> None:
+@pytest.fixture
+def team_of_two() -> Iterator[None]:
+    """A team of one thread has no workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_encode_from_many_threads_no_more_workers(team_of_two: None, tiny_qwen3: Path) -> None:
     encoder = Encoder.load(str(tiny_qwen3), device="cpu", dtype="fp32")
     texts = [TEXTS[0][:2_000]] * 4  # some 2,000 tokens of 64 values: torch shares the work
     encoder.encode_documents(texts)
