@@ -199,7 +199,7 @@ def _document_rows(
     work: _UnitWork, planned: PlannedFile, document: Document, found: _Found
 ) -> Iterator[dict[str, object]]:
     policy, cutting = work.recipe.model.over_length, work.cutting
-    chunks = work.chunker.chunk(document.text)
+    chunks = work.chunker.chunk(document)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
     truncated = tuple(work.reader.cut_off(cut))
     unreadable = tuple(work.reader.unreadable(cut.kept))
