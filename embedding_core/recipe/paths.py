@@ -46,7 +46,7 @@ def source_path(uri: str, base: Path) -> str:
     its scheme."""
     place_of(uri)
     is_ours = storage.scheme_of(uri) in storage.SCHEMES
-    return storage.absolute(uri, base) if is_ours else uri.rstrip("/")
+    return storage.absolute(uri, base) if is_ours else uri
 
 
 def pinned_name(name: str, revision: str) -> str:
