@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from embedding_core.records import SourceFile, Space
 
 if TYPE_CHECKING:
-    from embedding_core.recipe import ChunkSpec, Recipe
+    from embedding_core.recipe import ChunkOptions, Recipe
 
 SHOWN_DIGITS = 12
 """Hex digits shown to people; 48 bits tell apart any number of spaces a person will see."""
@@ -71,7 +71,7 @@ def space_id(space: Space) -> str:
 
 
 def row_rules(
-    recipe: Recipe, chunk: ChunkSpec, tokenizer: str, limit: int, prompt: str
+    recipe: Recipe, chunk: ChunkOptions, tokenizer: str, limit: int, prompt: str
 ) -> dict[str, Any]:
     """What decides rows: source mapping, chunker, tokenizer, length policy.
 
@@ -85,7 +85,7 @@ def row_rules(
         "id": source.id,
         "text": source.text,
         "metadata": {name: column.model_dump() for name, column in source.metadata.items()},
-        "chunk": chunk.model_dump(exclude={"tokenizer"}),
+        "chunk": chunk.hashed(),
         "tokenizer": tokenizer,
         "length_limit": limit,
         "prompt": prompt,

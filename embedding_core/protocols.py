@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 """(n_rows, dim) unit norm; a row of NaN has no vector."""
 Offsets = npt.NDArray[np.int64]
-"""(n_tokens, 2) first character of a token, and the one after its last."""
+"""(n_tokens, 2) first character of a token, and the position after its last."""
 Kind = Literal["document", "query"]
 
 
@@ -25,12 +25,27 @@ class Tokenizer(Protocol):
     """A model's tokenizer. ``count == len(offsets) + n_special`` unless ``merges_at_start``."""
 
     @property
-    def n_special(self) -> int: ...
+    def n_special(self) -> int:
+        """Tokens the model adds to every text: special tokens and the document prompt's."""
+        ...
+
     @property
-    def merges_at_start(self) -> bool: ...
-    def offsets(self, texts: Sequence[str]) -> list[Offsets]: ...
-    def count(self, texts: Sequence[str]) -> list[int]: ...
-    def unknown_shares(self, texts: Sequence[str]) -> list[float]: ...
+    def merges_at_start(self) -> bool:
+        """Whether the start of a text may merge with a prompt before it: only ``count`` is exact
+        then."""
+        ...
+
+    def offsets(self, texts: Sequence[str]) -> list[Offsets]:
+        """Per text the span of each content token in characters, without special tokens."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Per text the tokens the model sees, special tokens included, without any limit."""
+        ...
+
+    def unknown_shares(self, texts: Sequence[str]) -> list[float]:
+        """Per text the share of its characters, white space left out, in unknown tokens."""
+        ...
 
 
 class TextEncoder(Protocol):

@@ -100,7 +100,7 @@ class Registry(Generic[T]):
         where = f"the plugin {name!r} ({self._group}) of the package {_package(point)}"
         try:
             loaded = point.load()
-        except Exception as error:  # whatever somebody's module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
             raise PluginError(
                 f"{where} cannot be imported: {words(error)}; upgrade or uninstall the package"
             ) from error

@@ -26,6 +26,7 @@ from embedding_core import Encoder
 from embedding_core.chunking import Chunker, chunker_for
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import Document
 from tests import driver
 from tests.s3 import s3_server
 
@@ -167,7 +168,7 @@ def _edit(paragraphs: list[str], chance: random.Random) -> None:
 def _embed_and_merge(
     table: lancedb.table.Table, chunker: Chunker, encoder: Encoder, path: Path
 ) -> None:
-    texts = [chunk.text for chunk in chunker.chunk(path.read_text())]
+    texts = [chunk.text for chunk in chunker.chunk(Document("", 0, path.read_text()))]
     columns = {
         "chunk_id": [str(number) for number in range(len(texts))],
         "source_uri": [str(path)] * len(texts),

@@ -25,6 +25,7 @@ from benchmarks.lake_cases.tables import recipe_for
 from embedding_core import Encoder
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
+from embedding_core.records import Document
 from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.job import resolve
 
@@ -80,7 +81,11 @@ def _encoder_rate(recipe: Recipe, source: Path) -> int:
     cutting = cutting_of(recipe, resolve(recipe.model))
     chunker = cutting.chunker()
     lines = min(source.iterdir()).read_text().splitlines()
-    texts = [one.text for line in lines for one in chunker.chunk(json.loads(line)["text"])]
+    texts = [
+        one.text
+        for line in lines
+        for one in chunker.chunk(Document("", 0, json.loads(line)["text"]))
+    ]
     texts = texts[:: max(1, len(texts) // RATE_CHUNKS)]
     encoder = Encoder.load(MODEL)
     encoder.encode_documents(texts)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from embedding_core.chunking.chunker import Chunker, Tokenizer
 from embedding_core.chunking.tokens.windowed import TokenChunker
-from embedding_core.records import Chunk
+from embedding_core.protocols import Tokenizer
+from embedding_core.recipe.chunk import Chunker
+from embedding_core.records import Chunk, Document
 
 Policy = Literal["drop", "truncate", "split"]
 """``drop``: left out; ``truncate``: kept, its vector covers the beginning; ``split``: several."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class LengthResult:
     """What the length policy made of a document's chunks."""
 
     kept: tuple[Chunk, ...]
@@ -28,8 +29,8 @@ class Cut:
 
 
 def apply_length_policy(
-    chunks: Sequence[Chunk], policy: Policy, tokenizer: Tokenizer, limit: int
-) -> Cut:
+    chunks: Iterable[Chunk], policy: Policy, tokenizer: Tokenizer, limit: int
+) -> LengthResult:
     """Treat every chunk above ``limit`` tokens (specials included) as the policy says.
 
     ``split`` cuts with the ``tokens`` strategy at ``limit``, without overlap; a piece that cannot
@@ -45,14 +46,14 @@ def apply_length_policy(
                 fitting.append(piece)
     kept = tuple(replace(chunk, index=index) for index, chunk in enumerate(fitting))
     truncated = tuple((chunk, _detail(chunk, limit)) for chunk in kept if chunk.n_tokens > limit)
-    return Cut(kept, tuple(dropped), truncated)
+    return LengthResult(kept, tuple(dropped), truncated)
 
 
 def chunk_document(
-    text: str, chunker: Chunker, policy: Policy, tokenizer: Tokenizer, limit: int
-) -> Cut:
+    document: Document, chunker: Chunker, policy: Policy, tokenizer: Tokenizer, limit: int
+) -> LengthResult:
     """Cut one document and apply the length policy to its chunks."""
-    return apply_length_policy(chunker.chunk(text), policy, tokenizer, limit)
+    return apply_length_policy(chunker.chunk(document), policy, tokenizer, limit)
 
 
 def _pieces(chunk: Chunk, policy: Policy, tokenizer: Tokenizer, limit: int) -> Sequence[Chunk]:
@@ -61,7 +62,7 @@ def _pieces(chunk: Chunk, policy: Policy, tokenizer: Tokenizer, limit: int) -> S
     at = chunk.char_start
     return [
         replace(piece, char_start=piece.char_start + at, char_end=piece.char_end + at)
-        for piece in TokenChunker(tokenizer, limit).chunk(chunk.text)
+        for piece in TokenChunker(tokenizer, limit).cut(chunk.text)
     ]
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from embedding_core.chunking.chunker import Tokenizer
+from typing import Literal
+
 from embedding_core.chunking.tokens.token_map import count_tokens
 from embedding_core.chunking.tokens.windowed import stripped
-from embedding_core.records import Chunk
+from embedding_core.protocols import Tokenizer
+from embedding_core.recipe.chunk import ChunkOptions, ChunkStrategy
+from embedding_core.records import Chunk, Document
+
+
+class WholeDocuments(ChunkOptions):
+    """One chunk per document."""
+
+    strategy: Literal["none"]
+    """``none``: one chunk per document."""
 
 
 class WholeDocument:
@@ -14,10 +24,27 @@ class WholeDocument:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def chunk(self, text: str) -> list[Chunk]:
+    def chunk(self, document: Document) -> list[Chunk]:
         """See ``Chunker``; ``n_tokens`` may be above the model's limit."""
-        start, end = stripped(text)
+        start, end = stripped(document.text)
         if start == end:
             return []
-        inner = text[start:end]
+        inner = document.text[start:end]
         return [Chunk(0, inner, start, end, count_tokens(inner, self._tokenizer))]
+
+
+class Whole:
+    """The strategy ``none``."""
+
+    options = WholeDocuments
+
+    def settle(self, options: WholeDocuments, limit: int) -> WholeDocuments:
+        """See ``ChunkStrategy``: there are no lengths."""
+        return options
+
+    def chunker(self, options: WholeDocuments, tokenizer: Tokenizer, limit: int) -> WholeDocument:
+        """See ``ChunkStrategy``."""
+        return WholeDocument(tokenizer)
+
+
+NONE: ChunkStrategy[WholeDocuments] = Whole()

@@ -4,12 +4,13 @@ A recipe is one YAML file. It is validated once, here, then passed on frozen. ``
 the rest: what only changes speed, never part of any digest.
 """
 
+from embedding_core.recipe.chunk import ChunkOptions
+from embedding_core.recipe.chunk import ChunkOptions as ChunkSpec
 from embedding_core.recipe.explain import section_variants
 from embedding_core.recipe.paths import model_path
 from embedding_core.recipe.resources import Resources
 from embedding_core.recipe.spec import (
     RESERVED_COLUMNS,
-    ChunkSpec,
     IndexKind,
     IndexSpec,
     LakeSpec,
@@ -19,12 +20,11 @@ from embedding_core.recipe.spec import (
     Recipe,
     ReleaseSpec,
     SourceSpec,
-    TokenWindows,
-    WholeDocuments,
 )
 
 __all__ = [
     "RESERVED_COLUMNS",
+    "ChunkOptions",
     "ChunkSpec",
     "IndexKind",
     "IndexSpec",
@@ -36,8 +36,6 @@ __all__ = [
     "ReleaseSpec",
     "Resources",
     "SourceSpec",
-    "TokenWindows",
-    "WholeDocuments",
     "model_path",
     "section_variants",
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from typing import get_args
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from embedding_core.errors import UsageError
+from embedding_core.recipe.chunk import ChunkOptions, sections
 
 
 def explain(error: ValidationError, origin: str, root: type[BaseModel], advice: str) -> UsageError:
@@ -48,7 +48,7 @@ def _section(
 ) -> tuple[type[BaseModel] | None, list[str]]:
     """The section that holds the key at ``loc``, and the keys on the way as a recipe has them.
 
-    Pydantic puts the tag of a section's variant into ``loc`` (``chunk.none.overlap``). The section
+    ``recipe.chunk`` puts the name of a strategy into ``loc`` (``chunk.none.overlap``). The section
     is None below a key that holds no section.
     """
     section: type[BaseModel] | None = root
@@ -68,14 +68,11 @@ def _section(
 
 def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
     """The sections a field may hold, by tag; ``""`` is that of a field with one kind of section."""
+    if annotation is ChunkOptions:
+        return sections()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {"": annotation}
-    tagged = [get_args(member) for member in get_args(annotation)]
-    return {
-        member[1].tag: member[0]
-        for member in tagged
-        if len(member) == 2 and isinstance(member[1], Tag)
-    }
+    return {}
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from embedding_core.recipe.explain import explain
-from embedding_core.recipe.spec import Section
+from embedding_core.recipe.section import Section
 
 
 class Resources(Section):

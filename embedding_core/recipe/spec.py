@@ -6,20 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator
 
 from embedding_core.recipe import load
+from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
 from embedding_core.recipe.paths import is_path, pinned_name, with_absolute_paths
+from embedding_core.recipe.section import Section
 from embedding_core.records import ColumnType
 from embedding_core.store.storage import StorageSpec
 
@@ -42,10 +35,6 @@ RESERVED_COLUMNS = frozenset(
     ]
 )
 """Columns every table has; metadata may not use their names."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class MetadataColumn(Section):
@@ -106,58 +95,6 @@ class SourceSpec(Section):
                     f"{way_out}"
                 )
         return metadata
-
-
-class TokenWindows(Section):
-    """Windows of tokens. Lengths are in tokens the model sees, special tokens included."""
-
-    strategy: Literal["tokens"] = "tokens"
-    """``tokens``: windows of at most ``max_tokens``."""
-    max_tokens: int | None = Field(default=None, ge=8)
-    """Longest chunk; default: 512, or what the model takes if that is less."""
-    overlap: int = Field(default=0, ge=0)
-    """Tokens a chunk repeats of the one before it."""
-    tokenizer: str | None = None
-    """Model whose tokenizer counts; default: that of the model the table was made with. It stays
-    with the rows when another model is put in service; another one cuts every file again."""
-    min_tokens: int = Field(default=1, ge=1)
-    """A shorter last chunk is grown backwards to this length, so no text is lost."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.max_tokens is not None and self.overlap * 2 > self.max_tokens:
-            raise ValueError(
-                f"overlap {self.overlap} is more than half of max_tokens {self.max_tokens}; "
-                f"use at most {self.max_tokens // 2}"
-            )
-        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise ValueError(
-                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower it"
-            )
-        return self
-
-
-class WholeDocuments(Section):
-    """One chunk per document."""
-
-    strategy: Literal["none"]
-    """``none``: one chunk per document."""
-    tokenizer: str | None = None
-    """Model whose tokenizer counts; see the strategy ``tokens``."""
-
-
-def _strategy(chunk: object) -> object:
-    """The strategy a chunk section names; ``tokens`` when it names none."""
-    if isinstance(chunk, Mapping):
-        return chunk.get("strategy", "tokens")
-    return getattr(chunk, "strategy", "tokens")
-
-
-ChunkSpec = Annotated[
-    Annotated[TokenWindows, Tag("tokens")] | Annotated[WholeDocuments, Tag("none")],
-    Discriminator(_strategy),
-]
-"""How a document is cut: each strategy has options of its own, and takes no others."""
 
 
 class ModelSpec(Section):
@@ -268,7 +205,8 @@ class Recipe(Section):
     name: str = Field(min_length=1, max_length=100)
     """Readable name; a table remembers which recipe made it."""
     source: SourceSpec
-    chunk: ChunkSpec = TokenWindows()
+    chunk: Annotated[ChunkOptions, ByStrategy] = Field(default_factory=dict, validate_default=True)
+    """How documents are cut; default: windows of tokens."""
     model: ModelSpec
     lake: LakeSpec
     index: IndexSpec = IndexSpec()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
@@ -10,10 +12,14 @@ from embedding_core.records import Document, Reject, Slice, SourceFile
 from embedding_core.sources.formats.format import Flaw, Record, format_of
 from embedding_core.sources.formats.waste import Waste
 from embedding_core.sources.mapping import RecordMapper
-from embedding_core.sources.opening import open_source, open_unchecked
+from embedding_core.store.places import place_of
+from embedding_core.store.storage import StorageSpec
 
 SMALLEST_SLICE_BYTES = 1024 * 1024
 """However small units are: below this, a task costs more than its slice."""
+
+
+PLAIN_STORAGE = StorageSpec()
 
 
 def read_documents(
@@ -30,11 +36,11 @@ def read_documents(
     format = format_of(file.uri)
     if piece is not None:
         mapper = RecordMapper(spec, file.uri, frozenset(piece.duplicates))
-        with open_unchecked(file, spec) as stream:
+        with place_of(file.uri).open(file, spec.storage) as stream:
             yield from _mapped(format.records(stream, file, mapper.fields, piece.span), mapper)
         return
     mapper = RecordMapper(spec, file.uri)
-    with open_source(file, spec) as stream:
+    with _unchanging(file, spec.storage) as stream:
         yield from _mapped(format.records(stream, file, mapper.fields), mapper)
 
 
@@ -49,7 +55,7 @@ def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, 
         return ()
     try:
         format = format_of(file.uri)
-        with open_unchecked(file, spec) as stream:
+        with place_of(file.uri).open(file, spec.storage) as stream:
             spans = list(format.spans(stream, file, size))
     except (RejectedInput, OSError):
         return ()
@@ -64,8 +70,26 @@ def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
     Raises ``RejectedInput`` when the file cannot be opened, ``Transient`` when the store fails.
     """
     format = format_of(file.uri)
-    with open_unchecked(file, spec) as stream:
+    with place_of(file.uri).open(file, spec.storage) as stream:
         return format.bytes_per_record(stream, file)
+
+
+def check_unchanged(file: SourceFile, storage: StorageSpec = PLAIN_STORAGE) -> None:
+    """Raise ``RejectedInput`` when the file is no longer the listed one."""
+    place_of(file.uri).check_unchanged(file, storage)
+
+
+@contextmanager
+def _unchanging(file: SourceFile, storage: StorageSpec) -> Iterator[RawIOBase]:
+    """The file as a stream; raises ``RejectedInput`` when it changed before the last read, whatever
+    its format made of that: a file that is just being written looks damaged."""
+    try:
+        with place_of(file.uri).open(file, storage) as stream:
+            yield stream
+    except RejectedInput:
+        check_unchanged(file, storage)
+        raise
+    check_unchanged(file, storage)
 
 
 def _mapped(records: Iterator[Record | Flaw], mapper: RecordMapper) -> Iterator[Document | Reject]:

@@ -8,12 +8,13 @@ from embedding_core.chunking import (
     apply_length_policy,
     chunk_document,
     chunker_for,
-    resolve_chunk_spec,
+    settled,
 )
 from embedding_core.chunking.tokens.token_map import count_tokens, segments
+from embedding_core.chunking.tokens.windowed import TokenWindows
+from embedding_core.chunking.whole import WholeDocuments
 from embedding_core.errors import UsageError
-from embedding_core.recipe import TokenWindows, WholeDocuments
-from embedding_core.records import Chunk
+from embedding_core.records import Chunk, Document
 from tests.chunking.tokenizers import LigatureTokenizer, WordTokenizer
 
 WORDS = WordTokenizer()
@@ -22,7 +23,7 @@ TEXT = "  " + "word " * 40 + "end. "
 
 
 def chunks_of(text: str) -> list[Chunk]:
-    return chunker_for(WHOLE, WORDS, 100).chunk(text)
+    return list(chunker_for(WHOLE, WORDS, 100).chunk(Document("d", 0, text)))
 
 
 def test_none_keeps_a_document_whole_without_white_space_at_its_ends() -> None:
@@ -48,7 +49,7 @@ def test_truncate_keeps_the_whole_text_and_records_it() -> None:
 
 
 def test_split_cuts_to_the_limit_with_offsets_in_the_document() -> None:
-    cut = chunk_document(TEXT, chunker_for(WHOLE, WORDS, 100), "split", WORDS, 20)
+    cut = chunk_document(Document("d", 0, TEXT), chunker_for(WHOLE, WORDS, 100), "split", WORDS, 20)
     assert len(cut.kept) == 3
     assert all(chunk.n_tokens <= 20 for chunk in cut.kept)
     assert all(TEXT[chunk.char_start : chunk.char_end] == chunk.text for chunk in cut.kept)
@@ -58,7 +59,9 @@ def test_split_cuts_to_the_limit_with_offsets_in_the_document() -> None:
 
 def test_split_drops_what_cannot_be_cut() -> None:
     tokenizer = LigatureTokenizer()
-    cut = chunk_document("aﷺb", chunker_for(WHOLE, tokenizer, 100), "split", tokenizer, 20)
+    cut = chunk_document(
+        Document("d", 0, "aﷺb"), chunker_for(WHOLE, tokenizer, 100), "split", tokenizer, 20
+    )
     assert [chunk.text for chunk in cut.kept] == ["a", "b"]
     ((_, detail),) = cut.dropped
     assert "22 tokens at characters 1 to 2" in detail
@@ -77,9 +80,9 @@ def test_indexes_are_contiguous_after_the_policy(policy: str) -> None:
 
 
 def test_max_tokens_is_filled_in_from_the_model() -> None:
-    assert resolve_chunk_spec(TokenWindows(), 256).max_tokens == 256
-    assert resolve_chunk_spec(TokenWindows(), 8192).max_tokens == 512
-    assert resolve_chunk_spec(TokenWindows(max_tokens=100), 8192).max_tokens == 100
+    assert settled(TokenWindows(), 256).max_tokens == 256
+    assert settled(TokenWindows(), 8192).max_tokens == 512
+    assert settled(TokenWindows(max_tokens=100), 8192).max_tokens == 100
 
 
 @pytest.mark.parametrize(
@@ -94,12 +97,12 @@ def test_lengths_that_do_not_fit_the_model_are_refused(
     spec: TokenWindows, words: list[str]
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        resolve_chunk_spec(spec, 256)
+        settled(spec, 256)
     assert all(word in str(caught.value) for word in words)
 
 
 def test_chunker_for_refuses_an_unresolved_section_and_a_window_without_room() -> None:
-    with pytest.raises(UsageError, match="not resolved"):
+    with pytest.raises(UsageError, match="not settled"):
         chunker_for(TokenWindows(), WORDS, 256)
     with pytest.raises(UsageError, match="256"):
         chunker_for(TokenWindows(max_tokens=300), WORDS, 256)
@@ -116,7 +119,9 @@ def test_every_length_setting_has_an_effect() -> None:
 
     def lengths(**changes: int) -> list[int]:
         spec = TokenWindows(**({"max_tokens": 32} | changes))  # type: ignore[arg-type]
-        return [chunk.n_tokens for chunk in chunker_for(spec, WORDS, 64).chunk(text)]
+        return [
+            chunk.n_tokens for chunk in chunker_for(spec, WORDS, 64).chunk(Document("d", 0, text))
+        ]
 
     assert lengths() == [32, 32, 32, 12]
     assert lengths(max_tokens=52) == [52, 52]

@@ -74,9 +74,9 @@ def settings_of_chunks(draw: st.DrawFn) -> tuple[int, int, int]:
 def test_chunks_of_any_text_are_sound(
     tokenizer: Tokenizer, text: str, setting: tuple[int, int, int]
 ) -> None:
-    chunks = TokenChunker(tokenizer, *setting).chunk(text)
+    chunks = TokenChunker(tokenizer, *setting).cut(text)
     assert_sound(text, chunks, setting[0], tokenizer)
-    assert chunks == TokenChunker(tokenizer, *setting).chunk(text)
+    assert chunks == TokenChunker(tokenizer, *setting).cut(text)
 
 
 @pytest.mark.parametrize("name", ["minilm", "bpe"])
@@ -87,13 +87,13 @@ def test_chunks_with_real_tokenizers_are_sound(
     name: str, text: str, setting: tuple[int, int, int]
 ) -> None:
     tokenizer = real_tokenizer(name)
-    assert_sound(text, TokenChunker(tokenizer, *setting).chunk(text), setting[0], tokenizer)
+    assert_sound(text, TokenChunker(tokenizer, *setting).cut(text), setting[0], tokenizer)
 
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS, max_tokens=st.integers(8, 40))
 def test_chunks_without_overlap_are_disjoint(text: str, max_tokens: int) -> None:
-    chunks = TokenChunker(WORDS, max_tokens).chunk(text)
+    chunks = TokenChunker(WORDS, max_tokens).cut(text)
     for before, after in pairwise(chunks):
         assert before.char_end <= after.char_start
 
@@ -110,7 +110,7 @@ def test_last_chunk_has_min_tokens_and_nothing_is_cut_inside_a_word(
     min_tokens = data.draw(st.integers(1, max_tokens - 2))
     overlap = data.draw(st.integers(0, max_tokens // 2))
     text = " ".join(words)
-    chunks = TokenChunker(WORDS, max_tokens, overlap, min_tokens).chunk(text)
+    chunks = TokenChunker(WORDS, max_tokens, overlap, min_tokens).cut(text)
     assert_sound(text, chunks, max_tokens, WORDS)
     assert chunks[-1].n_tokens >= min_tokens
     known = {word.strip() for word in words}
@@ -122,7 +122,7 @@ def test_last_chunk_has_min_tokens_and_nothing_is_cut_inside_a_word(
 def test_a_long_real_text_is_cut_close_to_what_was_asked(name: str, max_tokens: int) -> None:
     tokenizer = WORDS if name == "words" else real_tokenizer(name)
     text, overlap = PROSE[:150_000], max_tokens // 8
-    chunks = TokenChunker(tokenizer, max_tokens, overlap, max_tokens // 4).chunk(text)
+    chunks = TokenChunker(tokenizer, max_tokens, overlap, max_tokens // 4).cut(text)
     assert_sound(text, chunks, max_tokens, tokenizer)
     lengths = sorted(chunk.n_tokens for chunk in chunks)
     assert lengths[len(lengths) // 2] > 0.7 * max_tokens
@@ -156,7 +156,7 @@ def test_scripts_are_never_cut_before_a_combining_mark(unit: str, name: str) -> 
     # WordPiece takes a word of more than 100 characters for one unknown token.
     text = (unit * 6 + " ") * 80 if name == "minilm" else unit * 200
     tokenizer = real_tokenizer(name)
-    chunks = TokenChunker(tokenizer, 48, 6).chunk(text)
+    chunks = TokenChunker(tokenizer, 48, 6).cut(text)
     assert_sound(text, chunks, 48, tokenizer)
     assert len(chunks) > 1
     for chunk in chunks:
@@ -175,7 +175,7 @@ def test_a_paragraph_end_is_preferred_to_a_sentence_end_and_that_to_a_word_end()
     ]:
         marked = [breaks.get(index, word) for index, word in enumerate(words)]
         tokenizer = WordTokenizer()
-        chunk = TokenChunker(tokenizer, 30).chunk(" ".join(marked))[0]
+        chunk = TokenChunker(tokenizer, 30).cut(" ".join(marked))[0]
         assert len(chunk.text.split()) == expected
 
 
@@ -187,18 +187,18 @@ def test_a_paragraph_end_in_the_last_half_and_a_sentence_end_in_the_last_quarter
         (19, ". ", 27),
     ]:
         text = "w " * (words_before - 1) + "w" + end + "w " * 30
-        assert len(TokenChunker(WORDS, 30).chunk(text)[0].text.split()) == expected
+        assert len(TokenChunker(WORDS, 30).cut(text)[0].text.split()) == expected
 
 
 def test_after_an_edit_the_windows_soon_end_where_they_did() -> None:
     chance = random.Random(0)
     paragraphs = [" ".join([f"p{n}"] * chance.randint(3, 25)) for n in range(400)]
-    before = {chunk.text for chunk in TokenChunker(WORDS, 32).chunk("\n\n".join(paragraphs))}
+    before = {chunk.text for chunk in TokenChunker(WORDS, 32).cut("\n\n".join(paragraphs))}
     new = []
     for place in range(10, 390, 20):
         edited = paragraphs.copy()
         edited[place] += " and more"
-        after = TokenChunker(WORDS, 32).chunk("\n\n".join(edited))
+        after = TokenChunker(WORDS, 32).cut("\n\n".join(edited))
         new.append(sum(chunk.text not in before for chunk in after))
     assert sorted(new)[len(new) // 2] == 1
     assert max(new) < 10
@@ -207,36 +207,36 @@ def test_after_an_edit_the_windows_soon_end_where_they_did() -> None:
 def test_a_word_that_fits_a_window_is_kept_whole_even_if_the_chunk_before_it_is_short() -> None:
     word = "-".join("x" * 12)  # 23 tokens
     text = f"one two three {word} four"
-    chunks = TokenChunker(WORDS, 26).chunk(text)
+    chunks = TokenChunker(WORDS, 26).cut(text)
     assert [chunk.text for chunk in chunks] == ["one two three", f"{word} four"]
 
 
 def test_a_word_longer_than_a_window_is_cut_between_tokens() -> None:
     text = "-".join(["xx"] * 100)
-    chunks = TokenChunker(WORDS, 20, 4).chunk(text)
+    chunks = TokenChunker(WORDS, 20, 4).cut(text)
     assert_sound(text, chunks, 20, WORDS)
     assert all(chunk.text.strip("-").split("-")[0] == "xx" for chunk in chunks)
 
 
 def test_a_single_character_above_the_limit_is_a_chunk_of_its_own() -> None:
-    chunks = TokenChunker(LigatureTokenizer(), 10).chunk("ab ﷺ cd")
+    chunks = TokenChunker(LigatureTokenizer(), 10).cut("ab ﷺ cd")
     assert [(chunk.text, chunk.n_tokens) for chunk in chunks] == [("ab", 4), ("ﷺ", 22), ("cd", 4)]
 
 
 def test_white_space_around_a_document_is_not_in_its_chunk() -> None:
-    (chunk,) = TokenChunker(WORDS, 20).chunk("\n\u2003 two words \t\n")
+    (chunk,) = TokenChunker(WORDS, 20).cut("\n\u2003 two words \t\n")
     assert (chunk.text, chunk.char_start, chunk.char_end) == ("two words", 3, 12)
     assert chunk.n_tokens == 4
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\u2003"])
 def test_a_blank_text_has_no_chunks(text: str) -> None:
-    assert TokenChunker(WORDS, 20).chunk(text) == []
+    assert TokenChunker(WORDS, 20).cut(text) == []
 
 
 def test_a_text_without_any_token_is_one_chunk() -> None:
     text = "\u0300\u0301 \u0302" * 10  # the tokenizer below drops marks
-    (chunk,) = TokenChunker(real_tokenizer("minilm"), 20).chunk(text)
+    (chunk,) = TokenChunker(real_tokenizer("minilm"), 20).cut(text)
     assert (chunk.text, chunk.n_tokens) == (text, 2)
 
 
@@ -253,7 +253,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
         turns = []
         for _ in range(3):
             started = time.process_time()
-            chunks = chunker.chunk(text)
+            chunks = chunker.cut(text)
             turns.append(time.process_time() - started)
         assert_sound(text, chunks, 128, WORDS)
         return min(turns)
@@ -265,7 +265,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
 def test_five_megabytes_take_seconds() -> None:
     text = (PROSE * 12)[:5_000_000]
     started = time.process_time()
-    chunks = TokenChunker(WORDS, 512, 51, 32).chunk(text)
+    chunks = TokenChunker(WORDS, 512, 51, 32).cut(text)
     assert time.process_time() - started < 30
     assert chunks[-1].char_end == len(text.rstrip())
 
@@ -280,6 +280,6 @@ def test_a_long_text_is_given_to_the_tokenizer_in_segments() -> None:
             return super().offsets(texts)
 
     text = "word " * 300_000
-    chunks = TokenChunker(Watching(), 64).chunk(text)
+    chunks = TokenChunker(Watching(), 64).cut(text)
     assert longest <= 200_000
     assert len(chunks) == -(-300_000 // 62)

@@ -7,8 +7,9 @@ from typing import Literal
 
 import pytest
 
-from embedding_core.chunking import Tokenizer, apply_length_policy, chunker_for
-from embedding_core.recipe import ChunkSpec, TokenWindows, WholeDocuments
+from embedding_core.chunking import Tokenizer, apply_length_policy, chunker_for, settled
+from embedding_core.recipe.chunk import STRATEGIES, ChunkOptions
+from embedding_core.records import Document
 from tests.chunking.tokenizers import WordTokenizer
 from tests.models import describe
 
@@ -31,19 +32,29 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return describe(name if name == "hashing" else str(request.getfixturevalue(name))).tokenizer
 
 
-@pytest.fixture(params=["tokens", "none"])
-def spec(request: pytest.FixtureRequest) -> ChunkSpec:
-    if request.param == "none":
-        return WholeDocuments(strategy="none")
-    return TokenWindows(max_tokens=LIMIT, overlap=8, min_tokens=12)
+SETTINGS = {"tokens": {"max_tokens": LIMIT, "overlap": 8, "min_tokens": 12}, "none": {}}
+"""Options of each strategy."""
+
+
+@pytest.fixture(params=list(STRATEGIES.working()))
+def spec(request: pytest.FixtureRequest) -> ChunkOptions:
+    section = {"strategy": request.param} | SETTINGS[request.param]
+    options: ChunkOptions = STRATEGIES.get(request.param).options.model_validate(section)
+    return settled(options, LIMIT)
+
+
+def test_a_strategy_is_registered_under_the_name_of_its_section(spec: ChunkOptions) -> None:
+    assert type(spec) is STRATEGIES.get(spec.strategy).options
+    assert "tokenizer" not in spec.hashed() and spec.hashed()["strategy"] == spec.strategy
+    assert settled(spec, LIMIT) == spec
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_chunk_offsets_are_exact_and_every_visible_character_is_in_a_chunk(
-    tokenizer: Tokenizer, spec: ChunkSpec, name: str
+    tokenizer: Tokenizer, spec: ChunkOptions, name: str
 ) -> None:
     text = TEXTS[name]
-    chunks = chunker_for(spec, tokenizer, LIMIT).chunk(text)
+    chunks = list(chunker_for(spec, tokenizer, LIMIT).chunk(Document("d", 0, text)))
     covered = set[int]()
     for chunk in chunks:
         assert text[chunk.char_start : chunk.char_end] == chunk.text == chunk.text.strip()
@@ -54,9 +65,9 @@ def test_chunk_offsets_are_exact_and_every_visible_character_is_in_a_chunk(
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_chunk_token_counts_are_the_tokenizers_own(
-    tokenizer: Tokenizer, spec: ChunkSpec, name: str
+    tokenizer: Tokenizer, spec: ChunkOptions, name: str
 ) -> None:
-    chunks = chunker_for(spec, tokenizer, LIMIT).chunk(TEXTS[name])
+    chunks = list(chunker_for(spec, tokenizer, LIMIT).chunk(Document("d", 0, TEXTS[name])))
     assert [chunk.n_tokens for chunk in chunks] == tokenizer.count([c.text for c in chunks])
     if spec.strategy == "tokens":
         assert max(chunk.n_tokens for chunk in chunks) <= LIMIT
@@ -65,9 +76,12 @@ def test_chunk_token_counts_are_the_tokenizers_own(
 @pytest.mark.parametrize("policy", ["drop", "truncate", "split"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_apply_length_policy_every_chunk_is_kept_or_named(
-    tokenizer: Tokenizer, spec: ChunkSpec, name: str, policy: Literal["drop", "truncate", "split"]
+    tokenizer: Tokenizer,
+    spec: ChunkOptions,
+    name: str,
+    policy: Literal["drop", "truncate", "split"],
 ) -> None:
-    chunks = chunker_for(spec, tokenizer, LIMIT).chunk(TEXTS[name])
+    chunks = list(chunker_for(spec, tokenizer, LIMIT).chunk(Document("d", 0, TEXTS[name])))
     cut = apply_length_policy(chunks, policy, tokenizer, LIMIT)
     assert [chunk.index for chunk in cut.kept] == list(range(len(cut.kept)))
     if policy == "truncate":

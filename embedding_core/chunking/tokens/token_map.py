@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedding_core.chunking.chunker import Tokenizer
+from embedding_core.protocols import Tokenizer
 
 SEGMENT_CHARACTERS = 100_000
 """Characters tokenised at a time; about 25,000 tokens of English."""

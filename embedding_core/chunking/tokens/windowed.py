@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Literal, Self
 
-from embedding_core.chunking.chunker import Tokenizer
+from pydantic import Field, model_validator
+
 from embedding_core.chunking.tokens.boundaries import joins, word_boundaries
 from embedding_core.chunking.tokens.token_map import SEGMENT_CHARACTERS, TokenMap
 from embedding_core.chunking.tokens.windows import Placer, Window
-from embedding_core.records import Chunk
+from embedding_core.errors import UsageError
+from embedding_core.protocols import Tokenizer
+from embedding_core.recipe.chunk import ChunkOptions, ChunkStrategy
+from embedding_core.records import Chunk, Document
 
 BURST_TOKENS = 32_768
 """Tokens placed and counted at a time. After a miscount it starts again from one window, so what
@@ -22,6 +27,36 @@ was placed in vain stays below what was kept."""
 
 TAIL_TRIES = 8
 """Starts tried for a last chunk that has to grow to ``min_tokens``."""
+
+
+DEFAULT_MAX_TOKENS = 512
+"""Longest chunk when the recipe does not say, unless the model takes less."""
+
+
+class TokenWindows(ChunkOptions):
+    """Windows of tokens. Lengths are in tokens the model sees, special tokens included."""
+
+    strategy: Literal["tokens"] = "tokens"
+    """``tokens``: windows of at most ``max_tokens``."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest chunk; default: 512, or what the model takes if that is less."""
+    overlap: int = Field(default=0, ge=0)
+    """Tokens a chunk repeats of the one before it."""
+    min_tokens: int = Field(default=1, ge=1)
+    """A shorter last chunk is grown backwards to this length, so no text is lost."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_tokens is not None and self.overlap * 2 > self.max_tokens:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of max_tokens {self.max_tokens}; "
+                f"use at most {self.max_tokens // 2}"
+            )
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower it"
+            )
+        return self
 
 
 class TokenChunker:
@@ -41,8 +76,12 @@ class TokenChunker:
         self._overlap = overlap
         self._min_tokens = min_tokens
 
-    def chunk(self, text: str) -> list[Chunk]:
-        """See ``Chunker``. Time is linear in the text, apart from the tokenizer's own."""
+    def chunk(self, document: Document) -> list[Chunk]:
+        """See ``Chunker``."""
+        return self.cut(document.text)
+
+    def cut(self, text: str) -> list[Chunk]:
+        """The chunks of a text. Time is linear in it, apart from the tokenizer's own."""
         start, end = stripped(text)
         if start == end:
             return []
@@ -111,19 +150,62 @@ class TokenChunker:
         """Starts that give the last window ``min_tokens``, the latest first: words, or tokens
         where the window lies inside one long word."""
         tokens = placer.tokens
-        wanted = max(len(tokens) - (self._min_tokens - self._tokenizer.n_special), 0)
+        latest = max(len(tokens) - (self._min_tokens - self._tokenizer.n_special), 0)
         lowest = max(len(tokens) - placer.budget, 0)
         words = word_boundaries(placer.text, tokens.start(lowest), last.start)
         if words:
-            starts = [at for at in words if at <= tokens.start(wanted)]
+            starts = [at for at in words if at <= tokens.start(latest)]
         else:
-            starts = [tokens.start(token) for token in range(lowest, wanted + 1)]
+            starts = [tokens.start(token) for token in range(lowest, latest + 1)]
         safe = (
             at
             for at in reversed(starts)
             if at < last.start and not placer.text[at].isspace() and not joins(placer.text, at)
         )
         return list(islice(safe, TAIL_TRIES))
+
+
+class Tokens:
+    """The strategy ``tokens``."""
+
+    options = TokenWindows
+
+    def settle(self, options: TokenWindows, limit: int) -> TokenWindows:
+        """See ``ChunkStrategy``."""
+        max_tokens = options.max_tokens
+        if max_tokens is None:
+            max_tokens = min(DEFAULT_MAX_TOKENS, limit)
+        if max_tokens > limit:
+            raise UsageError(
+                f"chunk.max_tokens {max_tokens} is above the model's limit of {limit} tokens; "
+                f"use at most {limit}, or a model that takes more"
+            )
+        if options.overlap * 2 > max_tokens:
+            raise UsageError(
+                f"chunk.overlap {options.overlap} is more than half of chunk.max_tokens "
+                f"{max_tokens}; use at most {max_tokens // 2}"
+            )
+        if options.min_tokens > max_tokens:
+            raise UsageError(
+                f"chunk.min_tokens {options.min_tokens} is above chunk.max_tokens {max_tokens}; "
+                "lower it"
+            )
+        return options.model_copy(update={"max_tokens": max_tokens})
+
+    def chunker(self, options: TokenWindows, tokenizer: Tokenizer, limit: int) -> TokenChunker:
+        """See ``ChunkStrategy``."""
+        if options.max_tokens is None:
+            raise UsageError("chunk.max_tokens is not settled; call `chunking.settled` first")
+        self.settle(options, limit)
+        if options.max_tokens <= tokenizer.n_special:
+            raise UsageError(
+                f"chunk.max_tokens {options.max_tokens} leaves no room beside the model's "
+                f"{tokenizer.n_special} special tokens; raise it"
+            )
+        return TokenChunker(tokenizer, options.max_tokens, options.overlap, options.min_tokens)
+
+
+TOKENS: ChunkStrategy[TokenWindows] = Tokens()
 
 
 def _place(placer: Placer, previous: Window | None, n_windows: int) -> list[Window]:

@@ -97,13 +97,13 @@ class Placer:
         if not self.overlap:
             return fresh
         after = self.tokens.first_after(fresh)
-        wanted = self.tokens.start(max(after - self.overlap, 0))
+        ideal = self.tokens.start(max(after - self.overlap, 0))
         low = self.tokens.start(max(after - self.overlap - self.overlap // 2, 0))
         low = max(low, previous.start + 1)
         words = [at for at in word_boundaries(self.text, low, fresh) if at < fresh]
         if words:
-            return self._skip_space(min(words, key=lambda at: abs(at - wanted)))
-        return self._token_start(max(wanted, low), fresh)
+            return self._skip_space(min(words, key=lambda at: abs(at - ideal)))
+        return self._token_start(max(ideal, low), fresh)
 
     def _token_start(self, at: int, fresh: int) -> int:
         """No word starts within the overlap. Inside a word that was cut anyway the overlap may

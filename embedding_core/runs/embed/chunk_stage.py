@@ -197,7 +197,7 @@ def _document_rows(
     work: ChunkedFiles, planned: PlannedFile, document: Document, gave: _FileTally
 ) -> Iterator[dict[str, object]]:
     policy, cutting = work.recipe.model.over_length, work.cutting
-    chunks = work.chunker.chunk(document.text)
+    chunks = work.chunker.chunk(document)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
     truncated = tuple(work.model.cut_off(cut))
     unreadable = tuple(work.model.unreadable(cut.kept))

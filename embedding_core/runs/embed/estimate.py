@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
@@ -140,16 +140,19 @@ class _Counter:
 
     def count(self, sampled: SampledFile) -> _Share:
         """Chunks and tokens of the sampled records; none of a file that cannot be read."""
-        texts = [document.text for document in sampled.documents]
-        n_characters = sum(map(len, texts))
-        read = [text[:SAMPLE_CHARACTERS] for text in texts]
-        share = sum(map(len, read)) / n_characters if n_characters else 1.0
+        n_characters = sum(len(document.text) for document in sampled.documents)
+        read = [
+            replace(document, text=document.text[:SAMPLE_CHARACTERS])
+            for document in sampled.documents
+        ]
+        n_read = sum(len(document.text) for document in read)
+        share = n_read / n_characters if n_characters else 1.0
         limit = self.cutting.limit
         chunks = [
             chunk
-            for text in read
+            for document in read
             for chunk in chunk_document(
-                text,
+                document,
                 self.chunker,
                 self.recipe.model.over_length,
                 self.cutting.tokenizer,
