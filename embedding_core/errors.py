@@ -18,7 +18,10 @@ there.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from embedding_core.reasons import Reason
 
 Action = Literal[
     "embed",
@@ -46,7 +49,7 @@ class EmbedlakeError(Exception):
     code: ClassVar[str] = "failed"
     """A fixed word for the kind of error."""
 
-    def __init__(self, *message: str, action: Action | None = None) -> None:
+    def __init__(self, *message: object, action: Action | None = None) -> None:
         super().__init__(*message)
         self.action = action
 
@@ -69,15 +72,14 @@ def words(error: BaseException) -> str:
 class RejectedInput(EmbedlakeError):
     """One input cannot be used. It becomes a row of the rejects table.
 
-    ``reason`` is a short fixed word that can be grouped by (``malformed_json``);
-    ``detail`` is for a person.
+    ``reason`` is the fixed word that is stored and grouped by; ``detail`` is for a person.
     """
 
     code = "rejected"
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
-        self.reason = reason
+        self.reason = reason.name
         self.detail = detail
 
     def __str__(self) -> str:

@@ -1,13 +1,16 @@
-"""Implementations of a protocol by name: ours by a line here, others' by a Python entry point.
+"""Implementations of a protocol by name: ours by a line in a table, others' by an entry point.
 
-A plugin that does not import, that lacks a part of the protocol, or that has another's name spoils
-its own name alone: asking for it raises ``PluginError`` with the package to upgrade or remove.
-A name of ours stays ours, whatever a plugin calls itself; ``problems`` says so.
+A plugin is broken when it does not import, lacks a member of the protocol or shares its name with
+another plugin. It spoils its own name alone: asking for that raises ``PluginError`` with the
+package to upgrade or remove, and everything else works. A name of ours stays ours, whatever a
+plugin calls itself; ``problems`` says so.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
@@ -15,6 +18,8 @@ from typing import Generic, TypeVar, cast
 from embedding_core.errors import PluginError, words
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 FORMATS = "embedlake.formats"
 STORES = "embedlake.stores"
@@ -32,21 +37,29 @@ class Registry(Generic[T]):
         """``built_in``: ``"package.module:object"`` by name; ``protocol``: what each must have."""
         self._group, self._built_in, self._protocol = group, built_in, protocol
         self._loaded: dict[str, T] = {}
+        self._broken: dict[str, PluginError] = {}
 
     def names(self) -> tuple[str, ...]:
         """Ours in the order of their lines, then those of plugins, sorted."""
-        plugins = sorted({point.name for point in self._points()} - self._built_in.keys())
+        plugins = sorted({point.name for point in self._points} - self._built_in.keys())
         return (*self._built_in, *plugins)
 
     def get(self, name: str) -> T:
         """The implementation. Raises ``PluginError`` for a broken or ambiguous one, ``KeyError``
         for a name that nobody has registered."""
+        if name in self._broken:
+            raise self._broken[name]
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            try:
+                self._loaded[name] = self._load(name)
+            except PluginError as error:
+                log.warning("%s", error)
+                self._broken[name] = error
+                raise
         return self._loaded[name]
 
     def working(self) -> dict[str, T]:
-        """Every implementation that loads, by name; see ``problems`` for the others."""
+        """Every implementation that loads, by name; the log warns of the others once."""
         return {name: self.get(name) for name in self.names() if self._problem(name) is None}
 
     def problems(self) -> tuple[str, ...]:
@@ -54,12 +67,13 @@ class Registry(Generic[T]):
         clashes = [
             f"the package {_package(point)} registers {point.name!r} in {self._group}, which is "
             "embedlake's own and stays so; uninstall the package, or have it renamed"
-            for point in self._points()
+            for point in self._points
             if point.name in self._built_in
         ]
         broken = (self._problem(name) for name in self.names())
         return (*clashes, *(why for why in broken if why is not None))
 
+    @cached_property
     def _points(self) -> tuple[EntryPoint, ...]:
         return tuple(entry_points(group=self._group))
 
@@ -74,7 +88,7 @@ class Registry(Generic[T]):
         if name in self._built_in:
             module, _, attribute = self._built_in[name].partition(":")
             return cast("T", getattr(import_module(module), attribute))
-        points = [point for point in self._points() if point.name == name]
+        points = [point for point in self._points if point.name == name]
         if not points:
             raise KeyError(name)
         if len(points) > 1:
@@ -90,7 +104,7 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"{where} cannot be imported: {words(error)}; upgrade or uninstall the package"
             ) from error
-        missing = [part for part in _parts(self._protocol) if not hasattr(loaded, part)]
+        missing = [name for name in _members(self._protocol) if not hasattr(loaded, name)]
         if missing:
             raise PluginError(
                 f"{where} has no {', '.join(missing)}; upgrade or uninstall the package"
@@ -102,7 +116,7 @@ def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-def _parts(protocol: type) -> list[str]:
+def _members(protocol: type) -> list[str]:
     """Attributes and methods that a protocol asks for."""
-    own = {*getattr(protocol, "__annotations__", {}), *vars(protocol)}
-    return sorted(part for part in own if not part.startswith("_"))
+    members = {*getattr(protocol, "__annotations__", {}), *vars(protocol)}
+    return sorted(name for name in members if not name.startswith("_") or name == "__call__")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import itertools
 import json
@@ -16,12 +15,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from embedding_core import reasons
 from embedding_core.encoder.checkpoint.treatments import TABLES, Rule
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.spaces.switching import Release
 from embedding_core.lake.upkeep.compaction import TableReport, TableState
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
+from embedding_core.reasons import Reason
 from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
@@ -155,25 +156,26 @@ def test_other_variables_are_documented(variable: str) -> None:
     assert variable in page("operations.md") and variable in (ROOT / "README.md").read_text()
 
 
-def reject_reasons() -> set[str]:
-    """Every reason that the library's code gives, found in its source."""
-    place = {"RejectedInput": 0, "Undecodable": 0, "Flaw": 1, "Reject": 3}
-    reasons = set()
-    for path in (ROOT / "embedding_core").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                at = place.get(node.func.id)
-                given = node.args[at] if at is not None and len(node.args) > at else None
-                if isinstance(given, ast.Constant):
-                    reasons.add(str(given.value))
-    return reasons
+def test_operations_page_has_each_reject_reason_and_no_other() -> None:
+    table = page("operations.md").split("| reason | of | meaning |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`[a-z_0-9`, ]+`) \| (\w+) \|", table, re.MULTILINE)
+    weights = {name: weight for names, weight in rows for name in re.findall(r"`(\w+)`", names)}
+    assert weights == {
+        name: "chunk" if reason.weight == "note" else reason.weight
+        for name, reason in reasons.ALL.items()
+    }
 
 
-def test_operations_page_has_each_reject_reason() -> None:
-    reasons = reject_reasons()
-    assert {"malformed_json", "over_length", "unreadable", "corrupt_parquet"} <= reasons
-    text = page("operations.md")
-    assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
+def test_each_reject_reason_is_used() -> None:
+    sources = [path for path in (ROOT / "embedding_core").rglob("*.py") if path.stem != "reasons"]
+    text = "\n".join(path.read_text() for path in sources)
+    constants = {name: value for name, value in vars(reasons).items() if isinstance(value, Reason)}
+    unused = [
+        name
+        for name, reason in constants.items()
+        if re.search(rf'\b{name}\b|"{reason.name}"', text) is None
+    ]
+    assert unused == []
 
 
 def test_contributing_page_has_each_make_target() -> None:

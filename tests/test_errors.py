@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from embedding_core import errors
+from embedding_core import errors, reasons
 from embedding_core.errors import EmbedlakeError, LakeError, RejectedInput, Unfilled
 
 
@@ -27,7 +27,7 @@ def test_an_error_keeps_its_action_on_the_way_to_another_process() -> None:
 
 
 def test_a_rejected_input_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(RejectedInput("too_deep", "12 objects deep")))
+    error = pickle.loads(pickle.dumps(RejectedInput(reasons.TOO_DEEP, "12 objects deep")))
     assert (error.reason, error.detail) == ("too_deep", "12 objects deep")
     with pytest.raises(RejectedInput, match="too_deep: 12 objects deep"):
         raise error

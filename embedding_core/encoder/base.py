@@ -30,6 +30,7 @@ from embedding_core.encoder.stream import (
 from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.protocols import Kind, Tokenizer, Vectors
+from embedding_core.reasons import ALL, NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY, Reason
 from embedding_core.recipe import Resources
 from embedding_core.records import Space
 
@@ -61,6 +62,12 @@ class InvalidText(ValueError):
         """0-based number of the stream's batch; None outside a stream."""
 
 
+FAILURES = {reason.name: reason.meaning for reason in (NON_FINITE, OUT_OF_MEMORY, NO_WIDER_TYPE)}
+"""Meanings of the reasons why a text can have no vector."""
+SEVERAL = Reason("no_vector", "the model gives no vector", "other device", "chunk")
+"""Reason of an error whose texts have different ones."""
+
+
 class TextsWithoutVector(RejectedInput):
     """Texts for which the model gives no vector; the other texts of the call are fine.
 
@@ -73,7 +80,7 @@ class TextsWithoutVector(RejectedInput):
         shown = ", ".join(map(str, indices[:16])) + (", …" if len(indices) > 16 else "")
         words = sorted(set(reasons.values()))
         super().__init__(
-            words[0] if len(words) == 1 else "no_vector",
+            ALL.get(words[0], SEVERAL) if len(words) == 1 else SEVERAL,
             f"{len(indices)} text(s) have no vector, at input positions {shown}: "
             + "; ".join(FAILURES.get(word, word) for word in words),
         )
@@ -85,36 +92,22 @@ class NonFiniteVectors(TextsWithoutVector):
     """Texts for which the model gives no finite vector even in fp32."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        super().__init__(dict.fromkeys(indices, NON_FINITE))
+        super().__init__(dict.fromkeys(indices, NON_FINITE.name))
 
 
 class TooLargeForMemory(TextsWithoutVector):
     """Texts that do not fit the device's memory even alone."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        super().__init__(dict.fromkeys(indices, OUT_OF_MEMORY))
-
-
-NON_FINITE = "non_finite_vector"
-OUT_OF_MEMORY = "out_of_memory"
-NO_WIDER_TYPE = "no_wider_type"
-FAILURES = {
-    NON_FINITE: "the model gives no finite vector for this text, not even in fp32; leave it out, "
-    "or check the model's weights",
-    OUT_OF_MEMORY: "the text does not fit the device's memory even alone; set a smaller "
-    "max_tokens or use a larger device",
-    NO_WIDER_TYPE: "half precision gives no finite vector for this text, and the weights in a "
-    "wider type do not fit the device; use a larger device, or dtype bf16 if it was fp16",
-}
-"""Why a text can have no vector, for people."""
+        super().__init__(dict.fromkeys(indices, OUT_OF_MEMORY.name))
 
 
 def without_vector(reasons: Mapping[int, str]) -> TextsWithoutVector:
     """The most specific error class for these reasons."""
     words = set(reasons.values())
-    if words == {NON_FINITE}:
+    if words == {NON_FINITE.name}:
         return NonFiniteVectors(sorted(reasons))
-    if words == {OUT_OF_MEMORY}:
+    if words == {OUT_OF_MEMORY.name}:
         return TooLargeForMemory(sorted(reasons))
     return TextsWithoutVector(reasons)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedding_core.errors import UsageError
 from embedding_core.store import storage
+from embedding_core.store.places import place_of
 
 if TYPE_CHECKING:
     from embedding_core.recipe.spec import Recipe
@@ -40,6 +41,14 @@ def model_path(name: str, base: Path) -> str:
     return storage.absolute(name, base)
 
 
+def source_path(uri: str, base: Path) -> str:
+    """A source's URI that means the same in any folder. Raises ``UsageError`` where no store has
+    its scheme."""
+    place_of(uri)
+    is_ours = storage.scheme_of(uri) in storage.SCHEMES
+    return storage.absolute(uri, base) if is_ours else uri.rstrip("/")
+
+
 def pinned_name(name: str, revision: str) -> str:
     """A path or URI that ends with ``latest``, with the folder ``revision`` that it stood for."""
     if not name.endswith("/latest"):
@@ -57,9 +66,7 @@ def _refuse_relative_paths(recipe: Recipe, origin: str) -> None:
     relative = [
         f"  {field}: {path!r} is relative"
         for field, path in _paths(recipe)
-        if path is not None
-        and storage.is_local(path)
-        and not path.startswith(("/", "~", "file://"))
+        if path is not None and storage.scheme_of(path) == "" and not path.startswith(("/", "~"))
     ]
     if relative:
         lines = [
@@ -103,7 +110,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     return recipe.model_copy(
         update={
             "source": recipe.source.model_copy(
-                update={"uri": storage.absolute(recipe.source.uri, base)}
+                update={"uri": source_path(recipe.source.uri, base)}
             ),
             "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
             "model": recipe.model.model_copy(update=model),

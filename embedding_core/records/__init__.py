@@ -8,7 +8,7 @@ from embedding_core.records.documents import Chunk, ColumnType, Document, Reject
 from embedding_core.records.files import FileVersion, PassedOver, PlannedFile, SourceFile
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
-from embedding_core.records.units import EmbeddedUnit, FileCounts, Slice, StagedUnit, WorkUnit
+from embedding_core.records.units import EmbeddedUnit, FileCounts, Slice, Span, StagedUnit, WorkUnit
 
 __all__ = [
     "Chunk",
@@ -25,6 +25,7 @@ __all__ = [
     "Slice",
     "SourceFile",
     "Space",
+    "Span",
     "StagedUnit",
     "WorkUnit",
 ]

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from embedding_core.records.documents import Reject
 from embedding_core.records.files import PlannedFile
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Records of a file that can be read apart from the others."""
+
+    start: int
+    """Where they begin, in the format's own count: bytes (JSON lines), row groups (Parquet)."""
+    end: int
+    """After the last of them."""
+    first_position: int
+    """0-based line or row of the first record in the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a huge file that is read apart from the others."""
+    """A span of a huge file that a task of its own reads."""
 
     number: int
     """0-based place among the file's slices."""
     count: int
     """How many slices the file has."""
-    start: int
-    """First byte of a line (JSON lines) or first row group (Parquet)."""
-    end: int
-    """After the last one."""
-    first_position: int
-    """0-based line or row of the slice's first record in the file."""
+    span: Span
     duplicates: tuple[int, ...] = ()
     """Positions of records whose id a record of an earlier slice has."""
 
@@ -35,7 +42,7 @@ class WorkUnit:
     """Digest of the file keys, the slice and the space: the cache key of the unit's tasks."""
     files: tuple[PlannedFile, ...]
     slice: Slice | None = None
-    """Which part of its only file the unit is; None for whole files."""
+    """Which slice of its only file the unit is; None for whole files."""
     slice_ids: tuple[str, ...] = ()
     """Of a file put together again: the units of its slices; of a slice that was done once more:
     what it was before."""
@@ -72,6 +79,14 @@ class FileCounts:
     file replaces, or in those of the same content under another name."""
     failed: int = 0
     """Chunks without a vector although none of the rules above left them out."""
+
+    def __add__(self, other: FileCounts) -> FileCounts:
+        """The counts of two slices of one file together."""
+        counts = fields(self)[2:]
+        sums = {
+            count.name: getattr(self, count.name) + getattr(other, count.name) for count in counts
+        }
+        return replace(self, **sums)
 
     @property
     def rows(self) -> int:

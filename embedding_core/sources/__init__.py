@@ -5,12 +5,14 @@ streams one file's records as validated documents and rejects, ``slices`` says w
 be cut. Nothing here knows of tokens, chunks, vectors or tables.
 """
 
-from embedding_core.sources.density import bytes_per_record
 from embedding_core.sources.discovery import Discovery, discover
-from embedding_core.sources.documents import read_documents
+from embedding_core.sources.documents import (
+    bytes_per_record,
+    check_unchanged,
+    read_documents,
+    slices,
+)
 from embedding_core.sources.mapping import ID_DIGEST_BYTES
-from embedding_core.sources.opening import check_unchanged
-from embedding_core.sources.slicing import slices
 from embedding_core.sources.template import TextTemplate
 
 __all__ = [

@@ -1,63 +1,95 @@
-"""Which reader reads which file, and the one way to stream a file's documents."""
+"""A file's documents: the whole file or a slice of it, and how it can be sliced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Slice, SourceFile
-from embedding_core.sources.formats.format import Flaw, Reader, Record, SliceReader
-from embedding_core.sources.formats.jsonl import (
-    read_gzip_json_lines,
-    read_json_lines,
-    read_json_lines_slice,
-)
-from embedding_core.sources.formats.parquet import read_parquet, read_parquet_slice
-from embedding_core.sources.formats.text import read_text
+from embedding_core.sources.formats.format import Flaw, Record, format_of
 from embedding_core.sources.formats.waste import Waste
 from embedding_core.sources.mapping import RecordMapper
-from embedding_core.sources.opening import open_source, open_unchecked
+from embedding_core.store.places import place_of
+from embedding_core.store.storage import StorageSpec
 
-READERS: dict[str, Reader] = {
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".jsonl.gz": read_gzip_json_lines,
-    ".ndjson.gz": read_gzip_json_lines,
-    ".parquet": read_parquet,
-    ".txt": read_text,
-    ".md": read_text,
-}
-"""Readers by the end of a file's name, upper or lower case."""
+SMALLEST_SLICE_BYTES = 1024 * 1024
+"""However small units are: below this, a task costs more than its slice."""
 
-SLICE_READERS: dict[Reader, SliceReader] = {
-    read_json_lines: read_json_lines_slice,
-    read_parquet: read_parquet_slice,
-}
-"""For formats that can be read in slices, how."""
+
+PLAIN_STORAGE = StorageSpec()
 
 
 def read_documents(
-    file: SourceFile, spec: SourceSpec, part: Slice | None = None
+    file: SourceFile, spec: SourceSpec, piece: Slice | None = None
 ) -> Iterator[Document | Reject]:
     """Stream one file, or a slice of it: a document or a reject per record, in file order.
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
     ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
     (a truncated gzip, a file that changed meanwhile, one that gives hardly anything but rejects):
-    none of them counts then. Raises
-    ``Transient`` when the store cannot be reached. Of a slice, whoever puts the slices together
-    calls ``check_unchanged``.
+    none of them counts then. Raises ``Transient`` when the store cannot be reached. Of a slice,
+    whoever puts the slices together calls ``check_unchanged``.
     """
-    reader = _reader(file.uri)
-    if part is not None:
-        mapper = RecordMapper(spec, file.uri, frozenset(part.duplicates))
-        with open_unchecked(file, spec) as stream:
-            yield from _mapped(SLICE_READERS[reader](stream, file, mapper.fields, part), mapper)
+    format = format_of(file.uri)
+    if piece is not None:
+        mapper = RecordMapper(spec, file.uri, frozenset(piece.duplicates))
+        with place_of(file.uri).open(file, spec.storage) as stream:
+            yield from _mapped(format.records(stream, file, mapper.fields, piece.span), mapper)
         return
     mapper = RecordMapper(spec, file.uri)
-    with open_source(file, spec) as stream:
-        yield from _mapped(reader(stream, file, mapper.fields), mapper)
+    with _unchanging(file, spec.storage) as stream:
+        yield from _mapped(format.records(stream, file, mapper.fields), mapper)
+
+
+def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, ...]:
+    """The file in slices of about ``unit_bytes``; none for a file that is read as a whole.
+
+    Which record is in which slice changes neither its position nor its id. A file that cannot be
+    read is not sliced either: whoever reads it says why. Raises ``Transient`` when the store fails.
+    """
+    size = max(unit_bytes, SMALLEST_SLICE_BYTES)
+    if file.size_bytes < 2 * size:
+        return ()
+    try:
+        format = format_of(file.uri)
+        with place_of(file.uri).open(file, spec.storage) as stream:
+            spans = list(format.spans(stream, file, size))
+    except (RejectedInput, OSError):
+        return ()
+    if len(spans) < 2:
+        return ()
+    return tuple(Slice(number, len(spans), span) for number, span in enumerate(spans))
+
+
+def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
+    """Stored bytes per record, for estimates; None where it cannot be told.
+
+    Raises ``RejectedInput`` when the file cannot be opened, ``Transient`` when the store fails.
+    """
+    format = format_of(file.uri)
+    with place_of(file.uri).open(file, spec.storage) as stream:
+        return format.bytes_per_record(stream, file)
+
+
+def check_unchanged(file: SourceFile, storage: StorageSpec = PLAIN_STORAGE) -> None:
+    """Raise ``RejectedInput`` when the file is no longer the listed one."""
+    place_of(file.uri).check_unchanged(file, storage)
+
+
+@contextmanager
+def _unchanging(file: SourceFile, storage: StorageSpec) -> Iterator[RawIOBase]:
+    """The file as a stream; raises ``RejectedInput`` when it changed before the last read, whatever
+    its format made of that: a file that is just being written looks damaged."""
+    try:
+        with place_of(file.uri).open(file, storage) as stream:
+            yield stream
+    except RejectedInput:
+        check_unchanged(file, storage)
+        raise
+    check_unchanged(file, storage)
 
 
 def _mapped(records: Iterator[Record | Flaw], mapper: RecordMapper) -> Iterator[Document | Reject]:
@@ -69,13 +101,3 @@ def _mapped(records: Iterator[Record | Flaw], mapper: RecordMapper) -> Iterator[
         else:
             waste.waste()
         yield document
-
-
-def _reader(uri: str) -> Reader:
-    name = uri.rpartition("/")[2].lower()
-    for suffix, reader in READERS.items():
-        if name.endswith(suffix):
-            return reader
-    raise RejectedInput(
-        "unknown_format", f"{name!r} is none of {', '.join(READERS)}; change source.include"
-    )

@@ -14,9 +14,15 @@ from typing import cast
 from uuid import UUID
 
 from embedding_core.errors import RejectedInput
+from embedding_core.reasons import (
+    DUPLICATE_ID,
+    EMPTY_TEXT,
+    LONE_SURROGATE,
+    MISSING_FIELD,
+    NUL_CHARACTER,
+)
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Scalar
-from embedding_core.sources.folders import folder_values
 from embedding_core.sources.formats.format import (
     ColumnFloat,
     Fields,
@@ -26,7 +32,7 @@ from embedding_core.sources.formats.format import (
     shown,
     wrong_type,
 )
-from embedding_core.sources.metadata import convert, whole
+from embedding_core.sources.metadata import convert, folder_values, whole
 from embedding_core.sources.template import TextTemplate
 
 ID_DIGEST_BYTES = 16
@@ -55,12 +61,12 @@ class RecordMapper:
         """Every field the mapping reads."""
         declared = [self._spec.id] if self._spec.id else []
         required = (*declared, *self._template.fields)
-        return Fields(required, tuple(one.field for one in self._spec.metadata.values()))
+        return Fields(required, tuple(column.field for column in self._spec.metadata.values()))
 
     def map(self, record: Record | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""
         if isinstance(record, Flaw):
-            return Reject(self._uri, None, record.position, record.reason, record.detail)
+            return Reject(self._uri, None, record.position, record.reason.name, record.detail)
         doc_id = None
         try:
             doc_id = self._doc_id(record)
@@ -77,14 +83,14 @@ class RecordMapper:
         value = _required(record.fields, self._spec.id)
         doc_id = _id_text(self._spec.id, value)
         if not doc_id:
-            raise RejectedInput("missing_field", f"field {self._spec.id!r} is an empty string")
+            raise RejectedInput(MISSING_FIELD, f"field {self._spec.id!r} is an empty string")
         return _clean(doc_id, f"field {self._spec.id!r}")
 
     def _text(self, fields: Mapping[str, object]) -> str:
         values = {name: self._text_value(fields, name) for name in self._template.fields}
         text = _clean(self._template.render(values), "the text")
         if not text.strip():
-            raise RejectedInput("empty_text", "the text is empty or only white space")
+            raise RejectedInput(EMPTY_TEXT, "the text is empty or only white space")
         return text
 
     def _text_value(self, fields: Mapping[str, object], name: str) -> str:
@@ -102,11 +108,11 @@ class RecordMapper:
     def _metadata(self, fields: Mapping[str, object]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
         for name, column in self._spec.metadata.items():
-            found = find(fields, column.field)
-            if found is ABSENT and name in self._folders:
+            raw = find(fields, column.field)
+            if raw is ABSENT and name in self._folders:
                 values[name] = _scalar(self._folders[name], column.field)
                 continue
-            value = None if found is ABSENT else _readable(found, column.field)
+            value = None if raw is ABSENT else _readable(raw, column.field)
             values[name] = convert(value, column.type, column.field)
             if isinstance(value, str):
                 _clean(value, f"field {column.field!r}")
@@ -120,7 +126,7 @@ class RecordMapper:
         if key in self._seen or position in self._duplicates:
             self._seen.add(key)
             raise RejectedInput(
-                "duplicate_id",
+                DUPLICATE_ID,
                 f"id {shown(doc_id)} was already used in this file; the first record is kept",
             )
         self._seen.add(key)
@@ -157,7 +163,7 @@ def _required(fields: Mapping[str, object], name: str) -> object:
     is_nan = isinstance(value, float) and math.isnan(value)  # how data frames write null
     if value is ABSENT or value is None or is_nan:
         problem = f"is missing; {_listed(fields)}" if value is ABSENT else "is null"
-        raise RejectedInput("missing_field", f"field {name!r} {problem}")
+        raise RejectedInput(MISSING_FIELD, f"field {name!r} {problem}")
     return value
 
 
@@ -215,10 +221,8 @@ def _clean(text: str, what: str) -> str:
     except UnicodeEncodeError as error:
         code = f"U+{ord(text[error.start]):04X}"
         raise RejectedInput(
-            "lone_surrogate", f"{what} holds {code}, half of a surrogate pair, at {error.start}"
+            LONE_SURROGATE, f"{what} holds {code}, half of a surrogate pair, at {error.start}"
         ) from error
     if "\0" in text:
-        raise RejectedInput(
-            "nul_character", f"{what} holds a NUL character at {text.index(chr(0))}"
-        )
+        raise RejectedInput(NUL_CHARACTER, f"{what} holds a NUL character at {text.index(chr(0))}")
     return text

@@ -1,4 +1,4 @@
-"""Metadata values: from what a file holds to the declared column type, or a reject.
+"""Metadata values: from what a file or its folders say to the declared column type, or a reject.
 
 Missing and null are null, and so is NaN, which is how data frames write a missing number. They
 also write a column of whole numbers with one missing as floats: ``3.0`` is the int 3. Beyond that
@@ -8,14 +8,24 @@ nothing is converted by guessing: ``"3"`` is not an int, nor are ``true`` and ``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from urllib.parse import unquote
 from uuid import UUID
 
+from embedding_core.reasons import WRONG_TYPE
+from embedding_core.recipe import MetadataColumn
 from embedding_core.records import ColumnType, Scalar
-from embedding_core.records.scalars import EXPECTED, INT64_MAX, INT64_MIN, in_utc, timestamp
-from embedding_core.sources.formats.format import EXACT_BELOW, ColumnFloat, wrong_type
+from embedding_core.records.scalars import (
+    EXPECTED,
+    INT64_MAX,
+    INT64_MIN,
+    from_text,
+    in_utc,
+    timestamp,
+)
+from embedding_core.sources.formats.format import EXACT_BELOW, ColumnFloat, Undecodable, wrong_type
 
 
 def convert(value: object, declared: ColumnType, name: str) -> Scalar:
@@ -89,3 +99,37 @@ _CONVERTERS: dict[ColumnType, Callable[[object], Scalar]] = {
     "bool": _bool,
     "timestamp": _timestamp,
 }
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The folder of rows whose value is null."""
+
+
+def folder_values(
+    uri: str, columns: Mapping[str, MetadataColumn]
+) -> dict[str, Scalar | Undecodable]:
+    """Values of the columns that a folder of the file names, by the column or by its field, as Hive
+    writes them: ``lang=en/year=2024/0.parquet``.
+
+    Every folder of the URI counts, so the values depend on the file alone and not on where a source
+    begins; of two folders of one name the inner one does.
+    """
+    folders = [folder.partition("=") for folder in uri.split("/")[:-1] if "=" in folder]
+    written = {unquote(name): value for name, _, value in folders}
+    return {
+        name: _folder_value(f"{key}={written[key]}", written[key], column.type)
+        for name, column in columns.items()
+        for key in (name, column.field)
+        if key in written
+    }
+
+
+def _folder_value(folder: str, written: str, declared: ColumnType) -> Scalar | Undecodable:
+    if written == NULL:
+        return None
+    try:
+        text = unquote(written, errors="strict")
+        if "\0" in text:
+            raise ValueError("a NUL character")
+        return from_text(text, declared)
+    except ValueError as error:
+        return Undecodable(WRONG_TYPE, f"the folder {folder}: {error}")

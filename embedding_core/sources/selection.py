@@ -8,7 +8,7 @@ from typing import Literal
 
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver
-from embedding_core.sources.documents import READERS
+from embedding_core.sources.formats.format import suffixes
 from embedding_core.sources.globs import Glob, is_hidden
 
 
@@ -27,10 +27,12 @@ class Selection:
     def of(cls, spec: SourceSpec) -> Selection:
         """The selection of a source; without ``include`` every format that is read."""
         if spec.include is None:
-            include = tuple(Glob.compile(f"**/*{end}", ignore_case=True) for end in READERS)
+            include = tuple(Glob.compile(f"**/*{end}", ignore_case=True) for end in suffixes())
         else:
             include = tuple(map(Glob.compile, spec.include))
-        return cls(include, tuple(Glob.compile(one, finds_hidden=True) for one in spec.exclude))
+        return cls(
+            include, tuple(Glob.compile(pattern, finds_hidden=True) for pattern in spec.exclude)
+        )
 
     @property
     def passed_over(self) -> PassedOver:
@@ -41,7 +43,7 @@ class Selection:
         """Whether to look into a folder; count it when not."""
         if any(glob.matches(folder) for glob in self.exclude):
             return self._pass_over("excluded")
-        if is_hidden(_last(folder)) and not any(one.reaches_into(folder) for one in self.include):
+        if is_hidden(_last(folder)) and not any(glob.reaches_into(folder) for glob in self.include):
             return self._pass_over("hidden")
         return True
 

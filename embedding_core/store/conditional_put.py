@@ -1,22 +1,22 @@
 """Does the store refuse to overwrite when asked to? Lance commits depend on it.
 
 On a store that ignores ``If-None-Match`` two writers both believe they made the next version and
-rows are lost without an error. So it is tried once, before a table is made.
+rows are lost without an error. So it is tried before a table is made.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from embedding_core.errors import LakeError
-from embedding_core.store import storage
+from embedding_core.errors import LakeError, words
+from embedding_core.store import layout, storage
+from embedding_core.store.s3 import Bucket, split_uri
 from embedding_core.store.storage import StorageSpec
 
-PRECONDITION_FAILED = 412
+log = logging.getLogger(__name__)
 
 
 def check_writable(uri: str, spec: StorageSpec) -> None:
@@ -27,7 +27,7 @@ def check_writable(uri: str, spec: StorageSpec) -> None:
     check_conditional_put(uri, spec)
     if storage.is_local(uri):
         folder = Path(uri)
-        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise LakeError(
                 f"{nearest} cannot be written; correct its permissions or how it is mounted, or "
@@ -42,42 +42,27 @@ def check_conditional_put(uri: str, spec: StorageSpec) -> None:
     """
     if storage.is_local(uri):
         return
-    fs = storage.filesystem(uri, spec)
-    key = storage.join(uri, "_embedlake", f"probe-{uuid.uuid4().hex}")
-    bucket, _, name = key.removeprefix("s3://").partition("/")
+    probe = layout.probe_path(uri, uuid.uuid4().hex)
     try:
-        fs.call_s3("put_object", Bucket=bucket, Key=name, Body=b"1", IfNoneMatch="*")
-        overwritten = _overwrites(fs, bucket, name)
-    except (OSError, BotoCoreError, ClientError) as error:
+        storage.create_bytes(probe, b"1", spec)
+        is_overwritten = storage.create_bytes(probe, b"2", spec)
+    except OSError as error:
         raise LakeError(
             f"cannot write to {uri}: {error}; check the bucket, the endpoint "
             "(lake.storage.endpoint_url) and the AWS credentials in the environment"
         ) from error
     finally:
-        _forget(fs, bucket, name)
-    if overwritten:
+        _delete(probe, spec)
+    if is_overwritten:
         raise LakeError(
             f"the store of {uri} ignores If-None-Match, so two writers would overwrite each "
             "other's commits; use a store with conditional writes (AWS S3, MinIO, SeaweedFS, R2)"
         )
 
 
-def _overwrites(fs: object, bucket: str, name: str) -> bool:
+def _delete(probe: str, spec: StorageSpec) -> None:
+    bucket, key = split_uri(probe)
     try:
-        fs.call_s3("put_object", Bucket=bucket, Key=name, Body=b"2", IfNoneMatch="*")  # type: ignore[attr-defined]
-    except (OSError, ClientError) as error:
-        return not _is_precondition(error)
-    return True
-
-
-def _is_precondition(error: BaseException) -> bool:
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return bool(status == PRECONDITION_FAILED)
-
-
-def _forget(fs: object, bucket: str, name: str) -> None:
-    try:
-        fs.call_s3("delete_object", Bucket=bucket, Key=name)  # type: ignore[attr-defined]
-    except (OSError, BotoCoreError, ClientError):
-        return  # a probe object of one byte may stay; the answer is known
+        Bucket(bucket, spec).delete(key)
+    except Exception as error:  # noqa: BLE001  the answer is known; an object of a byte may stay
+        log.warning("%s stays: %s", probe, words(error))

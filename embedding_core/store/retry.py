@@ -10,6 +10,17 @@
 A step inside a task is tried 5 x 4 = 20 times within about a minute; nothing above repeats it.
 """
 
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from embedding_core.errors import Transient, words
+
+Result = TypeVar("Result")
+
 STORE_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.2
 TASK_RETRIES = 3
@@ -17,3 +28,30 @@ FIRST_TASK_PAUSE_SECONDS = 2
 TASK_JITTER = 0.5
 CATCH_UPS = 20
 MOST_FAILED_FILES = 64
+
+
+def tried_again(
+    doing: str,
+    step: Callable[[int], Result],
+    said: Callable[[BaseException], str] = words,
+    pause: Callable[[float], None] = time.sleep,
+) -> Result:
+    """Run a step, again after a pause when it raises ``Transient``; pauses double from 0.4 s.
+
+    ``step`` takes the number of the attempt, from 1. It must look at what is there before it
+    writes: an attempt whose reply was lost may have done its work. ``said`` puts the cause of the
+    last failure into words. Raises ``Transient`` with what to do after ``STORE_ATTEMPTS``.
+    """
+    attempt = 1
+    while True:
+        try:
+            return step(attempt)
+        except Transient as error:
+            if attempt == STORE_ATTEMPTS:
+                raise Transient(
+                    f"could not {doing} in {STORE_ATTEMPTS} attempts "
+                    f"({said(error.__cause__ or error)}); look for another writer or a failing "
+                    "store, then run the same command again"
+                ) from error
+        pause(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
+        attempt += 1

@@ -1,4 +1,4 @@
-"""Objects of an S3 bucket: listing, reading one version, and what its errors mean.
+"""Objects of S3 buckets: the client, and the store that sources are read from.
 
 Keys are opaque: they may hold ``..``, ``//``, ``%2f``, ``?`` or spaces, so they travel as request
 parameters and are never joined to, split from or normalised as a path.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from botocore.exceptions import (
-    BotoCoreError,
-    EndpointConnectionError,
-    HTTPClientError,
-)
 from fsspec.asyn import sync
 
 from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, Transient, words
+from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import SourceFile
 from embedding_core.store import storage
+from embedding_core.store.faults import Fault, fault_of, without_credentials
+from embedding_core.store.places import Names, Store
 from embedding_core.store.storage import StorageSpec
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, …) and what they may read"
+DOWNLOAD_BYTES = 4 * 1024 * 1024
+"""Bytes in memory at a time while an object is copied."""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -34,56 +35,129 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def list_objects(uri: str, spec: StorageSpec) -> Iterator[SourceFile]:
-    """Every object under a folder URI, or the one object the URI names.
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """An object as a listing shows it."""
 
-    A key that ends with ``/`` is a folder marker, not a file. Fingerprints are size and ETag of
-    the listing: nothing is read. Raises ``SetupError`` for a bucket that is not there or not
-    ours, ``Transient`` when the store does not answer.
-    """
-    bucket, key = split_uri(uri)
-    found = False
-    for entry in _listing(bucket, f"{key}/" if key else "", spec):
-        found = True
-        if not entry["Key"].endswith("/"):
-            yield _source_file(bucket, entry)
-    if not found and key:
-        yield from _one_object(bucket, key, spec)
+    key: str
+    size_bytes: int
+    etag: str
 
 
-def _listing(bucket: str, prefix: str, spec: StorageSpec) -> Iterator[dict[str, Any]]:
-    where: dict[str, str] = {}
-    while True:
-        page = _call(spec, bucket, "list_objects_v2", Bucket=bucket, Prefix=prefix, **where)
-        yield from page.get("Contents", ())
-        if not page.get("IsTruncated"):
-            return
-        where = {"ContinuationToken": page["NextContinuationToken"]}
+class Bucket:
+    """The client of a bucket. Errors come as s3fs and botocore raise them: see ``fault_of``."""
+
+    def __init__(self, name: str, spec: StorageSpec) -> None:
+        self.name = name
+        self._fs = storage.filesystem(f"s3://{name}", spec)
+
+    def objects(self, prefix: str, **parameters: int) -> Iterator[ObjectVersion]:
+        """Every object whose key begins so, sorted by key."""
+        for page in self._pages(Prefix=prefix, **parameters):
+            for entry in page.get("Contents", ()):
+                yield ObjectVersion(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Keys up to the first ``/`` after the prefix, each once."""
+        for page in self._pages(Prefix=prefix, Delimiter="/"):
+            for entry in page.get("CommonPrefixes", ()):
+                yield entry["Prefix"]
+
+    def read(self, key: str, etag: str, start: int, end: int) -> bytes:
+        """Some bytes of one version of an object."""
+        data: bytes = sync(self._fs.loop, self._read, key, etag, f"bytes={start}-{end - 1}")
+        return data
+
+    def download(self, key: str, etag: str, target: BinaryIO) -> None:
+        """Copy one version of an object into an open file."""
+        sync(self._fs.loop, self._download, key, etag, target)
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens when there is none."""
+        self._fs.call_s3("delete_object", Bucket=self.name, Key=key)
+
+    def _pages(self, **parameters: object) -> Iterator[dict[str, Any]]:
+        continued: dict[str, str] = {}
+        while True:
+            page: dict[str, Any] = self._fs.call_s3(
+                "list_objects_v2", Bucket=self.name, **parameters, **continued
+            )
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            continued = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def _read(self, key: str, etag: str, bytes_range: str) -> bytes:
+        answer = await self._fs._call_s3(
+            "get_object", Bucket=self.name, Key=key, Range=bytes_range, IfMatch=etag
+        )
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+        return data
+
+    async def _download(self, key: str, etag: str, target: BinaryIO) -> None:
+        answer = await self._fs._call_s3("get_object", Bucket=self.name, Key=key, IfMatch=etag)
+        async with answer["Body"] as body:
+            while data := await body.read(DOWNLOAD_BYTES):
+                target.write(data)
 
 
-def _one_object(bucket: str, key: str, spec: StorageSpec) -> Iterator[SourceFile]:
-    # Its own key sorts first among all that start with it, so a page of one entry is enough.
-    page = _call(spec, bucket, "list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
-    for entry in page.get("Contents", ()):
-        if entry["Key"] == key:
-            yield _source_file(bucket, entry)
+class S3Objects:
+    """Objects of a bucket. A fingerprint is an object's size and ETag: no object is read for it."""
+
+    schemes = ("s3",)
+
+    def list(self, uri: str, spec: StorageSpec, names: Names) -> Iterator[SourceFile]:
+        """See ``Store``. A key that ends with ``/`` is a folder marker, not a file."""
+        uri = uri.rstrip("/")
+        name, key = split_uri(uri)
+        bucket, entered, is_empty = Bucket(name, spec), {"": True}, True
+        with _listing_faults(name):
+            for version in bucket.objects(f"{key}/" if key else ""):
+                is_empty = False
+                if not version.key.endswith("/") and _is_taken(
+                    version.key[len(key) + bool(key) :], names, entered
+                ):
+                    yield _source_file(name, version)
+            if is_empty and key:
+                # Its own key sorts first among all that begin so: a page of one entry is enough.
+                first = next(bucket.objects(key, MaxKeys=1), None)
+                if first is not None and first.key == key:
+                    yield _source_file(name, first)
+
+    def open(self, file: SourceFile, spec: StorageSpec) -> S3Stream:
+        """See ``Store``. Every read asks for the listed ETag."""
+        return S3Stream(file, spec)
+
+    def check_unchanged(self, file: SourceFile, spec: StorageSpec) -> None:
+        """See ``Store``: every read checked it."""
 
 
-def _source_file(bucket: str, entry: dict[str, Any]) -> SourceFile:
-    etag = entry["ETag"].strip('"')
-    return SourceFile(f"s3://{bucket}/{entry['Key']}", f"{entry['Size']}-{etag}", entry["Size"])
+S3: Store = S3Objects()
 
 
-def _call(spec: StorageSpec, bucket: str, method: str, **parameters: object) -> dict[str, Any]:
-    fs = storage.filesystem(f"s3://{bucket}", spec)
-    try:
-        answer: dict[str, Any] = fs.call_s3(method, **parameters)
-    except Exception as error:
-        raise _listing_error(error, bucket) from error
-    return answer
+def _source_file(bucket: str, version: ObjectVersion) -> SourceFile:
+    uri = f"s3://{bucket}/{version.key}"
+    return SourceFile(uri, f"{version.size_bytes}-{version.etag}", version.size_bytes)
 
 
-class S3Object(io.RawIOBase):
+def _is_taken(key: str, names: Names, entered: dict[str, bool]) -> bool:
+    """Whether a key is chosen; ``entered`` remembers what was said of each folder."""
+    return _is_entered(key.rpartition("/")[0], names, entered) and names.takes(key)
+
+
+def _is_entered(folder: str, names: Names, entered: dict[str, bool]) -> bool:
+    unknown = []
+    while folder not in entered:
+        unknown.append(folder)
+        folder = folder.rpartition("/")[0]
+    for inner in reversed(unknown):
+        entered[inner] = entered[folder] and names.enters(inner)
+        folder = inner
+    return entered[folder]
+
+
+class S3Stream(io.RawIOBase):
     """One version of an object as a seekable stream of ranged reads.
 
     Every read asks for the listed ETag, so a stream never mixes two versions. Raises
@@ -93,8 +167,8 @@ class S3Object(io.RawIOBase):
 
     def __init__(self, file: SourceFile, spec: StorageSpec) -> None:
         super().__init__()
-        self._fs = storage.filesystem(file.uri, spec)
-        self._bucket, self._key = split_uri(file.uri)
+        name, self._key = split_uri(file.uri)
+        self._bucket = Bucket(name, spec)
         self._etag = file.fingerprint.partition("-")[2]
         self._n_bytes = file.size_bytes
         self._at = 0
@@ -124,36 +198,36 @@ class S3Object(io.RawIOBase):
         if end <= self._at:
             return 0
         try:
-            data = sync(self._fs.loop, self._fetch, self._at, end)
+            data = self._bucket.read(self._key, self._etag, self._at, end)
         except Exception as error:
-            raise _read_error(error, self._bucket) from error
+            raise _read_error(error, self._bucket.name) from error
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
 
-    async def _fetch(self, start: int, end: int) -> bytes:
-        answer = await self._fs._call_s3(
-            "get_object",
-            Bucket=self._bucket,
-            Key=self._key,
-            Range=f"bytes={start}-{end - 1}",
-            IfMatch=self._etag,
-        )
-        async with answer["Body"] as body:
-            data: bytes = await body.read()
-        return data
+
+@contextmanager
+def _listing_faults(bucket: str) -> Iterator[None]:
+    try:
+        yield
+    except EmbedlakeError:
+        raise
+    except Exception as error:
+        raise _listing_error(error, bucket) from error
 
 
 def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
-    if isinstance(error, FileNotFoundError):
-        return SetupError(f"no bucket {bucket!r} there; correct source.uri or create the bucket")
-    if (missing := storage.without_credentials(error)) is not None:
+    if (missing := without_credentials(error)) is not None:
         return SetupError(f"cannot list bucket {bucket!r}: {missing}")
-    if isinstance(error, PermissionError):
+    fault = fault_of(error)
+    if fault is Fault.GONE:
+        return SetupError(f"no bucket {bucket!r} there; correct source.uri or create the bucket")
+    if fault is Fault.DENIED:
         return SetupError(
-            f"the store refuses to list bucket {bucket!r}: {words(error)}; {_CREDENTIALS}"
+            f"the store refuses to list bucket {bucket!r}: {words(error)}; check the credentials "
+            "(AWS_ACCESS_KEY_ID, AWS_PROFILE, …) and what they may read"
         )
-    if _may_pass(error):
+    if fault is Fault.PASSING:
         return Transient(f"the store of bucket {bucket!r} does not answer: {words(error)}")
     return SetupError(
         f"cannot list bucket {bucket!r}: {words(error)}; check source.uri and its storage"
@@ -161,29 +235,11 @@ def _listing_error(error: Exception, bucket: str) -> EmbedlakeError:
 
 
 def _read_error(error: Exception, bucket: str) -> EmbedlakeError:
-    if _status(error) == 412:
-        return RejectedInput("changed", "the object changed after it was listed; run again")
-    if (missing := storage.without_credentials(error)) is not None:
+    if (missing := without_credentials(error)) is not None:
         return SetupError(f"cannot read from bucket {bucket!r}: {missing}")
-    if isinstance(error, FileNotFoundError | PermissionError) or not _may_pass(error):
-        return RejectedInput("unreadable", words(error))
-    return Transient(f"the store broke off while reading: {words(error)}")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another try may succeed: the store was not reached, or said so by its status."""
-    status = _status(error)
-    if status is not None:
-        return status >= 500 or status in (408, 429)
-    if isinstance(error, BotoCoreError):
-        return isinstance(error, EndpointConnectionError | HTTPClientError)
-    return not isinstance(error, ValueError | TypeError)
-
-
-def _status(error: Exception) -> int | None:
-    """The HTTP status behind an error of s3fs, when the store answered at all."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return None
-    status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status
+    fault = fault_of(error)
+    if fault is Fault.CHANGED:
+        return RejectedInput(CHANGED, "the object changed after it was listed; run again")
+    if fault is Fault.PASSING:
+        return Transient(f"the store broke off while reading: {words(error)}")
+    return RejectedInput(UNREADABLE, words(error))

@@ -21,18 +21,10 @@ import fsspec
 from pydantic import BaseModel, ConfigDict
 
 from embedding_core.errors import UsageError, words
+from embedding_core.store.faults import Fault, fault_of
+from embedding_core.store.faults import without_credentials as without_credentials
 
 SCHEMES = ("", "file", "s3")
-
-CREATED_BY_ANOTHER = (409, 412)
-"""What S3 answers to a conditional PUT when another one is under way, or was first."""
-
-CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too for temporary ones), "
-    "or AWS_PROFILE to a profile in ~/.aws/credentials; a public bucket is read with "
-    "storage.anonymous: true in the recipe"
-)
-"""What to do where no credentials were found."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -50,21 +42,21 @@ class StorageSpec(BaseModel):
     """Send unsigned requests (public buckets)."""
 
 
-def scheme(uri: str) -> str:
-    """``""`` for a local path, else the URI's scheme; refuses one that cannot be read."""
+def scheme_of(uri: str) -> str:
+    """The scheme of a URI; ``""`` for a local path."""
     match = _SCHEME.match(uri)
-    found = match.group(1) if match else ""
-    if found not in SCHEMES:
-        raise UsageError(
-            f"cannot read {uri!r}: the scheme {found!r} is not supported; "
-            "use a local path or s3://bucket/prefix"
-        )
-    return found
+    return match.group(1) if match else ""
 
 
 def is_local(uri: str) -> bool:
-    """Whether the URI is a path on this machine."""
-    return scheme(uri) != "s3"
+    """Whether the URI is a path on this machine; refuses one that is neither that nor on S3."""
+    scheme = scheme_of(uri)
+    if scheme not in SCHEMES:
+        raise UsageError(
+            f"cannot read {uri!r}: the scheme {scheme!r} is not supported; "
+            "use a local path or s3://bucket/prefix"
+        )
+    return scheme != "s3"
 
 
 def absolute(uri: str, base: Path) -> str:
@@ -86,24 +78,6 @@ def filesystem(uri: str, spec: StorageSpec) -> fsspec.AbstractFileSystem:
     return fsspec.filesystem(
         "s3", anon=spec.anonymous, client_kwargs=client, use_listings_cache=False
     )
-
-
-def without_credentials(error: BaseException | None) -> str | None:
-    """What an error says of credentials that this process does not have, and what to do; None for
-    any other error."""
-    from botocore.exceptions import (  # only S3 needs it loaded
-        CredentialRetrievalError,
-        NoCredentialsError,
-        PartialCredentialsError,
-        ProfileNotFound,
-    )
-
-    missing = CredentialRetrievalError | NoCredentialsError | PartialCredentialsError
-    cause = error.__cause__ if isinstance(error, OSError) else None
-    found = next(
-        (one for one in (error, cause) if isinstance(one, missing | ProfileNotFound)), None
-    )
-    return None if found is None else f"{words(found)}; {CREDENTIALS}"
 
 
 def join(uri: str, *parts: str) -> str:
@@ -170,8 +144,8 @@ def files_below(uri: str, spec: StorageSpec) -> Iterator[StoredFile]:
 def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
     """Write the object unless there is one already; False, and nothing changed, when there is.
 
-    Of several that try at once one succeeds: by the operating system's exclusive creation, on S3 by
-    ``If-None-Match``. Raises ``OSError``.
+    Of several writers at once only the first succeeds, by the operating system's exclusive creation
+    or by ``If-None-Match``. Raises ``OSError``.
     """
     if is_local(uri):
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
@@ -181,16 +155,12 @@ def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
         except FileExistsError:
             return False
         return True
-    from botocore.exceptions import BotoCoreError, ClientError
-
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     fs = filesystem(uri, spec)
     try:
         fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-    except (OSError, BotoCoreError, ClientError) as error:
-        answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-        status = (answer or {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status in CREATED_BY_ANOTHER:
+    except Exception as error:
+        if fault_of(error) in (Fault.EXISTS, Fault.CHANGED):
             return False
         if isinstance(error, OSError):
             raise

@@ -10,6 +10,7 @@ import pytest
 from prefect.states import Completed, Crashed, Failed
 from prefect.utilities.collections import visit_collection
 
+from embedding_core import reasons
 from embedding_core.errors import (
     LakeError,
     ModelError,
@@ -44,7 +45,7 @@ def test_transient_error_is_tried_again(error: Exception) -> None:
         UsageError("timeout"),
         ModelError("connection reset"),
         LakeError("503 slow down"),
-        RejectedInput("transient", "retry"),
+        RejectedInput(reasons.FAILED, "retry"),
         OSError("temporary failure"),
         ValueError("Transient"),
     ],

@@ -20,7 +20,8 @@ from embedding_core.runs.embed.finish_stage import DONE, FAILED, RunReport, RunT
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
-from embedding_core.sources import slicing
+from embedding_core.sources import documents
+from embedding_core.sources.formats import jsonl
 from embedlake.execution import scheduler
 from embedlake.settings import Settings
 from tests.driver import begin, recipe_for, rejects, rows, run
@@ -33,8 +34,8 @@ COLUMNS = ["chunk_id", "file_key", "doc_id", "chunk_index", "text", "n_tokens", 
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slicing, "SMALLEST_SLICE_BYTES", 1)
-    monkeypatch.setattr(slicing, "READ_BYTES", 777)
+    monkeypatch.setattr(documents, "SMALLEST_SLICE_BYTES", 1)
+    monkeypatch.setattr(jsonl, "READ_BYTES", 777)
     monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
     monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
 

@@ -14,7 +14,7 @@ import pytest
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Document, Reject, Slice
+from embedding_core.records import Document, Reject, Slice, Span
 from embedding_core.sources import discover, read_documents
 
 ONE = UUID("12345678-1234-5678-1234-567812345678")
@@ -193,7 +193,7 @@ def test_int96_dates_are_those_that_were_written(tmp_path: Path) -> None:
     parts = [
         one
         for number, (start, end) in enumerate([(0, 1), (1, 3)])
-        for one in read_documents(file, spec, Slice(number, 2, start, end, 3 * start))
+        for one in read_documents(file, spec, Slice(number, 2, Span(start, end, 3 * start)))
     ]
     assert parts == whole
     assert [one.metadata for one in whole] == [{"at": day, "inner": day} for day in expected]  # type: ignore[union-attr]

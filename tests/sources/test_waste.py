@@ -12,7 +12,7 @@ import pytest
 
 from embedding_core.errors import RejectedInput, words
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Document, Reject, Slice
+from embedding_core.records import Document, Reject, Slice, Span
 from embedding_core.sources import discover, read_documents
 from embedding_core.sources.formats import jsonl, waste
 
@@ -86,7 +86,7 @@ def test_slice_of_lines_of_no_use_is_rejected_at_the_limit(tmp_path: Path) -> No
     path.write_bytes(GOOD + b"[\n" * 5_000)
     spec = SourceSpec(uri=str(path))
     (file,) = discover(spec).files
-    part = Slice(1, 2, len(GOOD), file.size_bytes, 1)
+    part = Slice(1, 2, Span(len(GOOD), file.size_bytes, 1))
     with pytest.raises(RejectedInput, match="mostly_waste"):
         list(read_documents(file, spec, part))
 

@@ -16,9 +16,6 @@ import numpy.typing as npt
 import torch
 
 from embedding_core.encoder.base import (
-    NO_WIDER_TYPE,
-    NON_FINITE,
-    OUT_OF_MEMORY,
     Encoder,
     InvalidText,
 )
@@ -40,6 +37,7 @@ from embedding_core.encoder.local.packing import Batch, lay_out
 from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
 from embedding_core.protocols import Kind, Vectors
+from embedding_core.reasons import NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY
 from embedding_core.records import Space
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
@@ -206,7 +204,7 @@ class TransformerEncoder(Encoder):
 
         padded = not self._checkpoint.rules.packed
         too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
-        return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY))
+        return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY.name))
 
     def _finish(self, window: list[_Tokenised], running: _Running) -> Iterator[tuple[Piece, Rows]]:
         """Wait for a window's vectors, compute the overflowed ones again, cut into pieces."""
@@ -245,13 +243,13 @@ class TransformerEncoder(Encoder):
             try:
                 running = self._start(dtype, [ids[row] for row in bad.tolist()])
             except WeightsDoNotFit:
-                failures |= dict.fromkeys(bad.tolist(), NO_WIDER_TYPE)
+                failures |= dict.fromkeys(bad.tolist(), NO_WIDER_TYPE.name)
                 return recomputed
             vectors[bad] = running.wait()
             failures |= {int(bad[index]): why for index, why in running.failures.items()}
             bad = bad[~np.isfinite(vectors[bad]).all(axis=1)]
             bad = bad[[row not in failures for row in bad.tolist()]]
-        failures |= dict.fromkeys(bad.tolist(), NON_FINITE)
+        failures |= dict.fromkeys(bad.tolist(), NON_FINITE.name)
         return recomputed
 
     def _model(self, dtype: torch.dtype) -> LoadedModel:

@@ -14,6 +14,7 @@ from embedding_core.lake.ownership.adoption import NO_CHANGES, ColumnChanges, co
 from embedding_core.lake.ownership.owner import check_owner
 from embedding_core.lake.rows.foreign import check_all_ours
 from embedding_core.lake.table import Table, table_of
+from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, Plan, PlannedFile, SourceFile, Space
 from embedding_core.runs.embed.cutting import Cutting, cutting_of
@@ -36,7 +37,7 @@ CHANGED_RULES = {
 """Why rows are made again, by the row rule that is another one."""
 SOME_RULE = "rules changed (text template, chunking, tokenizer or length policy)"
 """Said where the ledger does not know the old rules."""
-PASSING = frozenset(["unreadable", "changed", "failed"])
+PASSING = RETRIED
 """Reasons for a rejected file that say nothing of its content: the next run tries it again."""
 
 

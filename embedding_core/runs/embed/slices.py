@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from hashlib import blake2b
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,12 @@ from embedding_core.errors import RejectedInput
 from embedding_core.identity import digest
 from embedding_core.lake import staging
 from embedding_core.lake.table import Table, table_of
+from embedding_core.reasons import FAILED
 from embedding_core.records import Document, EmbeddedUnit, FileCounts, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
 from embedding_core.sources import ID_DIGEST_BYTES, check_unchanged
 
-FAILED_ALONE = "failed"
+FAILED_ALONE = FAILED.name
 """Reason of the reject of a file, or of a slice of one, for which every attempt failed."""
 
 ID = np.dtype([("digest", f"V{ID_DIGEST_BYTES}"), ("position", "<i8")])
@@ -97,7 +100,7 @@ def _without(unit: WorkUnit, positions: list[int]) -> WorkUnit:
 
 def sliced(unit: WorkUnit, part: Slice) -> WorkUnit:
     """One slice of what the unit is."""
-    place = [part.number, part.start, part.end, *part.duplicates]
+    place = [part.number, part.span.start, part.span.end, *part.duplicates]
     own = digest([unit.unit_id, place])
     return replace(unit, unit_id=own, slice=part)
 
@@ -119,7 +122,7 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
         first,
         unit=WorkUnit(digest(ids), first.unit.files, slice_ids=ids),
         fragments=tuple(fragment for one in slices for fragment in one.fragments),
-        counts=(_sum([one.counts[0] for one in slices]),),
+        counts=(reduce(add, (unit.counts[0] for unit in slices)),),
         reasons=dict(sum((Counter(one.reasons) for one in slices), Counter())),
         reject_paths=tuple(path for one in slices for path in one.reject_paths),
         recomputed=sum(one.recomputed for one in slices),
@@ -142,15 +145,6 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
         file_rejects=(rejects[0],),
         reasons={rejects[0].reason: 1},
         rejected_keys=(planned.file_key,),
-    )
-
-
-def _sum(counts: Iterable[FileCounts]) -> FileCounts:
-    first, *others = counts
-    names = ("documents", "rejected", "chunks", "dropped", "tokens", "embedded", "reused", "failed")
-    return replace(
-        first,
-        **{name: getattr(first, name) + sum(getattr(o, name) for o in others) for name in names},
     )
 
 

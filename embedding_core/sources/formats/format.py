@@ -1,6 +1,7 @@
-"""What readers of a file format hand over: raw records, flaws, and values that cannot be read.
+"""What a file format is, which there are, and what they hand over.
 
-Formats know how bytes become fields; ``mapping`` knows what the fields must be.
+Formats know how bytes become fields; ``mapping`` knows what the fields must be. A format is a
+module beside this one and a line in ``KNOWN_FORMATS``, or a package with an entry point.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from io import RawIOBase
 from typing import Protocol
 from uuid import UUID
 
+from embedding_core import reasons
 from embedding_core.errors import RejectedInput
-from embedding_core.records import Slice, SourceFile
+from embedding_core.reasons import Reason
+from embedding_core.records import SourceFile, Span
+from embedding_core.registry import FORMATS, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Flaw:
 
     position: int
     """0-based line or row."""
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -42,12 +46,12 @@ class Flaw:
 class Undecodable:
     """Stands in a record for a value whose bytes are not what the file says they are."""
 
-    reason: str
+    reason: Reason
     detail: str
 
 
 EXACT_BELOW = 2.0**53
-"""A float64 holds every whole number below this; beyond, one may stand for several."""
+"""A float64 holds every whole number below this; beyond, a value may stand for several."""
 
 
 class ColumnFloat(float):
@@ -86,30 +90,73 @@ class Fields:
         return tuple(dict.fromkeys([*self.required, *self.optional]))
 
 
-class Reader(Protocol):
-    """Reads one family of formats.
+class Format(Protocol):
+    """One file format: bytes in, records out. Streams; memory is bounded by a record or a batch.
 
-    ``stream`` is unbuffered and seekable, at the start of the file; ``fields`` are the only ones
-    needed; a record may have others too, and a path's value under the whole path. Yields in file
-    order with memory bounded by one record or batch; raises ``RejectedInput`` when the file as a
-    whole is bad.
+    Raises ``RejectedInput`` when the file as a whole is bad, possibly after some records.
     """
 
-    def __call__(
-        self, stream: RawIOBase, file: SourceFile, fields: Fields
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Ends of file names, lower case; they are the default of ``source.include`` too."""
+        ...
+
+    def records(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
     ) -> Iterator[Record | Flaw]:
-        """Stream the records of an open file."""
+        """The records of a file, or of one of its ``spans``, in file order.
+
+        ``stream`` is unbuffered and seekable, at the start of the file. ``fields`` are the only
+        ones needed; a record may have others too, and a path's value under the whole path.
+        """
+        ...
+
+    def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
+        """Spans of about that size that can be read apart; none: the file is read as a whole."""
+        ...
+
+    def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
+        """Stored bytes per record, by a look at the file; None when it cannot be told."""
         ...
 
 
-class SliceReader(Protocol):
-    """Reads the records of one slice; positions are those in the whole file."""
+KNOWN_FORMATS = Registry[Format](
+    FORMATS,
+    {
+        "jsonl": "embedding_core.sources.formats.jsonl:JSON_LINES",
+        "jsonl.gz": "embedding_core.sources.formats.jsonl:GZIP_JSON_LINES",
+        "parquet": "embedding_core.sources.formats.parquet:PARQUET",
+        "text": "embedding_core.sources.formats.text:TEXT",
+    },
+    Format,
+)
 
-    def __call__(
-        self, stream: RawIOBase, file: SourceFile, fields: Fields, part: Slice
-    ) -> Iterator[Record | Flaw]:
-        """Stream the records of a slice of an open file."""
-        ...
+
+def suffixes() -> tuple[str, ...]:
+    """Ends of the names of files that can be read."""
+    return tuple(
+        suffix for format in KNOWN_FORMATS.working().values() for suffix in format.suffixes
+    )
+
+
+def format_of(uri: str) -> Format:
+    """The format that has the longest end of a file's name, upper or lower case.
+
+    Raises ``RejectedInput`` when there is none.
+    """
+    name = uri.rpartition("/")[2].lower()
+    fitting = {
+        suffix: format
+        for format in reversed(KNOWN_FORMATS.working().values())
+        for suffix in format.suffixes
+        if name.endswith(suffix)
+    }
+    if not fitting:
+        advice = "; ".join(["change source.include", *KNOWN_FORMATS.problems()])
+        raise RejectedInput(
+            reasons.UNKNOWN_FORMAT, f"{name!r} is none of {', '.join(suffixes())}; {advice}"
+        )
+    return fitting[max(fitting, key=len)]
 
 
 SHOWN_CHARACTERS = 80
@@ -134,15 +181,15 @@ _SHORT.maxlong = _SHORT.maxother = 2 * SHOWN_CHARACTERS
 
 def type_name(value: object) -> str:
     """A value's type in words that do not need Python: ``string``, ``list``, ``null``."""
-    known = (_TYPE_NAMES[kind] for kind in type(value).__mro__ if kind in _TYPE_NAMES)
-    return next(known, type(value).__name__)
+    names = (_TYPE_NAMES[kind] for kind in type(value).__mro__ if kind in _TYPE_NAMES)
+    return next(names, type(value).__name__)
 
 
 def wrong_type(name: str, expected: str, value: object) -> RejectedInput:
     """The reject of a record whose field holds a value of another type, with what to do."""
     advice = _ADVICE.get(type_name(value), "")
     return RejectedInput(
-        "wrong_type",
+        reasons.WRONG_TYPE,
         f"field {name!r}: expected {expected}, got {type_name(value)} {shown(value)}"
         + (f"; {advice}" if advice else ""),
     )

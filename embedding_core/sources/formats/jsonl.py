@@ -14,8 +14,18 @@ from io import BufferedReader, RawIOBase
 from typing import IO, NoReturn, cast
 
 from embedding_core.errors import RejectedInput, words
-from embedding_core.records import Slice, SourceFile
-from embedding_core.sources.formats.format import Fields, Flaw, Record, shown, type_name
+from embedding_core.reasons import (
+    CORRUPT_GZIP,
+    INVALID_UTF8,
+    LINE_TOO_LONG,
+    MALFORMED_JSON,
+    NOT_AN_OBJECT,
+    TOO_DEEP,
+    TRUNCATED_GZIP,
+    WRONG_FORMAT,
+)
+from embedding_core.records import SourceFile, Span
+from embedding_core.sources.formats.format import Fields, Flaw, Format, Record, shown, type_name
 from embedding_core.sources.formats.waste import Waste
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -32,42 +42,109 @@ GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 
 
-def read_json_lines(stream: RawIOBase, file: SourceFile, fields: Fields) -> Iterator[Record | Flaw]:
-    """Records of an uncompressed JSON lines file."""
-    with BufferedReader(stream, BUFFER_BYTES) as buffered:
-        head = buffered.peek(4)
-        if head.startswith(GZIP_MAGIC):
-            raise RejectedInput("wrong_format", "gzip data without .gz at the end of the name")
-        if head.startswith(PARQUET_MAGIC):
-            raise RejectedInput("wrong_format", "Parquet data in a file named as JSON lines")
-        yield from _records(buffered)
+LOOK_BYTES = 1024 * 1024
+"""Bytes at a file's beginning that tell how many a record takes."""
+MOST_TEXT_BYTES = 16 * 1024 * 1024
+"""Most bytes that a look decompresses."""
+GZIP_WINDOW = 31
+"""zlib's word for the largest window, in a gzip header."""
+READ_BYTES = 4 * 1024 * 1024
+"""Bytes searched for line ends at a time."""
 
 
-def read_json_lines_slice(
-    stream: RawIOBase, file: SourceFile, fields: Fields, part: Slice
-) -> Iterator[Record | Flaw]:
-    """Records of the lines that begin in the slice's bytes."""
-    stream.seek(part.start)
-    with BufferedReader(stream, BUFFER_BYTES) as buffered:
-        yield from _records(buffered, part.first_position, part.end)
+class JsonLines:
+    """Uncompressed JSON lines. Spans are bytes from the beginning of a line to an end of one."""
+
+    suffixes = (".jsonl", ".ndjson")
+
+    def records(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Record | Flaw]:
+        """See ``Format``."""
+        if span is not None:
+            stream.seek(span.start)
+            with BufferedReader(stream, BUFFER_BYTES) as buffered:
+                yield from _records(buffered, span.first_position, span.end)
+            return
+        with BufferedReader(stream, BUFFER_BYTES) as buffered:
+            head = buffered.peek(4)
+            if head.startswith(GZIP_MAGIC):
+                raise RejectedInput(WRONG_FORMAT, "gzip data without .gz at the end of the name")
+            if head.startswith(PARQUET_MAGIC):
+                raise RejectedInput(WRONG_FORMAT, "Parquet data in a file named as JSON lines")
+            yield from _records(buffered)
+
+    def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
+        """See ``Format``. Reads the whole file, to count its lines."""
+        start = first = at = lines = 0
+        while block := stream.read(READ_BYTES):
+            if at == 0 and block.startswith((GZIP_MAGIC, PARQUET_MAGIC)):
+                return  # not what its name says
+            searched = 0
+            while (end := _line_end(block, max(searched, start + target_bytes - at - 1))) > 0:
+                lines += block.count(b"\n", searched, end)
+                yield Span(start, at + end, first)
+                start, first, searched = at + end, lines, end
+            lines += block.count(b"\n", searched)
+            at += len(block)
+        if start < at:
+            yield Span(start, at, first)
+
+    def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
+        """See ``Format``."""
+        stored = stream.read(LOOK_BYTES) or b""
+        return _per_line(stored, len(stored))
 
 
-def read_gzip_json_lines(
-    stream: RawIOBase, file: SourceFile, fields: Fields
-) -> Iterator[Record | Flaw]:
-    """Records of a gzip file of one or more members, decompressed as it streams."""
-    if file.size_bytes == 0:
-        raise RejectedInput(
-            "truncated_gzip",
-            "the file has no bytes, not even a header; write it again or remove it",
-        )
-    try:
-        with BufferedReader(stream, BUFFER_BYTES) as buffered, gzip.open(buffered) as lines:
-            yield from _records(cast("IO[bytes]", lines))
-    except EOFError as error:
-        raise RejectedInput("truncated_gzip", "the gzip data ends too early") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise RejectedInput("corrupt_gzip", words(error)) from error
+class GzipJsonLines:
+    """A gzip file of one or more members, decompressed as it streams, so that it has no spans."""
+
+    suffixes = (".jsonl.gz", ".ndjson.gz")
+
+    def records(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Record | Flaw]:
+        """See ``Format``."""
+        if file.size_bytes == 0:
+            raise RejectedInput(
+                TRUNCATED_GZIP,
+                "the file has no bytes, not even a header; write it again or remove it",
+            )
+        try:
+            with BufferedReader(stream, BUFFER_BYTES) as buffered, gzip.open(buffered) as lines:
+                yield from _records(cast("IO[bytes]", lines))
+        except EOFError as error:
+            raise RejectedInput(TRUNCATED_GZIP, "the gzip data ends too early") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise RejectedInput(CORRUPT_GZIP, words(error)) from error
+
+    def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
+        """See ``Format``."""
+        return iter(())
+
+    def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
+        """See ``Format``; the bytes are compressed ones."""
+        stored = stream.read(LOOK_BYTES) or b""
+        member = zlib.decompressobj(GZIP_WINDOW)
+        try:
+            text = member.decompress(stored, MOST_TEXT_BYTES)
+        except zlib.error as error:
+            raise RejectedInput(CORRUPT_GZIP, words(error)) from error
+        return _per_line(text, len(stored) - len(member.unconsumed_tail) - len(member.unused_data))
+
+
+JSON_LINES: Format = JsonLines()
+GZIP_JSON_LINES: Format = GzipJsonLines()
+
+
+def _line_end(block: bytes, begin: int) -> int:
+    """Offset after the first line end at or after ``begin``; 0 when there is none."""
+    return block.find(b"\n", begin) + 1
+
+
+def _per_line(text: bytes, n_bytes: int) -> float | None:
+    n_lines = text.count(b"\n")
+    return n_bytes / n_lines if n_lines else None
 
 
 def _records(
@@ -79,7 +156,7 @@ def _records(
     while (end is None or lines.tell() < end) and (line := lines.readline(MAX_LINE_BYTES + 1)):
         position += 1
         if len(line) > MAX_LINE_BYTES:
-            yield Flaw(position, "line_too_long", _skip_line(lines, line, waste))
+            yield Flaw(position, LINE_TOO_LONG, _skip_line(lines, line, waste))
             continue
         if position == 0:
             line = line.removeprefix(UTF8_BOM)
@@ -105,15 +182,15 @@ def _record(position: int, line: bytes) -> Record | Flaw:
         value = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         detail = f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8"
-        return Flaw(position, "invalid_utf8", detail)
+        return Flaw(position, INVALID_UTF8, detail)
     except json.JSONDecodeError as error:
-        return Flaw(position, "malformed_json", f"{error.msg} at column {error.colno}")
+        return Flaw(position, MALFORMED_JSON, f"{error.msg} at column {error.colno}")
     except RecursionError:
-        return Flaw(position, "too_deep", "objects or lists are nested too deep to be parsed")
+        return Flaw(position, TOO_DEEP, "objects or lists are nested too deep to be parsed")
     except ValueError as error:
-        return Flaw(position, "malformed_json", words(error))
+        return Flaw(position, MALFORMED_JSON, words(error))
     if not isinstance(value, dict):
-        return Flaw(position, "not_an_object", f"expected an object, got {type_name(value)}")
+        return Flaw(position, NOT_AN_OBJECT, f"expected an object, got {type_name(value)}")
     return Record(position, value)
 
 

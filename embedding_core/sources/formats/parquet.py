@@ -7,6 +7,7 @@ so that one bad value costs one row. A field may be a path into structs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import RawIOBase
 from itertools import repeat
@@ -19,47 +20,80 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedding_core.errors import RejectedInput, words
-from embedding_core.records import Slice, SourceFile
-from embedding_core.sources.formats.format import ColumnFloat, Fields, Record, Undecodable
+from embedding_core.reasons import (
+    CORRUPT_PARQUET,
+    DUPLICATE_COLUMN,
+    INVALID_UTF8,
+    MISSING_COLUMN,
+    WRONG_TYPE,
+)
+from embedding_core.records import SourceFile, Span
+from embedding_core.sources.formats.format import ColumnFloat, Fields, Format, Record, Undecodable
 
 BATCH_ROWS = 512
 """Rows turned into Python values at a time; what a batch of long texts costs in memory."""
 UUID_BYTES = 16
 """Width of a fixed binary column that is read as UUIDs: many writers do not mark them."""
 OUTSIDE = Undecodable(
-    "wrong_type", "a date outside the years 1 to 9999, which a column cannot hold; write it as null"
+    WRONG_TYPE, "a date outside the years 1 to 9999, which a column cannot hold; write it as null"
 )
 
 
-def read_parquet(stream: RawIOBase, file: SourceFile, fields: Fields) -> Iterator[Record]:
-    """Rows of a Parquet file; ``position`` is the row's number in the file."""
-    if file.size_bytes == 0:
-        raise RejectedInput("corrupt_parquet", "the file has no bytes; write it again or remove it")
-    yield from _read(stream, fields, None)
+class Parquet:
+    """Parquet; a record's position is the number of its row. Spans are row groups."""
 
+    suffixes = (".parquet",)
 
-def read_parquet_slice(
-    stream: RawIOBase, file: SourceFile, fields: Fields, part: Slice
-) -> Iterator[Record]:
-    """Rows of some row groups."""
-    return _read(stream, fields, part)
-
-
-def _read(stream: RawIOBase, fields: Fields, part: Slice | None) -> Iterator[Record]:
-    source = pa.PythonFile(stream, mode="r")  # its lock: two readers may share it
-    try:
-        with pq.ParquetFile(source, coerce_int96_timestamp_unit="us") as parquet:
+    def records(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Record]:
+        """See ``Format``."""
+        if file.size_bytes == 0:
+            raise RejectedInput(
+                CORRUPT_PARQUET, "the file has no bytes; write it again or remove it"
+            )
+        source = pa.PythonFile(stream, mode="r")  # its lock: two readers may share it
+        with _corrupt(), pq.ParquetFile(source, coerce_int96_timestamp_unit="us") as parquet:
             columns = _columns(fields, parquet)
-            groups = range(part.start, part.end) if part else range(parquet.num_row_groups)
-            position = part.first_position if part else 0
+            span = span or Span(0, parquet.num_row_groups, 0)
+            groups, position = range(span.start, span.end), span.first_position
             names = list(dict.fromkeys(column.name for column in columns))
             batches = parquet.iter_batches(BATCH_ROWS, groups, columns=names)
             for batch, exact in zip(batches, _int96_batches(source, columns, groups), strict=False):
                 for row in _rows(batch, exact, columns):
                     yield Record(position, row)
                     position += 1
+
+    def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
+        """See ``Format``. Reads the footer alone."""
+        with _corrupt(), pq.ParquetFile(stream) as parquet:
+            metadata = parquet.metadata
+            per_row = file.size_bytes / max(1, metadata.num_rows)
+            start = first = rows = 0
+            for group in range(metadata.num_row_groups):
+                rows += metadata.row_group(group).num_rows
+                is_last = group == metadata.num_row_groups - 1
+                if (rows - first) * per_row >= target_bytes or is_last:
+                    yield Span(start, group + 1, first)
+                    start, first = group + 1, rows
+
+    def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
+        """See ``Format``. Reads the footer alone."""
+        with _corrupt():
+            n_rows = pq.read_metadata(stream).num_rows
+        return file.size_bytes / n_rows if n_rows else None
+
+
+PARQUET: Format = Parquet()
+
+
+@contextmanager
+def _corrupt() -> Iterator[None]:
+    """Reject the file for an error of Arrow's."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise RejectedInput("corrupt_parquet", words(error)) from error
+        raise RejectedInput(CORRUPT_PARQUET, words(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +132,22 @@ def _columns(fields: Fields, parquet: pq.ParquetFile) -> list[_Column]:
         if leaf.physical_type == "INT96"
     }
     listed = ", ".join(schema.names)
-    found = []
+    columns = []
     for field in fields.all:
         steps, is_whole = _steps(schema, field)
         if steps and schema.names.count(steps[0]) > 1:
-            raise RejectedInput(
-                "duplicate_column", f"column {steps[0]!r} more than once in {listed}"
-            )
+            raise RejectedInput(DUPLICATE_COLUMN, f"column {steps[0]!r} more than once in {listed}")
         if steps:
-            found.append(_Column(field, steps, is_whole, ".".join(steps) in int96))
+            columns.append(_Column(field, steps, is_whole, ".".join(steps) in int96))
         elif field in fields.required:
-            raise RejectedInput("missing_column", f"no column {field!r}; the file has {listed}")
-    return found
+            raise RejectedInput(MISSING_COLUMN, f"no column {field!r}; the file has {listed}")
+    return columns
 
 
 def _steps(schema: pa.Schema, field: str) -> tuple[tuple[str, ...], bool]:
     """The way to a field, and whether it leads there; no steps where the file has none."""
     steps: list[str] = []
-    rest, inner = field, {one.name: one.type for one in schema}
+    rest, inner = field, {column.name: column.type for column in schema}
     while rest not in inner:
         step, dot, rest = rest.partition(".")
         if not dot or step not in inner:
@@ -123,7 +155,7 @@ def _steps(schema: pa.Schema, field: str) -> tuple[tuple[str, ...], bool]:
         steps.append(step)
         if not pa.types.is_struct(inner[step]):
             return tuple(steps), False
-        inner = {one.name: one.type for one in inner[step]}
+        inner = {child.name: child.type for child in inner[step]}
     return (*steps, rest), True
 
 
@@ -155,13 +187,13 @@ def _field_values(
     array = column.of(batch)
     if not column.is_whole:
         kind = f"{'.'.join(column.steps)!r} is {array.type}, and the path {column.field!r} needs"
-        no_struct = Undecodable("wrong_type", f"{kind} a struct there; name another field")
-        return [no_struct if one else None for one in array.is_valid().to_pylist()]
+        no_struct = Undecodable(WRONG_TYPE, f"{kind} a struct there; name another field")
+        return [no_struct if is_valid else None for is_valid in array.is_valid().to_pylist()]
     values = _values(array)
     if not column.is_int96 or exact is None:
         return values
     microseconds, milliseconds = (
-        one.cast(pa.int64()).fill_null(0).to_numpy() for one in (array, column.of(exact))
+        times.cast(pa.int64()).fill_null(0).to_numpy() for times in (array, column.of(exact))
     )
     wrapped = microseconds // 1_000 != milliseconds
     return [OUTSIDE if bad else value for value, bad in zip(values, wrapped, strict=True)]
@@ -203,7 +235,7 @@ def _value(scalar: Any) -> object:
         return scalar.as_py()
     except UnicodeDecodeError as error:
         detail = f"byte 0x{error.object[error.start]:02x} at {error.start} is not UTF-8"
-        return Undecodable("invalid_utf8", detail)
+        return Undecodable(INVALID_UTF8, detail)
     except (ValueError, OverflowError) as error:
         is_date = pa.types.is_date(scalar.type) or pa.types.is_timestamp(scalar.type)
-        return OUTSIDE if is_date else Undecodable("wrong_type", words(error))
+        return OUTSIDE if is_date else Undecodable(WRONG_TYPE, words(error))

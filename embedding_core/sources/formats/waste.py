@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedding_core.errors import RejectedInput
+from embedding_core.reasons import MOSTLY_WASTE
 
 MOST_WASTED = 1_000_000
 """Lines or rows without a use that any file may have: some twenty seconds of work."""
@@ -44,7 +45,7 @@ class Waste:
 
     def _give_up(self, wasted: str, limit: str) -> None:
         raise RejectedInput(
-            "mostly_waste",
+            MOSTLY_WASTE,
             f"{wasted} beside {self.used:,} of use; a file may have {limit} and "
             f"{WASTED_PER_USED} times what is of use; clean the file, or correct source.text and "
             "source.id if they do not fit it",

@@ -1,8 +1,9 @@
-"""What every reader promises: the same documents whatever the format, in order, ids exact."""
+"""What every format promises: the same documents whatever the format, in order, ids exact."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, SourceFile
 from embedding_core.sources import discover, read_documents
-from embedding_core.sources.documents import READERS
+from embedding_core.sources.formats.format import Fields, Record, format_of, suffixes
 from tests.s3 import S3Server
 
 RECORDS = [
@@ -62,13 +63,13 @@ def spec_for(uri: str, server: S3Server | None = None) -> SourceSpec:
 
 def documents(spec: SourceSpec) -> list[Document]:
     (file,) = discover(spec).files
-    found = list(read_documents(file, spec))
-    assert all(isinstance(one, Document) for one in found)
-    return [one for one in found if isinstance(one, Document)]
+    entries = list(read_documents(file, spec))
+    assert all(isinstance(entry, Document) for entry in entries)
+    return [entry for entry in entries if isinstance(entry, Document)]
 
 
 def test_every_registered_format_is_in_this_contract() -> None:
-    assert set(READERS) == set(FORMATS) | WHOLE_FILE
+    assert set(suffixes()) == set(FORMATS) | WHOLE_FILE
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -116,3 +117,45 @@ def test_discover_same_content_same_fingerprint_other_content_another(
         fingerprint("other", b"Content"),
     )
     assert first.fingerprint == same.fingerprint != other.fingerprint
+
+
+def stored(path: Path) -> tuple[io.FileIO, SourceFile]:
+    return path.open("rb", buffering=0), SourceFile(str(path), "", path.stat().st_size)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("target_bytes", [1, 60, 1_000_000])
+def test_spans_hold_every_record_once_at_its_position(
+    tmp_path: Path, suffix: str, target_bytes: int
+) -> None:
+    path, fields = tmp_path / f"a{suffix}", Fields(("id", "text"), ("year",))
+    FORMATS[suffix](path)
+    format = format_of(str(path))
+    stream, file = stored(path)
+    with stream:
+        spans = list(format.spans(stream, file, target_bytes))
+    records = []
+    for span in spans or [None]:
+        stream, file = stored(path)
+        with stream:
+            records += list(format.records(stream, file, fields, span))
+    assert all(isinstance(record, Record) for record in records)
+    assert [record.position for record in records] == list(range(len(RECORDS)))
+    assert [record.fields["id"] for record in records if isinstance(record, Record)] == [
+        record["id"] for record in RECORDS
+    ]
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, *WHOLE_FILE])
+def test_bytes_per_record_times_the_records_is_about_the_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix in WHOLE_FILE:
+        path.write_text("two\nlines")
+    else:
+        FORMATS[suffix](path)
+    n_records = 1 if suffix in WHOLE_FILE else len(RECORDS)
+    stream, file = stored(path)
+    with stream:
+        each = format_of(str(path)).bytes_per_record(stream, file)
+    assert each is not None
+    assert each * n_records == pytest.approx(file.size_bytes, rel=0.5)  # a look, not a count

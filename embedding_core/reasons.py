@@ -1,0 +1,96 @@
+"""Every reason for which something is left out: its meaning, what heals it, its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Healing = Literal["next run", "other device", "edit"]
+"""``next run``: every run tries the file again; ``other device``: ``retry-rejected`` does;
+``edit``: the file or the recipe has to change."""
+Weight = Literal["file", "record", "chunk", "note"]
+"""What is left out; a ``note`` leaves nothing out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was left out. A plugin's format may have reasons beside these."""
+
+    name: str
+    """Fixed word that is stored and grouped by."""
+    meaning: str
+    """For a person; the table in docs/operations.md is made of these."""
+    heals: Healing
+    weight: Weight
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# Files
+
+UNREADABLE = Reason("unreadable", "the file cannot be opened or read", "next run", "file")
+CHANGED = Reason("changed", "the file changed while it was read", "next run", "file")
+FAILED = Reason("failed", "every attempt at the file failed", "next run", "file")
+UNKNOWN_FORMAT = Reason("unknown_format", "no format has the end of its name", "edit", "file")
+WRONG_FORMAT = Reason(
+    "wrong_format", "its content is another format than its name says", "edit", "file"
+)
+CORRUPT_GZIP = Reason("corrupt_gzip", "the compressed data is damaged", "edit", "file")
+TRUNCATED_GZIP = Reason("truncated_gzip", "the compressed data ends too early", "edit", "file")
+CORRUPT_PARQUET = Reason("corrupt_parquet", "it cannot be read as Parquet", "edit", "file")
+MISSING_COLUMN = Reason("missing_column", "it has no column that the recipe needs", "edit", "file")
+DUPLICATE_COLUMN = Reason("duplicate_column", "it has two columns of a name", "edit", "file")
+TEXT_TOO_LONG = Reason("text_too_long", "a text above the limit for a document", "edit", "file")
+MOSTLY_WASTE = Reason(
+    "mostly_waste", "hardly anything but blank lines or rejected records", "edit", "file"
+)
+
+# Records
+
+MALFORMED_JSON = Reason("malformed_json", "the line is not strict JSON", "edit", "record")
+NOT_AN_OBJECT = Reason("not_an_object", "the line is JSON but no object", "edit", "record")
+TOO_DEEP = Reason("too_deep", "nested too deep to be parsed", "edit", "record")
+LINE_TOO_LONG = Reason("line_too_long", "the line is too long to be parsed", "edit", "record")
+INVALID_UTF8 = Reason("invalid_utf8", "bytes that are not UTF-8", "edit", "record")
+LONE_SURROGATE = Reason("lone_surrogate", "half of a surrogate pair", "edit", "record")
+NUL_CHARACTER = Reason("nul_character", "a NUL character", "edit", "record")
+MISSING_FIELD = Reason(
+    "missing_field", "a field the recipe needs is missing, null or an empty id", "edit", "record"
+)
+WRONG_TYPE = Reason(
+    "wrong_type", "a field is not of the type that the recipe declares", "edit", "record"
+)
+EMPTY_TEXT = Reason("empty_text", "the text is empty or only white space", "edit", "record")
+DUPLICATE_ID = Reason("duplicate_id", "the id was used before in this file", "edit", "record")
+
+# Chunks
+
+OVER_LENGTH = Reason("over_length", "the chunk is longer than the model takes", "edit", "chunk")
+OUT_OF_MEMORY = Reason(
+    "out_of_memory",
+    "the text does not fit the device's memory even alone; set a smaller max_tokens or use a "
+    "larger device",
+    "other device",
+    "chunk",
+)
+NON_FINITE = Reason(
+    "non_finite_vector",
+    "the model gives no finite vector for this text, not even in fp32; leave it out, or check the "
+    "model's weights",
+    "other device",
+    "chunk",
+)
+NO_WIDER_TYPE = Reason(
+    "no_wider_type",
+    "half precision gives no finite vector for this text, and the weights in a wider type do not "
+    "fit the device; use a larger device, or dtype bf16 if it was fp16",
+    "other device",
+    "chunk",
+)
+TRUNCATED = Reason("truncated", "the vector covers the beginning of the text", "edit", "note")
+UNKNOWN_TOKENS = Reason("unknown_tokens", "the model does not know the words", "edit", "note")
+
+ALL = {reason.name: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
+RETRIED = frozenset(name for name, reason in ALL.items() if reason.heals == "next run")
+HEALED_ELSEWHERE = tuple(name for name, reason in ALL.items() if reason.heals == "other device")

@@ -1,0 +1,171 @@
+"""What every store promises: complete listings, seekable streams, and faults told apart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from embedding_core.errors import RejectedInput, SetupError, UsageError
+from embedding_core.records import SourceFile
+from embedding_core.store.places import PLACES, Store, place_of
+from embedding_core.store.storage import StorageSpec
+from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
+
+CONTENT = bytes(range(256)) * 40
+
+
+class Source(Protocol):
+    """A source in a store, and how its files are changed."""
+
+    uri: str
+    storage: StorageSpec
+
+    def put(self, name: str, content: bytes) -> None: ...
+    def delete(self, name: str) -> None: ...
+
+
+@dataclass
+class LocalSource:
+    uri: str
+    storage: StorageSpec
+
+    def put(self, name: str, content: bytes) -> None:
+        path = Path(self.uri, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def delete(self, name: str) -> None:
+        Path(self.uri, name).unlink()
+
+
+@dataclass
+class S3Source:
+    stub: StubS3
+    uri: str = f"s3://{BUCKET}/in"
+
+    @property
+    def storage(self) -> StorageSpec:
+        return self.stub.storage
+
+    def put(self, name: str, content: bytes) -> None:
+        self.stub.objects[f"in/{name}"] = content
+
+    def delete(self, name: str) -> None:
+        del self.stub.objects[f"in/{name}"]
+
+
+@contextmanager
+def source_in(name: str, folder: Path) -> Iterator[Source]:
+    if name == "local":
+        yield LocalSource(str(folder), StorageSpec())
+    elif name == "s3":
+        with stub_s3() as stub:
+            stub.page_size = 2
+            yield S3Source(stub)
+    else:
+        raise KeyError(f"store {name!r} has no source in this contract; add it")
+
+
+class Names:
+    """Takes every file outside of folders called ``skip``."""
+
+    def enters(self, folder: str) -> bool:
+        return not folder.endswith("skip")
+
+    def takes(self, file: str) -> bool:
+        return not file.endswith(".no")
+
+
+@pytest.fixture(params=list(PLACES.working()))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    with source_in(request.param, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def store(source: Source) -> Store:
+    return place_of(source.uri)
+
+
+def files(source: Source, uri: str | None = None) -> dict[str, SourceFile]:
+    """What a store lists, by the path below the source."""
+    entries = place_of(source.uri).list(uri or source.uri, source.storage, Names())
+    listed = [entry for entry in entries if isinstance(entry, SourceFile)]
+    return {file.uri.removeprefix(source.uri).strip("/"): file for file in listed}
+
+
+def test_list_gives_each_file_that_the_names_take(source: Source) -> None:
+    for name in ("a.x", "b.no", "deep/er/c.x", "skip/d.x", "deep/skip/e.x", "deep/f.x"):
+        source.put(name, name.encode())
+    listed = files(source)
+    assert sorted(listed) == ["a.x", "deep/er/c.x", "deep/f.x"]
+    assert [listed[name].size_bytes for name in sorted(listed)] == [3, 11, 8]
+
+
+def test_list_a_source_that_is_one_file_whatever_the_names_say(source: Source) -> None:
+    source.put("b.no", b"x")
+    source.put("b.no.more", b"x")
+    assert list(files(source, f"{source.uri}/b.no")) == ["b.no"]
+
+
+def test_list_same_content_same_fingerprint_other_content_another(source: Source) -> None:
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        source.put(name, content)
+    listed = files(source)
+    assert listed["a"].fingerprint == listed["b"].fingerprint != listed["c"].fingerprint
+
+
+def test_open_stream_seeks_and_reads_exactly(source: Source, store: Store) -> None:
+    source.put("a", CONTENT)
+    with store.open(files(source)["a"], source.storage) as stream:
+        assert stream.readable() and stream.seekable()
+        assert stream.read(3) == CONTENT[:3]
+        assert stream.seek(-5, io.SEEK_END) == len(CONTENT) - 5 == stream.tell()
+        assert stream.readall() == CONTENT[-5:]
+        assert stream.read(1) == b""
+        stream.seek(1000)
+        with io.BufferedReader(stream, 64) as buffered:
+            assert buffered.read() == CONTENT[1000:]
+
+
+def test_a_file_that_changed_is_never_read_as_the_listed_one(source: Source, store: Store) -> None:
+    source.put("a", b"listed")
+    file = files(source)["a"]
+    store.check_unchanged(file, source.storage)
+    source.put("a", b"change")
+    with pytest.raises(RejectedInput) as caught:
+        with store.open(file, source.storage) as stream:
+            stream.readall()
+        store.check_unchanged(file, source.storage)
+    assert caught.value.reason == "changed"
+
+
+def test_a_file_that_is_gone_is_unreadable(source: Source, store: Store) -> None:
+    source.put("a", b"x")
+    source.put("b", b"x")
+    file = files(source)["a"]
+    source.delete("a")
+    with pytest.raises(RejectedInput) as caught, store.open(file, source.storage) as stream:
+        stream.readall()
+    assert caught.value.reason == "unreadable"
+
+
+def test_a_store_that_is_not_there_says_what_to_correct(
+    source: Source, store: Store, tmp_path: Path
+) -> None:
+    if isinstance(source, S3Source):
+        source.stub.status = 403
+    with pytest.raises(SetupError, match=r"source\.uri|credentials"):
+        list(store.list(source.uri + "/none", source.storage, Names()))
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/x", "S3://bucket"])
+def test_place_of_another_scheme_names_those_there_are(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"is not supported; use a local path or s3://"):
+        place_of(uri)

@@ -1,0 +1,98 @@
+"""What errors of stores mean, and how often a step is tried."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    NoCredentialsError,
+)
+
+from embedding_core.errors import LakeError, Transient
+from embedding_core.store.faults import Fault, fault_of, status_of
+from embedding_core.store.retry import STORE_ATTEMPTS, tried_again
+
+
+def answered(status: int) -> ClientError:
+    return ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")  # type: ignore[typeddict-item]
+
+
+def behind(cause: BaseException) -> OSError:
+    error = OSError("s3fs says little")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (FileNotFoundError("x"), Fault.GONE),
+        (PermissionError(errno.EACCES, "x"), Fault.DENIED),
+        (NoCredentialsError(), Fault.DENIED),
+        (behind(NoCredentialsError()), Fault.DENIED),
+        (FileExistsError("x"), Fault.EXISTS),
+        (OSError(errno.ENOSPC, "x"), Fault.FULL),
+        (OSError(errno.EROFS, "x"), Fault.FULL),
+        (answered(403), Fault.DENIED),
+        (answered(404), Fault.GONE),
+        (answered(409), Fault.EXISTS),
+        (answered(412), Fault.CHANGED),
+        (behind(answered(412)), Fault.CHANGED),
+        (answered(408), Fault.PASSING),
+        (answered(429), Fault.PASSING),
+        (answered(500), Fault.PASSING),
+        (behind(answered(503)), Fault.PASSING),
+        (answered(301), Fault.FINAL),
+        (answered(400), Fault.FINAL),
+        (EndpointConnectionError(endpoint_url="http://x"), Fault.PASSING),
+        (ConnectionClosedError(endpoint_url="http://x"), Fault.PASSING),
+        (BotoCoreError(), Fault.FINAL),
+        (ConnectionResetError("x"), Fault.PASSING),
+        (TimeoutError("x"), Fault.PASSING),
+        (ValueError("no address"), Fault.FINAL),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else repr(value)[:50],
+)
+def test_fault_of_class_number_and_status(error: BaseException, fault: Fault) -> None:
+    assert fault_of(error) is fault
+
+
+def test_status_of_error_without_an_answer_is_none() -> None:
+    assert status_of(OSError("x")) is None
+    assert status_of(behind(answered(418))) == 418
+
+
+def test_tried_again_until_it_succeeds_with_growing_pauses() -> None:
+    pauses: list[float] = []
+
+    def step(attempt: int) -> str:
+        if attempt < 4:
+            raise Transient("a hiccup")
+        return f"attempt {attempt}"
+
+    assert tried_again("do it", step, pause=pauses.append) == "attempt 4"
+    assert [0.2 * 2**n <= pause <= 0.6 * 2**n for n, pause in enumerate(pauses)] == [True] * 3
+
+
+def test_tried_again_gives_up_with_the_cause_and_what_to_do() -> None:
+    pauses: list[float] = []
+
+    def step(attempt: int) -> None:
+        raise Transient("it may pass") from OSError(f"number {attempt}")
+
+    with pytest.raises(Transient, match=r"could not do it in 5 attempts \(number 5\); look for"):
+        tried_again("do it", step, pause=pauses.append)
+    assert len(pauses) == STORE_ATTEMPTS - 1
+
+
+def test_tried_again_other_errors_are_not_tried_again() -> None:
+    def step(attempt: int) -> None:
+        raise LakeError(f"attempt {attempt}")
+
+    with pytest.raises(LakeError, match="attempt 1"):
+        tried_again("do it", step, pause=pytest.fail)
