@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from embedding_core.registry import Registry
 
 
 def install(
@@ -26,3 +29,8 @@ def install(
     lines = [f"[{group}]", *(f"{point} = {target}" for point, target in points.items())]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(folder)
+
+
+def unread(registry: Registry[Any]) -> Registry[Any]:
+    """The registry as a fresh process has it: it has not looked for plugins yet."""
+    return Registry(registry._group, registry._built_in, registry._protocol)

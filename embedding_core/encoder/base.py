@@ -1,4 +1,4 @@
-"""What every encoder promises. Knows no model, no checkpoint and no arithmetic."""
+"""The base of every encoder: what it promises and what it can refuse. Knows no model."""
 
 from __future__ import annotations
 
@@ -19,26 +19,32 @@ from embedding_core.encoder.engines import (
     model_spec,
     wrong_values,
 )
-from embedding_core.encoder.stream import Piece, Rows, Texts, refuse_bare_string, to_arrow
-from embedding_core.encoder.stream import pieces as cut
+from embedding_core.encoder.stream import (
+    Piece,
+    Rows,
+    Texts,
+    pieces_of,
+    refuse_bare_string,
+    to_arrow,
+)
 from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.protocols import Kind, Tokenizer, Vectors
-from embedding_core.reasons import ALL, Reason
+from embedding_core.reasons import ALL, NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY, Reason
 from embedding_core.recipe import Resources
 from embedding_core.records import Space
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Vectors of one call, in input order, and what it took to make them."""
+    """Vectors of a call, in input order, and counts of how they were made."""
 
     vectors: Vectors
     """(n_texts, dim) float32, unit norm, always finite."""
     n_tokens: int
     """Real tokens that went through the model: no padding, special tokens included."""
     n_truncated: int
-    """Texts longer than the space's ``max_tokens``; their end was not read."""
+    """Texts longer than the space's ``max_tokens``, whose end was not read."""
     n_recomputed: int
     """Rows that half precision made non-finite and that a wider type computed again."""
 
@@ -47,8 +53,8 @@ class InvalidText(ValueError):
     """A text that no encoder takes: not a string, or not valid Unicode. Nothing was encoded."""
 
     def __init__(self, index: int, why: str, batch: int | None = None) -> None:
-        place = f"text {index}" if batch is None else f"text {index} of batch {batch}"
-        super().__init__(f"{place} {why}")
+        position = f"text {index}" if batch is None else f"text {index} of batch {batch}"
+        super().__init__(f"{position} {why}")
         self.index = index
         """0-based position in the call's input, or in its batch of a stream."""
         self.why = why
@@ -56,14 +62,17 @@ class InvalidText(ValueError):
         """0-based number of the stream's batch; None outside a stream."""
 
 
+FAILURES = {reason.name: reason.meaning for reason in (NON_FINITE, OUT_OF_MEMORY, NO_WIDER_TYPE)}
+"""Meanings of the reasons why a text can have no vector."""
 SEVERAL = Reason("no_vector", "the model gives no vector", "other device", "chunk")
+"""Reason of an error whose texts have different ones."""
 
 
 class TextsWithoutVector(RejectedInput):
-    """Texts for which the model gives no vector here.
+    """Texts for which the model gives no vector; the other texts of the call are fine.
 
-    ``reasons`` are short fixed words by the texts' 0-based positions in the call's input, which
-    are also ``indices``; the other texts are fine.
+    ``reasons`` are short fixed words by the texts' 0-based positions in the call's input;
+    ``indices`` are those positions.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
@@ -71,7 +80,7 @@ class TextsWithoutVector(RejectedInput):
         shown = ", ".join(map(str, indices[:16])) + (", …" if len(indices) > 16 else "")
         words = sorted(set(reasons.values()))
         super().__init__(
-            ALL[words[0]] if len(words) == 1 else SEVERAL,
+            ALL.get(words[0], SEVERAL) if len(words) == 1 else SEVERAL,
             f"{len(indices)} text(s) have no vector, at input positions {shown}: "
             + "; ".join(FAILURES.get(word, word) for word in words),
         )
@@ -83,42 +92,28 @@ class NonFiniteVectors(TextsWithoutVector):
     """Texts for which the model gives no finite vector even in fp32."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        super().__init__(dict.fromkeys(indices, NON_FINITE))
+        super().__init__(dict.fromkeys(indices, NON_FINITE.name))
 
 
 class TooLargeForMemory(TextsWithoutVector):
     """Texts that do not fit the device's memory even alone."""
 
     def __init__(self, indices: Sequence[int]) -> None:
-        super().__init__(dict.fromkeys(indices, OUT_OF_MEMORY))
-
-
-NON_FINITE = "non_finite_vector"
-OUT_OF_MEMORY = "out_of_memory"
-NO_WIDER_TYPE = "no_wider_type"
-FAILURES = {
-    NON_FINITE: "the model gives no finite vector for this text, not even in fp32; leave it out, "
-    "or check the model's weights",
-    OUT_OF_MEMORY: "the text does not fit the device's memory even alone; set a smaller "
-    "max_tokens or use a larger device",
-    NO_WIDER_TYPE: "half precision gives no finite vector for this text, and the weights in a "
-    "wider type do not fit the device; use a larger device, or dtype bf16 if it was fp16",
-}
-"""Why a text can have no vector, for people."""
+        super().__init__(dict.fromkeys(indices, OUT_OF_MEMORY.name))
 
 
 def without_vector(reasons: Mapping[int, str]) -> TextsWithoutVector:
-    """The error that says these reasons most exactly."""
+    """The most specific error class for these reasons."""
     words = set(reasons.values())
-    if words == {NON_FINITE}:
+    if words == {NON_FINITE.name}:
         return NonFiniteVectors(sorted(reasons))
-    if words == {OUT_OF_MEMORY}:
+    if words == {OUT_OF_MEMORY.name}:
         return TooLargeForMemory(sorted(reasons))
     return TextsWithoutVector(reasons)
 
 
 def _with_folder(name: str) -> str:
-    """A bare name of a folder here as a path: without a slash it cannot be a hub id."""
+    """A folder of the working directory as a path; a name without a slash is no hub id."""
     is_bare = "/" not in name and ":" not in name
     return f"./{name}" if is_bare and Path(name, "config.json").is_file() else name
 
@@ -147,11 +142,12 @@ class Encoder(ABC):
         ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16,
         fp32 or fp8. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first values of each
         vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the token budget of one
-        forward pass: it changes speed and memory, never the vectors. Left out, it is chosen, on a
+        forward pass: it changes speed and memory, never the vectors. By default it is chosen, on a
         GPU from the free memory; when memory runs out it is halved and stays so.
         ``allow_unverified`` runs an architecture whose vectors are not tested here, padded and
         through transformers' own attention: slower, and right only if transformers is right for
-        right-padded texts. Code in a checkpoint is never run.
+        right-padded texts. Code in a checkpoint is never run. An engine refuses an option that it
+        does not honour.
         Raises ``ModelError`` when the model cannot be found, trusted or run here, ``Transient``
         when a bucket does not answer.
         """
@@ -177,10 +173,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:
-        """Each piece with what became of it, in order; ``encode`` and ``encode_stream`` use it.
+        """Each piece with its results, in order; ``encode`` and ``encode_stream`` use it.
 
-        Raises ``InvalidText`` for a text that cannot be tokenised, naming its place in its batch
-        and the batch.
+        Raises ``InvalidText``, with the batch and the position in it, for a text that cannot be
+        tokenised.
         """
 
     def encode(self, texts: Texts, kind: Kind = "document") -> Encoded:
@@ -196,9 +192,9 @@ class Encoder(ABC):
         n_tokens = n_truncated = n_recomputed = 0
         reasons: dict[int, str] = {}
         try:
-            for piece, rows in self.encode_pieces(cut([texts]), kind):
+            for piece, rows in self.encode_pieces(pieces_of([texts]), kind):
                 vectors[piece.start : piece.start + len(piece.texts)] = rows.vectors
-                reasons |= {piece.start + place: why for place, why in rows.failures.items()}
+                reasons |= {piece.start + row: why for row, why in rows.failures.items()}
                 n_tokens += int(rows.n_tokens.sum())
                 n_truncated += int(rows.truncated.sum())
                 n_recomputed += int(rows.recomputed.sum())
@@ -226,12 +222,12 @@ class Encoder(ABC):
         return self._stream(batches, kind)
 
     def _stream(self, batches: Iterable[Texts], kind: Kind) -> Iterator[pa.RecordBatch]:
-        parts: list[Rows] = []
-        for piece, rows in self.encode_pieces(cut(batches), kind):
-            parts.append(rows)
+        batch: list[Rows] = []
+        for piece, rows in self.encode_pieces(pieces_of(batches), kind):
+            batch.append(rows)
             if piece.ends_batch:
-                yield to_arrow(parts, self.space.dim)
-                parts = []
+                yield to_arrow(batch, self.space.dim)
+                batch = []
 
     def encode_documents(self, texts: Texts) -> Vectors:
         """(n_texts, dim) float32, unit norm, input order, with the document prompt."""

@@ -125,7 +125,8 @@ def wrong_values(error: ValidationError) -> ModelError:
     """The error for options that have values of another kind or out of bounds."""
     return ModelError(
         "; ".join(
-            f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: {problem['msg']}"
+            f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         )
     )

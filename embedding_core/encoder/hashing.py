@@ -1,7 +1,7 @@
 """A deterministic encoder without a model: for tests, dry runs and measuring everything else.
 
 Feature hashing (Weinberger et al. 2009, arXiv:0902.2206): words and their character trigrams are
-signed counts in ``dim`` buckets. Texts that share words are similar; meaning it does not know.
+signed counts in ``dim`` buckets. Texts that share words are similar, whatever they mean.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAME = "hashing"
 DEFAULT_DIM = 256
 DEFAULT_MAX_TOKENS = 8192
 RULES = "hashing-1"
-"""Raised when the same text would get another vector."""
+"""Version of the rules; it changes when the same text would get another vector."""
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TRIGRAM_WEIGHT = 0.3
@@ -75,7 +75,7 @@ class HashingTokenizer:
 
 
 class HashingEncoder(Encoder):
-    """Deterministic across runs, processes and machines. See the module's docstring."""
+    """The encoder; deterministic across runs, processes and machines."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -171,7 +171,7 @@ def _features(word: str) -> tuple[tuple[int, float], ...]:
     weight = min(len(word), _LONG_WORD) / _LONG_WORD
     return (
         (_code(word), weight),
-        *((_code("#" + part), weight * _TRIGRAM_WEIGHT) for part in _trigrams(word)),
+        *((_code("#" + trigram), weight * _TRIGRAM_WEIGHT) for trigram in _trigrams(word)),
     )
 
 

@@ -1,7 +1,7 @@
 """Texts in, vectors out, a few pieces at a time: memory is bounded whatever the corpus.
 
-Knows no model: cuts batches of texts into pieces, works ahead in the background, and puts results
-back together as Arrow. Order in is order out everywhere.
+Cuts batches of texts into pieces, works ahead in the background, and puts the results together as
+Arrow, in the order of the texts. Knows no model.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What became of the texts of one piece, in their order."""
+    """Results of the texts of a piece, in their order."""
 
     vectors: npt.NDArray[np.float32]
-    """(n_texts, dim) unit norm; a row of NaN where there is none."""
+    """(n_texts, dim) unit norm; a row of NaN for a text without a vector."""
     n_tokens: npt.NDArray[np.int32]
     """(n_texts,) real tokens that went through the model, special tokens included."""
     truncated: npt.NDArray[np.bool_]
@@ -56,10 +56,10 @@ class Rows:
     recomputed: npt.NDArray[np.bool_]
     """(n_texts,) whether half precision failed and a wider type computed the row again."""
     failures: dict[int, str]
-    """Why a text has no vector, by its place in the piece."""
+    """Reasons why texts have no vector, by their positions in the piece."""
 
 
-def pieces(batches: Iterable[Texts]) -> Iterator[Piece]:
+def pieces_of(batches: Iterable[Texts]) -> Iterator[Piece]:
     """Every batch in pieces of about ``PIECE_CHARS``; an empty batch is one empty piece."""
     refuse_bare_string(batches)
     for number, batch in enumerate(batches):
@@ -86,11 +86,11 @@ def _split(batch: Texts) -> Iterator[list[str]]:
         block: Any = batch[first : first + PIECE_TEXTS]
         texts = list(block) if isinstance(block, Sequence) else block.to_pylist()
         start = n_chars = 0
-        for place, text in enumerate(texts, 1):
+        for end, text in enumerate(texts, start=1):
             n_chars += len(text) if isinstance(text, str) else 0
             if n_chars >= PIECE_CHARS:
-                yield texts[start:place]
-                start, n_chars = place, 0
+                yield texts[start:end]
+                start, n_chars = end, 0
         if start < len(texts):
             yield texts[start:]
 
@@ -100,8 +100,8 @@ def map_ahead(
 ) -> Iterator[Result]:
     """``function(item)`` in order, up to ``n_ahead`` items ahead of the reader, in the background.
 
-    ``items`` is read by the caller's own thread, and only as far as that. What ``function`` raises
-    is raised in its place.
+    ``items`` is read by the caller's own thread, and only that far. An error of ``function`` is
+    raised when its result is due.
     """
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="embedlake-ahead")
     pending: deque[Future[Result]] = deque()
@@ -129,16 +129,16 @@ def stream_schema(dim: int) -> pa.Schema:
     )
 
 
-def to_arrow(parts: Sequence[Rows], dim: int) -> pa.RecordBatch:
+def to_arrow(pieces: Sequence[Rows], dim: int) -> pa.RecordBatch:
     """The pieces of one batch as one Arrow batch; a text without a vector is null."""
-    failures = [part.failures.get(i) for part in parts for i in range(len(part.n_tokens))]
-    vectors = np.concatenate([part.vectors for part in parts])  # (n_texts, dim)
+    failures = [rows.failures.get(i) for rows in pieces for i in range(len(rows.n_tokens))]
+    vectors = np.concatenate([rows.vectors for rows in pieces])  # (n_texts, dim)
     missing = pa.array([reason is not None for reason in failures], pa.bool_())
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim, mask=missing),
-        pa.array(np.concatenate([part.n_tokens for part in parts])),
-        pa.array(np.concatenate([part.truncated for part in parts])),
-        pa.array(np.concatenate([part.recomputed for part in parts])),
+        pa.array(np.concatenate([rows.n_tokens for rows in pieces])),
+        pa.array(np.concatenate([rows.truncated for rows in pieces])),
+        pa.array(np.concatenate([rows.recomputed for rows in pieces])),
         pa.array(failures, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=stream_schema(dim))

@@ -135,7 +135,7 @@ def test_forward_stays_on_the_device_and_waits_for_nothing(
     config._attn_implementation = attention.NAME
     with torch.device("meta"):
         random_model = getattr(transformers, rules.model_class)(config).eval()
-    monkeypatch.setattr(model, "_load", lambda *_: _on_device(random_model, dtype))
+    monkeypatch.setattr(model, "read_model", lambda *_: _on_device(random_model, dtype))
     checkpoint = _Described(rules, rules.causal, rules.pooling or "mean")
     hidden = getattr(config, rules.hidden_size_key)
     loaded = LoadedModel(cast(Checkpoint, checkpoint), dtype, DEVICE, hidden)

@@ -7,6 +7,7 @@ themselves are not tested here.
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from embedding_core.encoder import Encoder, stream
 from embedding_core.encoder.local import attention, transformer
 from embedding_core.encoder.local.attention.dense import dense
+from embedding_core.encoder.local.model import Kernels, LoadedModel
+from embedding_core.encoder.local.transformer import TransformerEncoder
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
+from tests.models import describe
 
 CORPUS = "\n\n".join(TEXTS)
 
@@ -55,9 +59,16 @@ def _texts() -> list[str]:
     return texts
 
 
-def _vectors(folder: Path) -> Any:
-    encoder = Encoder.load(str(folder), dtype="fp32", device="cpu", batch_tokens=700)
+def _vectors(folder: Path, kernels: Kernels | None = None) -> Any:
+    info = describe(str(folder), dtype="fp32")
+    encoder = TransformerEncoder(
+        info.space, info.checkpoint, "fp32", "cpu", 700, partial(LoadedModel, kernels=kernels)
+    )
     return encoder.encode_documents(_texts())
+
+
+def _no_varlen(*_: object) -> None:
+    """What a GPU older than Ampere has."""
 
 
 @pytest.fixture(params=["qwen3", *sorted(set(SHAPES) - {"mpnet"})])
@@ -67,32 +78,25 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return build_shape(tmp_path, SHAPES[request.param])
 
 
-def test_varlen_kernel_same_vectors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_varlen_kernel_same_vectors(folder: Path) -> None:
     expected = _vectors(folder)
     kernel = attention.adapt_varlen(_varlen)
-    monkeypatch.setattr(attention, "varlen_kernel", lambda *_: kernel)
-    assert np.abs(_vectors(folder) - expected).max() <= 1e-5
+    kernels = Kernels(lambda *_: kernel, None)
+    assert np.abs(_vectors(folder, kernels) - expected).max() <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gemma3-causal", "bert-cls"])
-def test_without_varlen_causal_models_padded_where_exact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_without_varlen_causal_models_padded_where_exact(tmp_path: Path, name: str) -> None:
     """GPUs older than Ampere: the padded kernel for causal models without a window, else runs."""
     folder = build_qwen3(tmp_path) if name == "qwen3" else build_shape(tmp_path, SHAPES[name])
     expected = _vectors(folder)
     used: list[bool] = []
-    real = attention.padded_kernel
 
     def padded(query: Any, key: Any, value: Any, packing: Any, rule: Any) -> Any:
         used.append(True)
-        return real(query, key, value, packing, rule)
+        return attention.padded_kernel(query, key, value, packing, rule)
 
-    monkeypatch.setattr(attention, "padded_kernel", padded)
-    monkeypatch.setattr(
-        "embedding_core.encoder.local.model._has_padded_kernel", lambda device: True
-    )
-    assert np.abs(_vectors(folder) - expected).max() <= 1e-5
+    assert np.abs(_vectors(folder, Kernels(_no_varlen, padded)) - expected).max() <= 1e-5
     assert bool(used) == (name in ("qwen3", "llama"))
 
 
@@ -112,8 +116,9 @@ def test_last_layer_only_ends_when_the_last_token_is_pooled(
     monkeypatch.setattr("embedding_core.encoder.local.layers.decoder.attend", attend)
     _vectors(folder)
     assert sum(rows) == (len(_texts()) if pooling == "lasttoken" else 0)
-    monkeypatch.setattr("embedding_core.encoder.local.model._can_prune", lambda *_: False)
-    assert np.abs(_vectors(folder) - pruned).max() <= 1e-5
+    whole = _vectors(folder, Kernels(_no_varlen, attention.padded_kernel))
+    assert sum(rows) == (len(_texts()) if pooling == "lasttoken" else 0)  # no more of them
+    assert np.abs(whole - pruned).max() <= 1e-5
 
 
 def test_merged_projections_same_vectors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

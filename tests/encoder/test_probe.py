@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from embedding_core.encoder.local import dtype_probe
+from embedding_core.encoder.local.dtype_probe import faster_dtype
 from embedding_core.encoder.local.transformer import choose_dtype
 
 
@@ -11,16 +11,14 @@ from embedding_core.encoder.local.transformer import choose_dtype
     ("bf16_seconds", "chosen"),
     [(0.25, torch.bfloat16), (0.95, torch.float32), (3.0, torch.float32)],
 )
-def test_probe_clearly_faster_type_chosen(
-    monkeypatch: pytest.MonkeyPatch, bf16_seconds: float, chosen: torch.dtype
-) -> None:
+def test_probe_clearly_faster_type_chosen(bf16_seconds: float, chosen: torch.dtype) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
-    monkeypatch.setattr(dtype_probe, "_seconds", seconds.__getitem__)
-    dtype_probe._probe.cache_clear()
-    try:
-        assert dtype_probe.faster_cpu_dtype() is chosen
-    finally:
-        dtype_probe._probe.cache_clear()
+    assert faster_dtype(seconds.__getitem__) is chosen
+
+
+def test_probe_a_busy_moment_does_not_count() -> None:
+    seconds = {torch.float32: [1.0] * 6, torch.bfloat16: [9.0] * 5 + [0.5]}
+    assert faster_dtype(lambda dtype: seconds[dtype].pop()) is torch.bfloat16
 
 
 def test_choose_dtype_auto_is_probed_on_a_cpu() -> None:

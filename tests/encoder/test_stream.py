@@ -11,7 +11,7 @@ import pytest
 
 from embedding_core.encoder import Encoder, InvalidText, stream
 from embedding_core.encoder.local import transformer
-from embedding_core.encoder.stream import map_ahead, pieces
+from embedding_core.encoder.stream import map_ahead, pieces_of
 from tests.checkpoints import TEXTS
 
 BATCHES: list[Any] = [
@@ -105,7 +105,7 @@ def test_pieces_any_sizes_every_text_once_in_order(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(stream, "PIECE_CHARS", 10)
     monkeypatch.setattr(stream, "PIECE_TEXTS", 3)
     batches: list[Any] = [["a" * n for n in (1, 20, 3, 4, 5, 0, 0)], [], ["b"] * 4]
-    cut = list(pieces(batches))
+    cut = list(pieces_of(batches))
     for number, batch in enumerate(batches):
         mine = [piece for piece in cut if piece.batch == number]
         assert [text for piece in mine for text in piece.texts] == batch

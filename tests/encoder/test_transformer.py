@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -239,13 +240,21 @@ def test_encode_lone_surrogate_value_error_names_the_text(tiny_qwen3: Path) -> N
         _load(tiny_qwen3).encode(["fine", "\ud800"])
 
 
+def test_load_prompt_that_fills_max_tokens_model_error(tmp_path: Path) -> None:
+    folder = build_qwen3(tmp_path)
+    prompts = {"query": "", "document": "the instruction of a very talkative model: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    with pytest.raises(ModelError, match="max_tokens 8 leaves no room beside the"):
+        Encoder.load(str(folder), dtype="fp32", device="cpu", max_tokens=8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": "tpu"}, "'tpu' is no device"),
         ({"device": "cuda:99"}, "CUDA devices here"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),
-        ({"max_tokens": 1}, "leaves no room"),
+        ({"max_tokens": 7}, "max_tokens is 7: Input should be greater than or equal to 8"),
     ],
 )
 def test_load_impossible_setting_model_error(

@@ -9,6 +9,7 @@ import pytest
 
 from embedding_core.errors import PluginError
 from embedding_core.quality import (
+    GATE_CHECKS,
     Ann,
     Comparison,
     Drift,
@@ -19,11 +20,12 @@ from embedding_core.quality import (
     OldNew,
     Threshold,
     findings,
+    verdict,
     verdict_of,
 )
 from embedding_core.recipe import ReleaseSpec
 from embedding_core.registry import CHECKS
-from tests.plugins import install
+from tests.plugins import install, unread
 
 TARGET_RECALL = 0.95
 INDEX = Ann("IVF_SQ", 0.97)
@@ -186,6 +188,7 @@ def no_odd_rows(evidence, rules):
 
 def test_check_of_a_plugin_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, "odd", MODULE, CHECKS, {"odd": "odd_plugin:no_odd_rows"})
+    monkeypatch.setattr(verdict, "GATE_CHECKS", unread(GATE_CHECKS))
     assert failed(EQUAL) == []
     assert failed(replace(EQUAL, rows=1_001)) == ["odd rows"]
 
@@ -194,5 +197,6 @@ def test_check_that_does_not_load_lets_no_space_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, tmp_path, "broken", "", CHECKS, {"lost": "broken_plugin:lost"})
+    monkeypatch.setattr(verdict, "GATE_CHECKS", unread(GATE_CHECKS))
     with pytest.raises(PluginError, match=r"'lost' .* of the package broken cannot be imported"):
         judged(EQUAL)

@@ -1,4 +1,4 @@
-"""What a forward pass costs, and what this machine's matrices can do: the limit to measure against.
+"""The cost of a forward pass, and the rate of this machine's matrix products: the limit of speed.
 
 A transformer spends 2 FLOPs per weight of its matrices and token (a multiply and an add), and for
 attention 4 · length · heads · head size per layer and token (scores and weighted sum), half of it
@@ -24,7 +24,7 @@ SUSTAINED_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ForwardCost:
-    """What a model's forward pass costs, apart from how long the texts are."""
+    """The cost of a model's forward pass, apart from the lengths of the texts."""
 
     matrix_weights: int
     """Weights every token is multiplied with."""
@@ -70,7 +70,7 @@ def matrix_weights(checkpoint: Checkpoint) -> int:
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of plain square matrix products on this device now: the best of half a second.
 
-    Of bf16 where the dtype is fp8: torch has no plain product of it.
+    For fp8 the rate is that of bf16: torch has no plain product in fp8.
     """
     size = MATRIX_SIZE[device.type]
     a, b = _matrices(size, device, dtype)

@@ -18,7 +18,7 @@ from embedding_core.encoder.bench.flops import forward_cost, matrix_rate
 from embedding_core.encoder.bench.workloads import cut_texts, token_lengths
 from embedding_core.encoder.checkpoint.describe import Checkpoint
 from embedding_core.encoder.engines import ModelInfo
-from embedding_core.encoder.local.cpu_thread import compute
+from embedding_core.encoder.local.cpu import compute
 from embedding_core.encoder.local.device import choose_device
 from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.encoder.local.transformer import BATCH_TOKENS, TransformerEncoder
@@ -48,7 +48,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpeed:
-    """What a model does on this machine."""
+    """How fast a model is on this machine."""
 
     device: str
     dtype: str
@@ -58,9 +58,9 @@ class ModelSpeed:
     batch_tokens: int
     """The token budget that was fastest on the mix."""
     tokens_per_second: float
-    """On the mix, with that budget."""
+    """Speed on the mix, with that budget."""
     peak_memory_bytes: int
-    """Of the GPU on CUDA, of the process on a CPU; the model included."""
+    """Peak of the GPU's memory on CUDA, of the process's on a CPU; the model included."""
 
 
 def measure_speed(
@@ -72,16 +72,16 @@ def measure_speed(
     """
     if not isinstance(info, CheckpointInfo):
         raise ModelError(f"{info.space.model!r} runs no model; there is nothing to measure")
-    on = choose_device(device)
-    default = BATCH_TOKENS[on.type]
+    target = choose_device(device)
+    default = BATCH_TOKENS[target.type]
     budgets = [("mix", round(default * factor)) for factor in BUDGET_FACTORS]
     space, tokenizer = info.space, info.tokenizer
-    n_tokens = WORKLOAD_TOKENS[on.type]
+    n_tokens = WORKLOAD_TOKENS[target.type]
     lengths = (token_lengths(name, n_tokens, space.max_tokens) for name in WORKLOADS)
     corpus = "\n".join(sample)
     texts = {name: cut_texts(corpus, tokenizer, counts) for name, counts in lengths}
     encoder = TransformerEncoder(space, info.checkpoint, info.dtype, device, default)
-    rate = compute(on, matrix_rate, on, encoder.dtype)
+    rate = compute(target, matrix_rate, target, encoder.dtype)
     fixed = [(name, default) for name in texts if name != "mix"]
     measured = []
     for name, budget in fixed + budgets:
@@ -90,13 +90,13 @@ def measure_speed(
     mixes = [workload for workload in measured if workload.name == "mix"]
     best = max(mixes, key=lambda mix: mix.tokens_per_second)
     return ModelSpeed(
-        device=str(on),
+        device=str(target),
         dtype=str(encoder.dtype).removeprefix("torch."),
         matrix_flops_per_second=rate,
         workloads=tuple(measured),
         batch_tokens=best.batch_tokens,
         tokens_per_second=best.tokens_per_second,
-        peak_memory_bytes=_peak_memory_bytes(on),
+        peak_memory_bytes=_peak_memory_bytes(target),
     )
 
 

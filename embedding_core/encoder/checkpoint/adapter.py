@@ -1,4 +1,4 @@
-"""What a LoRA adapter changes of a checkpoint, read from its files and held against the base's.
+"""What a LoRA adapter changes of a checkpoint, read from its files and compared with the base's.
 
 An adapter of another base is refused here, before anything is loaded. Knows neither torch nor peft.
 """
@@ -30,9 +30,10 @@ class Target:
     """One linear layer that an adapter changes: its weight becomes ``W + scale · B A``."""
 
     module: str
-    """As the adapter calls it, without the prefix of the class it was trained in; see ``tail``."""
+    """The adapter's name for the layer, without the prefix of the class it was trained in; see
+    ``tail``."""
     key: str
-    """What its matrices' names in the file start with."""
+    """The start of its matrices' names in the file."""
     rank: int
     alpha: float
     scale: float
@@ -48,41 +49,43 @@ class Adapter:
 
     @property
     def scales_digest(self) -> str:
-        """Of what the matrices are multiplied with: all that its config says of the vectors."""
+        """Digest of the factors of the matrices: all of the config that changes the vectors."""
         return digest([[target.module, target.scale] for target in self.targets])
 
 
 def tail(module: str) -> str:
     """A module's name from its layer on, which is the same with and without a head on the model.
 
-    ``model.layers.0.mlp.up_proj`` and ``layers.0.mlp.up_proj`` are one.
+    ``model.layers.0.mlp.up_proj`` and ``layers.0.mlp.up_proj`` have the same tail.
     """
-    found = _FROM_LAYER.search(module)
-    return found[1] if found else ".".join(module.split(".")[-2:])
+    match = _FROM_LAYER.search(module)
+    return match[1] if match else ".".join(module.split(".")[-2:])
 
 
 def read_adapter(folder: Path, name: str, base: str, weight_files: tuple[Path, ...]) -> Adapter:
     """The adapter called ``name`` in ``folder``, for the checkpoint called ``base``.
 
-    Raises ``ModelError`` when it is none, was trained on another base, or asks for what is not
-    merged exactly here.
+    Raises ``ModelError`` for a folder without an adapter, for an adapter of another base, and for
+    what cannot be merged exactly here.
     """
     file = require(folder, CONFIG, "name the folder of a LoRA adapter that peft saved")
     config = read_json(file)
     weights = require(folder, WEIGHTS, "save the adapter with safe_serialization=True")
     _check_kind(config, file)
     trained_on = str(config.get("base_model_name_or_path") or "a base it does not name")
-    of_hub = (one for one in (trained_on, base) if _HUB_ID.fullmatch(one))
-    if len({one.lower() for one in of_hub}) == 2:
+    hub_ids = {name.lower() for name in (trained_on, base) if _HUB_ID.fullmatch(name)}
+    if len(hub_ids) == 2:
         raise ModelError(
             f"adapter {name!r} was trained on {trained_on!r}, not on {base!r}; set model.name to "
             f"its base, or, if both are the same weights, base_model_name_or_path in {CONFIG}"
         )
-    found = shapes(weights)
-    known = {
-        tail(key.removesuffix(".weight")): s for f in weight_files for key, s in shapes(f).items()
+    matrices = shapes(weights)
+    base_shapes = {
+        tail(key.removesuffix(".weight")): shape
+        for file in weight_files
+        for key, shape in shapes(file).items()
     }
-    modules = _modules(found, weights)
+    modules = _modules(matrices, weights)
     if len(set(map(tail, modules))) < len(modules):
         raise ModelError(
             f"{weights} changes layers of two stacks with equal names; merge it with "
@@ -90,7 +93,8 @@ def read_adapter(folder: Path, name: str, base: str, weight_files: tuple[Path, .
         )
     targets = []
     for module, key in sorted(modules.items()):
-        rank = _checked_rank(module, key, found, known.get(tail(module)), (name, trained_on, base))
+        shape = base_shapes.get(tail(module))
+        rank = _checked_rank(module, key, matrices, shape, (name, trained_on, base))
         alpha = _setting(config, "alpha_pattern", "lora_alpha", module, file)
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         targets.append(Target(tail(module), key, rank, alpha, scale))
@@ -114,10 +118,10 @@ def _check_kind(config: dict[str, Any], file: Path) -> None:
             )
 
 
-def _modules(found: dict[str, tuple[int, ...]], file: Path) -> dict[str, str]:
-    """Every module with its matrices' common start, for a file that holds nothing else."""
+def _modules(matrices: dict[str, tuple[int, ...]], file: Path) -> dict[str, str]:
+    """The start of its matrices' names by module. Raises ``ModelError`` for any other content."""
     modules = {}
-    for key in found:
+    for key in matrices:
         match = _MATRIX.fullmatch(key)
         if match is None:
             raise ModelError(
@@ -133,14 +137,14 @@ def _modules(found: dict[str, tuple[int, ...]], file: Path) -> dict[str, str]:
 def _checked_rank(
     module: str,
     key: str,
-    found: dict[str, tuple[int, ...]],
+    matrices: dict[str, tuple[int, ...]],
     weight: tuple[int, ...] | None,
     names: tuple[str, str, str],
 ) -> int:
     """The matrices' rank; refuses those that do not fit the base's weight (n_out, n_in)."""
     name, trained_on, base = names
     a, b = (
-        found.get(f"{key}.lora_{letter}.weight", ()) for letter in "AB"
+        matrices.get(f"{key}.lora_{letter}.weight", ()) for letter in "AB"
     )  # (r, n_in), (n_out, r)
     if len(a) == len(b) == 2 and a[0] == b[1] and weight == (b[0], a[1]):
         return a[0]
@@ -152,7 +156,7 @@ def _checked_rank(
 
 
 def _setting(config: dict[str, Any], pattern: str, default: str, module: str, file: Path) -> float:
-    """A number of the config for one module, by the rule of peft: the first pattern that fits."""
+    """A number of the config for a module, by peft's rule: the first pattern that fits."""
     value = config.get(default)
     try:
         for key, other in (config.get(pattern) or {}).items():

@@ -33,22 +33,22 @@ CLASSES = (
     "RobertaTokenizer",
     "XLMRobertaTokenizer",
 )
-"""Classes that build the tokenizer anew from tokenizer.json's vocabulary and the settings."""
+"""Classes that build the tokenizer from tokenizer.json's vocabulary and the settings."""
 
 _NO_CLASS = ("PreTrainedTokenizer", "PythonBackend", FILE_AS_IT_IS)
 """Names under which transformers takes tokenizer.json as it is."""
 
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
-"""What else transformers reads for a tokenizer."""
+"""Files that transformers reads for a tokenizer beside tokenizer.json."""
 
 _NOT_ENCODING = ("version", "truncation", "padding", "decoder")
-"""Parts that do not decide a text's ids: whoever saves a tokenizer writes the truncation and
-padding of his last batch into it."""
+"""Fields that do not decide a text's ids: saving a tokenizer writes the truncation and padding of
+its last batch into the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a tokenizer.json is to be read."""
+    """How a tokenizer.json is read."""
 
     class_name: str = FILE_AS_IT_IS
     """transformers' class that reads it, and the files beside it."""
@@ -79,30 +79,30 @@ def tokenizer_class(model_type: str, declared: str | None, file: Path) -> str:
 
 
 def backend_json(file: Path, reading: Reading) -> str:
-    """The tokenizer that comes of ``file``, a tokenizer.json, and those beside it.
+    """The tokenizer that ``file``, a tokenizer.json, and the files beside it make.
 
-    JSON of the tokenizers library, without truncation and padding; made once per machine and
+    It is JSON of the tokenizers library, without truncation and padding; made once per machine and
     version of the files. Raises ``ModelError`` for files that cannot be read.
     """
     return kept_text(file, _kind(file, reading), lambda: _build(file, reading))
 
 
 def backend_digest(file: Path, reading: Reading) -> str:
-    """SHA-256 of how this tokenizer makes ids of a text, 64 hex digits; lengths are left out.
+    """SHA-256 of the rules by which the tokenizer makes ids, 64 hex digits; lengths do not count.
 
-    Equal settings have equal digests, whichever file says them. Fields without a value do not
+    Equal settings have equal digests, whichever file holds them. Fields without a value do not
     count: libraries of another version may not know them.
     """
-    return _known_digest(file, reading, _kind(file, reading), file_version(file))
+    return _cached_digest(file, reading, _kind(file, reading), file_version(file))
 
 
 @lru_cache(maxsize=64)
-def _known_digest(file: Path, reading: Reading, kind: str, of_file: str) -> str:
+def _cached_digest(file: Path, reading: Reading, kind: str, version_of_file: str) -> str:
     return kept_text(file, f"digest of {kind}", lambda: _digest(backend_json(file, reading)))
 
 
 def _kind(file: Path, reading: Reading) -> str:
-    """All that decides the tokenizer beside tokenizer.json itself."""
+    """A text that names everything that decides the tokenizer beside tokenizer.json."""
     beside = hashlib.sha256()
     for path in map(file.with_name, _BESIDE):
         content = path.read_bytes() if path.is_file() else b""
@@ -161,17 +161,17 @@ def _read(file: Path, class_name: str) -> Any:
 
 
 def _lower(inner: tokenizers.Tokenizer) -> None:
-    """Lower case before all else, as sentence-transformers adds it; not a second time."""
+    """Add lower case as the first step, as sentence-transformers does; never a second time."""
     normalizer: Any = inner.normalizer
-    several = isinstance(inner.normalizer, normalizers.Sequence)
-    parts = list(normalizer) if several else [normalizer]
-    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
-        kept = [part for part in parts if part is not None]
-        inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
+    is_sequence = isinstance(inner.normalizer, normalizers.Sequence)
+    steps = list(normalizer) if is_sequence else [normalizer]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        others = [step for step in steps if step is not None]
+        inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
 
 
 def _refuse_other_segments(inner: tokenizers.Tokenizer, file: Path) -> None:
-    """Every token of a text is of segment 0 here.
+    """Raise ``ModelError`` for a tokenizer that puts tokens into another segment than 0.
 
     The text has a sign that most vocabularies lack: a tokenizer without its unk_token fails here,
     not at a document.
@@ -184,7 +184,7 @@ def _refuse_other_segments(inner: tokenizers.Tokenizer, file: Path) -> None:
 
 
 def unreadable(file: Path, error: Exception) -> ModelError:
-    """For a tokenizer that a library could not make out."""
+    """The error for a tokenizer that a library cannot read."""
     return ModelError(
         f"{file} is not a tokenizer file that can be read, or does not go with the tokens and "
         f"settings of tokenizer_config.json ({type(error).__name__}: {error}); download it again"

@@ -1,7 +1,7 @@
-"""What this machine keeps of models between processes: remote ones, digests of files, tokenizers.
+"""What this machine keeps between processes: copies of remote models, digests, tokenizers.
 
-Lies beside the hub's own cache, in ``embedlake`` under huggingface_hub's home (``HF_HOME``, by
-default ``~/.cache/huggingface``). Deleting it costs time, never correctness.
+The folder lies beside the hub's own cache, in ``embedlake`` under huggingface_hub's home
+(``HF_HOME``, by default ``~/.cache/huggingface``). Deleting it costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 
 KEPT_BYTES = 16 * 1024 * 1024
-"""Digests of smaller files are not kept: reading them anew takes some hundredths of a second."""
+"""Digests of smaller files are not kept: reading such a file takes hundredths of a second."""
 SETTLED_NS = 2_000_000_000
-"""A file written within this time before its digest was taken could be written once more without
-another time stamp, so its digest is not kept."""
+"""A file written so shortly before its digest was taken could change again and keep its time stamp,
+so its digest is not kept."""
+
+Hasher = Callable[[Path], str]
+"""SHA-256 of a file, 64 hex digits."""
 
 _ENTRY = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{64})")
 
@@ -31,11 +34,17 @@ def cache_folder() -> Path:
     return Path(constants.HF_HOME, "embedlake")
 
 
-def file_digest(path: Path) -> str:
+def sha256(file: Path) -> str:
+    """SHA-256 of the file, 64 hex digits; reads all of it."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def file_digest(path: Path, hasher: Hasher = sha256) -> str:
     """SHA-256 of the file, 64 hex digits; read once per machine as long as it does not change."""
     file = path.resolve()
     keep = file.stat().st_size >= KEPT_BYTES
-    return _digest(file, file_version(file), keep, _written_ns(file))
+    return _digest(file, file_version(file), keep, _written_ns(file), hasher)
 
 
 def kept_text(path: Path, kind: str, make: Callable[[], str]) -> str:
@@ -69,40 +78,35 @@ def _written_ns(file: Path) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _digest(file: Path, version: str, keep: bool, written_ns: int) -> str:
+def _digest(file: Path, version: str, keep: bool, written_ns: int, hasher: Hasher) -> str:
     if not keep:
-        return _sha256(file)
+        return hasher(file)
     identity = hashlib.sha256(f"bytes {version} {file}".encode()).hexdigest()
     entry = cache_folder() / "digests" / identity
-    known = _read(entry, identity)
-    if known is not None:
-        return known
+    stored = _read(entry, identity)
+    if stored is not None:
+        return stored
     settled = time.time_ns() - written_ns > SETTLED_NS
-    digest = _sha256(file)
+    digest = hasher(file)
     if settled:
         _write(entry, f"{digest} {_check(identity, digest)}")
     return digest
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _check(identity: str, digest: str) -> str:
-    """What shows that an entry is whole and about this version of this file."""
+    """A digest that shows that an entry is whole and about this version of this file."""
     return hashlib.sha256(f"{identity} {digest}".encode()).hexdigest()
 
 
 def _read(entry: Path, identity: str) -> str | None:
     """The digest in an entry; None when there is none, or it is damaged."""
     try:
-        found = _ENTRY.fullmatch(entry.read_text(encoding="ascii"))
+        match = _ENTRY.fullmatch(entry.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError):
         return None
-    if found is None or found[2] != _check(identity, found[1]):
+    if match is None or match[2] != _check(identity, match[1]):
         return None
-    return found[1]
+    return match[1]
 
 
 def _write(entry: Path, content: str) -> None:

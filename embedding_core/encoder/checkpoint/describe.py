@@ -25,11 +25,11 @@ from embedding_core.encoder.checkpoint.modules import (
     Dense,
     Modules,
     check_chain,
-    read_asked,
     read_modules,
     read_pooling,
+    read_prompts,
+    read_sentence_config,
 )
-from embedding_core.encoder.checkpoint.sentence_config import read_sentence_config
 from embedding_core.encoder.checkpoint.treatments import (
     PROCESSOR_FILES,
     ROPE,
@@ -51,7 +51,7 @@ class Checkpoint:
     config_file: Path
     tokenizer_file: Path
     reading: Reading
-    """How it is read."""
+    """How ``tokenizer_file`` is read."""
     weight_files: tuple[Path, ...]
     identity_files: tuple[Path, ...]
     """Every file that decides the vectors beside the tokenizer: weights, configs, modules."""
@@ -60,15 +60,15 @@ class Checkpoint:
     verified: bool
     """Whether the family is in ``FAMILIES`` and the config asks for nothing that is not tested."""
     causal: bool
-    """Whether a token sees only what stands before it. Says nothing of an unverified model."""
+    """Whether a token sees only the tokens before it; meaningless for an unverified model."""
     hidden_size: int
     """Length of a token's vector, before Dense modules."""
     position_limit: int
     """Most tokens the model has positions for."""
     padding_position: int | None
-    """Number of the padding token, after which positions count; None: they count from 0."""
+    """Position of padding, after which positions count; None: they count from 0."""
     max_tokens: int
-    """Most tokens the checkpoint wants to be given, special tokens included."""
+    """Longest input that the checkpoint sets, in tokens, special tokens included."""
     vocab_size: int
     pad_token_id: int
     pooling: Pooling
@@ -77,7 +77,7 @@ class Checkpoint:
     output_size: int
     """Length of a full vector."""
     dim: int
-    """Values of a vector that the checkpoint wants to be kept."""
+    """Values of a vector that the checkpoint keeps."""
     query_prompt: str
     document_prompt: str
     added_end: str | None
@@ -92,12 +92,12 @@ class Checkpoint:
 
     @property
     def rules(self) -> Family:
-        """How to run it."""
+        """Rules by which the model is run."""
         return FAMILIES[self.family] if self.verified else UNVERIFIED
 
     @property
     def trailing_token(self) -> str | None:
-        """Token every text must end with exactly once."""
+        """Token that every text must end with exactly once."""
         if self.pooling == "last" and self.rules.trailing_token is not None:
             return self.rules.trailing_token
         return self.added_end
@@ -107,7 +107,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     """Describe the checkpoint in ``root``. Raises ``ModelError`` for what cannot be run exactly.
 
     ``allow_unverified`` accepts an architecture that is not in ``FAMILIES``, and settings that are
-    not tested; never code of the checkpoint's own.
+    not tested; the checkpoint's own code is never run.
     """
     modules = read_modules(root)
     directory = modules.transformer
@@ -118,7 +118,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
     family = FAMILIES[config["model_type"]] if verified else UNVERIFIED
     tokenizer_config = _tokenizer_config(directory, allow_unverified)
     sentence = read_sentence_config(directory)
-    asked = read_asked(root, family)
+    prompts = read_prompts(root, family)
     weights = weight_files(directory)
     hidden_size = whole_number(config, _hidden_size_key(config), config_file)
     check_chain(modules.dense, hidden_size)
@@ -152,15 +152,15 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         pooling=read_pooling(root, modules, family),
         dense=modules.dense,
         output_size=output_size,
-        dim=min(asked.dim or output_size, output_size),
-        query_prompt=asked.query_prompt,
-        document_prompt=asked.document_prompt,
+        dim=min(prompts.dim or output_size, output_size),
+        query_prompt=prompts.query_prompt,
+        document_prompt=prompts.document_prompt,
         added_end=_added_end(directory, tokenizer_config),
     )
 
 
 def _refuse_files(directory: Path) -> None:
-    """What transformers would read unasked: a processor instead of the tokenizer, an adapter."""
+    """Refuse files that transformers would use unasked: a processor, an adapter."""
     for name in PROCESSOR_FILES:
         if (directory / name).is_file():
             raise ModelError(
@@ -171,7 +171,7 @@ def _refuse_files(directory: Path) -> None:
 
 
 def _refuse_adapter(directory: Path) -> None:
-    """transformers would put an adapter that lies beside the weights on top of them unasked."""
+    """Refuse an adapter beside the weights: transformers would add it to them unasked."""
     file = directory / ADAPTER_CONFIG
     if not file.is_file():
         return
@@ -187,14 +187,16 @@ def _refuse_adapter(directory: Path) -> None:
 
 
 def _dense_files(modules: Modules) -> list[Path]:
-    """What decides the Dense modules: their files, and modules.json for their order."""
+    """Files that decide the Dense modules: their own, and modules.json for their order."""
     if not modules.dense or modules.file is None:
         return []
-    return [modules.file, *(f for one in modules.dense for f in (one.config_file, one.weight_file))]
+    files = (file for dense in modules.dense for file in (dense.config_file, dense.weight_file))
+    return [modules.file, *files]
 
 
 def _is_verified(config: dict[str, Any], file: Path, allow_unverified: bool) -> bool:
-    """Whether this very computation is tested; if not, it must be allowed."""
+    """Whether the computation is tested here. Raises ``ModelError`` if it is neither tested nor
+    allowed."""
     if "auto_map" in config:
         raise ModelError(f"{file} wants to run code of its own (auto_map), which is refused")
     if config.get("is_encoder_decoder"):
@@ -210,33 +212,36 @@ def _is_verified(config: dict[str, Any], file: Path, allow_unverified: bool) -> 
 
 
 def _untested(config: dict[str, Any]) -> str | None:
-    """What of this config is not tested here; None when all of it is."""
+    """The first setting that is not tested here; None when all are."""
     model_type = str(config.get("model_type"))
     if model_type not in FAMILIES:
         supported = ", ".join(sorted(FAMILIES))
         return f"has model_type {model_type!r}, which is not verified; supported: {supported}"
-    of_ropes = [offence(rope, ROPE) for rope in _ropes(config)]
-    return next(filter(None, of_ropes), None) or offence(config, config_rules(model_type))
+    offences = (offence(rope, ROPE) for rope in _ropes(config))
+    return next(filter(None, offences), None) or offence(config, config_rules(model_type))
 
 
 def _ropes(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Settings of the rotary encoding: one, or one for each kind of layer."""
+    """Settings of the rotary encoding: one set, or one set for each kind of layer."""
     ropes = []
     for rope in (config.get("rope_parameters") or {}, config.get("rope_scaling") or {}):
-        of_layers = [value for value in rope.values() if isinstance(value, dict)]
-        ropes += of_layers or [rope]
+        by_layer = [value for value in rope.values() if isinstance(value, dict)]
+        ropes += by_layer or [rope]
     return ropes
 
 
 def _tokenizer_config(directory: Path, allow_unverified: bool) -> dict[str, Any]:
-    """Of a key that no table has, transformers' class makes a token if its name says so."""
+    """Read the tokenizer's settings and refuse those that are not honoured.
+
+    A key that no table has is honoured if it names a token: transformers' class makes the token.
+    """
     file = directory / "tokenizer_config.json"
     settings = read_settings(file)
-    known = {key for rule in TOKENIZER_CONFIG for key in rule.keys}
+    in_table = {key for rule in TOKENIZER_CONFIG for key in rule.keys}
     checked = {
         key: value
         for key, value in settings.items()
-        if key in known or not (allow_unverified or key.endswith("_token"))
+        if key in in_table or not (allow_unverified or key.endswith("_token"))
     }
     refuse_others(checked, TOKENIZER_CONFIG, file)
     return settings
@@ -270,7 +275,7 @@ def _pad_token_id(config: dict[str, Any], vocab_size: int, file: Path) -> int:
 
 
 def _padding_position(config: dict[str, Any], family: Family, file: Path) -> int | None:
-    """RoBERTa and its kin keep the positions up to the padding token's number unused."""
+    """RoBERTa's family leaves the positions up to the padding token's number unused."""
     if not family.padding_position_is_set or "pad_token_id" not in config:
         return family.padding_position
     number = whole_number(config, "pad_token_id", file)
@@ -280,7 +285,7 @@ def _padding_position(config: dict[str, Any], family: Family, file: Path) -> int
 
 
 def _added_end(directory: Path, config: dict[str, Any]) -> str | None:
-    """Mistral's and Llama's kin: an end token beyond what tokenizer.json's own rules add."""
+    """The end token of Mistral's and Llama's families, which tokenizer.json's rules may not add."""
     if not config.get("add_eos_token"):
         return None
     token = config.get("eos_token")
@@ -294,16 +299,16 @@ def _added_end(directory: Path, config: dict[str, Any]) -> str | None:
 
 
 def _max_tokens(
-    asked: int | None, tokenizer_config: dict[str, Any], positions: int, directory: Path
+    longest_input: int | None, tokenizer_config: dict[str, Any], positions: int, directory: Path
 ) -> int:
-    """What sentence-transformers' own file asks for, else the tokenizer's limit."""
+    """The limit of sentence-transformers' own file, else the tokenizer's, else all positions."""
     limit = tokenizer_config.get("model_max_length", tokenizer_config.get("max_len"))
-    if asked is None and limit is not None:
+    if longest_input is None and limit is not None:
         try:
-            asked = int(limit)
+            longest_input = int(limit)
         except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{directory / 'tokenizer_config.json'} sets model_max_length to {limit!r} where a "
                 "whole number is needed"
             ) from error
-    return positions if asked is None else min(asked, positions)
+    return positions if longest_input is None else min(longest_input, positions)

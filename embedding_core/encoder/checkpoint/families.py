@@ -1,4 +1,4 @@
-"""What embedlake knows of each architecture, by ``model_type``: one record each, no code.
+"""Facts about each architecture, by ``model_type``: one record each, no code.
 
 A family is in the table when its vectors are tested against transformers' own model, one text at
 a time. Knows no files and no torch.
@@ -30,7 +30,7 @@ class Family:
     model_class: str
     """Name of transformers' class for the model without a head."""
     causal: bool
-    """Whether a token sees only what stands before it, unless the config says otherwise."""
+    """Whether a token sees only the tokens before it, unless the config says otherwise."""
     packed: bool = True
     """Texts end to end without padding; False: right-padded, with a mask."""
     padding_position: int | None = None
@@ -40,9 +40,9 @@ class Family:
     hidden_size_key: str = "hidden_size"
     """What config.json calls the length of a vector."""
     structure: Structure | None = None
-    """Of its layers, if ours can stand in for them."""
+    """Structure of the layers, if ours can stand in for them."""
     pooling: Pooling | None = None
-    """Pooling when there is no modules.json; None: it must be said."""
+    """Pooling when there is no modules.json; None: the checkpoint must name it."""
     query_prompt: str = ""
     """Query prompt when there is no config_sentence_transformers.json."""
     trailing_token: str | None = None
@@ -50,7 +50,7 @@ class Family:
     tokenizer_class: str = FILE_AS_IT_IS
     """transformers' tokenizer class when no file names another."""
     tokenizer_class_is_fixed: bool = False
-    """Whether transformers takes it whatever the files name."""
+    """Whether transformers takes that class whatever the files name."""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -107,4 +107,4 @@ FAMILIES: Mapping[str, Family] = {
 """Verified architectures by ``model_type``."""
 
 UNVERIFIED = Family("AutoModel", causal=False, packed=False, tokenizer_class="AutoTokenizer")
-"""Any other, when the caller allows it: transformers' own masks, positions and attention."""
+"""Any other architecture, when it is allowed: transformers' own masks, positions and attention."""

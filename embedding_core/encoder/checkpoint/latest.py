@@ -20,17 +20,17 @@ class Located:
     directory: Path
     revision: str | None
     """Commit of a hub checkpoint, or the folder that ``latest`` stood for: its name, or its path
-    when it does not lie beside ``latest``; None for others."""
+    when it does not lie beside ``latest``; None for any other checkpoint."""
 
 
 _DATED = re.compile(r"\d{4}-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01]).*")
 
 
 def newest_of(names: Iterable[str], where: str) -> str:
-    """The last by date of the names that start with one, ``2026-11-03`` or ``20261103``.
+    """The latest of the names that start with a date, ``2026-11-03`` or ``20261103``.
 
-    What follows the date (a time, a step) decides among names of one day. Raises ``ModelError``
-    when none is dated.
+    What follows the date (a time, a step) decides among names of the same day. Raises
+    ``ModelError`` when no name is dated.
     """
     dated = [name for name in names if _DATED.fullmatch(name)]
     if not dated:
@@ -42,7 +42,7 @@ def newest_of(names: Iterable[str], where: str) -> str:
 
 
 def pointed_at(content: bytes, file: str) -> str:
-    """The folder that a file called ``latest`` names. Raises ``ModelError`` for anything else."""
+    """The folder that a file called ``latest`` names. Raises ``ModelError`` for other content."""
     name = content.decode("utf-8", "replace").strip().rstrip("/")
     if not name or "/" in name or "\n" in name or name in (".", "..", LATEST):
         raise ModelError(

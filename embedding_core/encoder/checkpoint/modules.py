@@ -1,4 +1,4 @@
-"""sentence-transformers' description of a checkpoint: modules.json and what it names.
+"""sentence-transformers' description of a checkpoint: modules.json and the configs beside it.
 
 What cannot be honoured exactly is refused: a module skipped in silence would be another embedding
 space under the same name.
@@ -20,11 +20,17 @@ from embedding_core.encoder.checkpoint.files import (
     whole_number,
 )
 from embedding_core.encoder.checkpoint.treatments import (
+    CONFIG_KWARGS,
     DENSE,
+    MODEL_KWARGS,
     MODULE,
     NORMALIZE,
     POOLING,
+    PROCESSOR_KWARGS,
+    SENTENCE_CONFIG,
+    SENTENCE_FILES,
     SENTENCE_TRANSFORMERS_CONFIG,
+    Rules,
     refuse_others,
 )
 from embedding_core.errors import ModelError
@@ -46,6 +52,16 @@ ACTIVATIONS: dict[str, Activation] = {
     "torch.nn.modules.activation.Tanh": "tanh",
 }
 """Activations of a Dense module, by the class that its config names."""
+
+_NESTED: dict[str, Rules] = {
+    "processor_kwargs": PROCESSOR_KWARGS,
+    "tokenizer_args": PROCESSOR_KWARGS,
+    "model_kwargs": MODEL_KWARGS,
+    "model_args": MODEL_KWARGS,
+    "config_kwargs": CONFIG_KWARGS,
+    "config_args": CONFIG_KWARGS,
+}
+_TEXT_ALONE = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 _ORDER = re.compile("Transformer Pooling( Dense)*( Normalize)?")
@@ -69,7 +85,7 @@ class Modules:
     """The steps from text to vector, as modules.json lists them."""
 
     file: Path | None
-    """modules.json; None when there is none."""
+    """modules.json; None for a checkpoint without it."""
     transformer: Path
     """Folder of the transformer's config.json, weights and tokenizer."""
     pooling: Path | None
@@ -78,7 +94,7 @@ class Modules:
 
 
 def read_modules(root: Path) -> Modules:
-    """What modules.json in ``root`` asks for. Raises ``ModelError`` for what we do not run."""
+    """Read modules.json in ``root``. Raises ``ModelError`` for a module that we do not run."""
     file = root / "modules.json"
     if not file.is_file():
         return Modules(None, root, None, ())
@@ -108,7 +124,7 @@ def read_modules(root: Path) -> Modules:
 
 
 def read_pooling(root: Path, modules: Modules, family: Family) -> Pooling:
-    """Pooling as the checkpoint says, else the family's."""
+    """The pooling that the checkpoint names, else the family's."""
     if modules.pooling is None:
         if family.pooling is None:
             raise ModelError(
@@ -131,20 +147,20 @@ def read_pooling(root: Path, modules: Modules, family: Family) -> Pooling:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What config_sentence_transformers.json asks for."""
+class Prompts:
+    """Prompts and length of a vector, as config_sentence_transformers.json sets them."""
 
     query_prompt: str
     document_prompt: str
     dim: int | None
-    """Values of a vector; None: all."""
+    """Values of a vector that are kept; None: all."""
 
 
-def read_asked(root: Path, family: Family) -> Asked:
-    """Prompts are chosen as sentence-transformers documents it for encode_query and _document."""
+def read_prompts(root: Path, family: Family) -> Prompts:
+    """Choose prompts as sentence-transformers documents it for encode_query and _document."""
     file = root / "config_sentence_transformers.json"
     if not file.is_file():
-        return Asked(family.query_prompt, "", None)
+        return Prompts(family.query_prompt, "", None)
     config = read_settings(file)
     refuse_others(config, SENTENCE_TRANSFORMERS_CONFIG, file)
     prompts = config.get("prompts") or {}
@@ -152,19 +168,43 @@ def read_asked(root: Path, family: Family) -> Asked:
     dim = None if config.get("truncate_dim") is None else whole_number(config, "truncate_dim", file)
     if dim is not None and dim < 1:
         raise ModelError(f"{file} sets truncate_dim to {dim}; the least is 1")
-    return Asked(prompts.get("query") or "", document or "", dim)
+    return Prompts(prompts.get("query") or "", document or "", dim)
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceConfig:
+    """Settings of sentence_bert_config.json, under any of its names: how texts go in."""
+
+    longest_input: int | None = None
+    """Tokens; None when the file does not say."""
+    lower_case: bool = False
+    """Whether texts are lowered before the tokenizer's own rules."""
+
+
+def read_sentence_config(directory: Path) -> SentenceConfig:
+    """Read sentence_bert_config.json, under the first of its names that holds a setting.
+
+    sentence-transformers does the same. Raises ``ModelError`` for a setting that is not honoured.
+    """
+    for name in SENTENCE_FILES:
+        file = directory / name
+        settings = read_settings(file)
+        if settings:
+            limit = _checked_limit(settings, file)
+            return SentenceConfig(limit, bool(settings.get("do_lower_case")))
+    return SentenceConfig()
 
 
 def check_chain(dense: tuple[Dense, ...], hidden_size: int) -> None:
     """Raise ``ModelError`` when a Dense module does not take what the step before it gives."""
     size = hidden_size
-    for one in dense:
-        if one.n_in != size:
+    for layer in dense:
+        if layer.n_in != size:
             raise ModelError(
-                f"{one.config_file} takes vectors of {one.n_in} values, the step before it gives "
-                f"{size}; copy the whole checkpoint"
+                f"{layer.config_file} takes vectors of {layer.n_in} values, the step before it "
+                f"gives {size}; copy the whole checkpoint"
             )
-        size = one.n_out
+        size = layer.n_out
 
 
 def _dense(folder: Path) -> Dense:
@@ -190,3 +230,21 @@ def _refuse_unusual_modules(entries: list[dict[str, Any]], file: Path) -> None:
     names = [entry.get("name") for entry in entries]
     if len(set(names)) < len(names):
         raise ModelError(f"{file} gives two modules one name ({names}), so one would be lost")
+
+
+def _checked_limit(settings: dict[str, Any], file: Path) -> int | None:
+    refuse_others(settings, SENTENCE_CONFIG, file)
+    for key, rules in _NESTED.items():
+        refuse_others(settings.get(key) or {}, rules, f"{file} in {key}")
+    modalities = settings.get("modality_config") or _TEXT_ALONE
+    if modalities != _TEXT_ALONE:
+        raise ModelError(
+            f"{file} sets modality_config to {modalities!r}; supported: {_TEXT_ALONE!r}. A model "
+            "that takes messages would put its chat template around every text. Use another model"
+        )
+    for holder in (settings.get("tokenizer_args"), settings.get("processor_kwargs")):
+        if holder and holder.get("model_max_length") is not None:
+            return whole_number(holder, "model_max_length", file)
+    if settings.get("max_seq_length") is None:
+        return None
+    return whole_number(settings, "max_seq_length", file)

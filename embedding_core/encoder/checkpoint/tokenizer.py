@@ -35,12 +35,12 @@ CHARS_PER_TOKEN = 6
 
 _SPACE_AFTER_WORD = re.compile(r"\S ")
 _SPANS_SPACE = re.compile("(?:[^\\s▁ĠĊĉčċČł]|(?<!Â)ł)[ ▁Ġ]")
-"""In a token: a space after anything but white space, in the spellings of the tokenizers' kinds:
+"""A space after anything but white space within a token, in the spellings of all kinds:
 plain, ▁ (SentencePiece), and byte-level, where Ġ Ċ ĉ č ċ Č and Âł (no-break) are white space."""
 
 _STOP_AFTER_LETTER = re.compile(r"[^\W\d_](?=[。，、；：！？])")
 _STOPS = "。，、；：！？"
-"""Full-width marks: where Chinese and Japanese, written without spaces, can be cut."""
+"""Full-width marks: Chinese and Japanese, written without spaces, can be cut before them."""
 
 _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 """Added tokens that look like this are control tokens even if the file does not call them special
@@ -105,7 +105,7 @@ class CheckpointTokenizer:
         return 1 + max((*content, *self._prefix, *self._suffix), default=-1)
 
     def control_token(self, text: str) -> str | None:
-        """A control token that is written in this text; None when there is none."""
+        """The first control token that is written in this text, if any."""
         added = self._inner.get_added_tokens_decoder().values()
         control = (token.content for token in added if token.special or _is_markup(token))
         return next((token for token in control if token in text), None)
@@ -114,7 +114,7 @@ class CheckpointTokenizer:
         """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""
         return [
             np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            for encoding in self._encodings(texts, keep_offsets=True)
+            for encoding in self.encodings(texts, keep_offsets=True)
         ]
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -127,15 +127,15 @@ class CheckpointTokenizer:
         _refuse_other_types(texts)
         prompted = [self._document_prompt + text for text in texts]
         n_around = len(self._prefix) + len(self._suffix)
-        return [len(encoding) + n_around for encoding in self._encodings(prompted)]
+        return [len(encoding) + n_around for encoding in self.encodings(prompted)]
 
     def unknown_shares(self, texts: Sequence[str]) -> list[float]:
         """Per text the share of its characters, white space left out, that lie in unknown tokens.
 
-        Texts that this vocabulary spells out for certain are not tokenised for it.
+        Texts that this vocabulary is certain to spell are not tokenised.
         """
         doubtful = [index for index, text in enumerate(texts) if self._may_be_unknown(text)]
-        encodings = self._encodings([texts[index] for index in doubtful], keep_offsets=True)
+        encodings = self.encodings([texts[index] for index in doubtful], keep_offsets=True)
         shares = [0.0] * len(texts)
         for index, encoding in zip(doubtful, encodings, strict=True):
             shares[index] = _unknown_share(texts[index], encoding, self._unknown_id)
@@ -154,12 +154,12 @@ class CheckpointTokenizer:
 
     @cached_property
     def _spells_ascii(self) -> bool:
-        """Whether any word of ASCII can be put together from single characters: each of them is
-        known at the start of a word and within it. A vocabulary of whole words spells nothing."""
+        """Whether any word of ASCII can be spelt: the vocabulary has each character, both at the
+        start of a word and within it. A vocabulary of whole words spells nothing."""
         if isinstance(self._inner.model, tokenizers.models.WordLevel):
             return False
         words = [word for char in _ASCII for word in (char, char * 3)]
-        return all(self._unknown_id not in encoding.ids for encoding in self._encodings(words))
+        return all(self._unknown_id not in encoding.ids for encoding in self.encodings(words))
 
     def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[EncodedIds]:
         """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
@@ -173,31 +173,34 @@ class CheckpointTokenizer:
         done: dict[int, EncodedIds] = {}
         todo, n_chars = list(range(len(texts))), max(FIRST_CHARS, room * CHARS_PER_TOKEN)
         while todo:
-            heads = [self._head(prompted[place], n_chars, place) for place in todo]
-            for place, head, encoding in zip(todo, heads, self._encodings(heads), strict=True):
+            heads = [self._head(prompted[index], n_chars, index) for index in todo]
+            for index, head, encoding in zip(todo, heads, self.encodings(heads), strict=True):
                 content = encoding.ids
-                if len(content) > room or len(head) == len(prompted[place]):
+                if len(content) > room or len(head) == len(prompted[index]):
                     kept = [*self._prefix, *content[:room], *self._suffix]
-                    done[place] = np.array(kept, dtype=np.int32), len(content) > room
-            todo, n_chars = [place for place in todo if place not in done], n_chars * 4
-        return [done[place] for place in range(len(texts))]
+                    done[index] = np.array(kept, dtype=np.int32), len(content) > room
+            todo, n_chars = [index for index in todo if index not in done], n_chars * 4
+        return [done[index] for index in range(len(texts))]
 
-    def _head(self, text: str, n_chars: int, place: int) -> str:
+    def _head(self, text: str, n_chars: int, index: int) -> str:
         """About the first ``n_chars``, cut where the tokens before the cut cannot change.
 
-        That is before a space that follows anything but white space, if no token of the
-        vocabulary spans such a place: merges, words and normalisation then end there, too. And
-        between a letter and a full-width mark, if the tokenizer splits words there. A text without
-        such a place, or another tokenizer, is taken whole.
+        A text without such a position, or with a tokenizer that has none, is taken whole.
         """
+        # 1. A text may be cut before a space that follows anything but white space, if no token of
+        #    the vocabulary spans such a space: merges, words and normalisation end there, too.
         patterns = [_SPACE_AFTER_WORD] * self._tokens_end_at_spaces
+        # 2. It may be cut between a letter and a full-width mark, if the tokenizer splits words
+        #    there: Chinese and Japanese have no spaces.
         patterns += [_STOP_AFTER_LETTER] * self._words_end_at_stops
         if len(text) <= n_chars or not patterns:
             return text
+        # 3. What is cut off must be valid text all the same: no reader would report it later.
         if not text.isascii():
-            _check_unicode(text, place)  # also what is not going to be read
-        found = (pattern.search(text, n_chars) for pattern in patterns)
-        return text[: min((match.start() + 1 for match in found if match), default=len(text))]
+            _check_unicode(text, index)
+        # 4. Cut at the first such position after ``n_chars``.
+        matches = (pattern.search(text, n_chars) for pattern in patterns)
+        return text[: min((match.start() + 1 for match in matches if match), default=len(text))]
 
     @cached_property
     def _tokens_end_at_spaces(self) -> bool:
@@ -213,9 +216,13 @@ class CheckpointTokenizer:
         pairs = (splitter.pre_tokenize_str(f"字字{stop}字") for stop in _STOPS)
         return all(any(start == 2 for _, (start, _) in words) for words in pairs)
 
-    def _encodings(
+    def encodings(
         self, texts: Sequence[str], keep_offsets: bool = False
     ) -> Iterator[tokenizers.Encoding]:
+        """Tokens of each text as they are, without prompt, special tokens or limit.
+
+        Offsets are right with ``keep_offsets`` alone, which takes longer.
+        """
         refuse_bare_string(texts)
         encode = self._inner.encode_batch if keep_offsets else self._inner.encode_batch_fast
         for start, end in _pieces(texts):
@@ -244,38 +251,38 @@ EncodedIds = tuple[Ids, bool]
 
 def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     start = n_chars = 0
-    for place, text in enumerate(texts):
+    for end, text in enumerate(texts, start=1):
         n_chars += len(text)
         if n_chars >= PIECE_CHARS:
-            yield start, place + 1
-            start, n_chars = place + 1, 0
+            yield start, end
+            start, n_chars = end, 0
     if start < len(texts):
         yield start, len(texts)
 
 
 def _refuse_other_types(texts: Sequence[object]) -> None:
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InvalidText(place, f"is a {type(text).__name__}; pass strings")
+            raise InvalidText(index, f"is a {type(text).__name__}; pass strings")
 
 
 def _refuse_bad_unicode(texts: Sequence[str], start: int) -> None:
-    for place, text in enumerate(texts, start):
-        _check_unicode(text, place)
+    for index, text in enumerate(texts, start):
+        _check_unicode(text, index)
 
 
-def _check_unicode(text: str, place: int) -> None:
+def _check_unicode(text: str, index: int) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         why = f"is not valid Unicode ({error.reason}); repair or leave it out"
-        raise InvalidText(place, why) from error
+        raise InvalidText(index, why) from error
 
 
 def _read(path: Path, reading: Reading) -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer.from_str(backend_json(path, reading))
     control = [t for t in inner.get_added_tokens_decoder().values() if _is_markup(t)]
-    inner.add_special_tokens(control)  # known already, so they keep their numbers
+    inner.add_special_tokens(control)  # they are in the vocabulary and keep their numbers
     inner.encode_special_tokens = True
     return inner
 
@@ -285,10 +292,10 @@ def _is_markup(token: tokenizers.AddedToken) -> bool:
 
 
 def _special_ids(inner: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """What the post-processor puts before and after a text."""
+    """Ids that the post-processor puts before and after a text."""
     with_special = inner.encode("a")
     is_special = with_special.special_tokens_mask
-    content = [place for place, special in enumerate(is_special) if not special]
+    content = [index for index, special in enumerate(is_special) if not special]
     if not content:
         return [], list(with_special.ids)
     return with_special.ids[: content[0]], with_special.ids[content[-1] + 1 :]

@@ -1,4 +1,4 @@
-"""Every setting that transformers and sentence-transformers read of a checkpoint, and what we do.
+"""How embedlake treats each setting that transformers and sentence-transformers read.
 
 A setting is honoured, or it changes no vector, or a checkpoint that sets it is refused by its name.
 A key that is not in these tables is refused: it could decide vectors. docs/checkpoints.md shows the
@@ -19,7 +19,7 @@ Treatment = Literal["honoured", "irrelevant", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of some settings of one file."""
+    """How settings of a file are treated."""
 
     treatment: Treatment
     keys: tuple[str, ...]
@@ -28,12 +28,12 @@ class Rule:
     """Values of a refused setting that ask for nothing unusual, alone or in a list."""
 
     def accepts(self, value: object) -> bool:
-        """Whether a checkpoint may say this."""
+        """Whether a checkpoint may have this value."""
         if self.treatment != "refused":
             return True
         values = value if isinstance(value, list) else [value]
         accepted = [(type(usual), usual) for usual in self.accepted]  # 1 is not True
-        return all((type(given), given) in accepted for given in values)
+        return all((type(member), member) in accepted for member in values)
 
 
 Rules = tuple[Rule, ...]
@@ -41,9 +41,9 @@ Rules = tuple[Rule, ...]
 
 def offence(settings: Mapping[str, Any], rules: Iterable[Rule]) -> str | None:
     """The first of these settings that is not honoured, and why; None when all are."""
-    known = {key: rule for rule in rules for key in rule.keys}
+    by_key = {key: rule for rule in rules for key in rule.keys}
     for key, value in settings.items():
-        rule = known.get(key)
+        rule = by_key.get(key)
         if rule is None and value is not None:
             return f"sets {key} to {_shown(value)}, a setting that is not known"
         if rule is not None and not rule.accepts(value):
@@ -313,12 +313,12 @@ the family reads, and all that only embedlake's own code could misread."""
 
 
 def config_rules(model_type: str) -> Rules:
-    """For all of config.json. What only models of other families read changes nothing here."""
-    own = (*CONFIG, *FAMILY_CONFIG[model_type])
-    read = {key for rule in own for key in rule.keys}
-    others = {key for rules in FAMILY_CONFIG.values() for rule in rules for key in rule.keys}
+    """Rules for all of config.json; settings that only other families read change nothing."""
+    rules = (*CONFIG, *FAMILY_CONFIG[model_type])
+    read = {key for rule in rules for key in rule.keys}
+    others = {key for table in FAMILY_CONFIG.values() for rule in table for key in rule.keys}
     why = "read by models of other families"
-    return (*own, Rule("irrelevant", tuple(sorted(others - read)), why))
+    return (*rules, Rule("irrelevant", tuple(sorted(others - read)), why))
 
 
 ROPE: Rules = (
@@ -431,7 +431,7 @@ PROCESSOR_KWARGS: Rules = (
     _irrelevant(_HUB_WHY, _HUB),
     _irrelevant("fast tokenizers, padding never seen", "use_fast padding_side padding"),
 )
-"""Of ``processor_kwargs``, once called ``tokenizer_args``."""
+"""Settings of ``processor_kwargs``, once called ``tokenizer_args``."""
 
 MODEL_KWARGS: Rules = (
     _irrelevant(_HUB_WHY, _HUB),
@@ -442,13 +442,13 @@ MODEL_KWARGS: Rules = (
         "offload_folder use_cache",
     ),
 )
-"""Of ``model_kwargs``, once called ``model_args``."""
+"""Settings of ``model_kwargs``, once called ``model_args``."""
 
 CONFIG_KWARGS: Rules = (
     _irrelevant(_HUB_WHY, _HUB),
     _irrelevant("nothing is generated", "use_cache"),
 )
-"""Of ``config_kwargs``, once called ``config_args``."""
+"""Settings of ``config_kwargs``, once called ``config_args``."""
 
 SENTENCE_TRANSFORMERS_CONFIG: Rules = (
     _honoured("the query prompt and the document prompt", "prompts"),

@@ -13,9 +13,9 @@ from embedding_core.encoder.local.device import free_bytes, is_out_of_memory
 from embedding_core.encoder.local.packing import pack
 
 LEAST_TOKENS = 1024
-"""Tried even when the estimate says that less fits."""
+"""Fewest tokens of the first budget, even when the estimate says that less fits."""
 MEMORY_SHARE = 0.5
-"""Part of the free memory that the estimate may use; the rest is for what it does not know."""
+"""Share of the free memory that the estimate may use; the rest is for what it does not know."""
 
 
 class TokenBudget:
@@ -30,24 +30,28 @@ class TokenBudget:
         padded: bool,
         forward: Callable[[npt.NDArray[np.int64]], None],
     ) -> list[int]:
-        """Call ``forward`` with the rows of one batch after another until every text had its turn.
+        """Call ``forward`` with the rows of batch after batch; give the rows that do not fit alone.
 
-        When it runs out of memory the budget is halved and the same texts are tried again in
-        smaller batches. Gives the rows that do not fit even alone.
+        A batch that runs out of memory halves the budget, and its texts are tried again in smaller
+        batches.
         """
         sizes = np.asarray(lengths, dtype=np.int64)  # (n_texts,)
+        # 1. Pack all texts by the budget as it is, longest first: too large a batch shows at once.
         todo, too_large = pack(lengths, self.tokens, padded), []
         while todo:
             rows, *rest = todo
+            # 2. The batch fits: go on.
             if _fits(forward, rows):
                 todo = rest
+            # 3. A single text does not fit: no budget helps, so it is left out.
             elif len(rows) == 1:
                 too_large.append(int(rows[0]))
                 todo = rest
+            # 4. Several texts do not fit: halve what they cost, for good, and pack what is left.
             else:
                 cost = sizes[rows].max() * len(rows) if padded else sizes[rows].sum()
                 self.tokens = max(1, int(cost) // 2)
-                left = np.concatenate(todo)  # longest first still
+                left = np.concatenate(todo)  # still longest first
                 todo = [left[batch] for batch in pack(sizes[left].tolist(), self.tokens, padded)]
         return too_large
 
@@ -66,7 +70,7 @@ def _fits(forward: Callable[[npt.NDArray[np.int64]], None], rows: npt.NDArray[np
 
 
 def first_budget(device: torch.device, most: int, config: Any, dtype: torch.dtype) -> int:
-    """Tokens to begin with: ``most``, or on a GPU what its free memory seems to hold.
+    """The first budget: ``most`` tokens, or on a GPU what its free memory seems to hold.
 
     ``config`` is transformers' own, of the model that is loaded.
     """

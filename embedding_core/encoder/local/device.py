@@ -1,4 +1,4 @@
-"""The device a model runs on: which it is, what travels to it, and what memory is free there."""
+"""The device that a model runs on: its choice, copies to it, and its free memory."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ OUT_OF_MEMORY_WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
 )
-"""What a full card says beside torch's own error: Triton when it loads a kernel, cuBLAS when it
-makes its workspace."""
+"""Errors of a full card beside torch's own: of Triton loading a kernel, of cuBLAS making its
+workspace."""
 
 
-def choose_device(asked: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The torch device for auto, cpu, cuda or cuda:<n>."""
-    if asked == "auto":
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if asked == "cpu":
+    if name == "cpu":
         return torch.device("cpu")
-    number = asked.removeprefix("cuda").removeprefix(":")
-    if not asked.startswith("cuda") or not (asked == "cuda" or number.isdigit()):
-        raise ModelError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:<n>")
+    number = name.removeprefix("cuda").removeprefix(":")
+    if not name.startswith("cuda") or not (name == "cuda" or number.isdigit()):
+        raise ModelError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:<n>")
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= n_devices:
         raise ModelError(
-            f"device {asked!r} asked for, but torch sees {n_devices} CUDA devices here; use "
+            f"device {name!r} asked for, but torch sees {n_devices} CUDA devices here; use "
             "device auto or cpu, or install a CUDA build of torch and a driver"
         )
-    return torch.device(asked)
+    return torch.device(name)
 
 
 def half_type(device: torch.device) -> torch.dtype:
@@ -49,7 +49,7 @@ def half_type(device: torch.device) -> torch.dtype:
 
 
 def to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """The same values there; on CUDA the copy is only queued, and nothing waits for it."""
+    """Copy values to a device; on CUDA the copy is only queued, and nothing waits for it."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -59,8 +59,8 @@ def to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
 def free_bytes(device: torch.device) -> int:
     """Memory of a GPU that a model may still take, what torch keeps in reserve included."""
     free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + kept
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + unused
 
 
 def free_unused(device: torch.device) -> None:

@@ -6,6 +6,7 @@ With bf16 matrix instructions bf16 runs 2 to 4 times as fast as fp32; without th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -20,18 +21,23 @@ BF16_MUST_WIN = 1.2
 
 def faster_cpu_dtype() -> torch.dtype:
     """bf16 or fp32, whichever multiplies matrices faster here; about 0.1 s, once per process."""
-    return _probe(torch.get_num_threads())
+    return _faster_with(torch.get_num_threads())
 
 
-@lru_cache(maxsize=8)
-def _probe(n_threads: int) -> torch.dtype:
-    turns = [(_seconds(torch.float32), _seconds(torch.bfloat16)) for _ in range(TURNS)]
-    fp32, bf16 = (min(seconds) for seconds in zip(*turns, strict=True))
+def faster_dtype(seconds: Callable[[torch.dtype], float]) -> torch.dtype:
+    """bf16 or fp32 by ``seconds``, which takes the time of one product in a type."""
+    turns = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(TURNS)]
+    fp32, bf16 = (min(times) for times in zip(*turns, strict=True))
     return torch.bfloat16 if bf16 * BF16_MUST_WIN < fp32 else torch.float32
 
 
-def _seconds(dtype: torch.dtype) -> float:
-    """One multiplication, after one that warms up."""
+@lru_cache(maxsize=8)
+def _faster_with(n_threads: int) -> torch.dtype:
+    return faster_dtype(_product_seconds)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Time one product, after a product that warms up."""
     left = torch.ones(SIDE, SIDE, dtype=dtype)
     right = torch.ones(SIDE, SIDE, dtype=dtype)
     with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""From the states of a batch's tokens to unit vectors: pooling, Dense modules, length, norm.
+"""The steps between a batch's token states and its unit vectors: pooling, Dense modules, norm.
 
-All in fp32, whatever the model's own arithmetic.
+They run in fp32, whatever the model's own arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Head:
         self, pooling: Pooling, dense: Sequence[Dense], dim: int, device: torch.device
     ) -> None:
         self._pooling = pooling
-        self._dense = [_Layer(one, device) for one in dense]
+        self._dense = [_Layer(module, device) for module in dense]
         self._dim = dim
 
     def __call__(self, hidden: Tensor, bounds: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Head:
 
 
 def pool(hidden: Tensor, bounds: Tensor, pooling: Pooling) -> Tensor:
-    """One fp32 vector a text, (n_texts, hidden_size), of token states (n_tokens, hidden_size).
+    """An fp32 vector for each text, (n_texts, hidden_size), of states (n_tokens, hidden_size).
 
     Each text is summed by itself, in order, whatever else is in the batch.
     """
@@ -66,10 +66,10 @@ class _Layer:
         expected: dict[str, tuple[int, ...]] = {"linear.weight": (dense.n_out, dense.n_in)}
         if dense.has_bias:
             expected["linear.bias"] = (dense.n_out,)
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if found != expected:
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        if shapes != expected:
             raise ModelError(
-                f"{dense.weight_file} holds {found}, its config promises {expected}; "
+                f"{dense.weight_file} holds {shapes}, its config promises {expected}; "
                 "download the checkpoint again"
             )
         self._weight = weights["linear.weight"].to(device, torch.float32)

@@ -1,4 +1,4 @@
-"""A LoRA adapter merged into its base by peft, in fp32; what is left is a plain model."""
+"""Merges a LoRA adapter into its base by peft, in fp32; the result is a plain model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NAME = "merged"
 def merge(model: Any, adapter: Adapter) -> Any:
     """The model with ``scale · B A`` added to the weights that the adapter names.
 
-    ``model`` is transformers' own, in fp32, and is used up. Raises ``ModelError`` when peft is
-    missing, or the merged weights are not finite.
+    ``model`` is transformers' own, in fp32; nobody may use it afterwards. Raises ``ModelError``
+    when peft is missing, or the merged weights are not finite.
     """
     try:
         import peft  # seconds; needed for adapters alone
@@ -26,7 +26,7 @@ def merge(model: Any, adapter: Adapter) -> Any:
         raise ModelError(
             "model.adapter needs peft, which is not installed: pip install 'embedlake[lora]'"
         ) from error
-    names = {_place(model, target.module, adapter): target for target in adapter.targets}
+    names = {_layer_name(model, target.module, adapter): target for target in adapter.targets}
     first = adapter.targets[0]
     config = peft.LoraConfig(
         r=first.rank,
@@ -39,7 +39,7 @@ def merge(model: Any, adapter: Adapter) -> Any:
     adapted = peft.LoraModel(model, {_NAME: config}, _NAME)
     report = adapted.load_state_dict(_matrices(adapter, names), strict=False)
     not_set = [key for key in report.missing_keys if ".lora_" in key]
-    assert not (not_set or report.unexpected_keys), "every matrix has its place"
+    assert not (not_set or report.unexpected_keys), "every matrix has a layer"
     try:
         return adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -48,19 +48,19 @@ def merge(model: Any, adapter: Adapter) -> Any:
         ) from error
 
 
-def _place(model: Any, module: str, adapter: Adapter) -> str:
-    """What this model calls the layer, which must be the only one of that name."""
-    found: list[str] = [
+def _layer_name(model: Any, module: str, adapter: Adapter) -> str:
+    """The model's own name of the layer. Raises ``ModelError`` unless there is exactly one."""
+    names: list[str] = [
         name
-        for name, one in model.named_modules()
-        if isinstance(one, torch.nn.Linear) and tail(name) == module
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and tail(name) == module
     ]
-    if len(found) != 1:
+    if len(names) != 1:
         raise ModelError(
-            f"{adapter.weight_file} changes {module}, and this model has {len(found)} linear "
+            f"{adapter.weight_file} changes {module}, and this model has {len(names)} linear "
             "layers of that name; use a checkpoint that was merged with peft"
         )
-    return found[0]
+    return names[0]
 
 
 def _matrices(adapter: Adapter, names: dict[str, Any]) -> dict[str, torch.Tensor]:

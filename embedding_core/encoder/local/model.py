@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from embedding_core.encoder.checkpoint.describe import Checkpoint
 from embedding_core.encoder.local import attention
-from embedding_core.encoder.local.cpu_memory import keep_freed_memory
+from embedding_core.encoder.local.cpu import keep_freed_memory
 from embedding_core.encoder.local.device import free_unused, to_device
 from embedding_core.encoder.local.head import Head
 from embedding_core.encoder.local.layers import (
@@ -41,12 +42,41 @@ _UNLOADABLE = (
 """What transformers raises for settings or weights that make no model."""
 
 
+class VarlenChoice(Protocol):
+    """Chooses a kernel for variable lengths; see ``attention.varlen_kernel``."""
+
+    def __call__(
+        self, dtype: torch.dtype, device: torch.device, head_dim: int, windowed: bool
+    ) -> attention.VarlenKernel | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Attention that a device has in a single call."""
+
+    varlen: VarlenChoice
+    padded: attention.VarlenKernel | None
+    """For causal models where ``varlen`` has no kernel; None: a call for each length is faster."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> Kernels:
+        """The kernels of a device: a CPU is faster without the padded kernel, a GPU with it."""
+        padded = attention.padded_kernel if device.type == "cuda" else None
+        return cls(attention.varlen_kernel, padded)
+
+
 class LoadedModel:
     """One copy of a checkpoint's weights on one device."""
 
     def __init__(
-        self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, dim: int
+        self,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        device: torch.device,
+        dim: int,
+        kernels: Kernels | None = None,
     ) -> None:
+        """``kernels``: attention to use; by default what the device has."""
         self._device = device
         self._packed = checkpoint.rules.packed
         self._padding_position = checkpoint.padding_position
@@ -54,9 +84,16 @@ class LoadedModel:
         if device.type == "cpu":
             keep_freed_memory()
         weights_dtype = beside_fp8(device) if dtype == FP8 else dtype
-        self._model = _load(checkpoint, weights_dtype, device)
-        self._kernel = _kernel(self._model, checkpoint, weights_dtype, device)
-        self._ends_only = _can_prune(self._model, checkpoint, self._kernel)
+        self._model = read_model(checkpoint, weights_dtype, device)
+        kernels = kernels or Kernels.of(device)
+        self._kernel = _kernel(self._model, checkpoint, weights_dtype, device, kernels)
+        is_padded = self._kernel is not None and self._kernel is kernels.padded
+        # Only pooled tokens leave the last layer, but the padded kernel needs a query for each key.
+        self._ends_only = (
+            gives_ends_only(self._model, checkpoint.rules.structure)
+            and checkpoint.pooling == "last"
+            and not is_padded
+        )
         install_layers(self._model, checkpoint.rules.structure, self._ends_only)
         if dtype == FP8:
             quantise(self._model)
@@ -78,7 +115,7 @@ class LoadedModel:
         states = self._packed_states if self._packed else self._padded_states
         hidden = states(batch, packing)
         if self._ends_only:
-            packing = packing.of_ends()  # one state a text is left
+            packing = packing.of_ends()  # the last layer gave a single state for each text
         return self._head(hidden, packing.query_bounds)
 
     def _packed_states(self, batch: Batch, packing: attention.Layout) -> Tensor:
@@ -106,37 +143,27 @@ class LoadedModel:
 
 
 def _kernel(
-    model: Any, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+    model: Any,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    device: torch.device,
+    kernels: Kernels,
 ) -> attention.VarlenKernel | None:
-    """Attention in one call where this device has it."""
+    """Attention in a single call, where there is a kernel for the model."""
     config = model.config
     if not checkpoint.rules.packed:
         return None
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     windowed = getattr(config, "sliding_window", None) is not None
-    kernel = attention.varlen_kernel(dtype, device, head_dim, windowed)
-    if kernel is None and checkpoint.causal and not windowed and _has_padded_kernel(device):
-        return attention.padded_kernel
+    kernel = kernels.varlen(dtype, device, head_dim, windowed)
+    if kernel is None and checkpoint.causal and not windowed:
+        return kernels.padded
     return kernel
 
 
-def _has_padded_kernel(device: torch.device) -> bool:
-    """On a GPU one padded call beats a call per length; on a CPU it is the other way round."""
-    return device.type == "cuda"
-
-
-def _can_prune(model: Any, checkpoint: Checkpoint, kernel: attention.VarlenKernel | None) -> bool:
-    """Whether only the pooled tokens need to leave the last layer."""
-    return (
-        gives_ends_only(model, checkpoint.rules.structure)
-        and checkpoint.pooling == "last"
-        and kernel is not attention.padded_kernel  # it takes as many queries as keys
-    )
-
-
-def _load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
-    """transformers' own model with our attention, from safetensors only, every weight present.
+def read_model(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
+    """transformers' own model with our attention, from safetensors alone, every weight present.
 
     An adapter is merged in fp32, whatever the arithmetic: half precision would round the sum of
     its two matrices before it is added.
@@ -174,7 +201,7 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> A
 
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """transformers draws a bar for every load; the caller's own progress says enough."""
+    """Switch off the bar that transformers draws for every load."""
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Which texts go through the model together: token-budget batches in length order.
+"""Batches of texts that go through the model together, by a budget of tokens, in length order.
 
 Knows lengths and token ids, not models. Packed batches carry no padding, so the budget is the
 cost; equal lengths stand next to each other because CPU attention runs them in one call.
@@ -26,24 +26,24 @@ class Batch:
     ids: npt.NDArray[np.int64]
     """(n_tokens,) token ids, text after text."""
     positions: npt.NDArray[np.int64]
-    """(n_tokens,) 0-based place of each token in its own text."""
+    """(n_tokens,) 0-based position of each token in its text."""
 
 
 def pack(lengths: Sequence[int], budget: int, padded: bool = False) -> list[npt.NDArray[np.int64]]:
     """Split texts of these lengths into batches of at most ``budget`` tokens.
 
     ``padded`` counts every text as long as the longest of its batch. Every text is in exactly one
-    batch. A text longer than the budget is a batch of its own, the only case in which the budget
+    batch. A text longer than the budget is a batch by itself, the only case in which the budget
     is exceeded. Longest first, so that a lack of memory shows at once; equal lengths in input
     order.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")  # (n_texts,)
     batches, start, used = [], 0, 0
-    for place, row in enumerate(order.tolist()):
+    for end, row in enumerate(order.tolist()):
         cost = lengths[order[start]] if padded and used else lengths[row]
         if used and used + cost > budget:
-            batches.append(order[start:place])
-            start, used, cost = place, 0, lengths[row]
+            batches.append(order[start:end])
+            start, used, cost = end, 0, lengths[row]
         used += cost
     if start < len(order):
         batches.append(order[start:])
@@ -63,7 +63,7 @@ def lay_out(ids: Sequence[Ids], rows: npt.NDArray[np.int64]) -> Batch:
 def positions(batch: Batch, padding: int | None) -> npt.NDArray[np.int64]:
     """(n_tokens,) positions of the tokens for the model: from 0, or from ``padding + 1``.
 
-    RoBERTa's kin count what is not token ``padding``, which itself is always at that position.
+    RoBERTa's family counts the tokens that are not ``padding``, which is always at that position.
     """
     if padding is None:
         return batch.positions

@@ -7,7 +7,7 @@ Which arithmetic, batch and attention kernel are used changes speed and memory o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,16 +16,13 @@ import numpy.typing as npt
 import torch
 
 from embedding_core.encoder.base import (
-    NO_WIDER_TYPE,
-    NON_FINITE,
-    OUT_OF_MEMORY,
     Encoder,
     InvalidText,
 )
 from embedding_core.encoder.checkpoint.describe import Checkpoint
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
 from embedding_core.encoder.local.budget import TokenBudget, first_budget
-from embedding_core.encoder.local.cpu_thread import compute
+from embedding_core.encoder.local.cpu import compute
 from embedding_core.encoder.local.device import (
     choose_device,
     free_unused,
@@ -40,22 +37,26 @@ from embedding_core.encoder.local.packing import Batch, lay_out
 from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
 from embedding_core.protocols import Kind, Vectors
+from embedding_core.reasons import NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY
 from embedding_core.records import Space
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
-"""Most tokens of a batch if not told: enough to fill the matrices; more only takes memory, on the
-CPU the caches'."""
+"""Most tokens of a batch by default: enough to fill the matrices; more takes memory alone, on a CPU
+that of the caches."""
 WINDOW_BATCHES = {"cpu": 64, "cuda": 4}
-"""Batches' worth of tokens that are sorted by length together; bounds the ids held at a time. A
-CPU gains from many texts of one length side by side. A GPU does not, and what it has to wait for at
-the start is the tokenising of one window."""
+"""Batches that are sorted by length together, a window; it bounds the ids in memory. A CPU gains
+from many texts of one length side by side. A GPU does not, and at the start it waits until a window
+is tokenised."""
 WINDOWS_AHEAD = {"cpu": 0, "cuda": 1}
-"""Windows queued before the results of the oldest are asked for, so that a GPU never waits for
-what the host does between two windows."""
+"""Windows queued before the results of the oldest are read, so that a GPU never waits for the
+host's work between two windows."""
 CHARS_PER_TOKEN = 4
-"""Of ordinary text: how many characters are tokenised while one window runs."""
+"""Characters of a token of ordinary text: how many are tokenised while a window runs."""
 TOKENISER_THREADS = 2
-"""The library spreads each piece over all cores by itself; two overlap with its single parts."""
+"""The library spreads each piece over all cores; a second thread fills its serial steps."""
+
+ModelLoader = Callable[[Checkpoint, torch.dtype, torch.device, int], LoadedModel]
+"""Loads a checkpoint's weights in a type, on a device, for vectors of so many values."""
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp8": FP8}
 WIDER = {
@@ -63,7 +64,7 @@ WIDER = {
     torch.float16: (torch.bfloat16, torch.float32),
     torch.bfloat16: (torch.float32,),
 }
-"""What computes again the rows that a type could not represent, in this order."""
+"""Types that compute the rows again that a type could not represent, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class _Running:
     """(len(ids), dim) float32 in the host's memory, valid once ``copied``."""
     copied: torch.cuda.Event | None
     failures: dict[int, str]
-    """Why a text has no vector, by its place."""
+    """Reasons why texts have no vector, by their positions."""
 
     def wait(self) -> Vectors:
         """The vectors; waits for the device if need be."""
@@ -96,21 +97,21 @@ class _Running:
 
 
 def _windows(pieces: Iterable[_Tokenised], n_tokens: int) -> Iterator[list[_Tokenised]]:
-    """Pieces in lots of at least ``n_tokens``, the last one of what is left."""
+    """Pieces in windows of at least ``n_tokens``; the last window has the rest."""
     window: list[_Tokenised] = []
-    held = 0
+    n_ids = 0
     for piece in pieces:
         window.append(piece)
-        held += sum(map(len, piece.ids))
-        if held >= n_tokens:
+        n_ids += sum(map(len, piece.ids))
+        if n_ids >= n_tokens:
             yield window
-            window, held = [], 0
+            window, n_ids = [], 0
     if window:
         yield window
 
 
 def _to_host(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """A copy in the host's memory and what tells when it is complete; waits for nothing."""
+    """A copy in the host's memory and the event of its completion; waits for nothing."""
     if vectors.device.type != "cuda":
         return vectors, None
     host = torch.empty_like(vectors, device="cpu", pin_memory=True)
@@ -130,6 +131,7 @@ class TransformerEncoder(Encoder):
         dtype: str,
         device: str,
         batch_tokens: int | None,
+        load: ModelLoader = LoadedModel,
     ) -> None:
         self.space = space
         self.tokenizer = self._tokenizer = checkpoint_tokenizer(
@@ -137,9 +139,10 @@ class TransformerEncoder(Encoder):
         )
         _check_tokenizer(space, checkpoint, self._tokenizer)
         self._checkpoint = checkpoint
+        self._load_model = load
         self._device = choose_device(device)
         self.dtype = choose_dtype(dtype, self._device)
-        """Arithmetic of the model: torch.float16, bfloat16 or float32."""
+        """Arithmetic of the model: torch.float16, bfloat16, float32 or float8_e4m3fn."""
         self._models: dict[torch.dtype, LoadedModel] = {}
         if batch_tokens is None:
             most, config = BATCH_TOKENS[self._device.type], self._model(self.dtype).config
@@ -149,7 +152,7 @@ class TransformerEncoder(Encoder):
 
     @property
     def batch_tokens(self) -> int:
-        """Token budget of one forward pass now: what was asked for or chosen, less if need be."""
+        """Token budget of a forward pass: as set or chosen, smaller once memory ran out."""
         return self._budget.tokens
 
     @batch_tokens.setter
@@ -166,7 +169,7 @@ class TransformerEncoder(Encoder):
         for window in _windows(
             map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS), window_tokens
         ):
-            ids = [text_ids for one in window for text_ids in one.ids]
+            ids = [text_ids for piece in window for text_ids in piece.ids]
             running.append((window, self._start(self.dtype, ids)))
             if len(running) > WINDOWS_AHEAD[self._device.type]:
                 yield from self._finish(*running.popleft())
@@ -176,9 +179,9 @@ class TransformerEncoder(Encoder):
     def _tokenise(self, prompt: str, piece: Piece) -> _Tokenised:
         try:
             encoded = self._tokenizer.encode(piece.texts, prompt, self.space.max_tokens)
-            for place, (ids, _) in enumerate(encoded):
+            for index, (ids, _) in enumerate(encoded):
                 if len(ids) == 0:
-                    raise InvalidText(place, "has no tokens; leave it out")
+                    raise InvalidText(index, "has no tokens; leave it out")
         except InvalidText as error:
             raise InvalidText(piece.start + error.index, error.why, piece.batch) from error
         truncated = np.array([cut for _, cut in encoded], dtype=np.bool_)
@@ -201,21 +204,21 @@ class TransformerEncoder(Encoder):
 
         padded = not self._checkpoint.rules.packed
         too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
-        return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY))
+        return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY.name))
 
     def _finish(self, window: list[_Tokenised], running: _Running) -> Iterator[tuple[Piece, Rows]]:
         """Wait for a window's vectors, compute the overflowed ones again, cut into pieces."""
         vectors, ids, failures = running.wait(), running.ids, running.failures
         recomputed = self._widen(vectors, ids, failures)
         start = 0
-        for one in window:
-            end = start + len(one.ids)
+        for piece in window:
+            end = start + len(piece.ids)
             yield (
-                one.piece,
+                piece.piece,
                 Rows(
                     vectors=vectors[start:end],
-                    n_tokens=np.array([len(text_ids) for text_ids in one.ids], dtype=np.int32),
-                    truncated=one.truncated,
+                    n_tokens=np.array([len(text_ids) for text_ids in piece.ids], dtype=np.int32),
+                    truncated=piece.truncated,
                     recomputed=recomputed[start:end],
                     failures={
                         row - start: why for row, why in failures.items() if start <= row < end
@@ -227,9 +230,9 @@ class TransformerEncoder(Encoder):
     def _widen(
         self, vectors: Vectors, ids: Sequence[Ids], failures: dict[int, str]
     ) -> npt.NDArray[np.bool_]:
-        """Compute the rows that are not finite again, in place; (n_texts,) which these were.
+        """Compute the rows that are not finite again, in place; (n_texts,) whether a row was.
 
-        Adds to ``failures`` what no type could represent.
+        Adds the rows that no type can represent to ``failures``.
         """
         recomputed: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(vectors).all(axis=1))
         recomputed[list(failures)] = False
@@ -238,22 +241,22 @@ class TransformerEncoder(Encoder):
             if not bad.size:
                 break
             try:
-                again = self._start(dtype, [ids[row] for row in bad.tolist()])
+                running = self._start(dtype, [ids[row] for row in bad.tolist()])
             except WeightsDoNotFit:
-                failures |= dict.fromkeys(bad.tolist(), NO_WIDER_TYPE)
+                failures |= dict.fromkeys(bad.tolist(), NO_WIDER_TYPE.name)
                 return recomputed
-            vectors[bad] = again.wait()
-            failures |= {int(bad[place]): why for place, why in again.failures.items()}
+            vectors[bad] = running.wait()
+            failures |= {int(bad[index]): why for index, why in running.failures.items()}
             bad = bad[~np.isfinite(vectors[bad]).all(axis=1)]
             bad = bad[[row not in failures for row in bad.tolist()]]
-        failures |= dict.fromkeys(bad.tolist(), NON_FINITE)
+        failures |= dict.fromkeys(bad.tolist(), NON_FINITE.name)
         return recomputed
 
     def _model(self, dtype: torch.dtype) -> LoadedModel:
         """The weights in this type; a wider copy is read from the files when first needed.
 
-        Where two copies do not fit, they take turns. Raises ``WeightsDoNotFit`` when one alone does
-        not.
+        Where two copies do not fit, they take turns. Raises ``WeightsDoNotFit`` when a single copy
+        does not fit.
         """
         if dtype not in self._models:
             try:
@@ -270,7 +273,9 @@ class TransformerEncoder(Encoder):
     def _load(self, dtype: torch.dtype) -> LoadedModel:
         device = self._device
         try:
-            return compute(device, LoadedModel, self._checkpoint, dtype, device, self.space.dim)
+            return compute(
+                device, self._load_model, self._checkpoint, dtype, device, self.space.dim
+            )
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -285,10 +290,10 @@ class WeightsDoNotFit(ModelError):
     """One copy of the weights is larger than the free memory of the device."""
 
 
-def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The torch dtype for auto, fp16, bf16, fp32 or fp8 on this device."""
-    if asked != "auto":
-        return DTYPES[asked]
+    if name != "auto":
+        return DTYPES[name]
     return half_type(device) if device.type == "cuda" else compute(device, faster_cpu_dtype)
 
 

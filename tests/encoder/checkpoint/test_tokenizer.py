@@ -258,17 +258,17 @@ def test_encode_book_only_its_head_is_tokenised(
     able = [one for one in cutters if book == ENGLISH_BOOK or one._words_end_at_stops]
     assert able
     for tokenizer in able:
-        given_chars: list[int] = []
-        real = tokenizer._encodings
+        n_chars: list[int] = []
+        real = tokenizer.encodings
 
-        def encodings(texts: list[str], real: Any = real, seen: Any = given_chars) -> Any:
+        def encodings(texts: list[str], real: Any = real, seen: Any = n_chars) -> Any:
             seen.extend(map(len, texts))
             return real(texts)
 
-        monkeypatch.setattr(tokenizer, "_encodings", encodings)
+        monkeypatch.setattr(tokenizer, "encodings", encodings)
         [(ids, truncated)] = tokenizer.encode([book], "", 512)
         assert truncated and len(ids) == 512
-        assert sum(given_chars) < 20_000 < len(book)
+        assert sum(n_chars) < 20_000 < len(book)
 
 
 def test_encode_vocabulary_with_spaces_inside_tokens_takes_the_whole(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Rule], Tensor]
 
 
 def _choose(query: Tensor, n_queries: int, length: int, rule: Rule) -> tuple[Attend, int]:
-    """What is fastest for texts of this length, and how many of them it takes at a time."""
+    """The fastest function for texts of this length, and how many texts it takes at a time."""
     everything = len(query)
     if n_queries < length:
         return _from_ends, everything
@@ -127,12 +127,12 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
     assert rule.reach is not None
     length, block = query.shape[2], max(rule.reach, BAND_BLOCK)
     out = torch.empty_like(query)
-    places = torch.arange(length, device=query.device)
+    tokens = torch.arange(length, device=query.device)
     for start in range(0, length, block):
         end = min(start + block, length)
         first = max(0, start - rule.reach)
         last = end if rule.causal else min(length, end + rule.reach)
-        distance = places[start:end, None] - places[None, first:last]  # (n_queries, n_keys)
+        distance = tokens[start:end, None] - tokens[None, first:last]  # (n_queries, n_keys)
         seen = distance.abs() <= rule.reach
         out[:, :, start:end] = dense(
             query[:, :, start:end],

@@ -1,4 +1,4 @@
-"""Where the texts of a packed batch lie, and what a token sees of its own."""
+"""Where the texts of a packed batch lie, and what a token sees of its text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Layout:
     kernel: VarlenKernel | None
     """Attention over variable lengths in one call; None: one call per run of equal lengths."""
     ends_only: bool = False
-    """Whether there is one query a text, its last token, instead of one a token."""
+    """Whether only the last token of each text is a query, instead of every token."""
 
     @property
     def query_bounds(self) -> Tensor:
@@ -39,12 +39,12 @@ class Layout:
         return torch.arange(len(self.bounds), dtype=torch.int32, device=self.bounds.device)
 
     def of_ends(self) -> Layout:
-        """The same texts with one query each."""
+        """The same texts with a single query each."""
         return replace(self, ends_only=True)
 
     @property
     def most_queries(self) -> int:
-        """Of one text."""
+        """Most queries of a text."""
         return 1 if self.ends_only else self.longest
 
 
@@ -53,11 +53,11 @@ class Rule:
     """What a token sees of its own text, and how scores are scaled."""
 
     causal: bool
-    """Nothing after itself."""
+    """Whether a token sees nothing after itself."""
     scale: float
     """Factor of the scores before the softmax."""
     reach: int | None = None
-    """Tokens that it sees on each side of itself; None: all."""
+    """Tokens that a token sees on each side of itself; None: all."""
 
 
 def layout(

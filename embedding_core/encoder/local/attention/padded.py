@@ -21,8 +21,8 @@ def padded_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Layout, ru
     n_tokens, n_texts = len(query), len(packing.bounds) - 1
     starts = packing.bounds[:-1].long()  # (n_texts,)
     text_of = torch.repeat_interleave(packing.bounds.diff(), output_size=n_tokens)  # (n_tokens,)
-    place = torch.arange(n_tokens, device=query.device) - starts[text_of]
-    slots = text_of * packing.longest + place  # (n_tokens,) where each token goes when padded
+    positions = torch.arange(n_tokens, device=query.device) - starts[text_of]  # (n_tokens,)
+    slots = text_of * packing.longest + positions  # (n_tokens,) padded position of each token
 
     def padded(flat: Tensor) -> Tensor:
         texts = flat.new_zeros(n_texts * packing.longest, *flat.shape[1:])

@@ -36,31 +36,31 @@ def varlen_kernel(
 
 
 def adapt_varlen(varlen_attn: Callable[..., Any]) -> VarlenKernel:
-    """torch's function under one signature; its own differs by version.
+    """torch's function under a single signature; torch's own differs by version.
 
     2.10 says ``is_causal``, takes no scale and as many keys as queries; 2.11 and later say
     ``window_size`` and take fewer heads of keys, 2.12 only with ``enable_gqa``. ``num_splits=1``
     makes a text's result independent of its batch.
     """
-    known = inspect.signature(varlen_attn).parameters
+    parameters = inspect.signature(varlen_attn).parameters
 
     def kernel(query: Tensor, key: Tensor, value: Tensor, packing: Layout, rule: Rule) -> Tensor:
         options: dict[str, Any] = {}
-        if "scale" in known:
+        if "scale" in parameters:
             options["scale"] = rule.scale
         else:  # it divides by sqrt(head_dim) by itself
             query = query * (rule.scale * query.shape[-1] ** 0.5)
-        if "window_size" in known:
+        if "window_size" in parameters:
             reach = -1 if rule.reach is None else rule.reach
             options["window_size"] = (reach, 0 if rule.causal else reach)
         else:
             options["is_causal"] = rule.causal
-        if "num_splits" in known:
+        if "num_splits" in parameters:
             options["num_splits"] = 1
         if key.shape[1] != query.shape[1]:
-            if "enable_gqa" in known:
+            if "enable_gqa" in parameters:
                 options["enable_gqa"] = True
-            elif "is_causal" in known:
+            elif "is_causal" in parameters:
                 repeats = query.shape[1] // key.shape[1]
                 key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
         bounds = (packing.query_bounds, packing.bounds)

@@ -34,7 +34,7 @@ class BertLayer(nn.Module):
         """(1, n_tokens, hidden_size) to the same."""
         hidden = hidden_states[0]
         query, key, value = (
-            part.view(len(part), -1, self._head_dim) for part in self._query_key_value(hidden)
+            heads.view(len(heads), -1, self._head_dim) for heads in self._query_key_value(hidden)
         )
         attended = attend(query, key, value, packing, self._rule).flatten(1)
         hidden = self._first_norm(self._out.add_to(hidden, attended))

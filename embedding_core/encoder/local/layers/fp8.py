@@ -68,7 +68,7 @@ class Fp8Linear(nn.Module):
 
 
 def beside_fp8(device: torch.device) -> torch.dtype:
-    """What the rest of the model computes in: fp32 on a CPU, where our bf16 layers are oneDNN's."""
+    """The type of the rest of the model: fp32 on a CPU, where our bf16 layers are oneDNN's."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
@@ -77,19 +77,19 @@ def quantise(model: nn.Module) -> None:
 
     Raises ``ModelError`` for a device without the product, and for a model without such layers.
     """
-    found = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear)]
-    if not found:
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear)]
+    if not layers:
         raise ModelError(
             "dtype fp8 is made for models of Llama's and BERT's structure (Qwen3, Qwen2, Llama, "
             "Mistral, BERT, RoBERTa), and this is another; use bf16"
         )
-    device = found[0][1].weight.device
+    device = layers[0][1].weight.device
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < CAPABILITY:
         raise ModelError(
             f"dtype fp8 needs a GPU of compute capability {CAPABILITY[0]}.{CAPABILITY[1]} or more "
             f"(Ada, Hopper), and {torch.cuda.get_device_name(device)} has less; use bf16"
         )
-    for name, layer in found:
+    for name, layer in layers:
         model.set_submodule(name, Fp8Linear(layer.weight, layer.bias, layer.activation))
 
 

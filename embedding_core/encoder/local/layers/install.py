@@ -1,4 +1,4 @@
-"""Which of a model's layers are replaced, and by what."""
+"""Replaces layers of transformers' models by ours."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def install_layers(model: Any, structure: Structure | None, ends_only: bool) -> 
     """Replace the layers of a transformers model, one after another, in place.
 
     Layers of another structure or activation stay transformers' own. ``ends_only``: the last
-    decoder layer gives one state a text.
+    decoder layer gives a single state for each text.
     """
     if gives_ends_only(model, structure):
         layers = model.layers
         fused = elementwise(model.config, model.device, model.dtype)
-        for place, layer in enumerate(layers):
-            ends = ends_only and place == len(layers) - 1
-            layers[place] = DecoderLayer(layer, _window(layer, model.config), fused, ends)
+        for number, layer in enumerate(layers):
+            ends = ends_only and number == len(layers) - 1
+            layers[number] = DecoderLayer(layer, _window(layer, model.config), fused, ends)
     elif structure == "bert" and model.config.hidden_act == "gelu":
         layers = model.encoder.layer
-        for place, layer in enumerate(layers):
-            layers[place] = BertLayer(layer)
+        for number, layer in enumerate(layers):
+            layers[number] = BertLayer(layer)
     replace_linears(model)
 
 
@@ -36,8 +36,8 @@ def gives_ends_only(model: Any, structure: Structure | None) -> bool:
 
 
 def _window(layer: Any, config: Any) -> int | None:
-    """Tokens that a token sees, itself counted; None: all before it."""
+    """Tokens that a token sees, the token itself included; None: all before it."""
     if hasattr(layer.self_attn, "sliding_window"):  # each layer has its own
-        own: int | None = layer.self_attn.sliding_window
-        return own
+        window: int | None = layer.self_attn.sliding_window
+        return window
     return getattr(config, "sliding_window", None)

@@ -16,7 +16,7 @@ import triton.language as tl
 Tensor = torch.Tensor
 
 SWIGLU_COLUMNS = 1024
-"""That one program computes: eight values, 16 bytes, a thread."""
+"""Columns that a program computes: eight values, 16 bytes, a thread."""
 
 
 @triton.jit
@@ -42,8 +42,8 @@ def _norm_rotate(
     at = tl.arange(0, half_block)[None, :]
     in_half = at < half
     inside = (head < n_heads) & in_half
-    place = head * (2 * half) + at
-    source = heads + token * heads_stride + place
+    offset = head * (2 * half) + at
+    source = heads + token * heads_stride + offset
     left = tl.load(source, mask=inside, other=0.0).to(tl.float32)
     right = tl.load(source + half, mask=inside, other=0.0).to(tl.float32)
     if normed:
@@ -54,7 +54,7 @@ def _norm_rotate(
     angle = token * angles_stride + at  # both halves of a head turn by the same angles
     c = tl.load(cos + angle, mask=in_half, other=0.0).to(tl.float32)
     s = tl.load(sin + angle, mask=in_half, other=0.0).to(tl.float32)
-    target = out + token * (n_heads * 2 * half) + place
+    target = out + token * (n_heads * 2 * half) + offset
     tl.store(target, (left * c - right * s).to(out.dtype.element_ty), mask=inside)
     tl.store(target + half, (right * c + left * s).to(out.dtype.element_ty), mask=inside)
 
@@ -140,5 +140,5 @@ def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _warps(values: int) -> int:
-    """Of a program that works on so many values: 16 or more a thread, in powers of two."""
+    """Warps of a program that works on so many values: 16 or more a thread, in powers of two."""
     return int(min(8, max(1, values // 512)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from embedding_core.encoder import Encoder
-from embedding_core.encoder.local.cpu_thread import compute
+from embedding_core.encoder.local.cpu import compute
 from tests.checkpoints import TEXTS
 
 CPU = torch.device("cpu")
