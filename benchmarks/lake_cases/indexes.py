@@ -14,6 +14,7 @@ import numpy.typing as npt
 from benchmarks.lake_cases.tables import DIM, clusters, peak_memory, percentiles, recipe_for
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.query.search import Query
 from embedding_core.lake.table import Lake, Table
 from embedding_core.recipe import IndexKind, IndexSpec
 from embedding_core.records import Space
@@ -136,5 +137,6 @@ def _queries(space: Space) -> Prepared:
 def _search(
     table: Table, encoder: Prepared, number: int, exact: bool = False, where: str | None = None
 ) -> list[str]:
-    hits = table.search(str(number % QUERIES), encoder, where=where, exact=exact)
+    vector = encoder.encode_queries([str(number % QUERIES)])
+    (hits,) = table.search_vectors(vector, encoder.space, Query(where=where, exact=exact))
     return [hit.chunk_id for hit in hits]

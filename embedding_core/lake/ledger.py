@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults, tried_again
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.filters import quote
 from embedding_core.lake.rows.commit import (
     Check,
     Claim,
@@ -30,6 +30,7 @@ from embedding_core.lake.rows.commit import (
     withdraw_second_copies,
     write_fragments,
 )
+from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts, FileVersion, Reject
@@ -115,13 +116,17 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
     listed = rejects_table(table)
     _ensure(listed, schema.REJECTS_SCHEMA)
     names = ["source_uri", "doc_id", "position", "reason", "detail"]
-    uris = sorted({one.source_uri for one in rejects})
-    known: set[tuple[Any, ...]] = set()
-    for start in range(0, len(uris), KEYS_PER_SCAN):
-        where = is_in("source_uri", uris[start : start + KEYS_PER_SCAN])
-        found = _read(listed, schema.REJECTS_SCHEMA, names, where).to_pylist()
-        known.update(tuple(row[name] for name in names) for row in found)
-    new = [one for one in rejects if tuple(asdict(one)[name] for name in names) not in known]
+    uris = {reject.source_uri for reject in rejects}
+    listed_already = {
+        tuple(row[name] for name in names)
+        for batch in scan_values(listed.open(), "source_uri", uris, names)
+        for row in batch.to_pylist()
+    }
+    new = [
+        reject
+        for reject in rejects
+        if tuple(asdict(reject)[name] for name in names) not in listed_already
+    ]
     if new:
         batches = _stamped(reject_batches(new), run_id, datetime.now(UTC))
         replace_rows(
@@ -176,18 +181,16 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     if not listed.exists():
         return {}
     names = ["source_uri", "reason", "run_id"]
-    whole = "doc_id IS NULL AND position IS NULL"
-    scanner = listed.dataset().scanner(columns={name: name for name in names} | {"whole": whole})
+    columns = {name: name for name in names} | {"is_file": "doc_id IS NULL AND position IS NULL"}
     reasons, runs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    with listed.faults("reading"):
-        for batch in scanner.to_batches():
-            kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
-            for row in kinds.to_pylist():
-                reasons[row["source_uri"]].add(row["reason"])
-                if row["whole"]:
-                    runs[row["source_uri"]].add(row["run_id"])
+    for batch in scan(listed.open(), columns):
+        kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
+        for row in kinds.to_pylist():
+            reasons[row["source_uri"]].add(row["reason"])
+            if row["is_file"]:
+                runs[row["source_uri"]].add(row["run_id"])
     return {
-        uri: KnownRejects(frozenset(given), frozenset(runs[uri])) for uri, given in reasons.items()
+        uri: KnownRejects(frozenset(kinds), frozenset(runs[uri])) for uri, kinds in reasons.items()
     }
 
 

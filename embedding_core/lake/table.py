@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,22 +18,17 @@ from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
 from embedding_core.lake.damage import damage_of, damaged_manifest
 from embedding_core.lake.faults import is_panic, plain, store_faults
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.query.hits import Hits
-from embedding_core.lake.query.search import Query, QueryEncoder, check_query_space, search_dataset
+from embedding_core.lake.query.search import Query
+from embedding_core.lake.scans import row_counts, scan
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, Scalar, Space
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
 
-INDEX_KEY = "embedlake:index:"
-"""Table metadata: how an index is queried, under this and its name, so it survives appends, and
-follows its column when that is renamed."""
-
-
-QUERY_SETTINGS = ("nprobes", "refine_factor")
-"""What a query needs of an index's stored settings."""
 LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
 
 log = logging.getLogger(__name__)
@@ -121,15 +115,15 @@ class Table:
 
     def status(self) -> TableStatus:
         """What the table is; reads no row. `embedlake status` adds files, ledger and rejects."""
-        dataset = self.dataset()
-        in_service, space = schema.space_of(self.field(schema.VECTOR, dataset.schema))
-        recipe = (dataset.schema.metadata or {}).get(schema.RECIPE_KEY)
+        snapshot = self.open()
+        dataset = snapshot.dataset
+        in_service, space = snapshot.space()
         return TableStatus(
             table=self.uri,
-            version=int(dataset.version),
-            rows=int(dataset.count_rows()),
+            version=snapshot.version,
+            rows=snapshot.n_rows,
             fragments=len(dataset.get_fragments()),
-            recipe=recipe.decode() if recipe is not None else None,
+            recipe=snapshot.recipe_name(),
             space_id=in_service,
             model=space.model,
             dim=space.dim,
@@ -151,6 +145,10 @@ class Table:
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return any(str(path).endswith(".manifest") for path in versions)
+
+    def open(self, version: int | None = None) -> Snapshot:
+        """The newest version, or ``version`` if it is still there, to read from."""
+        return Snapshot(self, self.dataset(version))
 
     def dataset(self, version: int | None = None) -> lance.LanceDataset:
         """The newest version of the dataset, or the one asked for if it is still there."""
@@ -242,55 +240,32 @@ class Table:
 
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: the one in service."""
-        return schema.space_of(self.field(column, self.dataset().schema))
+        return self.open().space(column)
 
     def recipe_name(self) -> str | None:
         """Name of the recipe that made the table."""
-        name = (self.dataset().schema.metadata or {}).get(schema.RECIPE_KEY)
-        with schema.metadata_read(schema.RECIPE_KEY):
-            return name.decode() if name is not None else None
+        return self.open().recipe_name()
 
     def file_versions(self) -> Iterator[FileVersion]:
-        """Each file version that has rows, once; memory grows with the versions, not the rows."""
-        names = ["source_uri", "file_key"]
-        counted: list[pa.Table] = []
-        with self.faults("reading"):
-            for batch in self.dataset().scanner(columns=names).to_batches():
-                pairs = pa.Table.from_batches([batch]).group_by(names)
-                counted.append(pairs.aggregate([("file_key", "count")]))
-        if not counted:
-            return
-        whole = pa.concat_tables(counted).group_by(names)
-        columns = whole.aggregate([("file_key_count", "sum")]).to_pydict()
-        for uri, key, n_rows in zip(
-            columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
-        ):
-            yield FileVersion(uri, key, n_rows=n_rows)
+        """Each file version that has rows, once."""
+        return file_versions(self.open())
 
     def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
-        """Rows of some file versions, by the scalar index where there is one."""
-        dataset, ordered, rows = self.dataset(), sorted(file_keys), Counter[str]()
-        for start in range(0, len(ordered), KEYS_PER_SCAN):
-            condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
-            with self.faults("reading"):
-                for batch in dataset.scanner(columns=["file_key"], filter=condition).to_batches():
-                    for one in batch.column("file_key").value_counts().to_pylist():
-                        rows[one["values"]] += one["counts"]
-        return rows
+        """Rows of each of these file versions."""
+        return row_counts(self.open(), "file_key", file_keys)
 
     def cutter(self) -> schema.Cutter | None:
         """What the rows were cut with; None for a table that does not say."""
-        return schema.Cutter.of(self.dataset().schema)
+        return self.open().cutter()
 
     def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
-        """How to query a column's index (``nprobes``, ``refine_factor``, …); empty without one."""
-        dataset = self.dataset()
-        return _settings(dataset, self.field(column, dataset.schema))
+        """How to query a column's index; see ``Snapshot.index_settings``."""
+        return self.open().index_settings(column)
 
     def search(
         self,
         words: str,
-        encoder: QueryEncoder,
+        encoder: TextEncoder,
         k: int = 10,
         where: str | None = None,
         params: Mapping[str, Scalar] | None = None,
@@ -312,17 +287,21 @@ class Table:
         return self.search_many([words], encoder, query)[0]
 
     def search_many(
-        self, queries: Sequence[str], encoder: QueryEncoder, query: Query | None = None
+        self, queries: Sequence[str], encoder: TextEncoder, query: Query | None = None
     ) -> list[Hits]:
         """``search`` for several queries, encoded together; results in the queries' order."""
-        query = query or Query()
+        return self._open_to_search().search_many(queries, encoder, query)
+
+    def search_vectors(
+        self, vectors: Vectors, space: Space, query: Query | None = None
+    ) -> list[Hits]:
+        """``search_many`` for queries that are vectors of ``space`` already."""
+        return self._open_to_search().search_vectors(vectors, space, query)
+
+    def _open_to_search(self) -> Snapshot:
+        """The newest version; index pages that this process has read stay in memory."""
         with store_faults(f"opening {self.uri}"):
-            dataset = self._open(_session())  # index pages it has read stay in memory
-        column = self.field(query.column, dataset.schema)
-        check_query_space(encoder.space, *schema.space_of(column))
-        vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
-        with self.faults("searching"):
-            return search_dataset(dataset, queries, vectors, query, _settings(dataset, column))
+            return Snapshot(self, self._open(_session()))
 
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
@@ -341,29 +320,21 @@ def _session() -> lance.Session:
     return lance.Session()
 
 
-def _settings(dataset: lance.LanceDataset, column: pa.Field) -> Mapping[str, Any]:
-    """How to query the index of a vector column, as it was tuned; empty without one, and, with a
-    warning, when it cannot be read: the next run finds it out anew."""
-    name = schema.index_name(column)
-    stored = dataset.metadata.get(INDEX_KEY + name)
-    try:
-        settings = json.loads(stored or "{}")
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        log.warning(
-            "the stored settings of index %s of %s cannot be read: every row is compared until the "
-            "next run tunes it again",
-            name, dataset.uri,
-        )  # fmt: skip
-        return {}
-    if settings and not all(isinstance(settings.get(one), int) for one in QUERY_SETTINGS):
-        log.warning(
-            "the stored settings of index %s of %s lack %s: every row is compared until the next "
-            "run tunes it again",
-            name, dataset.uri, " or ".join(QUERY_SETTINGS),
-        )  # fmt: skip
-    return settings
+def file_versions(snapshot: Snapshot) -> Iterator[FileVersion]:
+    """Each file version that has rows, once; memory grows with the versions, not the rows."""
+    names = ["source_uri", "file_key"]
+    counted: list[pa.Table] = []
+    for batch in scan(snapshot, names):
+        pairs = pa.Table.from_batches([batch]).group_by(names)
+        counted.append(pairs.aggregate([("file_key", "count")]))
+    if not counted:
+        return
+    summed = pa.concat_tables(counted).group_by(names)
+    columns = summed.aggregate([("file_key_count", "sum")]).to_pydict()
+    for uri, key, n_rows in zip(
+        columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
+    ):
+        yield FileVersion(uri, key, n_rows=n_rows)
 
 
 def table_of(recipe: Recipe) -> Table:

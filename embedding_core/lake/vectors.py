@@ -42,7 +42,11 @@ def to_lists(
 
 def is_unit(column: pa.Array, tolerance: float = NORM_TOLERANCE) -> NDArray[np.bool_]:
     """(n_rows,) whether a vector is there, finite and of unit length."""
-    vectors = to_numpy(column)
+    return are_unit(to_numpy(column), tolerance)
+
+
+def are_unit(vectors: Vectors, tolerance: float = NORM_TOLERANCE) -> NDArray[np.bool_]:
+    """(n_rows,) whether a vector is finite and of unit length; False for a row of NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(vectors, axis=1)
     unit: NDArray[np.bool_] = np.abs(norms - 1.0) <= tolerance  # False for NaN and inf

@@ -14,7 +14,8 @@ from embedding_core.lake import lock, schema, staging
 from embedding_core.lake.index.vector import stored_index
 from embedding_core.lake.lock import locked
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
-from embedding_core.lake.table import INDEX_KEY, table_of
+from embedding_core.lake.snapshot import INDEX_KEY
+from embedding_core.lake.table import table_of
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import WORDS
 
@@ -67,7 +68,7 @@ def test_known_vectors_old_version_that_cannot_be_read_gives_way_and_says_so(
     rows = OldRows("text_hash", [hashed])
     found = known_vectors(table, version, table.space()[0], rows, [hashed])
     assert list(found.read([hashed])) == [hashed]
-    assert found.dataset is not None and found.dataset.version == table.dataset().version
+    assert found.snapshot is not None and found.snapshot.version == table.open().version
     assert "looking for known texts in the newest version" in caplog.text
 
 

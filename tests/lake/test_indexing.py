@@ -15,7 +15,8 @@ from embedding_core.lake import schema
 from embedding_core.lake.index import scalar, tuning, vector
 from embedding_core.lake.index.scalar import coverage, refresh_scalar_indexes, unindexed_rows
 from embedding_core.lake.index.vector import refresh_vector_index, stored_index, training_is_due
-from embedding_core.lake.table import INDEX_KEY, Table, table_of  # fmt: skip
+from embedding_core.lake.snapshot import INDEX_KEY
+from embedding_core.lake.table import Table, table_of  # fmt: skip
 from embedding_core.recipe import IndexKind, IndexSpec, Recipe
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
@@ -328,7 +329,7 @@ def test_sample_measures_what_a_loop_over_all_rows_does(tmp_path: Path) -> None:
     table = made_up(tmp_path, n_rows=1_000)
     refresh_vector_index(table, IndexSpec(min_rows=256))
     vectors = np.array(table.dataset().to_table().column("vector").to_pylist(), np.float32)
-    sample = tuning.Sample(table.dataset(), "vector")
+    sample = tuning.Sample(table.open(), "vector")
     near = np.sort(1 - sample.queries @ vectors.T, axis=1)[:, :11]
-    assert np.allclose(sample._nearest, near, atol=1e-6)
+    assert np.allclose(sample.nearest, near, atol=1e-6)
     assert sample.measure(1, 50).recall == 1.0

@@ -21,7 +21,8 @@ from embedding_core.lake.embedding_function import METADATA_KEY
 from embedding_core.lake.index.scalar import unindexed_rows
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.table import INDEX_KEY, Table, table_of
+from embedding_core.lake.snapshot import INDEX_KEY
+from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, Recipe, Resources
 from embedding_core.runs.answers import search
 from tests.driver import recipe_for, run, write_jsonl

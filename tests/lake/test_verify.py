@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from embedding_core.identity import text_hash
+from embedding_core.lake.rows import verification
 from embedding_core.lake.rows.verification import verify
 from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts
@@ -21,10 +23,7 @@ ROWS = 10
 @pytest.fixture(params=[0.0, 2.0], ids=["one pass", "by the index"])
 def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Three files of ten rows each."""
-    module = import_module(
-        "embedding_core.lake.rows.verification"
-    )  # the package has a function of that name
-    monkeypatch.setattr(module, "ONE_PASS_SHARE", request.param)
+    monkeypatch.setattr(verification, "ONE_PASS_SHARE", request.param)
     return add_files(recipe_for(tmp_path), ["a", "b", "c"], ROWS, Clusters.make(5, 32))
 
 
@@ -56,12 +55,13 @@ def test_verify_chunk_that_stands_twice(table: Table) -> None:
 
 
 def test_verify_equal_hashes_of_other_chunks_are_no_problem(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    table: Table,
 ) -> None:
-    module = import_module("embedding_core.lake.rows.verification")
-    monkeypatch.setattr(module, "_hashes", lambda batch: np.zeros(batch.num_rows, np.int64))
-    assert verify(table, [counts("a"), counts("c")], []).passed
+    def all_equal(chunk_ids: pa.Array) -> npt.NDArray[np.int64]:
+        return np.zeros(len(chunk_ids), np.int64)
+
+    assert verify(table, [counts("a"), counts("c")], [], all_equal).passed
     dataset = table.dataset()
     dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
-    problems = verify(table, [counts("a"), counts("c")], []).problems
+    problems = verify(table, [counts("a"), counts("c")], [], all_equal).problems
     assert sum("stands 2 times" in one for one in problems) == 1

@@ -16,7 +16,8 @@ import lance
 from embedding_core.errors import Transient
 from embedding_core.lake.damage import homeless_indexes, indexes_of
 from embedding_core.lake.faults import is_panic, plain, store_faults
-from embedding_core.lake.table import INDEX_KEY, Table
+from embedding_core.lake.snapshot import INDEX_KEY
+from embedding_core.lake.table import Table
 from embedding_core.store import storage
 
 log = logging.getLogger(__name__)

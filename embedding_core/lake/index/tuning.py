@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import lance
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+
+from embedding_core.lake.scans import scan
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.vectors import directions
+from embedding_core.protocols import Vectors
 
 SAMPLE_QUERIES = 200
 TOP_K = 10
 SEED = 0
 REFINE_FACTORS = (1, 2, 4, 10, 20, 50)
 """Candidates per result that are ranked again by their full vectors, least work first."""
-READ_AHEAD: Mapping[str, int] = {"batch_readahead": 2, "io_buffer_size": 32 * 2**20}
-"""For scans over all vectors: by default Lance reads as far ahead as 2 GiB go."""
-
 ROWS_PER_BATCH = 2_048
 """Rows compared at once by exact search: 3 MiB of float32 at 384 dimensions."""
 DISTANCE_TOLERANCE = 1e-5
 """Distances nearer than this count as equal: Lance and numpy add in different orders."""
 ONE_SIDED_95 = 1.645
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +51,15 @@ class Sample:
     that stand in the table many times do not look like misses.
     """
 
-    def __init__(self, dataset: lance.LanceDataset, column: str) -> None:
-        self._dataset, self._column = dataset, column
-        self.queries = _some_vectors(dataset, column)  # (n_queries, dim) float32, unit norm
-        self._nearest = _nearest_distances(dataset, column, self.queries)  # (n_queries, TOP_K + 1)
+    def __init__(self, snapshot: Snapshot, column: str) -> None:
+        self._dataset, self._column = snapshot.dataset, column
+        self.queries = _random_vectors(snapshot, column)  # (n_queries, dim) float32, unit norm
+        self.nearest = _nearest_distances(snapshot, column, self.queries)  # (n_queries, TOP_K + 1)
 
     def measure(self, nprobes: int, refine_factor: int) -> Setting:
         """Search for every vector of the sample with these settings."""
         recalls, seconds = np.empty(len(self.queries)), np.empty(len(self.queries))
-        for number, (query, exact) in enumerate(zip(self.queries, self._nearest, strict=True)):
+        for number, (query, exact) in enumerate(zip(self.queries, self.nearest, strict=True)):
             started = time.perf_counter()
             found = self._distances(query, nprobes, refine_factor)
             seconds[number] = time.perf_counter() - started
@@ -137,36 +133,18 @@ def _recall(exact: Vectors, found: Vectors) -> float:
     return float(np.clip(n_found / n_near, 0.0, 1.0))
 
 
-def _some_vectors(dataset: lance.LanceDataset, column: str) -> Vectors:
-    n_rows = dataset.count_rows()
+def _random_vectors(snapshot: Snapshot, column: str) -> Vectors:
+    n_rows = snapshot.n_rows
     chosen = np.random.default_rng(SEED).choice(n_rows, min(SAMPLE_QUERIES, n_rows), replace=False)
-    rows = dataset.take(np.sort(chosen).tolist(), columns=[column])
-    return np.concatenate([_matrix(chunk) for chunk in rows.column(column).chunks])
+    rows = snapshot.dataset.take(np.sort(chosen).tolist(), columns=[column])
+    return np.concatenate([directions(chunk) for chunk in rows.column(column).chunks])
 
 
-def _nearest_distances(dataset: lance.LanceDataset, column: str, queries: Vectors) -> Vectors:
+def _nearest_distances(snapshot: Snapshot, column: str, queries: Vectors) -> Vectors:
     """(n_queries, TOP_K + 1) cosine distances, ascending, inf where there are no more rows."""
     nearest = np.full((len(queries), TOP_K + 1), np.inf, np.float32)
-    for batch in _batches(dataset, column):
-        distances = 1.0 - queries @ batch.T  # (n_queries, n_rows)
-        both = np.concatenate([nearest, distances], axis=1)
-        nearest = np.partition(both, TOP_K, axis=1)[:, : TOP_K + 1]
+    for batch in scan(snapshot, [column], batch_rows=ROWS_PER_BATCH):
+        distances = 1.0 - queries @ directions(batch.column(0)).T  # (n_queries, n_rows)
+        candidates = np.concatenate([nearest, distances], axis=1)
+        nearest = np.partition(candidates, TOP_K, axis=1)[:, : TOP_K + 1]
     return np.sort(nearest, axis=1)
-
-
-def _batches(dataset: lance.LanceDataset, column: str) -> Iterator[Vectors]:
-    scanner = dataset.scanner(columns=[column], batch_size=ROWS_PER_BATCH, **READ_AHEAD)
-    for batch in scanner.to_batches():
-        yield _matrix(batch.column(0))
-
-
-def _matrix(column: pa.Array) -> Vectors:
-    """(n_vectors, dim) float32 of unit length, without the rows that have no vector, or, changed by
-    hand, one without a direction."""
-    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-    flat = storage.drop_null().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.reshape(-1, storage.type.list_size).astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1)
-    good = np.isfinite(norms) & (norms > 0)
-    unit: Vectors = vectors[good] / norms[good, None]
-    return unit

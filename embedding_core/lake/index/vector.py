@@ -22,9 +22,11 @@ from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.index.broken import drop_homeless_indexes, drop_index
 from embedding_core.lake.index.scalar import Coverage, coverage, extend
-from embedding_core.lake.index.tuning import READ_AHEAD, TOP_K, Sample, Setting, tune
+from embedding_core.lake.index.tuning import TOP_K, Sample, Setting, tune
 from embedding_core.lake.lock import locked
-from embedding_core.lake.table import INDEX_KEY, Table
+from embedding_core.lake.scans import count_vectors, have_vectors
+from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
+from embedding_core.lake.table import Table
 from embedding_core.recipe import IndexKind, IndexSpec
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,8 @@ def refresh_vector_index(
             return None
         if known is None or found is None or _is_outdated(known, found, n_rows, spec):
             return _build(table, column, name, spec, known)
-        if _holds_vectors(dataset, column, found.uncovered):
+        uncovered = found.uncovered  # Lance cannot extend an index by rows without vectors
+        if not uncovered or have_vectors(Snapshot(table, dataset), column, uncovered):
             extend(table, {name: found}, merge)
         n_new = _rows_after(dataset, known.newest_fragment)
         few_new = n_new < NEW_SHARE_BEFORE_MEASURING * known.rows_at_tuning
@@ -177,25 +180,12 @@ def _rows_after(dataset: lance.LanceDataset, newest_fragment: int) -> int:
     return sum(one.count_rows() for one in later)
 
 
-def _holds_vectors(dataset: lance.LanceDataset, column: str, fragment_ids: tuple[int, ...]) -> bool:
-    """Whether some of these rows have a vector: Lance cannot extend an index by none."""
-    if not fragment_ids:
-        return True
-    some = dataset.scanner(
-        columns=["chunk_id"],
-        filter=f"{column} IS NOT NULL",
-        fragments=[dataset.get_fragment(one) for one in fragment_ids],
-        limit=1,
-    )
-    return bool(some.to_table().num_rows)
-
-
 def _measured_again(
     table: Table, column: str, known: IndexReport, spec: IndexSpec
 ) -> IndexReport | None:
     """Keep the settings, or find others, or train anew when too many partitions were needed."""
     dataset = _newest(table, column, known.name)
-    sample = Sample(dataset, column)
+    sample = Sample(Snapshot(table, dataset), column)
     setting = sample.measure(known.nprobes, known.refine_factor)
     if setting.recall < spec.target_recall:
         setting = tune(sample, known.partitions, spec.target_recall)
@@ -222,9 +212,7 @@ def _trained(table: Table, column: str, name: str, spec: IndexSpec) -> IndexRepo
     """Train and tune; a kind chosen for its size that does not reach the target gives way."""
     dataset = _newest(table, column, name)
     n_rows = dataset.count_rows()
-    n_vectors = dataset.scanner(
-        columns=[], with_row_id=True, filter=f"{column} IS NOT NULL", **READ_AHEAD
-    ).count_rows()
+    n_vectors = count_vectors(Snapshot(table, dataset), column)
     if n_vectors < FEWEST_VECTORS:
         return None
     dim = schema.list_type(dataset.schema.field(column)).list_size
@@ -234,7 +222,7 @@ def _trained(table: Table, column: str, name: str, spec: IndexSpec) -> IndexRepo
         options = {**_options(kind, dim), "num_partitions": partitions, "name": name}
         _train(dataset, column, kind, options)
         dataset = _newest(table, column, name)
-        setting = tune(Sample(dataset, column), partitions, spec.target_recall)
+        setting = tune(Sample(Snapshot(table, dataset), column), partitions, spec.target_recall)
         if setting.reaches(spec.target_recall):
             new = IndexReport(name, kind, n_rows, n_rows, partitions, 0, 0, 0.0, 0.0)
             return _keep(table, dataset, new, setting)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import lance
 import numpy as np
@@ -31,16 +31,6 @@ MOST_ASKED = 2**31 - 1
 """Results or partitions that may be asked for: what Lance can count."""
 _SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
 """Columns of a hit. Each one more is one more small read for every row found."""
-
-
-class QueryEncoder(Protocol):
-    """What search needs of an encoder."""
-
-    space: Space
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (n, dim), unit norm, with the query prompt."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.damage import wrong_sizes
 from embedding_core.lake.faults import store_faults, tried_again
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
+from embedding_core.lake.filters import is_in
+from embedding_core.lake.scans import scan, scan_values
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table
 
 Check = Callable[[lance.LanceDataset], None]
@@ -113,7 +115,7 @@ def replace_rows(
         if space_id is not None:
             check_in_service(table, space_id, fragments, dataset)
         check(dataset)
-        dropped = _drop(dataset, column, _locate(dataset, column, values))
+        dropped = _drop(dataset, column, _locate(Snapshot(table, dataset), column, values))
         return _commit(table, dataset, dropped, fragments, tried)
 
     check_sizes(table, map(FragmentMetadata.from_json, fragments))
@@ -143,7 +145,7 @@ def check_claims(
     of the table to look at, the newest when none is given.
     """
     uris = {uri for claim in claims for uri in claim.uris}
-    keys_by_uri = _keys_by_uri(dataset or table.dataset(), uris) if uris else {}
+    keys_by_uri = _keys_by_uri(_snapshot(table, dataset), uris) if uris else {}
     for claim in claims:
         keys = {key for uri in claim.uris for key in keys_by_uri.get(uri, ())}
         others = keys - {claim.file_key}
@@ -161,20 +163,14 @@ def _shown(file_keys: Collection[str]) -> str:
     return ", ".join(key[:SHOWN_DIGITS] for key in sorted(file_keys)) or "none"
 
 
-def _keys_by_uri(dataset: lance.LanceDataset, uris: Collection[str]) -> dict[str, set[str]]:
-    """File keys of the rows of some URIs, by the scalar index where there is one."""
+def _keys_by_uri(snapshot: Snapshot, uris: Collection[str]) -> dict[str, set[str]]:
+    """File keys of the rows of files, by their URIs."""
     keys_by_uri: dict[str, set[str]] = {}
-    ordered = sorted(uris)
-    for start in range(0, len(ordered), KEYS_PER_SCAN):
-        scanner = dataset.scanner(
-            columns=["source_uri", "file_key"],
-            filter=is_in("source_uri", ordered[start : start + KEYS_PER_SCAN]),
-        )
-        for batch in scanner.to_batches():
-            names = ["source_uri", "file_key"]
-            pairs = pa.Table.from_batches([batch]).select(names).group_by(names).aggregate([])
-            for pair in pairs.to_pylist():
-                keys_by_uri.setdefault(pair["source_uri"], set()).add(pair["file_key"])
+    names = ["source_uri", "file_key"]
+    for batch in scan_values(snapshot, "source_uri", uris, names):
+        pairs = pa.Table.from_batches([batch]).group_by(names).aggregate([])
+        for pair in pairs.to_pylist():
+            keys_by_uri.setdefault(pair["source_uri"], set()).add(pair["file_key"])
     return keys_by_uri
 
 
@@ -186,15 +182,19 @@ def check_in_service(
 ) -> None:
     """Raise ``LakeError`` when another space than ``wanted`` is in service, or when uncommitted
     ``fragments`` were written while another one was. ``dataset``: the version to look at."""
-    dataset = dataset or table.dataset()
-    held, space = schema.space_of(table.field(schema.VECTOR, dataset.schema))
-    if held != wanted or not _serves(dataset, fragments):
+    snapshot = _snapshot(table, dataset)
+    in_service, space = snapshot.space()
+    if in_service != wanted or not _serves(snapshot.dataset, fragments):
         raise LakeError(
             f"the space in service of table {table.name!r} in {table.lake.uri} was switched while "
             f"these rows were made in space {wanted[:SHOWN_DIGITS]}; it is "
-            f"{held[:SHOWN_DIGITS]} ({space.model}) now. They were not committed: name that model "
-            "in the recipe and run again"
+            f"{in_service[:SHOWN_DIGITS]} ({space.model}) now. They were not committed: "
+            "name that model in the recipe and run again"
         )
+
+
+def _snapshot(table: Table, dataset: lance.LanceDataset | None) -> Snapshot:
+    return table.open() if dataset is None else Snapshot(table, dataset)
 
 
 def _serves(dataset: lance.LanceDataset, fragments: Sequence[str]) -> bool:
@@ -240,7 +240,8 @@ def withdraw_second_copies(table: Table, column: str, fragments: Sequence[str]) 
         own = _ids_of(dataset, fragments)
         if not own:
             return int(dataset.version)
-        values_by_fragment = _locate(dataset, column, _values_in(dataset, column, own))
+        snapshot = Snapshot(table, dataset)
+        values_by_fragment = _locate(snapshot, column, _values_in(snapshot, column, own))
         first = {
             value
             for fragment_id, values in values_by_fragment.items()
@@ -317,24 +318,16 @@ def _drop(
     return dropped
 
 
-def _locate(
-    dataset: lance.LanceDataset, column: str, values: Collection[str]
-) -> dict[int, set[str]]:
-    """Which fragments hold rows of which values, by the scalar index where there is one."""
-    found: dict[int, set[str]] = {}
-    ordered = sorted(values)
-    for start in range(0, len(ordered), KEYS_PER_SCAN):
-        scanner = dataset.scanner(
-            columns=[column],
-            filter=is_in(column, ordered[start : start + KEYS_PER_SCAN]),
-            with_row_address=True,
+def _locate(snapshot: Snapshot, column: str, values: Collection[str]) -> dict[int, set[str]]:
+    """Which of ``values`` of a column each fragment has, by the fragment's id."""
+    values_by_fragment: dict[int, set[str]] = {}
+    for batch in scan_values(snapshot, column, values, [column], row_address=True):
+        rows = zip(
+            batch.column(column).to_pylist(), batch.column("_rowaddr").to_pylist(), strict=True
         )
-        for batch in scanner.to_batches():
-            for value, address in zip(
-                batch.column(column).to_pylist(), batch.column("_rowaddr").to_pylist(), strict=True
-            ):
-                found.setdefault(address >> 32, set()).add(value)  # high half: fragment id
-    return found
+        for value, address in rows:
+            values_by_fragment.setdefault(address >> 32, set()).add(value)  # high half: fragment id
+    return values_by_fragment
 
 
 def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
@@ -349,8 +342,8 @@ def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
     return found
 
 
-def _values_in(dataset: lance.LanceDataset, column: str, fragment_ids: Sequence[int]) -> set[str]:
-    """Values of a column in all rows of some fragments."""
-    fragments = [dataset.get_fragment(fragment_id) for fragment_id in fragment_ids]
-    batches = dataset.scanner(columns=[column], fragments=fragments).to_batches()
+def _values_in(snapshot: Snapshot, column: str, fragment_ids: Sequence[int]) -> set[str]:
+    """Values of a column in all rows of fragments."""
+    fragments = [snapshot.dataset.get_fragment(fragment_id) for fragment_id in fragment_ids]
+    batches = scan(snapshot, [column], fragments=fragments)
     return {value for batch in batches for value in batch.column(column).unique().to_pylist()}

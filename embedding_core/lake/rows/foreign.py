@@ -6,29 +6,31 @@ from collections.abc import Collection
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import chunk_id
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
+from embedding_core.lake.scans import scan_values
+from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 
 COLUMNS = ["chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text_hash"]
 
 
-def check_all_ours(table: Table, unknown_keys: Collection[str]) -> None:
-    """Raise ``LakeError`` when rows of these file versions, which the ledger does not know, were
-    not written by embedlake: a row's ``chunk_id`` is the digest of its other columns."""
-    ordered = sorted(unknown_keys)
-    for start in range(0, len(ordered), KEYS_PER_SCAN):
-        condition = is_in("file_key", ordered[start : start + KEYS_PER_SCAN])
-        scanner = table.dataset().scanner(columns=COLUMNS, filter=condition)
-        with table.faults("reading"):
-            for batch in scanner.to_batches():
-                for row in batch.to_pylist():
-                    expected = chunk_id(
-                        row["source_uri"], row["doc_id"], row["chunk_index"], row["text_hash"]
-                    )
-                    if row["chunk_id"] != expected:
-                        raise LakeError(
-                            f"table {table.name!r} in {table.lake.uri} holds rows that embedlake "
-                            f"did not write, for example of source_uri {row['source_uri']!r} and "
-                            f"file_key {row['file_key']!r}; a table follows one recipe's files "
-                            "alone: move such rows to another table and delete them from this one"
-                        )
+def check_all_ours(table: Table | Snapshot, unknown_keys: Collection[str]) -> None:
+    """Raise ``LakeError`` when rows of these file versions were not written by embedlake.
+
+    The ledger does not know these versions. A row that embedlake wrote has the digest of its other
+    columns as its ``chunk_id``.
+    """
+    if not unknown_keys:
+        return
+    snapshot = opened(table)
+    for batch in scan_values(snapshot, "file_key", unknown_keys, COLUMNS):
+        for row in batch.to_pylist():
+            expected = chunk_id(
+                row["source_uri"], row["doc_id"], row["chunk_index"], row["text_hash"]
+            )
+            if row["chunk_id"] != expected:
+                raise LakeError(
+                    f"table {snapshot.table.name!r} in {snapshot.table.lake.uri} holds rows that "
+                    f"embedlake did not write, for example of source_uri {row['source_uri']!r} and "
+                    f"file_key {row['file_key']!r}; a table follows one recipe's files "
+                    "alone: move such rows to another table and delete them from this one"
+                )

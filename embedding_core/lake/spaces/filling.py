@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import lance
 import numpy as np
@@ -21,9 +20,11 @@ from numpy.typing import NDArray
 from embedding_core.errors import LakeError, Transient, words
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults, tried_again
-from embedding_core.lake.rows.verification import is_unit
+from embedding_core.lake.scans import scan
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import FULL, expect, field_id, field_of, holder
 from embedding_core.lake.table import Table
+from embedding_core.lake.vectors import are_unit, plain, to_lists
 from embedding_core.store import storage
 
 ROWS_PER_BLOCK = 4_096
@@ -75,24 +76,18 @@ def fragment_rows(
     field = field_of(dataset, space) if space is not None else None
     if field is not None and holder(fragment, field_id(dataset, field)) is not None:
         columns[KNOWN] = field.name
-    scanner = dataset.scanner(
-        columns=list(columns.values()),
+    batches = scan(
+        Snapshot(table, dataset),
+        list(columns.values()),
         fragments=[fragment],
-        with_row_address=True,
-        batch_size=batch_rows,
-        scan_in_order=True,
+        row_address=True,
+        batch_rows=batch_rows,
     )
-    with table.faults("reading"):
-        for batch in scanner.to_batches():
-            address = batch.column("_rowaddr").to_numpy()
-            places = (address & 0xFFFFFFFF).astype(np.int64)  # low half: place
-            yield places, _plain(batch.select(list(columns.values())), list(columns))
-
-
-def _plain(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
-    """The batch under other names, vectors as plain lists."""
-    columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=names)
+    for batch in batches:
+        address = batch.column("_rowaddr").to_numpy()
+        offsets = (address & 0xFFFFFFFF).astype(np.int64)  # low half: offset in the fragment
+        arrays = [plain(batch.column(column)) for column in columns.values()]
+        yield offsets, pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 def fill_fragment(
@@ -191,8 +186,7 @@ def _checked_size(table: Table, name: str, n_rows: int) -> int:
 def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
     """(n_rows,) whether a row has a vector. Raises ``LakeError`` for one that is none."""
     valid: NDArray[np.bool_] = np.logical_not(np.isnan(placed.vectors).all(axis=1))
-    some = placed.vectors[valid]
-    n_wrong = len(some) - np.count_nonzero(is_unit(_lists(some)))
+    n_wrong = np.count_nonzero(valid & ~are_unit(placed.vectors))
     if n_wrong:
         raise LakeError(
             f"{n_wrong} vectors for {field.name} are not finite or not of unit length; nothing of "
@@ -215,12 +209,7 @@ def _blocks(
         values[places] = placed.vectors[rows]
         empty = np.ones(n_rows, np.bool_)
         empty[places] = False
-        yield _lists(values, pa.array(empty))
-
-
-def _lists(values: NDArray[Any], mask: pa.Array | None = None) -> pa.FixedSizeListArray:
-    flat = pa.array(values.reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+        yield to_lists(values, kind, empty)
 
 
 def _write_block(

@@ -23,8 +23,9 @@ from embedding_core.lake.embedding_function import METADATA_KEY, function_metada
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.lock import locked
+from embedding_core.lake.snapshot import INDEX_KEY
 from embedding_core.lake.spaces.vector_columns import field_of, missing_rows, model_of
-from embedding_core.lake.table import INDEX_KEY, Table
+from embedding_core.lake.table import Table
 
 RECORDS_KEY = b"embedlake:releases"
 """Schema metadata: the records, oldest first, as JSON."""

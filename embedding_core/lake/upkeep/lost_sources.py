@@ -15,6 +15,7 @@ import lance
 
 from embedding_core.lake.filters import is_in
 from embedding_core.lake.ledger import LedgerEntry
+from embedding_core.lake.scans import raw_scan
 from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.row_audit import (
     DATA,
@@ -113,15 +114,14 @@ def _by_the_index(
 
 
 def _n_rows(dataset: lance.LanceDataset, fragment: lance.LanceFragment, uris: Sequence[str]) -> int:
-    scanner = dataset.scanner(
-        columns=[], filter=is_in("source_uri", uris), fragments=[fragment], with_row_address=True
+    batches = raw_scan(
+        dataset, [], is_in("source_uri", uris), fragments=[fragment], row_address=True
     )
-    return sum(batch.num_rows for batch in scanner.to_batches())
+    return sum(batch.num_rows for batch in batches)
 
 
 def _read(
     dataset: lance.LanceDataset, fragments: Sequence[lance.LanceFragment], column: str
 ) -> Iterable[list[str]]:
-    scanner = dataset.scanner(columns=[column], fragments=list(fragments))
-    for batch in scanner.to_batches():
+    for batch in raw_scan(dataset, [column], fragments=fragments):
         yield strings(batch.column(column))

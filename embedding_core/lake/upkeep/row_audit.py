@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.identity import chunk_id, text_hash
-from embedding_core.lake import schema
-from embedding_core.lake.faults import is_panic, plain
+from embedding_core.lake import faults, schema
+from embedding_core.lake.faults import is_panic
 from embedding_core.lake.ledger import LedgerEntry
-from embedding_core.lake.rows.verification import NORM_TOLERANCE, is_unit
+from embedding_core.lake.scans import raw_scan
 from embedding_core.lake.spaces.vector_columns import field_id, holder, missing_rows
 from embedding_core.lake.table import Table
+from embedding_core.lake.vectors import NORM_TOLERANCE, is_unit, plain, to_numpy
 
 ROWS_NAMED = 20
 """Rows that a damage lists by number; the count is exact."""
@@ -124,21 +125,21 @@ def fragment_damages(
 ) -> list[Damage]:
     """What is wrong with the rows of one fragment, a damage for each check that fails."""
     vectors = _vector_columns(dataset, fragment)
-    scanner = dataset.scanner(
-        columns=[*ROW_COLUMNS, *vectors],
+    batches = raw_scan(
+        dataset,
+        [*ROW_COLUMNS, *vectors],
         fragments=[fragment],
-        with_row_address=True,
-        batch_size=ROWS_PER_BATCH,
-        scan_in_order=True,
+        row_address=True,
+        batch_rows=ROWS_PER_BATCH,
     )
     wrong: dict[tuple[str, str], list[tuple[int, str, str]]] = defaultdict(list)
     nulls: Counter[str] = Counter()
     try:
-        for batch in scanner.to_batches():
+        for batch in batches:
             numbers = batch.column("_rowaddr").to_numpy() & 0xFFFFFFFF
             rows = _Rows.of(batch)
-            for what, column, position in _row_faults(rows, batch, vectors, encode, seen):
-                wrong[what, column].append(
+            for why, column, position in _row_faults(rows, batch, vectors, encode, seen):
+                wrong[why, column].append(
                     (int(numbers[position]), rows.uris[position], rows.keys[position])
                 )
             for column in vectors:
@@ -148,19 +149,19 @@ def fragment_damages(
             raise
         return [_unreadable(table, dataset, fragment, error)]
     damages = []
-    for (what, column), faults in wrong.items():
-        uris = sorted({uri for _, uri, _ in faults})
+    for (why, column), rows_wrong in wrong.items():
+        uris = sorted({uri for _, uri, _ in rows_wrong})
         damages.append(
             Damage(
                 ROW,
                 table.name,
-                what,
+                why,
                 file_of(dataset, fragment, column),
                 tuple(uris[:SOURCES_NAMED]),
-                tuple(number for number, _, _ in faults[:ROWS_NAMED]),
-                len(faults),
+                tuple(number for number, _, _ in rows_wrong[:ROWS_NAMED]),
+                len(rows_wrong),
                 fragment.fragment_id,
-                frozenset(key for _, _, key in faults),
+                frozenset(key for _, _, key in rows_wrong),
                 n_sources=len(uris),
             )
         )
@@ -222,7 +223,7 @@ def _row_faults(
         if tokens[position] < 0:
             yield "n_tokens is below zero", "n_tokens", position
     for column in vectors:
-        lists = _lists(batch.column(column))
+        lists = plain(batch.column(column))
         is_half = lists.type.value_type == pa.float16()
         unit = is_unit(lists, NORM_TOLERANCE if is_half else FULL_NORM_TOLERANCE)
         is_there = lists.is_valid().to_numpy(zero_copy_only=False)
@@ -238,15 +239,14 @@ def _other_vectors(
     """Rows of the sample whose vector is not what the model makes of their text."""
     if encode is None or not seen.sample_every or schema.VECTOR not in batch.schema.names:
         return
-    lists = _lists(batch.column(schema.VECTOR))
+    lists = plain(batch.column(schema.VECTOR))
     valid = lists.is_valid().to_numpy(zero_copy_only=False)
     chosen = np.flatnonzero(
         valid & ((seen.rows + np.arange(batch.num_rows)) % seen.sample_every == 0)
     )
     if not len(chosen):
         return
-    flat = lists.take(pa.array(chosen)).flatten().to_numpy(zero_copy_only=False)
-    stored = flat.reshape(len(chosen), -1).astype(np.float32)  # (n_chosen, dim)
+    stored = to_numpy(lists.take(pa.array(chosen)))  # (n_chosen, dim)
     made = encode([rows.texts[position] for position in chosen])
     seen.encoded_again += len(chosen)
     is_half = lists.type.value_type == pa.float16()
@@ -269,10 +269,6 @@ def is_another(
         another: NDArray[np.bool_] = ~(off.max(axis=1) <= most)
         another |= ~((stored * made).sum(axis=1) >= LEAST_COSINE)
     return another
-
-
-def _lists(column: pa.Array) -> pa.FixedSizeListArray:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 def _vector_columns(dataset: lance.LanceDataset, fragment: lance.LanceFragment) -> list[str]:
@@ -316,7 +312,7 @@ def _null_damages(
 def _keys_where_null(
     dataset: lance.LanceDataset, fragment: lance.LanceFragment, column: str
 ) -> list[str]:
-    batches = dataset.scanner(columns=["file_key", column], fragments=[fragment]).to_batches()
+    batches = raw_scan(dataset, ["file_key", column], fragments=[fragment])
     return [
         key
         for batch in batches
@@ -338,14 +334,14 @@ def _unreadable(
     files = files or {str(file.path) for file in fragment.data_files()}  # it fails as a whole only
     named = ", ".join(columns) or "its rows"
     return Damage(
-        DATA, table.name, f"{named} cannot be read: {plain(error)}", tuple(sorted(files)),
+        DATA, table.name, f"{named} cannot be read: {faults.plain(error)}", tuple(sorted(files)),
         fragment_id=fragment.fragment_id,
     )  # fmt: skip
 
 
 def reads(dataset: lance.LanceDataset, fragment: lance.LanceFragment, column: str) -> bool:
     try:
-        for batch in dataset.scanner(columns=[column], fragments=[fragment]).to_batches():
+        for batch in raw_scan(dataset, [column], fragments=[fragment]):
             batch.validate(full=True)
     except BaseException as error:
         if not is_of_the_data(error):

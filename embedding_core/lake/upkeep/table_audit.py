@@ -22,6 +22,7 @@ from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.index.broken import LARGEST_READ_BYTES, broken_indexes, drop_index
 from embedding_core.lake.ledger import LedgerEntry, entries, ledger_table, rejects_table
 from embedding_core.lake.rows.commit import replace_rows
+from embedding_core.lake.scans import key_groups, raw_scan
 from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
@@ -207,22 +208,19 @@ def _differs_by_index(
 ) -> str | None:
     """How an index differs from a scan. ``expected``: rows by value; None: each value once."""
     if expected is None:
-        for batch in dataset.scanner(columns=[column], batch_size=KEYS_PER_SCAN).to_batches():
+        for batch in raw_scan(dataset, [column], batch_rows=KEYS_PER_SCAN):
             values = batch.column(column).to_pylist()
             n_rows = dataset.count_rows(is_in(column, values))
             if n_rows != len(values):
                 return f"it finds {n_rows} of {len(values)} rows"
         return None
-    ordered = sorted(expected)
-    for start in range(0, len(ordered), KEYS_PER_SCAN):
-        some = ordered[start : start + KEYS_PER_SCAN]
-        found: Counter[str] = Counter()
-        scanner = dataset.scanner(columns=[column], filter=is_in(column, some))
-        for batch in scanner.to_batches():
-            found.update(batch.column(column).to_pylist())
-        for value in some:
-            if found[value] != expected[value]:
-                return f"it finds {found[value]} of {expected[value]} rows of {value}"
+    for values in key_groups(expected):
+        rows: Counter[str] = Counter()
+        for batch in raw_scan(dataset, [column], is_in(column, values)):
+            rows.update(batch.column(column).to_pylist())
+        for value in values:
+            if rows[value] != expected[value]:
+                return f"it finds {rows[value]} of {expected[value]} rows of {value}"
     return None
 
 

@@ -1,0 +1,193 @@
+"""Every scan of a table. Who needs rows asks here; nobody else writes SQL or opens a scanner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from embedding_core.lake import schema, vectors
+from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.protocols import JudgedRows, Vectors
+
+READ_AHEAD: Mapping[str, int] = {"batch_readahead": 2, "io_buffer_size": 32 * 2**20}
+"""For scans of vectors: without it Lance reads as far ahead as 2 GiB go."""
+ROWS_PER_JUDGED_BATCH = 8_192
+"""Rows that the gate searches at once: 12 MiB of float32 per space at 384 dimensions."""
+
+
+def scan(
+    snapshot: Snapshot,
+    columns: Sequence[str] | Mapping[str, str],
+    where: str | None = None,
+    *,
+    fragments: Sequence[lance.LanceFragment] = (),
+    batch_rows: int | None = None,
+    row_address: bool = False,
+    row_ids: bool = False,
+    doing: str = "reading",
+) -> Iterator[pa.RecordBatch]:
+    """Rows batch by batch, in the table's order; faults and damage are named.
+
+    ``columns``: names, or SQL by name. ``row_address`` and ``row_ids`` add Lance's own columns
+    ``_rowaddr`` and ``_rowid``. ``doing`` is what an error says was going on.
+    """
+    with snapshot.table.faults(doing):
+        yield from raw_scan(
+            snapshot.dataset,
+            columns,
+            where,
+            fragments=fragments,
+            batch_rows=batch_rows,
+            row_address=row_address,
+            row_ids=row_ids,
+        )
+
+
+def raw_scan(
+    dataset: lance.LanceDataset,
+    columns: Sequence[str] | Mapping[str, str],
+    where: str | None = None,
+    *,
+    fragments: Sequence[lance.LanceFragment] = (),
+    batch_rows: int | None = None,
+    row_address: bool = False,
+    row_ids: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """``scan`` whose errors are Lance's own, for those who look for damage themselves."""
+    read_ahead = READ_AHEAD if any(map(schema.is_vector_column, columns)) else {}
+    options: dict[str, Any] = {"fragments": list(fragments)} if fragments else {}
+    scanner = dataset.scanner(
+        columns=dict(columns) if isinstance(columns, Mapping) else list(columns),
+        filter=where,
+        batch_size=batch_rows,
+        with_row_address=row_address,
+        with_row_id=row_ids,
+        **options,
+        **read_ahead,
+    )
+    yield from scanner.to_batches()
+
+
+def key_groups(values: Collection[str]) -> Iterator[list[str]]:
+    """The values, sorted, in groups that one filter can name."""
+    ordered = sorted(set(values))
+    for start in range(0, len(ordered), KEYS_PER_SCAN):
+        yield ordered[start : start + KEYS_PER_SCAN]
+
+
+def scan_values(
+    snapshot: Snapshot,
+    column: str,
+    values: Collection[str],
+    columns: Sequence[str],
+    *,
+    batch_rows: int | None = None,
+    row_address: bool = False,
+    row_ids: bool = False,
+    doing: str = "reading",
+) -> Iterator[pa.RecordBatch]:
+    """Rows whose ``column`` has one of ``values``, by its index, some values at a time."""
+    for group in key_groups(values):
+        yield from scan(
+            snapshot,
+            columns,
+            is_in(column, group),
+            batch_rows=batch_rows,
+            row_address=row_address,
+            row_ids=row_ids,
+            doing=doing,
+        )
+
+
+def row_counts(snapshot: Snapshot, column: str, values: Collection[str]) -> Counter[str]:
+    """Rows of each of ``values`` of ``column``, by its index; a value without rows counts 0."""
+    rows = Counter[str]()
+    for batch in scan_values(snapshot, column, values, [column]):
+        for pair in batch.column(column).value_counts().to_pylist():
+            rows[pair["values"]] += pair["counts"]
+    return rows
+
+
+def has_documents(snapshot: Snapshot, doc_ids: Collection[str]) -> bool:
+    """Whether one of the documents has a row."""
+    with snapshot.table.faults("reading"):
+        return any(
+            snapshot.dataset.count_rows(filter=is_in("doc_id", group))
+            for group in key_groups(doc_ids)
+        )
+
+
+def rows_between(
+    snapshot: Snapshot,
+    low: str,
+    high: str,
+    doc_ids: Collection[str],
+    columns: Sequence[str],
+    batch_rows: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Rows with ``low <= chunk_id < high``; with ``doc_ids`` only those of these documents."""
+    where = f"chunk_id >= {quote(low)} AND chunk_id < {quote(high)}"
+    if doc_ids:
+        where = f"{where} AND {is_in('doc_id', doc_ids)}"
+    yield from scan(snapshot, columns, where, batch_rows=batch_rows)
+
+
+def judged_rows(snapshot: Snapshot, old: str, new: str) -> Iterator[JudgedRows]:
+    """Every row for the gate. ``old`` and ``new`` are vector columns."""
+    columns = {name: name for name in ("chunk_id", "doc_id", "text")} | {"old": old, "new": new}
+    if has_text(snapshot.schema, "title"):
+        columns["title"] = "title"
+    read = list(dict.fromkeys(columns.values()))
+    for batch in scan(snapshot, read, batch_rows=ROWS_PER_JUDGED_BATCH):
+        arrays = [batch.column(column) for column in columns.values()]
+        yield to_judged(pa.RecordBatch.from_arrays(arrays, names=list(columns)))
+
+
+def to_judged(batch: pa.RecordBatch) -> JudgedRows:
+    """A batch of ``chunk_id``, ``doc_id``, ``text``, ``old``, ``new`` and perhaps ``title``."""
+    has_title = "title" in batch.schema.names
+    return JudgedRows(
+        chunk_ids=batch.column("chunk_id").to_pylist(),
+        doc_ids=batch.column("doc_id"),
+        texts=batch.column("text").to_pylist(),
+        titles=batch.column("title").to_pylist() if has_title else [None] * batch.num_rows,
+        old=vectors.to_numpy(batch.column("old")),
+        new=vectors.to_numpy(batch.column("new")),
+    )
+
+
+def has_text(arrow_schema: pa.Schema, column: str) -> bool:
+    """Whether there is such a column, of texts."""
+    return column in arrow_schema.names and pa.types.is_string(arrow_schema.field(column).type)
+
+
+def vectors_at(snapshot: Snapshot, rows: Sequence[int], column: str) -> Vectors:
+    """(n_rows, dim) float32 vectors of rows by their numbers; NaN for a row without one."""
+    with snapshot.table.faults("reading"):
+        taken = snapshot.dataset.take(list(rows), columns=[column])
+    return vectors.to_numpy(taken.column(column).combine_chunks())
+
+
+def count_vectors(snapshot: Snapshot, column: str) -> int:
+    """Rows that have a vector in a column."""
+    return int(
+        snapshot.dataset.scanner(
+            columns=[], with_row_id=True, filter=f"{column} IS NOT NULL", **READ_AHEAD
+        ).count_rows()
+    )
+
+
+def have_vectors(snapshot: Snapshot, column: str, fragment_ids: Sequence[int]) -> bool:
+    """Whether a row of these fragments has a vector in a column."""
+    rows = snapshot.dataset.scanner(
+        columns=["chunk_id"],
+        filter=f"{column} IS NOT NULL",
+        fragments=[snapshot.dataset.get_fragment(fragment_id) for fragment_id in fragment_ids],
+        limit=1,
+    )
+    return bool(rows.to_table().num_rows)
