@@ -36,8 +36,9 @@ def search(
 ) -> Iterator[Answer]:
     """Answer each of ``queries`` (texts by id), in their order.
 
-    The model is the one that made the searched column, whatever the recipe names. Raises ``UsageError`` for a query without words or a bad filter, and ``LakeError``, before the
-    model is loaded, when the model that the table names gives vectors of another space here.
+    The model is the one that made the searched column, whatever the recipe names. Raises
+    ``UsageError`` for a query without words or a bad filter. Raises ``LakeError``, before the model
+    is loaded, when that model gives vectors of another space here.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     model = serving_model(recipe, table, query.column)
