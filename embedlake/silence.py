@@ -1,7 +1,8 @@
-"""No run is silent for long: what goes on without a word is said to go on."""
+"""A run is never silent for long, and Lance does not chatter in between."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,22 @@ SILENT_SECONDS = 10.0
 """A run that waits for longer says what for."""
 MOMENT_SECONDS = 1.0
 """What is done sooner is not worth a word."""
+
+
+LANCE_LOG = (
+    # Said at every commit of a vector column: the operation is young.
+    "warn,lance_table::transaction::manifest_build=error,"
+    # Said of every partition of an index that a small commit brings no vector for.
+    "lance::index::vector::builder=error"
+)
+
+
+def lance_environment() -> dict[str, str]:
+    """The environment of a process that works with Lance: ``LANCE_LOG``, unless it is set already.
+
+    Lance reads it once, when it is imported.
+    """
+    return {"LANCE_LOG": os.environ.get("LANCE_LOG", LANCE_LOG)}
 
 
 @contextmanager

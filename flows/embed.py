@@ -30,6 +30,7 @@ from embedlake.cli import interrupts
 from embedlake.execution.runner import Runner, current_runner
 from embedlake.execution.scheduler import run_plan
 from embedlake.execution.training import train_if_due
+from embedlake.execution.unit_runner import PrefectExecution
 from embedlake.local import speeds
 from embedlake.orchestration.naming import artifact_key, run_name
 from embedlake.orchestration.outcome import failed
@@ -109,7 +110,7 @@ def _run(
         job = Job.of(planned, recipe, chosen, run_id)
         tally = RunTally()
         prepare(job, planned, allow_removals)
-        run_plan(job, planned, tally, settings, lock.check)
+        run_plan(job, planned, tally, PrefectExecution(settings), lock.check)
         train_if_due(job)
         return finish(job, planned, tally, started)
 

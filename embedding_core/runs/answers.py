@@ -23,7 +23,7 @@ QUERIES_PER_CALL = 256
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one query found."""
+    """The hits of a query."""
 
     query_id: str
     query: str
@@ -36,24 +36,24 @@ def search(
 ) -> Iterator[Answer]:
     """Answer each of ``queries`` (texts by id), in their order.
 
-    The model is that of the column searched, so of the space in service, whatever the recipe names.
-    Raises ``UsageError`` for a query without words or a bad filter, and ``LakeError``, before the
-    model is loaded, when the model that the table names gives vectors of another space here.
+    The model is the one that made the searched column, whatever the recipe names. Raises
+    ``UsageError`` for a query without words or a bad filter. Raises ``LakeError``, before the model
+    is loaded, when that model gives vectors of another space here.
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     model = serving_model(recipe, table, query.column)
     check_query_space(resolve(model).space, *table.space(query.column))
     encoder = load(model, resources)
     remaining = iter(queries.items())
-    while some := dict(islice(remaining, QUERIES_PER_CALL)):
-        for query_id, words in some.items():
+    while texts := dict(islice(remaining, QUERIES_PER_CALL)):
+        for query_id, words in texts.items():
             if not words.strip():
                 raise UsageError(f"query {query_id!r} has no words; write what to look for")
         try:
-            found = table.search_many(list(some.values()), encoder, query)
+            hits_by_query = table.search_many(list(texts.values()), encoder, query)
         except InvalidText as error:
-            raise UsageError(f"query {list(some)[error.index]!r} {error.why}") from error
-        for (query_id, words), hits in zip(some.items(), found, strict=True):
+            raise UsageError(f"query {list(texts)[error.index]!r} {error.why}") from error
+        for (query_id, words), hits in zip(texts.items(), hits_by_query, strict=True):
             yield Answer(query_id, words, tuple(hits))
 
 

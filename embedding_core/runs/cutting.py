@@ -13,7 +13,6 @@ from embedding_core.encoder import ResolvedModel
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
-from embedding_core.lake.ownership.adoption import has_no_rows
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
 from embedding_core.runs.job import resolve
@@ -55,7 +54,8 @@ def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
         model = ModelSpec(name=recipe.chunk.tokenizer)
         return _of_model(recipe, model, resolve(model))
     table = table_of(recipe)
-    stored = table.cutter() if table.exists() and not has_no_rows(table.dataset()) else None
+    snapshot = table.open() if table.exists() else None
+    stored = snapshot.cutter() if snapshot is not None and snapshot.n_rows else None
     if stored is None:
         return _of_model(recipe, recipe.model, resolved)
     model = ModelSpec(**stored.model)

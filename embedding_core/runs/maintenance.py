@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.lake import ledger
@@ -54,12 +54,12 @@ class MaintenanceReport:
         return UNFINISHED if self.problems else MAINTAINED
 
 
-def maintain(recipe: Recipe) -> MaintenanceReport:
+def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     """Compact the recipe's tables, keep their indexes fresh, remove what is no longer needed: old
     versions, orphans, and vectors that left service long ago.
 
-    May run beside readers and runs. Raises ``LakeError`` when there is no table, or when it is
-    another recipe's.
+    May run beside readers and runs. ``now`` decides which vectors left service long ago; default:
+    the clock. Raises ``LakeError`` when there is no table, or when it is another recipe's.
     """
     started = time.perf_counter()
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
@@ -80,7 +80,7 @@ def maintain(recipe: Recipe) -> MaintenanceReport:
     retired: list[Release] = []
     kept_days = timedelta(days=recipe.release.keep_previous_days)
     with _noted(problems):
-        retired = retire_left(table, kept_days, "maintenance")
+        retired = retire_left(table, kept_days, "maintenance", now)
     reports = [maintain_table(table, keep, refresh)]
     reports += [maintain_table(one, keep) for one in _beside(table)]
     problems += [problem for report in reports for problem in report.problems]

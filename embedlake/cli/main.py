@@ -8,6 +8,7 @@ imported by the command that needs them.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -38,7 +39,7 @@ from embedlake.cli.options import (
     use_some_api,
 )
 from embedlake.settings import read_settings, use_prefect_api
-from embedlake.silence import saying_it_goes_on
+from embedlake.silence import lance_environment, saying_it_goes_on
 
 if TYPE_CHECKING:
     from embedlake.local.processes import Server
@@ -62,6 +63,7 @@ for command in (*models.COMMANDS, *verify.COMMANDS, drop):
 
 def main() -> None:
     """Entry point of the console script."""
+    os.environ.update(lance_environment())
     interrupts.handle_signals()
     try:
         with interrupts.not_mistaken():

@@ -31,6 +31,7 @@ from embedding_core.errors import SetupError
 from embedlake.execution.placement import SEES_ALL_GPUS
 from embedlake.local.hardware import Needs
 from embedlake.settings import Settings
+from embedlake.silence import lance_environment
 
 CONNECT_SECONDS = 5.0
 QUIET = {
@@ -65,7 +66,8 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
                 "logging_level": "WARNING",
             }
             return cls(address="local", init_kwargs=options)
-        joined = {"log_to_driver": False}
+        # Workers of a Ray that this process starts have its environment; others do not.
+        joined = {"log_to_driver": False, "runtime_env": {"env_vars": lance_environment()}}
         if settings.ray_address == "auto":  # as an address, the parent would start a Ray
             return cls(init_kwargs={"address": "auto", **joined})
         return cls(address=settings.ray_address, init_kwargs=joined)

@@ -1,4 +1,4 @@
-"""Work units as tasks: chunk tasks mapped, embed tasks behind them, committed in groups.
+"""Work units in a bounded window, committed in groups as they end.
 
 Two groups are in flight at most: while one is embedded and committed, the next is being worked on.
 Ray hangs with thousands of pending tasks, and a bounded window bounds staged data too.
@@ -12,11 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from prefect import get_run_logger, unmapped
-from prefect.futures import PrefectFuture
-
 from embedding_core.errors import Transient, words
-from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
+from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
 from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, lost_units
 from embedding_core.runs.embed.finish_stage import RunTally
 from embedding_core.runs.embed.planning import plan
@@ -24,117 +21,125 @@ from embedding_core.runs.embed.saved import finished_packs, finished_units
 from embedding_core.runs.embed.slices import Gatherer, joined, slices_to_redo
 from embedding_core.runs.embed.units import failed_alone, halves, work_units
 from embedding_core.runs.job import Job
-from embedlake.execution.runner import current_runner
-from embedlake.execution.small_work import is_small
-from embedlake.orchestration import tasks
-from embedlake.orchestration.progress import RunProgress
-from embedlake.orchestration.results import result_storage
-from embedlake.settings import Settings
+from embedding_core.store.retry import MOST_FAILED_FILES
+from embedlake.execution.unit_runner import Execution, Log, Progress, UnitRunner
 
 GROUPS_IN_FLIGHT = 2
-MOST_FAILED_FILES = 64
-"""Failed units are taken apart until so many files were found; with more, it is not the files."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    unit: WorkUnit
-    staged: PrefectFuture[tasks.Sealed[StagedUnit]]
-    embedded: PrefectFuture[EmbeddedUnit]
+Clock = Callable[[], float]
+"""Seconds since any moment; never goes back."""
 
 
 def run_plan(
     job: Job,
     planned: Plan,
     tally: RunTally,
-    settings: Settings,
+    execution: Execution,
     before_commit: Callable[[], None],
+    clock: Clock = time.monotonic,
 ) -> None:
     """``run_units``, and once more for files that changed while they were read.
 
     What changes again waits for the next run; so do files that came or went meanwhile.
     """
-    run_units(job, planned, tally, settings, before_commit)
+    run_units(job, planned, tally, execution, before_commit, clock)
     forget_removed(job, planned)
     if not tally.changed_uris:
         return
     newest = plan(job.recipe)
-    files = tuple(one for one in newest.files if one.file.uri in tally.changed_uris)
+    files = tuple(file for file in newest.files if file.file.uri in tally.changed_uris)
     again = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
     if not files:
         return
-    get_run_logger().info("%d files changed while they were read: once more", len(files))
-    tally.forget_changed({one.file.uri for one in files})
+    execution.log.info("%d files changed while they were read: once more", len(files))
+    tally.forget_changed({file.file.uri for file in files})
     second = Job.of(again, job.recipe, job.resources, job.run_id)
-    run_units(second, again, tally, settings, before_commit)
+    run_units(second, again, tally, execution, before_commit, clock)
 
 
 def run_units(
     job: Job,
     planned: Plan,
     tally: RunTally,
-    settings: Settings,
+    execution: Execution,
     before_commit: Callable[[], None],
+    clock: Clock = time.monotonic,
 ) -> None:
     """Run every unit of the plan and commit what comes of it into ``tally``.
 
-    What an earlier run embedded and did not commit is committed first, before anything is
-    submitted. Then units are committed as they end, as soon as ``units_per_commit`` are ready or
+    Units are committed as they end, as soon as ``units_per_commit`` are ready or
     ``seconds_per_commit`` have passed; rows of removed files go with the first. A unit that fails
     is noted in ``tally.failures`` and does not take others with it. A ``SetupError`` in a task ends
     the run: it would hit every unit. ``before_commit`` may raise to stop a run that lost its table.
     """
-    source = job.recipe.source
+    # 1. Whole files that an earlier run embedded keep the units that they were in; the other files
+    #    are packed into units.
     finished = finished_packs(job, planned)
-    done = {one.file_key for pack in finished for one in pack.unit.files}
-    files = tuple(one for one in planned.files if one.file_key not in done)
+    done_keys = {file.file_key for pack in finished for file in pack.unit.files}
+    files = tuple(file for file in planned.files if file.file_key not in done_keys)
     left = replace(planned, files=files)
-    units = list(work_units(left, job.resources.unit_bytes, source))
-    if not (units or finished):
+    units = list(work_units(left, job.resources.unit_bytes, job.recipe.source))
+    n_units = len(finished) + len(units)
+    if not n_units:
         before_commit()
         commit_units(job, (), planned.removed_keys)
         return
-    removed = planned.removed_keys
-
-    def commit(done: list[EmbeddedUnit]) -> None:
-        nonlocal removed
-        before_commit()
-        commit_units(job, done, removed)
-        removed = ()
-        tally.add(done)
-        progress.publish()
-
-    with RunProgress(job, len(finished) + len(units), planned.estimated_chunks) as progress:
+    with execution.progress(job, n_units, planned.estimated_chunks) as progress:
+        commits = _Commits(job, tally, progress, before_commit, planned.removed_keys)
+        # 2. What an earlier run embedded is committed before anything is submitted.
         finished += finished_units(job, units)
-        rest = _left_to_do(job, finished, units, progress, commit)
-        runner = _UnitRunner(
-            job, settings, is_small(planned, rest, job.recipe, job.resources, settings)
-        )
-        for ready in _ready(runner, rest, tally, progress):
-            commit(runner.with_fragments(ready, tally))
+        todo = _left_to_do(job, finished, units, progress, commits)
+        # 3. The other units are worked on, and committed group by group.
+        work = _Work(job, execution.runner(job, planned, todo), tally, execution.log)
+        for group in _groups_to_commit(work, todo, progress, clock):
+            commits.commit(work.with_fragments(group))
+        # 4. Without a group, rows of removed files have not gone yet.
+        if commits.removed_keys:
+            commits.commit([])
+
+
+@dataclass(slots=True)
+class _Commits:
+    """Commits groups of units, and rows of removed files with the first group."""
+
+    job: Job
+    tally: RunTally
+    progress: Progress
+    before_commit: Callable[[], None]
+    removed_keys: Sequence[str]
+
+    def commit(self, units: Sequence[EmbeddedUnit]) -> None:
+        self.before_commit()
+        commit_units(self.job, units, self.removed_keys)
+        self.removed_keys = ()
+        self.tally.add(units)
+        self.progress.publish()
 
 
 def _left_to_do(
     job: Job,
     finished: Sequence[EmbeddedUnit],
     units: Sequence[WorkUnit],
-    progress: RunProgress,
-    commit: Callable[[list[EmbeddedUnit]], None],
+    progress: Progress,
+    commits: _Commits,
 ) -> list[WorkUnit]:
-    """Commit what an earlier run embedded before anything is submitted; the other units."""
+    """Commit what an earlier run embedded; the other units. A file of which slices are missing, or
+    have ids in common, is not committed: its slices are read from what was saved when their turn
+    comes."""
     gatherer = Gatherer()
     whole: list[EmbeddedUnit] = []
-    done: set[str] = set()
+    done_ids: set[str] = set()
     for unit in finished:
         gathered = gatherer.add(unit)
         if not slices_to_redo(job, gathered):
-            done.update(one.unit.unit_id for one in gathered)
+            done_ids.update(result.unit.unit_id for result in gathered)
             whole += _whole(gathered)
-            for one in gathered:
-                progress.finished(one)
-    for start in range(0, len(whole), job.resources.units_per_commit):
-        commit(whole[start : start + job.resources.units_per_commit])
-    return [unit for unit in units if unit.unit_id not in done]
+            for result in gathered:
+                progress.finished(result)
+    size = job.resources.units_per_commit
+    for start in range(0, len(whole), size):
+        commits.commit(whole[start : start + size])
+    return [unit for unit in units if unit.unit_id not in done_ids]
 
 
 def _whole(gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
@@ -144,153 +149,126 @@ def _whole(gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
     return gathered
 
 
-def _ready(
-    runner: _UnitRunner, units: Sequence[WorkUnit], tally: RunTally, progress: RunProgress
+def _groups_to_commit(
+    work: _Work, units: Sequence[WorkUnit], progress: Progress, clock: Clock
 ) -> Iterator[list[EmbeddedUnit]]:
-    """Embedded units in groups to commit, at least one group, which may be empty."""
-    size, seconds = (
-        runner.job.resources.units_per_commit,
-        runner.job.resources.seconds_per_commit,
-    )
-    waiting, in_flight = iter(units), list[_Submitted]()
+    """Embedded units in groups, none of them empty."""
+    resources = work.job.resources
+    size, seconds = resources.units_per_commit, resources.seconds_per_commit
+    waiting, in_flight = iter(units), list[Any]()
     ready: list[EmbeddedUnit] = []
     gatherer = Gatherer()
-    since = time.monotonic()
+    group_began = clock()
     while True:
+        # 1. Fill the window. Units that wait for their commit take room in it, too.
         room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
-        if some := list(islice(waiting, room)):
-            in_flight.extend(runner.submit(some))
+        if submitted := list(islice(waiting, room)):
+            in_flight.extend(work.runner.submit(submitted))
+        # 2. Wait for a unit to end: not beyond the moment when the run must say something, nor the
+        #    moment when what is ready must be committed.
         wait = progress.seconds_to_speak
         if ready:
-            wait = min(wait, max(0.0, since + seconds - time.monotonic()))
-        ended = runner.first_to_end(in_flight, wait) if in_flight else None
+            wait = min(wait, max(0.0, group_began + seconds - clock()))
+        ended = work.runner.first_to_end(in_flight, wait) if in_flight else None
         if in_flight:
             progress.still_working(len(in_flight))
+        # 3. Read its result. Slices wait in the gatherer until their file is complete.
         if ended is not None:
             in_flight.remove(ended)
-            done = runner.collect([ended], tally, progress)
-            gathered = [one for unit in done for one in gatherer.add(unit)]
-            ready += _whole(_settled(runner, gathered, tally))
-        late = bool(ready) and time.monotonic() - since >= seconds
-        if len(ready) >= size or late or not in_flight:
-            yield ready
-            ready, since = [], time.monotonic()
+            results = work.collect([ended], progress)
+            gathered = [slice_ for result in results for slice_ in gatherer.add(result)]
+            ready += _whole(work.settled(gathered))
+        # 4. Commit when the group is full, when its time is over, and at the end.
+        is_late = bool(ready) and clock() - group_began >= seconds
+        if len(ready) >= size or is_late or not in_flight:
+            if ready:
+                yield ready
+            ready, group_began = [], clock()
             if not in_flight:
                 return
 
 
-def _settled(
-    runner: _UnitRunner, gathered: list[EmbeddedUnit], tally: RunTally
-) -> list[EmbeddedUnit]:
-    """All slices of a file, each with its fragments and without an id of an earlier one; nothing
-    when one of them failed."""
-    if not gathered or gathered[0].unit.slice is None:
-        return gathered
-    expected, size = len(gathered), runner.job.resources.units_per_commit
-    slices = _by_number(runner.with_fragments(gathered, tally))
-    if len(slices) == expected and (redo := slices_to_redo(runner.job, slices)):
-        made = [one for some in _groups(redo, size) for one in _made(runner, some, tally)]
-        if len(made) < len(redo):
-            return []  # the file waits for the next run; the tally says why
-        numbers = {one.unit.slice.number for one in made if one.unit.slice}
-        kept = [one for one in slices if one.unit.slice and one.unit.slice.number not in numbers]
-        slices = _by_number([*kept, *made])
-    return slices if len(slices) == expected else []
+class _Work:
+    """Units of one job at a runner: every result is read, failed units are taken apart."""
 
-
-def _made(runner: _UnitRunner, some: list[WorkUnit], tally: RunTally) -> list[EmbeddedUnit]:
-    return runner.with_fragments(runner.collect(runner.submit(some), tally), tally)
-
-
-def _groups(units: Sequence[WorkUnit], size: int) -> Iterator[list[WorkUnit]]:
-    remaining = iter(units)
-    while group := list(islice(remaining, size)):
-        yield group
-
-
-def _by_number(slices: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
-    return sorted(slices, key=lambda one: one.unit.slice.number if one.unit.slice else 0)
-
-
-class _UnitRunner:
-    """Submits units and reads their futures; every future is read, none is waited for in vain."""
-
-    def __init__(self, job: Job, settings: Settings, in_process: bool) -> None:
+    def __init__(self, job: Job, runner: UnitRunner[Any], tally: RunTally, log: Log) -> None:
         self.job = job
-        self._runner = current_runner()
-        self._runner.prepare(settings, job.resources, in_process)
-        if self._runner.in_process:
-            get_run_logger().info("little to do: tasks run in this process, without Ray")
-        self._files_left = MOST_FAILED_FILES
-        storage = result_storage(job.recipe)
-        self._chunk = tasks.chunk.with_options(result_storage=storage)
-        self._embed = tasks.embed.with_options(result_storage=storage)
-
-    def submit(self, group: Sequence[WorkUnit], refresh: bool = False) -> list[_Submitted]:
-        """Map the chunk task over a group and put an embed task behind each."""
-        embed = self._embed.with_options(refresh_cache=refresh)
-        staged = self._chunk.map(unmapped(self.job), [tasks.Sealed(unit) for unit in group])
-        with self._runner.with_hardware():
-            embedded = embed.map(unmapped(self.job), staged)
-        return [_Submitted(*one) for one in zip(group, staged, embedded, strict=True)]
-
-    def first_to_end(self, in_flight: Sequence[_Submitted], seconds: float) -> _Submitted | None:
-        """A unit that has ended; waits for one, but no longer than ``seconds``."""
-        ended = self._runner.first_ended([one.embedded for one in in_flight], seconds)
-        return next((one for one in in_flight if one.embedded is ended), None)
+        self.runner = runner
+        self._tally = tally
+        self._log = log
+        self._files_left = MOST_FAILED_FILES  # with more failed files, it is not the files
 
     def collect(
-        self,
-        group: Sequence[_Submitted],
-        tally: RunTally,
-        progress: RunProgress | None = None,
-        again: bool = False,
+        self, group: Sequence[Any], progress: Progress | None = None, again: bool = False
     ) -> list[EmbeddedUnit]:
-        """What the group's units gave, in order; failures go into the tally. ``again``: the files
-        of these units failed before."""
-        done = []
+        """What became of some submitted units, in order; failures go into the tally. ``again``: the
+        files of these units failed before."""
+        done: list[EmbeddedUnit] = []
         for submitted in group:
-            result = self._result(submitted)
+            unit, result = submitted.unit, self.runner.result(submitted)
             if isinstance(result, EmbeddedUnit):
-                # A cached result carries the plan of the run that made it: use this run's.
-                done.append(replace(result, unit=submitted.unit))
+                done.append(result)
             elif _is_of_the_unit(result) and self._files_left > 0:
-                done += self._alone(submitted.unit, result, tally, again)
+                done += self._apart(unit, result, again)
             else:
-                tally.failures.append(f"{submitted.unit.label}: {words(result)}")
-                get_run_logger().error("unit %s failed: %s", submitted.unit.label, words(result))
+                self._tally.failures.append(f"{unit.label}: {words(result)}")
+                self._log.error("unit %s failed: %s", unit.label, words(result))
             if progress is not None:
-                progress.finished(done[-1] if isinstance(result, EmbeddedUnit) else None)
+                progress.finished(result if isinstance(result, EmbeddedUnit) else None)
         return done
 
-    def _alone(
-        self, unit: WorkUnit, error: Exception, tally: RunTally, again: bool
-    ) -> list[EmbeddedUnit]:
-        """The unit again in two halves, down to the file it fails for, which is rejected when it
-        failed by itself and before."""
+    def _apart(self, unit: WorkUnit, error: BaseException, again: bool) -> list[EmbeddedUnit]:
+        """The unit again in two halves, down to the file it fails for. A file that failed alone and
+        before is rejected."""
         if again and len(unit.files) == 1:
             self._files_left -= 1
-            get_run_logger().error("%s rejected: %s", unit.label, error)
+            self._log.error("%s rejected: %s", unit.label, error)
             return [failed_alone(unit, error)]
         how = "in halves" if len(unit.files) > 1 else "by itself"
-        get_run_logger().warning("unit %s failed, once more %s: %s", unit.label, how, error)
-        return self.collect(self.submit(halves(unit)), tally, again=True)
+        self._log.warning("unit %s failed, once more %s: %s", unit.label, how, error)
+        return self.collect(self.runner.submit(halves(unit)), again=True)
 
-    def with_fragments(self, done: list[EmbeddedUnit], tally: RunTally) -> list[EmbeddedUnit]:
+    def with_fragments(self, done: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
         """``done``, with units whose cached fragments are gone from the store embedded again."""
         lost = {unit.unit.unit_id for unit in lost_units(self.job, done)}
         if not lost:
             return done
-        again = self.submit([one.unit for one in done if one.unit.unit_id in lost], refresh=True)
-        return [one for one in done if one.unit.unit_id not in lost] + self.collect(again, tally)
+        units = [result.unit for result in done if result.unit.unit_id in lost]
+        usable = [result for result in done if result.unit.unit_id not in lost]
+        return usable + self.collect(self.runner.submit(units, refresh=True))
 
-    def _result(self, submitted: _Submitted) -> Any:
-        """The embedded unit, or the exception that stopped it (the chunk task's own, if it was)."""
-        staged = self._runner.result(submitted.staged)
-        failed = isinstance(staged, BaseException)
-        return staged if failed else self._runner.result(submitted.embedded)
+    def settled(self, gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
+        """All slices of a file, each with its fragments and without an id of an earlier one;
+        nothing when one of them failed."""
+        if not gathered or gathered[0].unit.slice is None:
+            return gathered
+        expected = len(gathered)
+        slices = _by_number(self.with_fragments(gathered))
+        if len(slices) == expected and (redo := slices_to_redo(self.job, slices)):
+            made = self._made(redo)
+            if len(made) < len(redo):
+                return []  # the file waits for the next run; the tally says why
+            numbers = set(map(_number, made))
+            slices = _by_number([*(kept for kept in slices if _number(kept) not in numbers), *made])
+        return slices if len(slices) == expected else []
+
+    def _made(self, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
+        """Units of one file, some at a time."""
+        made: list[EmbeddedUnit] = []
+        remaining = iter(units)
+        while group := list(islice(remaining, self.job.resources.units_per_commit)):
+            made += self.with_fragments(self.collect(self.runner.submit(group)))
+        return made
 
 
-def _is_of_the_unit(error: Any) -> bool:
+def _number(result: EmbeddedUnit) -> int:
+    return result.unit.slice.number if result.unit.slice is not None else 0
+
+
+def _by_number(slices: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
+    return sorted(slices, key=_number)
+
+
+def _is_of_the_unit(error: BaseException) -> bool:
     """Whether another unit may well fare better: not a store that fails, nor a run that ends."""
     return isinstance(error, Exception) and not isinstance(error, Transient)

@@ -9,6 +9,7 @@ from prefect.filesystems import RemoteFileSystem
 from embedding_core.identity import SHOWN_DIGITS, digest
 from embedding_core.recipe import Recipe
 from embedding_core.store import storage
+from embedding_core.store.layout import results_folder
 
 
 def result_storage(recipe: Recipe) -> Path | str:
@@ -17,7 +18,7 @@ def result_storage(recipe: Recipe) -> Path | str:
     The block names the bucket and the endpoint and holds no credentials; workers find those where
     every AWS client does.
     """
-    uri = storage.join(recipe.lake.uri, "_embedlake", recipe.lake.table, "results")
+    uri = results_folder(recipe.lake.uri, recipe.lake.table)
     if storage.is_local(uri):
         return Path(uri)
     spec = recipe.lake.storage

@@ -31,6 +31,7 @@ from embedding_core.runs.space.build import FilledFragment, backfill_fragment
 from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.release import index_space
 from embedding_core.runs.space.sample import SampledPart, SamplePart, embed_sample
+from embedding_core.store.retry import FIRST_TASK_PAUSE_SECONDS, TASK_JITTER, TASK_RETRIES
 from embedlake.execution.placement import placed, placed_job
 
 P = ParamSpec("P")
@@ -39,11 +40,6 @@ T = TypeVar("T")
 
 RESULTS_VERSION = 1
 """Raised when the records that tasks return change: results of older code are not read."""
-
-RETRIES = 3
-FIRST_PAUSE_SECONDS = 2
-"""Pauses of 2, 4 and 8 s, each stretched by up to half: a store comes back without a stampede."""
-JITTER = 0.5
 
 
 class Sealed(Generic[T]):
@@ -90,13 +86,14 @@ def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def _retried(name: str, run_name: str, **caching: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The task decorator with what all tasks share."""
+    """The task decorator with what all tasks share: pauses of 2, 4 and 8 s, each stretched by up to
+    half, so that a store comes back without a stampede."""
     return task(
         name=name,
         task_run_name=run_name,
-        retries=RETRIES,
-        retry_delay_seconds=exponential_backoff(FIRST_PAUSE_SECONDS),
-        retry_jitter_factor=JITTER,
+        retries=TASK_RETRIES,
+        retry_delay_seconds=exponential_backoff(FIRST_TASK_PAUSE_SECONDS),
+        retry_jitter_factor=TASK_JITTER,
         retry_condition_fn=is_transient,
         **caching,
     )
@@ -105,12 +102,12 @@ def _retried(name: str, run_name: str, **caching: Any) -> Callable[[Callable[P, 
 def _per_unit(
     name: str, run_name: str, key: Callable[[TaskRunContext, dict[str, Any]], str]
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Of tasks over work units: a result saves a later run the same work."""
+    """The decorator of tasks over work units: a result saves a later run the same work."""
     return _retried(name, run_name, cache_key_fn=key, persist_result=True)
 
 
 def _over_table(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Of tasks over what is in the table: what they did is seen there, so nothing is cached."""
+    """The decorator of tasks over the table: it shows what they did, so nothing is cached."""
     return _retried(name, run_name, cache_policy=NO_CACHE)
 
 
@@ -132,7 +129,7 @@ def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
     with announcing(told_to_the_flow):
         job = placed_job(job)
-        return [backfill_fragment(job, one) for one in fragment_ids]
+        return [backfill_fragment(job, fragment_id) for fragment_id in fragment_ids]
 
 
 @_over_table("index", "train an index")

@@ -20,6 +20,7 @@ from embedding_core.errors import (
     UsageError,
 )
 from embedding_core.records import PlannedFile, SourceFile, StagedUnit, WorkUnit
+from embedding_core.store.retry import TASK_RETRIES
 from embedlake.orchestration import tasks
 
 UNIT = WorkUnit(
@@ -84,7 +85,7 @@ def test_cache_keys_differ_by_unit_and_by_task() -> None:
 @pytest.mark.parametrize("task", [tasks.chunk, tasks.embed])
 def test_task_keeps_its_result_and_pauses_between_tries(task: Any) -> None:
     assert task.persist_result and task.cache_key_fn is not None
-    assert task.retries == tasks.RETRIES
+    assert task.retries == TASK_RETRIES
     assert task.retry_condition_fn is tasks.is_transient
     assert task.retry_delay_seconds == [2, 4, 8] and task.retry_jitter_factor > 0
 

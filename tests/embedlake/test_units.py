@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from embedding_core.errors import LakeError, ModelError
+from embedding_core.errors import LakeError, ModelError, SetupError
 from embedding_core.recipe import Resources
-from embedding_core.records import EmbeddedUnit, WorkUnit
+from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
 from embedding_core.runs.embed import chunk_stage
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
@@ -23,7 +25,7 @@ from embedding_core.runs.embed.saved import finished_packs
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
 from embedlake.execution import scheduler
-from embedlake.settings import Settings
+from embedlake.execution.unit_runner import Log
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
 
@@ -32,41 +34,64 @@ class SilentProgress:
 
     seconds_to_speak = 60.0
 
-    def __init__(self, *_about: object) -> None: ...
-    def __enter__(self) -> SilentProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
     def finished(self, _unit: EmbeddedUnit | None) -> None: ...
     def still_working(self, _n_under_way: int) -> None: ...
     def publish(self) -> None: ...
 
 
-class InProcessRunner:
+@dataclass(eq=False)
+class Begun:
+    """A unit that is worked on when its result is asked for."""
+
+    unit: WorkUnit
+
+
+class InProcess:
     """Runs units where it stands instead of on Ray, and watches how many are in flight."""
 
-    most_in_flight = 0
+    log: Log = logging.getLogger("test")
 
-    def __init__(self, job: Job, *_where: object) -> None:
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.in_flight = self.most_in_flight = 0
+
+    def runner(self, job: Job, _planned: Plan, _units: Sequence[WorkUnit]) -> InProcess:
+        """See ``Execution``."""
         self.job = job
-        self._in_flight = 0
+        return self
 
-    def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
-        self._in_flight += len(group)
-        type(self).most_in_flight = max(self.most_in_flight, self._in_flight)
-        return list(group)
+    def progress(
+        self, _job: Job, _n_units: int, _chunks: int
+    ) -> AbstractContextManager[SilentProgress]:
+        """See ``Execution``."""
+        return nullcontext(SilentProgress())
 
-    def first_to_end(self, in_flight: Sequence[WorkUnit], _wait: float) -> WorkUnit | None:
+    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        """See ``UnitRunner``."""
+        self.in_flight += len(units)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        return [Begun(unit) for unit in units]
+
+    def first_to_end(self, in_flight: Sequence[Begun], seconds: float) -> Begun | None:
+        """See ``UnitRunner``."""
         return in_flight[0]
 
-    def collect(
-        self, group: Sequence[WorkUnit], _tally: RunTally, _progress: Any = None
-    ) -> list[EmbeddedUnit]:
-        self._in_flight -= len(group)
-        return [embed_unit(self.job, chunk_unit(self.job, unit)) for unit in group]
+    def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+        """See ``UnitRunner``."""
+        self.in_flight -= 1
+        assert self.job is not None
+        try:
+            return embed_unit(self.job, chunk_unit(self.job, submitted.unit))
+        except SetupError:
+            raise
+        except Exception as error:
+            return error
 
-    def with_fragments(self, done: list[EmbeddedUnit], _tally: RunTally) -> list[EmbeddedUnit]:
-        return done
+
+def ticks(step: int = 1) -> Callable[[], float]:
+    """A clock that goes on by ``step`` seconds whenever it is read."""
+    seconds = count(0, step)
+    return lambda: next(seconds)
 
 
 def prepared(folder: Path, n_files: int) -> tuple[Job, Any]:
@@ -75,36 +100,30 @@ def prepared(folder: Path, n_files: int) -> tuple[Job, Any]:
     return begin(recipe_for(folder), Resources(unit_bytes=1, units_per_commit=3))
 
 
-def test_run_units_never_more_than_two_groups_in_flight(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
-    monkeypatch.setattr(InProcessRunner, "most_in_flight", 0)
+def test_run_units_never_more_than_two_groups_in_flight(tmp_path: Path) -> None:
+    execution = InProcess()
     job, planned = prepared(tmp_path, n_files=11)
     tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
-    assert InProcessRunner.most_in_flight == 6
+    scheduler.run_units(job, planned, tally, execution, lambda: None)
+    assert execution.most_in_flight == 6
     assert len(rows(job.recipe)) == tally.total("embedded") == 11
 
 
 def test_run_units_setup_fault_ends_the_run_and_keeps_what_was_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    class NoModelForTheSeventhUnit(InProcessRunner):
-        groups = 0
+    class NoModelForTheSeventhUnit(InProcess):
+        n_results = 0
 
-        def collect(self, *arguments: Any) -> list[EmbeddedUnit]:
-            type(self).groups += 1
-            if self.groups == 7:
+        def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+            self.n_results += 1
+            if self.n_results == 7:
                 raise ModelError("out of models; bring one")
-            return super().collect(*arguments)
+            return super().result(submitted)
 
-    monkeypatch.setattr(scheduler, "_UnitRunner", NoModelForTheSeventhUnit)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=11)
     with pytest.raises(ModelError):
-        scheduler.run_units(job, planned, RunTally(), Settings(), lambda: None)
+        scheduler.run_units(job, planned, RunTally(), NoModelForTheSeventhUnit(), lambda: None)
     assert len(rows(job.recipe)) == 6
 
 
@@ -123,49 +142,39 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_run_units_what_is_ready_is_committed_in_time_though_the_group_is_not_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int]
+    tmp_path: Path, groups: list[int]
 ) -> None:
-    monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=4)
     job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=4, seconds_per_commit=1))
-    seconds = iter(range(100))
-    monkeypatch.setattr(scheduler.time, "monotonic", lambda: next(seconds))
-    scheduler.run_units(job, planned, RunTally(), Settings(), lambda: None)
+    scheduler.run_units(job, planned, RunTally(), InProcess(), lambda: None, ticks())
     assert groups == [1, 1, 1, 1]
 
 
 def test_run_units_a_slow_unit_does_not_hold_up_the_commit_of_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int]
+    tmp_path: Path, groups: list[int]
 ) -> None:
-    class FirstOneIsSlow(InProcessRunner):
-        waits: ClassVar[list[float]] = []
+    waits: list[float] = []
 
-        def first_to_end(self, in_flight: Sequence[WorkUnit], seconds: float) -> WorkUnit | None:
-            self.waits.append(seconds)
+    class FirstUnitIsSlow(InProcess):
+        def first_to_end(self, in_flight: Sequence[Begun], seconds: float) -> Begun | None:
+            waits.append(seconds)
             if len(in_flight) > 1:
                 return in_flight[1]
             slow = in_flight[0]
             return None if seconds < SilentProgress.seconds_to_speak else slow
 
-    monkeypatch.setattr(scheduler, "_UnitRunner", FirstOneIsSlow)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=6)
     job = replace(job, resources=Resources(unit_bytes=1, units_per_commit=3, seconds_per_commit=9))
-    seconds = iter(range(0, 1_000, 4))
-    monkeypatch.setattr(scheduler.time, "monotonic", lambda: next(seconds))
-    scheduler.run_units(job, planned, RunTally(), Settings(), lambda: None)
+    scheduler.run_units(job, planned, RunTally(), FirstUnitIsSlow(), lambda: None, ticks(4))
     assert sum(groups) == 6 and groups[-1] == 1, "the others waited for the slow one"
     silence = SilentProgress.seconds_to_speak
-    assert FirstOneIsSlow.waits[0] == FirstOneIsSlow.waits[-1] == silence
-    assert all(0 <= one <= silence for one in FirstOneIsSlow.waits)
+    assert waits[0] == waits[-1] == silence
+    assert all(0 <= seconds <= silence for seconds in waits)
 
 
 def test_run_units_run_that_lost_its_table_commits_nothing_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
     job, planned = prepared(tmp_path, n_files=5)
     left = iter([True])
 
@@ -174,39 +183,38 @@ def test_run_units_run_that_lost_its_table_commits_nothing_more(
             raise LakeError("another run took over")
 
     with pytest.raises(LakeError):
-        scheduler.run_units(job, planned, RunTally(), Settings(), taken_over)
+        scheduler.run_units(job, planned, RunTally(), InProcess(), taken_over)
     assert len(rows(job.recipe)) == 3
 
 
-@pytest.fixture
-def committed_at_submit(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows in the table whenever units were submitted; they run in this process."""
-    seen: list[int] = []
+class Watched(InProcess):
+    """Notes the rows that the table has whenever units are submitted."""
 
-    class Watched(InProcessRunner):
-        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
-            seen.append(len(rows(self.job.recipe)))
-            return super().submit(group)
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed_at_submit: list[int] = []
 
-    monkeypatch.setattr(scheduler, "_UnitRunner", Watched)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
-    return seen
+    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        """See ``UnitRunner``."""
+        assert self.job is not None
+        self.committed_at_submit.append(len(rows(self.job.recipe)))
+        return super().submit(units, refresh)
 
 
 def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
-    tmp_path: Path, committed_at_submit: list[int]
+    tmp_path: Path,
 ) -> None:
     job, planned = prepared(tmp_path, n_files=11)
     for unit in list(work_units(planned, 1))[4:9]:
         embed_unit(job, chunk_unit(job, unit))
-    tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
-    assert committed_at_submit[0] == 5
+    tally, execution = RunTally(), Watched()
+    scheduler.run_units(job, planned, tally, execution, lambda: None)
+    assert execution.committed_at_submit[0] == 5
     assert len(rows(job.recipe)) == tally.total("embedded") == 11
 
 
 def test_run_units_what_a_crash_left_is_committed_though_files_came_changed_and_went(
-    tmp_path: Path, committed_at_submit: list[int]
+    tmp_path: Path,
 ) -> None:
     job, planned = prepared(tmp_path, n_files=12)
     two_files = 2 * planned.files[0].file.size_bytes
@@ -217,9 +225,9 @@ def test_run_units_what_a_crash_left_is_committed_though_files_came_changed_and_
     (tmp_path / "src" / "06.jsonl").unlink()
     (tmp_path / "src" / "08.jsonl").rename(tmp_path / "src" / "99.jsonl")
     job, planned = begin(job.recipe, Resources(unit_bytes=3 * two_files))
-    tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
-    assert committed_at_submit == [6]  # the packs 00 01, 02 03 and 10 11
+    tally, execution = RunTally(), Watched()
+    scheduler.run_units(job, planned, tally, execution, lambda: None)
+    assert execution.committed_at_submit == [6]  # the packs 00 01, 02 03 and 10 11
     assert len(rows(job.recipe)) == 12
     assert finish(job, planned, tally, 0.0).exit_code == DONE
     assert plan(job.recipe).is_empty
@@ -231,32 +239,29 @@ def test_finished_packs_a_file_that_two_runs_embedded_is_there_once(tmp_path: Pa
     for unit_bytes in (size, 2 * size, 3 * size):
         for unit in work_units(planned, unit_bytes):
             embed_unit(job, chunk_unit(job, unit))
-    found = finished_packs(job, planned)
-    keys = [one.file_key for pack in found for one in pack.unit.files]
+    packs = finished_packs(job, planned)
+    keys = [file.file_key for pack in packs for file in pack.unit.files]
     assert len(keys) == len(set(keys)) and keys
-    files = tuple(replace(one, again=True) for one in planned.files)
+    files = tuple(replace(file, again=True) for file in planned.files)
     later = replace(planned, files=files, table_version=7)
     assert finished_packs(job, later) == [], "rows of long ago are no longer to be used"
 
 
 def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    class ChangesWhenRead(InProcessRunner):
+    class ChangesWhenRead(InProcess):
         changes = 1
 
-        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
+        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
             if self.changes:
-                type(self).changes -= 1
+                self.changes -= 1
                 write_jsonl(tmp_path, "01.jsonl", {"x": f"changed, {self.changes} to go"})
-            return super().submit(group)
+            return super().submit(units, refresh)
 
-    monkeypatch.setattr(scheduler, "_UnitRunner", ChangesWhenRead)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
-    monkeypatch.setattr(scheduler, "get_run_logger", lambda: logging.getLogger("test"))
     job, planned = prepared(tmp_path, n_files=3)
     tally = RunTally()
-    scheduler.run_plan(job, planned, tally, Settings(), lambda: None)
+    scheduler.run_plan(job, planned, tally, ChangesWhenRead(), lambda: None)
     report = finish(job, planned, tally, 0.0)
     assert (report.exit_code, report.rows, report.embedded) == (DONE, 3, 3)
     assert (report.rejects, rejects(job.recipe)) == ({}, [])
@@ -265,47 +270,23 @@ def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
 
 
 def test_run_plan_file_that_changes_all_the_time_waits_for_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    class AlwaysChanges(InProcessRunner):
+    class AlwaysChanges(InProcess):
         n_changes = 0
 
-        def submit(self, group: Sequence[WorkUnit]) -> list[WorkUnit]:
-            type(self).n_changes += 1
+        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+            self.n_changes += 1
             write_jsonl(tmp_path, "01.jsonl", {"x": f"change {self.n_changes}"})
-            return super().submit(group)
+            return super().submit(units, refresh)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(scheduler, "_UnitRunner", AlwaysChanges)
-        patch.setattr(scheduler, "RunProgress", SilentProgress)
-        patch.setattr(scheduler, "get_run_logger", lambda: logging.getLogger("test"))
-        job, planned = prepared(tmp_path, n_files=3)
-        tally = RunTally()
-        scheduler.run_plan(job, planned, tally, Settings(), lambda: None)
-        report = finish(job, planned, tally, 0.0)
+    job, planned = prepared(tmp_path, n_files=3)
+    tally = RunTally()
+    scheduler.run_plan(job, planned, tally, AlwaysChanges(), lambda: None)
+    report = finish(job, planned, tally, 0.0)
     assert (report.exit_code, report.rejects) == (REJECTED, {"changed": 1})
     assert report.rows == 2 and report.verification.passed
     assert run(job.recipe).rows == 3
-
-
-class NoRay(scheduler._UnitRunner):
-    """The real runner, whose tasks run where it stands."""
-
-    def __init__(self, job: Job, *_where: object) -> None:
-        self.job = job
-        self._files_left = scheduler.MOST_FAILED_FILES
-
-    def submit(self, group: Sequence[WorkUnit], refresh: bool = False) -> list[Any]:
-        return [scheduler._Submitted(unit, None, None) for unit in group]  # type: ignore[arg-type]
-
-    def first_to_end(self, in_flight: Sequence[Any], _seconds: float | None) -> Any:
-        return in_flight[0]
-
-    def _result(self, submitted: Any) -> Any:
-        try:
-            return embed_unit(self.job, chunk_unit(self.job, submitted.unit))
-        except Exception as error:
-            return error
 
 
 def break_the_code(patch: pytest.MonkeyPatch, *bad: str, times: int = 1_000) -> None:
@@ -314,16 +295,13 @@ def break_the_code(patch: pytest.MonkeyPatch, *bad: str, times: int = 1_000) -> 
     left = [times]
 
     def policy(chunks: Any, *arguments: Any) -> Any:
-        for one in chunks:
-            if one.text in bad and left[0]:
+        for chunk in chunks:
+            if chunk.text in bad and left[0]:
                 left[0] -= 1
-                raise ZeroDivisionError(f"by {one.text}")
+                raise ZeroDivisionError(f"by {chunk.text}")
         return real(chunks, *arguments)
 
     patch.setattr(chunk_stage, "apply_length_policy", policy)
-    patch.setattr(scheduler, "_UnitRunner", NoRay)
-    patch.setattr(scheduler, "RunProgress", SilentProgress)
-    patch.setattr(scheduler, "get_run_logger", lambda: logging.getLogger("test"))
 
 
 def packed_with_one_that_breaks_the_code(
@@ -341,7 +319,7 @@ def test_run_units_file_that_breaks_its_unit_is_found_and_rejected_alone(
     tally = RunTally()
     with monkeypatch.context() as patch:
         job, planned = packed_with_one_that_breaks_the_code(tmp_path, patch)
-        scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+        scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
         report = finish(job, planned, tally, 0.0)
     assert (report.exit_code, report.rows, report.failures) == (REJECTED, 8, ())
     (reject,) = rejects(job.recipe)
@@ -357,7 +335,7 @@ def test_run_units_when_too_many_units_fail_none_is_taken_apart(
     tally = RunTally()
     monkeypatch.setattr(scheduler, "MOST_FAILED_FILES", 0)
     job, planned = packed_with_one_that_breaks_the_code(tmp_path, monkeypatch)
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+    scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
     report = finish(job, planned, tally, 0.0)
     assert (report.exit_code, report.rows) == (FAILED, 0)
     assert report.failures == ("00.jsonl +8: by text 5",)
@@ -371,7 +349,7 @@ def test_run_units_many_files_that_break_their_unit_take_no_other_along(
     job, planned = prepared(tmp_path, n_files=128)
     job = replace(job, resources=Resources())
     tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+    scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
     report = finish(job, planned, tally, 0.0)
     assert (report.rows, report.failures) == (128 - len(bad), ())
     assert report.rejects == {"failed": len(bad)}
@@ -384,6 +362,6 @@ def test_run_units_file_that_is_its_own_unit_is_tried_again_before_it_is_rejecte
     break_the_code(monkeypatch, "text 1", times=times)
     job, planned = prepared(tmp_path, n_files=3)
     tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+    scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
     report = finish(job, planned, tally, 0.0)
     assert (report.rejects, report.rows) == (rejects, 3 - len(rejects))

@@ -140,13 +140,15 @@ def column_before(table: Table) -> str:
     return str(_before(table, table.dataset()).name)
 
 
-def retire_left(table: Table, longer_than: timedelta, by: str) -> list[Release]:
-    """Retire every column that left service longer ago than this.
+def retire_left(
+    table: Table, longer_than: timedelta, by: str, now: datetime | None = None
+) -> list[Release]:
+    """Retire every column that left service longer ago than this; ``now`` default: the clock.
 
     Not while a space is being built, which may fill one of them again, and not while an index is
     trained. Raises ``Locked`` then.
     """
-    before = datetime.now(UTC) - longer_than
+    before = (now or datetime.now(UTC)) - longer_than
     hidden = [one for one in table.dataset().schema if schema.is_hidden(one)]
     left = {one.name: schema.Origin.of(one).served_until for one in hidden}
     old = [name for name, at in left.items() if at and datetime.fromisoformat(at) < before]

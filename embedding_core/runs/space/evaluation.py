@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query
+from embedding_core.lake.scans import has_documents
 from embedding_core.lake.schema import VECTOR
-from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.table import Lake
 from embedding_core.quality import Interval, score_run
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.answers import QUERIES_PER_CALL
@@ -53,20 +53,20 @@ def evaluate(
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     labels = read_labels(recipe, queries, qrels)
-    table.space(column)  # a wrong name is found before a model is loaded
+    snapshot = table.open()
+    space_id, _ = snapshot.space(column)  # a wrong name is refused before a model is loaded
     encoder = load(serving_model(recipe, table, column), resources)
-    depth = _depth(table.dataset().count_rows())
+    query = Query(k=_depth(snapshot.n_rows), exact=True, column=column)
     ranked: dict[str, list[str]] = {}
     remaining = iter(labels.texts.items())
-    while some := dict(islice(remaining, QUERIES_PER_CALL)):
-        query = Query(k=depth, exact=True, column=column)
-        found = table.search_many(list(some.values()), encoder, query)
-        ranked.update(zip(some, map(_documents, found), strict=True))
-    if not _finds_any(ranked, labels) and not _knows_any(table, labels):
+    while texts := dict(islice(remaining, QUERIES_PER_CALL)):
+        hits = snapshot.search_many(list(texts.values()), encoder, query)
+        ranked.update(zip(texts, map(_documents, hits), strict=True))
+    if not _finds_any(ranked, labels) and not has_documents(snapshot, labels.documents):
         raise nothing_known(labels)
     return Evaluation(
         column=column,
-        space_id=table.space(column)[0],
+        space_id=space_id,
         metrics=score_run(ranked, labels.grades),
         queries=len(labels.texts),
         queries_without_relevant=labels.left_out,
@@ -74,16 +74,7 @@ def evaluate(
 
 
 def _finds_any(ranked: Mapping[str, Sequence[str]], labels: Labels) -> bool:
-    return any(labels.grades[query].keys() & set(found) for query, found in ranked.items())
-
-
-def _knows_any(table: Table, labels: Labels) -> bool:
-    """Whether a judged document has a row."""
-    named, dataset = sorted(labels.documents), table.dataset()
-    return any(
-        dataset.count_rows(filter=is_in("doc_id", named[start : start + KEYS_PER_SCAN]))
-        for start in range(0, len(named), KEYS_PER_SCAN)
-    )
+    return any(labels.grades[query].keys() & set(documents) for query, documents in ranked.items())
 
 
 def _depth(n_rows: int) -> int:

@@ -21,8 +21,7 @@ import pyarrow as pa
 
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
-from embedding_core.lake.faults import store_faults
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.scans import has_text, key_groups, rows_between
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.vectors import to_lists
 from embedding_core.recipe import Recipe
@@ -55,12 +54,6 @@ class SamplePart:
     doc_ids: tuple[str, ...] = ()
     """If there are any: only rows of these documents."""
 
-    @property
-    def condition(self) -> str:
-        """The rows, as SQL."""
-        between = f"chunk_id >= {quote(self.low)} AND chunk_id < {quote(self.high)}"
-        return f"{between} AND {is_in('doc_id', self.doc_ids)}" if self.doc_ids else between
-
 
 @dataclass(frozen=True, slots=True)
 class SampledPart:
@@ -90,10 +83,8 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     parts = [SamplePart(n, *edge) for n, edge in enumerate(pairwise(edges))]
     if share == 1.0:
         return tuple(parts)
-    judged = sorted(_judged(job.recipe, math.ceil(share * n_rows)))
-    for start in range(0, len(judged), KEYS_PER_SCAN):
-        some = tuple(judged[start : start + KEYS_PER_SCAN])
-        parts.append(SamplePart(len(parts), edges[-1], _threshold(1.0), some))
+    for doc_ids in key_groups(_judged(job.recipe, math.ceil(share * n_rows))):
+        parts.append(SamplePart(len(parts), edges[-1], _threshold(1.0), tuple(doc_ids)))
     return tuple(parts)
 
 
@@ -107,12 +98,12 @@ def _judged(recipe: Recipe, most: int) -> set[str]:
     if recipe.release.queries is None:
         return set()
     grades = list(read_labels(recipe).grades.values())
-    found: set[str] = set()
-    for place in np.random.default_rng(SEED).permutation(len(grades)):
-        relevant = {document for document, grade in grades[place].items() if grade > 0}
-        if len(found | relevant) <= most:
-            found |= relevant
-    return found
+    judged: set[str] = set()
+    for query in np.random.default_rng(SEED).permutation(len(grades)):
+        relevant = {document for document, grade in grades[query].items() if grade > 0}
+        if len(judged | relevant) <= most:
+            judged |= relevant
+    return judged
 
 
 def embed_sample(job: Job, part: SamplePart) -> SampledPart:
@@ -123,23 +114,19 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     """
     started = time.perf_counter()
     table, encoder = table_of(job.recipe), prepared(job).encoder()
-    dataset = table.dataset()
+    snapshot = table.open()
     names = ["chunk_id", "doc_id", "text", schema.VECTOR]
-    names += [name for name in ("title",) if _is_text(dataset.schema, name)]
-    fields = [dataset.schema.field(name) for name in names]
+    names += [name for name in ("title",) if has_text(snapshot.schema, name)]
+    fields = [snapshot.schema.field(name) for name in names]
     old = [pa.field("old", kept.type) if kept.name == schema.VECTOR else kept for kept in fields]
     new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
     arrow_schema = pa.schema([*old, new])
-    scanner = dataset.scanner(
-        columns=[*names, "text_hash"],
-        filter=part.condition,
-        batch_size=ROWS_PER_BATCH,
-        scan_in_order=True,
-    )
+    read = [*names, "text_hash"]
+    batches = rows_between(snapshot, part.low, part.high, part.doc_ids, read, ROWS_PER_BATCH)
     tally: Counter[str] = Counter()
 
     def sampled() -> Iterator[pa.RecordBatch]:
-        blocks = _blocks(table, scanner.to_batches(), names, encoder.space.dim)
+        blocks = _blocks(batches, names, encoder.space.dim)
         for block in encode_blocks(encoder, blocks):
             tally.update(rows=block.rows.num_rows, tokens=block.n_tokens)
             missing = np.isin(np.arange(block.rows.num_rows), list(block.failures))
@@ -153,17 +140,12 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
 
 
 def _blocks(
-    table: Table, batches: Iterator[pa.RecordBatch], names: Sequence[str], dim: int
+    batches: Iterator[pa.RecordBatch], names: Sequence[str], dim: int
 ) -> Iterator[Block[pa.RecordBatch]]:
     """Rows with the columns ``names``, none with a vector of the model."""
-    with store_faults(f"reading {table.uri}"):
-        for batch in batches:
-            hashes = batch.column("text_hash").to_pylist()
-            yield Block.without_vectors(batch.select(names), batch.column("text"), hashes, dim)
-
-
-def _is_text(arrow_schema: pa.Schema, column: str) -> bool:
-    return column in arrow_schema.names and pa.types.is_string(arrow_schema.field(column).type)
+    for batch in batches:
+        hashes = batch.column("text_hash").to_pylist()
+        yield Block.without_vectors(batch.select(names), batch.column("text"), hashes, dim)
 
 
 def sample_unit(job: Job) -> str:
@@ -187,10 +169,10 @@ def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     _, space = table.space()
     serving = serving_model(job.recipe, table)
     planned = prepared(job).model.space
-    n_rows = sum(one.rows for one in parts)
+    n_rows = sum(part.rows for part in parts)
     return judge(
         job.recipe,
-        partial(_read, table, tuple(one.path for one in parts)),
+        partial(_read, table, tuple(part.path for part in parts)),
         side_of(schema.VECTOR, space, serving, job.resources),
         side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
         sampled_share=n_rows / table.dataset().count_rows(),
