@@ -49,9 +49,10 @@ def test_verify_flipped_bit_is_named_and_repaired(tmp_path: Path, embedlake: Emb
     assert answer.code == 1
     for named in (f"data/{file.name}", "1 rows of fragment 0: 0", "src/a.jsonl", "--repair"):
         assert named in answer.out
-    found = embedlake("verify", recipe, "--deep", "--json")
-    assert (found.code, found.json["exit_code"]) == (1, 1)
-    assert found.json["damages"][0]["kind"] == "row" and found.json["damages"][0]["rows"] == [0]
+    damaged = embedlake("verify", recipe, "--deep", "--json")
+    assert (damaged.code, damaged.json["exit_code"]) == (1, 1)
+    damage = damaged.json["damages"][0]
+    assert (damage["kind"], damage["rows"]) == ("row", [0])
     repaired = embedlake("verify", recipe, "--deep", "--repair", "--json")
     assert (repaired.code, repaired.json["repaired"]) == (0, True)
     assert run(Recipe.load(recipe)).rows == 2
@@ -73,9 +74,9 @@ def test_verify_lost_file_names_some_of_its_sources(tmp_path: Path, embedlake: E
 
 HOLD_THE_LOCK = """
 import sys
-from embedding_core import runs as pipeline
+from embedding_core.runs.job import locked_for
 from embedding_core.recipe import Recipe
-with pipeline.locked_for(Recipe.load(sys.argv[1]), "another", 0):
+with locked_for(Recipe.load(sys.argv[1]), "another", 0):
     print("held", flush=True)
     sys.stdin.read()
 """
