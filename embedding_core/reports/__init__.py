@@ -1,1 +1,1 @@
-"""Reports as lines, data and markdown. Knows neither click nor Prefect."""
+"""Records in words: lines, data, markdown. Knows neither click, Prefect nor rich."""

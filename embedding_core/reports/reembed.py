@@ -1,63 +1,100 @@
-"""What became of a new model, in words: for the terminal and for Prefect's artifacts."""
+"""The report of a reembed run: what became of a new model, step by step."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
-from embedding_core.reports.gate import gate_lines, gate_markdown, gate_summary
-from embedding_core.reports.markdown import text_block
-from embedding_core.reports.text import FILES_SHOWN, index_line, release_line
+from embedding_core.reports.gate import GateView
+from embedding_core.reports.maintenance import index_line
+from embedding_core.reports.releases import release_line
+from embedding_core.reports.report import EXIT_CODES, LINES_SHOWN, Outcome, Report, text_block
+from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.release import ReembedReport
 
 
-def reembed_lines(report: ReembedReport) -> list[str]:
-    """What became of a new model, step by step."""
-    lines = [reembed_summary(report)]
-    if report.sample is not None:
-        lines.append(f"sample: {report.sampled_rows:,} rows, {report.sampled_tokens:,} tokens")
-        lines += gate_lines(report.sample)
-    if report.space is not None:
-        done = report.space
-        lines.append(
-            f"column {report.column}: {done.rows:,} rows filled in {done.fragments:,} fragments, "
-            f"{done.encoded:,} texts encoded, {done.tokens:,} tokens, {done.truncated:,} cut, "
-            f"{done.missing_rows:,} rows without a vector"
-        )
-    if report.index is not None:
-        lines.append(index_line(report.index))
-    if report.gate is not None:
-        lines += gate_lines(report.gate)
-    if report.release is not None:
-        lines.append(release_line(report.release))
-    return [*lines, *(f"FAILED: {failure}" for failure in report.failures[:FILES_SHOWN])]
+@dataclass(frozen=True)
+class ReembedView(Report):
+    """A reembed run in words, with the gate's evidence."""
+
+    record: ClassVar[type] = ReembedReport
+    run: ReembedReport
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.run.outcome == "refused" or self.run.outcome == "failed":
+            return self.run.outcome
+        return "done"
+
+    def summary(self) -> str:
+        run = self.run
+        ended = {
+            "in service already": "nothing to do: its space is in service already",
+            "promoted": "in service now",
+            "built": f"built in column {run.column}, not put in service",
+            "refused": "refused by the gate",
+            "failed": "failed; run the same command again, it goes on where this ended",
+        }[run.outcome]
+        if run.outcome == "refused" and (gate := run.gate or run.sample) is not None:
+            ended += f" ({GateView(gate).summary()})"
+        return f"{run.model} (space {run.space_id[:SHOWN_DIGITS]}): {ended} · {run.seconds:.1f} s"
+
+    def lines(self) -> list[str]:
+        run = self.run
+        lines = [self.summary()]
+        if run.sample is not None:
+            lines.append(f"sample: {run.sampled_rows:,} rows, {run.sampled_tokens:,} tokens")
+            lines += GateView(run.sample).lines()
+        if run.space is not None:
+            lines.append(_space_line(run.column, run.space))
+        if run.index is not None:
+            lines.append(index_line(run.index))
+        if run.gate is not None:
+            lines += GateView(run.gate).lines()
+        if run.release is not None:
+            lines.append(release_line(run.release))
+        return [*lines, *(f"FAILED: {failure}" for failure in run.failures[:LINES_SHOWN])]
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary(),
+            **asdict(self.run),
+            "exit_code": EXIT_CODES[self.outcome],
+        }
+
+    def markdown(self) -> str:
+        """The steps, then the evidence of each judgement."""
+        gates = [gate for gate in (self.run.sample, self.run.gate) if gate is not None]
+        steps = f"# New model for {self.run.recipe}\n\n{text_block(self.lines())}"
+        return "\n\n".join([steps, *(GateView(gate).markdown() for gate in gates)])
 
 
-def reembed_data(report: ReembedReport) -> dict[str, Any]:
-    """What became of a new model, as plain values, with its summary."""
-    return {
-        "summary": reembed_summary(report), **asdict(report), "exit_code": report.exit_code,
-    }  # fmt: skip
+def _space_line(column: str | None, space: SpaceReport) -> str:
+    return (
+        f"column {column}: {space.rows:,} rows filled in {space.fragments:,} fragments, "
+        f"{space.encoded:,} texts encoded, {space.tokens:,} tokens, {space.truncated:,} cut, "
+        f"{space.missing_rows:,} rows without a vector"
+    )
 
 
-def reembed_summary(report: ReembedReport) -> str:
-    """One line for a state's message."""
-    what = {
-        "in service already": "nothing to do: its space is in service already",
-        "promoted": "in service now",
-        "built": f"built in column {report.column}, not put in service",
-        "refused": "refused by the gate",
-        "failed": "failed; run the same command again, it goes on where this ended",
-    }[report.outcome]
-    if report.outcome == "refused" and (judged := report.gate or report.sample) is not None:
-        what += f" ({gate_summary(judged)})"
-    space = report.space_id[:SHOWN_DIGITS]
-    return f"{report.model} (space {space}): {what} · {report.seconds:.1f} s"
+REPORT = ReembedView
 
 
-def reembed_markdown(report: ReembedReport) -> str:
-    """The report with the gate's evidence, as a Prefect markdown artifact."""
-    judged = [gate_markdown(one) for one in (report.sample, report.gate) if one is not None]
-    steps = f"# New model for {report.recipe}\n\n{text_block(reembed_lines(report))}"
-    return "\n\n".join([steps, *judged])
+# Old names, for the flow until it uses ``report_of``.
+
+
+def reembed_summary(run: ReembedReport) -> str:
+    return ReembedView(run).summary()
+
+
+def reembed_lines(run: ReembedReport) -> list[str]:
+    return ReembedView(run).lines()
+
+
+def reembed_data(run: ReembedReport) -> dict[str, Any]:
+    return ReembedView(run).data()
+
+
+def reembed_markdown(run: ReembedReport) -> str:
+    return ReembedView(run).markdown()

@@ -12,8 +12,33 @@ from embedlake.cli.options import json_option, recipe_argument, respond, say
 from embedlake.settings import read_settings
 
 
+@click.command("drop")
+@recipe_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def drop_table(recipe: str, yes: bool, as_json: bool) -> None:
+    """Remove the recipe's table with its ledger, its rejects and all that its runs left.
+
+    Asks first. The source is not touched: `embedlake embed` makes the table again, and embeds
+    everything for it.
+    """
+    from embedding_core.runs import removal
+
+    loaded = Recipe.load(recipe)
+    table = removal.what_drop_removes(loaded)
+    if not table.folders:
+        respond({**asdict(table), "dropped": False}, [f"there is no table {table.table}"], as_json)
+        return
+    say([f"{table.table}: {_rows(table.rows)}", *(f"  {folder}" for folder in table.folders)])
+    if not (yes or _is_confirmed()):
+        raise UsageError("nothing was removed: answer y, or give --yes")
+    dropped = removal.drop(loaded, read_settings().lock_wait_seconds)
+    lines = [f"dropped {dropped.table}: {_rows(dropped.rows)}, {len(dropped.folders)} folders"]
+    respond({**asdict(dropped), "dropped": True}, lines, as_json)
+
+
 def _is_confirmed() -> bool:
-    """Whether someone says yes; an input that ends says no."""
+    """Ask on the terminal. The end of the input counts as no."""
     try:
         return click.confirm("Remove all of this?", err=True)
     except click.Abort as error:
@@ -22,31 +47,8 @@ def _is_confirmed() -> bool:
         raise
 
 
-@click.command()
-@recipe_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-def drop(recipe: str, yes: bool, as_json: bool) -> None:
-    """Remove the recipe's table with its ledger, its rejects and all that its runs left.
-
-    Asks first. The source is not touched: `embedlake embed` makes the table again, and embeds
-    everything for it.
-    """
-    from embedding_core.runs import removal
-    from embedding_core.runs.removal import what_drop_removes
-
-    loaded = Recipe.load(recipe)
-    found = what_drop_removes(loaded)
-    if not found.folders:
-        respond({**asdict(found), "dropped": False}, [f"there is no table {found.table}"], as_json)
-        return
-    say([f"{found.table}: {_rows(found.rows)}", *(f"  {folder}" for folder in found.folders)])
-    if not (yes or _is_confirmed()):
-        raise UsageError("nothing was removed: answer y, or give --yes")
-    removed = removal.drop(loaded, read_settings().lock_wait_seconds)
-    lines = [f"dropped {removed.table}: {_rows(removed.rows)}, {len(removed.folders)} folders"]
-    respond({**asdict(removed), "dropped": True}, lines, as_json)
-
-
 def _rows(rows: int | None) -> str:
     return "damaged, cannot be read" if rows is None else f"{rows:,} rows"
+
+
+COMMANDS: tuple[click.Command, ...] = (drop_table,)

@@ -1,8 +1,8 @@
 """How a command is stopped: SIGTERM does what Ctrl-C does.
 
-Both raise ``KeyboardInterrupt``, which libraries expect: they clean up and let it through. Not all
-do: what is raised while compiled code calls back into Python can come out as another error, or not
-at all. So a signal is remembered, and whoever goes on with work asks for it.
+Both raise ``KeyboardInterrupt``, which libraries expect: they clean up and let it through. But an
+exception that is raised while compiled code calls back into Python can come out as another error,
+or not at all. So a signal is remembered, and code that starts more work checks for it first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _received: list[int] = []
 
 
 def handle_signals() -> None:
-    """From now on SIGTERM and SIGINT raise ``KeyboardInterrupt`` in the main thread."""
+    """Make SIGTERM and SIGINT raise ``KeyboardInterrupt`` in the main thread."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
 
@@ -28,14 +28,14 @@ def exit_code() -> int:
 
 
 def check() -> None:
-    """Raise ``KeyboardInterrupt`` when a signal came and a library kept it to itself."""
+    """Raise ``KeyboardInterrupt`` when a signal came that a library has swallowed."""
     if _received:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def not_mistaken() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` for an error that a library made of a signal."""
+    """Turn the error that a library made of a signal back into ``KeyboardInterrupt``."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the commands share: their recipe, their options, how they answer, which API they use."""
+"""What commands share: arguments and options, answers, the Prefect API, running a flow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
@@ -19,7 +20,7 @@ from embedlake.settings import Settings, prefect_api_url, use_prefect_api
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
 
 PATIENCE_SECONDS = 15.0
-"""A server on a busy machine takes its time; one that is gone is refused at once."""
+"""How long to wait for a Prefect server on a busy machine; one that is gone refuses at once."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 """Control characters but the tab."""
@@ -36,24 +37,37 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 def respond(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
-    """The command's result on stdout: one JSON object, or lines for people.
+    """Print the command's result on stdout: one JSON object, or lines for people.
 
-    Names and texts come from anywhere: what would move a terminal's cursor is written out.
+    Names and texts come from anywhere, so control characters, which could move a terminal's
+    cursor, are printed as escapes.
     """
-    shown = (CONTROL.sub(lambda found: repr(found.group())[1:-1], line) for line in lines)
-    click.echo(json.dumps(data, default=str) if as_json else "\n".join(shown))
+    if as_json:
+        click.echo(json.dumps(data, default=str))
+    else:
+        click.echo("\n".join(CONTROL.sub(_escape, line) for line in lines))
+
+
+def respond_and_exit(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> NoReturn:
+    """Print the result and leave with the exit code that stands in it."""
+    respond(data, lines, as_json)
+    raise click.exceptions.Exit(data["exit_code"])
+
+
+def _escape(match: re.Match[str]) -> str:
+    return repr(match.group())[1:-1]
 
 
 def say(lines: Sequence[str]) -> None:
-    """Talk, on stderr."""
+    """Talk on stderr."""
     for line in lines:
         click.echo(line, err=True)
 
 
 @contextmanager
 def saying_what_takes_long(command: str) -> Iterator[None]:
-    """Say on stderr, while a command works, which model is being loaded when that takes longer than
-    a moment, and now and then that the command goes on."""
+    """Say on stderr which model is being loaded when that takes longer than a moment, and now and
+    then that the command is still working."""
     from embedding_core.runs.announce import announcing
 
     def say_line(line: str) -> None:
@@ -63,29 +77,25 @@ def saying_what_takes_long(command: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def running_flow() -> Iterator[None]:
-    """While a flow runs, what Ray prints goes to stderr: stdout is for the result."""
-    with redirect_stdout(sys.stderr):
-        yield
-
-
 def pair(text: str) -> tuple[str, str]:
-    """The two sides of ``NAME=VALUE``. Raises ``UsageError`` for anything else."""
+    """Split ``NAME=VALUE`` into name and value. Raises ``UsageError`` for anything else."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"{text!r} is not NAME=VALUE")
     return name, value
 
 
-def resources_asked(settings: Settings, changes: Sequence[str]) -> dict[str, Any]:
-    """What ``--set`` asks for, checked; the flow takes the rest from the settings itself."""
-    asked = dict(pair(change) for change in changes)
-    return settings.resources.updated(asked).model_dump(include=set(asked))
+def requested_resources(settings: Settings, changes: Sequence[str]) -> dict[str, Any]:
+    """Check what ``--set`` asks for and return it alone; the flow reads the settings itself."""
+    values = dict(pair(change) for change in changes)
+    return settings.resources.updated(values).model_dump(include=set(values))
 
 
-def known_api(settings: Settings) -> str | None:
-    """The Prefect API that is named or was started by ``embedlake up``; it must answer."""
+def reachable_api(settings: Settings) -> str | None:
+    """The Prefect API that is named or that ``embedlake up`` started; None when there is none.
+
+    Raises ``SetupError`` when it does not answer.
+    """
     from embedlake.local.processes import answers
     from embedlake.local.stack import running_stack
 
@@ -99,16 +109,36 @@ def known_api(settings: Settings) -> str | None:
     return url
 
 
-def use_some_api(settings: Settings) -> None:
-    """Name the known Prefect API for this process, or one that is started for its time."""
+def use_or_start_api(settings: Settings) -> None:
+    """Use the reachable Prefect API in this process; start one for its lifetime when none is."""
     check_folders(settings)
-    url = known_api(settings)
-    if url is None:
-        from embedlake.local.stack import server_for_this_process
-
-        say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
-        with saying_it_goes_on(lambda line: say([line]), "starting a Prefect server"):
-            url = server_for_this_process(settings)
-        use_prefect_api(url, for_this_run=True)
-    else:
+    url = reachable_api(settings)
+    if url is not None:
         use_prefect_api(url)
+        return
+    from embedlake.local.stack import server_for_this_process
+
+    say(["no Prefect API named: starting one for this run (`embedlake up` keeps one)"])
+    with saying_it_goes_on(lambda line: say([line]), "starting a Prefect server"):
+        url = server_for_this_process(settings)
+    use_prefect_api(url, for_this_run=True)
+
+
+def run_flow(entrypoint: str, *arguments: Any) -> dict[str, Any]:
+    """Run a flow in this process and return its report as data.
+
+    ``entrypoint`` is ``"package.module:function"``; the import loads Prefect. The flow's log and
+    what Ray prints go to stderr. A flow that failed with a report raises nothing, since its report
+    has the exit code; any other error is raised.
+    """
+    from embedding_core.reports.report import report_of
+
+    module, _, name = entrypoint.partition(":")
+    flow = getattr(import_module(module), name)
+    with redirect_stdout(sys.stderr):
+        result = flow(*arguments, return_state=True).result(raise_on_failure=False)
+    if not isinstance(result, BaseException):
+        return dict(result)
+    if (record := getattr(result, "report", None)) is not None:
+        return report_of(record).data()
+    raise result

@@ -43,7 +43,7 @@ def embedlake(
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["embedlake", *arguments])
-        handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with pytest.raises(SystemExit) as ended:
                 main.main()

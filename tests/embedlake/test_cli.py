@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,11 @@ import pytest
 import yaml
 
 from embedding_core import Encoder, __version__
-from embedding_core.errors import Transient
+from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Recipe
 from embedding_core.runs import job, table_status
 from embedding_core.runs.embed.estimate import STARTING_SECONDS
-from embedlake.cli import interrupts
-from embedlake.cli import options as cli_common
+from embedlake.cli import interrupts, options
 from embedlake.cli.main import cli
 from embedlake.execution.runner import Runner
 from embedlake.execution.small_work import LOADING_SECONDS
@@ -78,9 +78,9 @@ def test_version_is_the_library_s(embedlake: Embedlake) -> None:
 def test_command_and_each_option_have_help(name: str, embedlake: Embedlake) -> None:
     command = cli.commands[name]
     assert command.help
-    options = [one for one in command.params if isinstance(one, click.Option)]
-    assert all(one.help for one in options)
-    assert "--json" in {name for one in options for name in one.opts}
+    choices = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help for option in choices)
+    assert "--json" in {name for option in choices for name in option.opts}
     shown = embedlake(name, "--help")
     assert shown.code == DONE and shown.out.startswith("Usage:")
 
@@ -217,7 +217,7 @@ def test_maintain_without_a_named_api_needs_no_server(
     answer = embedlake("maintain", str(embedded), "--json")
     assert answer.code == DONE and "maintained docs: 1 to 1 fragments" in answer.err
     assert answer.json["exit_code"] == DONE and answer.json["problems"] == []
-    tables = [one["table"] for one in answer.json["tables"]]
+    tables = [table["table"] for table in answer.json["tables"]]
     assert tables == ["docs", "docs__files", "docs__rejects"]
     assert answer.json["tables"][0]["after"]["rows"] == 2
     assert embedlake("maintain", str(embedded)).out.startswith("done: 0 fragments merged")
@@ -330,11 +330,11 @@ def test_bench_measures_the_model_and_later_plans_estimate_with_it(
     path = write_recipe(tmp_path, model={"name": str(tiny_qwen3), "dim": None})
     monkeypatch.setenv("EMBEDLAKE_PRICE_PER_HOUR", "3600")
     assert embedlake("plan", str(path), "--json").json["estimated_cost"] is None
-    found = embedlake("bench", str(path), "--seconds", "0.1", "--json").json
-    assert found["tokens_per_second"] > 0 and len(found["workloads"]) == 5
-    assert found["cost_per_million_tokens"] == pytest.approx(1e6 / found["tokens_per_second"])
+    speed = embedlake("bench", str(path), "--seconds", "0.1", "--json").json
+    assert speed["tokens_per_second"] > 0 and len(speed["workloads"]) == 5
+    assert speed["cost_per_million_tokens"] == pytest.approx(1e6 / speed["tokens_per_second"])
     plan = embedlake("plan", str(path), "--json").json
-    work = plan["estimated_tokens"] / found["tokens_per_second"]
+    work = plan["estimated_tokens"] / speed["tokens_per_second"]
     assert plan["work_seconds"] == pytest.approx(work)
     assert plan["estimated_seconds"] == pytest.approx(LOADING_SECONDS + work)
     assert plan["estimated_cost"] == pytest.approx(LOADING_SECONDS + work)
@@ -369,12 +369,12 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
     (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "cat"}\n')
     (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\tcat\t1\n")
     files = {"q": tmp_path / "q.jsonl", "r": tmp_path / "r.tsv"}
-    name, *arguments = (one.format(**files) for one in command)
+    name, *arguments = (argument.format(**files) for argument in command)
     spoke, load = threading.Event(), job.load_resolved
 
-    def slow(*wanted: Any) -> Encoder:
+    def slow(*arguments: Any) -> Encoder:
         assert spoke.wait(60)
-        return load(*wanted)
+        return load(*arguments)
 
     def say(lines: list[str]) -> None:
         click.echo("\n".join(lines), err=True)
@@ -382,7 +382,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
 
     monkeypatch.setattr(job, "_loaded", {})
     monkeypatch.setattr(job, "load_resolved", slow)
-    monkeypatch.setattr(cli_common, "say", say)
+    monkeypatch.setattr(options, "say", say)
     answer = embedlake(name, str(embedded), *arguments, "--json")
     assert answer.code == DONE and answer.json
     first, *_, last = answer.err.splitlines()
@@ -394,7 +394,7 @@ def test_command_that_loads_a_model_at_once_says_nothing(
 ) -> None:
     monkeypatch.setattr(job, "_loaded", {})
     patient = partial(saying_a_slow_load, moment_seconds=600)  # however busy the machine is
-    monkeypatch.setattr(cli_common, "saying_a_slow_load", patient)
+    monkeypatch.setattr(options, "saying_a_slow_load", patient)
     assert embedlake("search", str(embedded), "cat").err == ""
 
 
@@ -498,8 +498,8 @@ def test_search_queries_from_a_file_are_answered_in_order(
         '{"_id": "q2", "text": "taxes rose"}\n{"_id": "q1", "text": "a cat on the sofa"}\n'
     )
     answer = embedlake("search", str(embedded), "--queries", str(queries), "-k", "1", "--json")
-    found = answer.json["results"]
-    assert [(one["query_id"], one["hits"][0]["doc_id"]) for one in found] == [
+    results = answer.json["results"]
+    assert [(result["query_id"], result["hits"][0]["doc_id"]) for result in results] == [
         ("q2", "7"), ("q1", "cat"),
     ]  # fmt: skip
     plain = embedlake("search", str(embedded), "--queries", str(queries), "-k", "1").out
@@ -622,7 +622,7 @@ def test_status_json_tells_table_space_ledger_and_runs(
 
 def test_status_lists_files_and_rejects_when_asked(embedlake: Embedlake, embedded: Path) -> None:
     lists = embedlake("status", str(embedded), "--files", "--rejects", "--json").json
-    assert [one["rows"] for one in lists["file_list"]] == [2] and lists["reject_list"] == []
+    assert [file["rows"] for file in lists["file_list"]] == [2] and lists["reject_list"] == []
     assert "2 rows, 2 documents" in embedlake("status", str(embedded), "--files").out
 
 
@@ -642,7 +642,7 @@ def test_doctor_checks_the_environment(embedlake: Embedlake) -> None:
     answer = embedlake("doctor", "--json")
     assert answer.code == DONE, answer.out
     names = [check["name"] for check in answer.json["checks"]]
-    assert names == ["python", "packages", "processor", "folders", "prefect", "ray"]
+    assert names == ["python", "packages", "plugins", "processor", "folders", "prefect", "ray"]
 
 
 def test_doctor_with_a_recipe_checks_source_model_and_lake(
@@ -683,6 +683,36 @@ def test_down_when_nothing_runs_is_done(embedlake: Embedlake) -> None:
     assert (answer.code, answer.out) == (DONE, "nothing was running\n")
 
 
+@pytest.mark.parametrize("code", [1, 3])
+def test_flow_that_failed_with_a_report_gives_its_data_and_exit_code(
+    embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    from embedlake.flows.embed import RunFailed
+    from prefect.states import Failed
+
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    ended = replace(run(Recipe.load(write_recipe(tmp_path))), exit_code=code)
+    failed = Failed(message="failed", data=RunFailed(ended))
+    monkeypatch.setattr("embedlake.flows.embed.embed", lambda *_, **__: failed)
+    monkeypatch.setattr("embedlake.cli.embed.reachable_api", lambda _settings: NOBODY_LISTENS)
+    monkeypatch.setattr("embedlake.cli.embed.use_or_start_api", lambda _settings: None)
+    answer = embedlake("embed", str(write_recipe(tmp_path)), "--json")
+    assert (answer.code, answer.json["exit_code"], answer.json["rows"]) == (code, code, 1)
+
+
+def test_flow_that_failed_without_a_report_is_an_error(
+    embedlake: Embedlake, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.states import Failed
+
+    failed = Failed(message="failed", data=SetupError("the source is gone; bring it back"))
+    monkeypatch.setattr("embedlake.flows.embed.embed", lambda *_, **__: failed)
+    monkeypatch.setattr("embedlake.cli.embed.use_or_start_api", lambda _settings: None)
+    answer = embedlake("embed", str(recipe), "--json")
+    assert (answer.code, answer.json["kind"]) == (FAILED, "SetupError")
+    assert "bring it back" in answer.err
+
+
 def test_embed_what_ray_prints_does_not_mix_with_the_result(
     embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -693,7 +723,7 @@ def test_embed_what_ray_prints_does_not_mix_with_the_result(
         return Completed(data={"summary": "done", "exit_code": 0})
 
     monkeypatch.setattr("embedlake.flows.embed.embed", embed)
-    monkeypatch.setattr("embedlake.cli.main.use_some_api", lambda _settings: None)
+    monkeypatch.setattr("embedlake.cli.embed.use_or_start_api", lambda _settings: None)
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     answer = embedlake("embed", str(write_recipe(tmp_path)), "--json")
     assert json.loads(answer.out) == {"summary": "done", "exit_code": 0}

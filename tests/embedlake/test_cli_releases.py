@@ -47,7 +47,7 @@ def test_release_by_hand_from_promote_to_retire(embedlake: Embedlake, recipe: st
     status = embedlake("status", recipe)
     assert "space retired: " in status.out
     listed = embedlake("releases", recipe, "--json").json["releases"]
-    assert [one["action"] for one in listed] == ["retire", "rollback", "promote"]
+    assert [release["action"] for release in listed] == ["retire", "rollback", "promote"]
     assert listed[2] == promoted.json
     assert len(embedlake("releases", recipe).out.splitlines()) == 3
 
@@ -87,7 +87,7 @@ def test_rollback_rows_that_came_since_are_found_afterwards(
     assert run(newer).exit_code == DONE
     assert embedlake("rollback", recipe, *options).code == DONE
     hits = embedlake("search", recipe, "cat", "--json").json["hits"]
-    assert {one["doc_id"] for one in hits} == {"cat", "tax", "dog"}
+    assert {hit["doc_id"] for hit in hits} == {"cat", "tax", "dog"}
     serving = embedlake("status", recipe, "--json").json["spaces"][0]
     assert (serving["dim"], serving["missing_rows"]) == (32, 0)
 

@@ -49,9 +49,10 @@ def test_verify_flipped_bit_is_named_and_repaired(tmp_path: Path, embedlake: Emb
     assert answer.code == 1
     for named in (f"data/{file.name}", "1 rows of fragment 0: 0", "src/a.jsonl", "--repair"):
         assert named in answer.out
-    found = embedlake("verify", recipe, "--deep", "--json")
-    assert (found.code, found.json["exit_code"]) == (1, 1)
-    assert found.json["damages"][0]["kind"] == "row" and found.json["damages"][0]["rows"] == [0]
+    damaged = embedlake("verify", recipe, "--deep", "--json")
+    assert (damaged.code, damaged.json["exit_code"]) == (1, 1)
+    damage = damaged.json["damages"][0]
+    assert (damage["kind"], damage["rows"]) == ("row", [0])
     repaired = embedlake("verify", recipe, "--deep", "--repair", "--json")
     assert (repaired.code, repaired.json["repaired"]) == (0, True)
     assert run(Recipe.load(recipe)).rows == 2

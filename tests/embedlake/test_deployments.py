@@ -1,4 +1,4 @@
-"""What ``prefect deploy --all`` makes of deployments/prefect.yaml."""
+"""What ``prefect deploy`` makes of deployments/prefect.yaml, and ``embedlake deploy`` prints."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import yaml
 from prefect import Flow
 
 from embedlake.orchestration.parameters import fail_for_parameters, wrong_parameters
+from tests.embedlake.conftest import Embedlake
 
 FILE = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["deployments"]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: str(one["name"]))
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: str(deployment["name"]))
 def test_deployment_names_a_flow_and_parameters_that_are_there(deployment: dict[str, Any]) -> None:
     module, _, name = deployment["entrypoint"].rpartition(".")
     flow = getattr(import_module(module), name)
@@ -44,6 +45,20 @@ def test_wrong_parameters_of_a_run_are_named_with_those_the_flow_takes(
 
 
 def test_maintain_has_a_schedule_that_waits_for_its_recipe() -> None:
-    (maintain,) = (one for one in DEPLOYMENTS if one["name"] == "maintain")
+    (maintain,) = (entry for entry in DEPLOYMENTS if entry["name"] == "maintain")
     (schedule,) = maintain["schedules"]
     assert len(schedule["cron"].split()) == 5 and schedule["active"] is False
+
+
+def test_deploy_prints_the_file_as_it_is_from_any_folder(
+    embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = embedlake("deploy", "--print")
+    assert (answer.code, answer.out, answer.err) == (0, FILE.read_text(), "")
+    assert embedlake("deploy", "--print", "--json").json["deployments"] == DEPLOYMENTS
+
+
+def test_deploy_without_print_says_what_to_do(embedlake: Embedlake) -> None:
+    answer = embedlake("deploy")
+    assert (answer.code, answer.out) == (2, "") and "embedlake deploy --print" in answer.err

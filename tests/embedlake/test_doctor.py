@@ -1,6 +1,9 @@
+"""What ``embedlake doctor`` finds, and what it says to do."""
+
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,11 @@ from typing import Any
 import pytest
 
 from embedding_core.recipe import Resources
-from embedlake.cli.doctor import diagnose
+from embedlake.cli.doctor import REGISTRIES, diagnose
 from embedlake.settings import Settings
 from tests.driver import recipe_for, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_doctor_shows_which_checkpoint_latest_is(tmp_path: Path, tiny_qwen3: Path) -> None:
@@ -24,12 +29,12 @@ def test_doctor_lake_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "src").mkdir()
-    found = {check.name: check for check in diagnose(Settings(), recipe_for(tmp_path))}
-    assert found["lake"].ok and not (tmp_path / "lake").exists()
+    checks = {check.name: check for check in diagnose(Settings(), recipe_for(tmp_path))}
+    assert checks["lake"].ok and not (tmp_path / "lake").exists()
     # Root may write everywhere but on a read-only mount, where this is what the system says.
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
-    found = {check.name: check for check in diagnose(Settings(), recipe_for(tmp_path))}
-    assert not found["lake"].ok and f"{tmp_path} cannot be written" in found["lake"].detail
+    checks = {check.name: check for check in diagnose(Settings(), recipe_for(tmp_path))}
+    assert not checks["lake"].ok and f"{tmp_path} cannot be written" in checks["lake"].detail
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,33 @@ def test_doctor_says_what_no_task_could_get(resources: dict[str, Any], said: str
 
 def test_doctor_judges_the_records_it_samples(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", [{"id": str(n), "title": "x", "body": "y"} for n in range(40)])
-    (source,) = (one for one in diagnose(Settings(), recipe_for(tmp_path)) if one.name == "source")
+    (source,) = (
+        check for check in diagnose(Settings(), recipe_for(tmp_path)) if check.name == "source"
+    )
     assert not source.ok and source.detail.startswith("of 40 sampled records 40 rejected")
     for word in ("missing_field", "'text'", "id, title, body"):
         assert word in source.detail
+
+
+def test_doctor_looks_into_every_registry_there_is() -> None:
+    lines = set()
+    for path in (ROOT / "embedding_core").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        names = re.findall(r"^(\w+)(?:: [^=\n]+)? = Registry\b", path.read_text(), re.MULTILINE)
+        lines |= {f"{module}:{name}" for name in names}
+    assert set(REGISTRIES) == lines
+
+
+def test_doctor_names_the_package_of_a_broken_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "broken_reports-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-reports\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[embedlake.reports]\nsketch = no_such_module:Sketch\n")
+    (plugins,) = (check for check in diagnose(Settings(), None) if check.name == "plugins")
+    assert plugins.ok
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (plugins,) = (check for check in diagnose(Settings(), None) if check.name == "plugins")
+    assert not plugins.ok and "broken-reports" in plugins.detail
+    assert "upgrade or uninstall" in plugins.detail

@@ -10,13 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.reports.gate import (
-    gate_lines,
-    gate_markdown,
-    gate_summary,
-    picture_uri,
-    write_picture,
-)
+from embedding_core.reports.gate import GateView
+from embedding_core.reports.picture import picture_uri, write_picture
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.release_gate import gate
@@ -39,8 +34,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
 def test_lines_and_markdown_say_every_finding_metric_and_what_the_queries_are(
     report: GateReport,
 ) -> None:
-    for said in ("\n".join(gate_lines(report)), gate_markdown(report)):
-        assert all(one.sentence in said for one in report.findings)
+    for said in ("\n".join(GateView(report).lines()), GateView(report).markdown()):
+        assert all(finding.sentence in said for finding in report.findings)
         assert all(name in said for name in report.metrics)
         assert "20 self-made known-item queries over 20 rows" in said
         assert report.new.column in said and "256 dimensions" in said
@@ -48,11 +43,12 @@ def test_lines_and_markdown_say_every_finding_metric_and_what_the_queries_are(
 
 def test_sample_is_called_one(report: GateReport) -> None:
     sample = replace(report, sampled_share=0.125)
-    assert "a sample of 12.50% of the table" in "\n".join(gate_lines(sample))
+    assert "a sample of 12.50% of the table" in "\n".join(GateView(sample).lines())
 
 
 def test_summary_is_one_line_with_the_verdict(report: GateReport) -> None:
-    assert gate_summary(report).startswith("yes: hashing") and "\n" not in gate_summary(report)
+    summary = GateView(report).summary()
+    assert summary.startswith("yes: hashing") and "\n" not in summary
 
 
 def test_picture_is_svg_in_a_file_and_as_uri(report: GateReport, tmp_path: Path) -> None:

@@ -9,14 +9,9 @@ import pytest
 
 from embedding_core.lake.rows.verification import Verification
 from embedding_core.records import Plan
-from embedding_core.reports.markdown import ledger_page, plan_page, table
-from embedding_core.reports.text import (
-    FILES_SHOWN,
-    plan_lines,
-    report_data,
-    report_lines,
-    run_summary,
-)
+from embedding_core.reports.plan import PlanView
+from embedding_core.reports.report import LINES_SHOWN, table
+from embedding_core.reports.run import RunView
 from embedding_core.runs.embed.finish_stage import FAILED, RunReport
 from embedding_core.runs.embed.planning import plan
 from tests.driver import recipe_for, run, write_jsonl
@@ -35,7 +30,7 @@ def plan_of(folder: Path) -> Plan:
 
 def test_plan_lines_first_run_lists_what_comes_and_what_it_costs(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, "a.jsonl", {"x": "some words"})
-    lines = plan_lines(plan_of(tmp_path))
+    lines = PlanView(plan_of(tmp_path)).lines()
     assert lines[0] == "1 files to add, 0 to replace, 0 moved, 0 to remove, 0 unchanged"
     assert lines[1] == "  no table there: everything is embedded (if there was one, it is gone)"
     assert lines[2] == f"  + {path}  (new file)"
@@ -54,7 +49,7 @@ def test_plan_lines_later_run_tells_changed_removed_unreadable_and_the_time(
     removed.unlink()
     unreadable = tmp_path / "src" / "gone.jsonl"
     unreadable.symlink_to(tmp_path / "nowhere")
-    lines = plan_lines(plan_of(tmp_path))
+    lines = PlanView(plan_of(tmp_path)).lines()
     assert lines[0] == "0 files to add, 1 to replace, 0 moved, 1 to remove, 1 unchanged"
     assert f"  ~ {changed}  (content changed)" in lines
     assert f"  - {removed}  (left the source)" in lines
@@ -65,7 +60,7 @@ def test_plan_lines_later_run_tells_changed_removed_unreadable_and_the_time(
 def test_plan_lines_nothing_to_do_is_one_line(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     run(recipe_for(tmp_path))
-    assert plan_lines(plan_of(tmp_path)) == [
+    assert PlanView(plan_of(tmp_path)).lines() == [
         "Nothing to do: the table holds all 1 files as they are."
     ]
 
@@ -78,21 +73,21 @@ def test_plan_lines_tell_what_is_passed_over_in_the_source(tmp_path: Path) -> No
         "passed over in the source: 2 that begin with _ or ., 1 that source.exclude names, 1 "
         "of no format that is read, or not in source.include"
     )
-    assert said in plan_lines(plan(recipe))
+    assert said in PlanView(plan(recipe)).lines()
     run(recipe)
-    assert plan_lines(plan(recipe))[1:] == [said]
+    assert PlanView(plan(recipe)).lines()[1:] == [said]
 
 
 def test_plan_lines_many_files_says_how_many_are_not_shown(tmp_path: Path) -> None:
-    for number in range(FILES_SHOWN + 5):
+    for number in range(LINES_SHOWN + 5):
         write_jsonl(tmp_path, f"{number}.jsonl", {"x": "words"})
-    lines = plan_lines(plan_of(tmp_path))
-    assert sum(line.startswith("  + ") for line in lines) == FILES_SHOWN
+    lines = PlanView(plan_of(tmp_path)).lines()
+    assert sum(line.startswith("  + ") for line in lines) == LINES_SHOWN
     assert "  … and 5 more (all with --json)" in lines
 
 
 def test_report_lines_tell_ledger_rejects_and_verification(report: RunReport) -> None:
-    lines = report_lines(report)
+    lines = RunView(report).lines()
     assert "files: 1 added, 0 replaced, 0 moved, 0 removed, 0 unchanged, 0 unreadable" in lines
     ledger = "1 documents, 1 chunks = 1 embedded + 0 reused + 0 dropped + 0 failed"
     assert f"ledger: {ledger}" in lines
@@ -109,7 +104,7 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
         recomputed=3,
         exit_code=FAILED,
     )
-    lines = report_lines(failed)
+    lines = RunView(failed).lines()
     assert "VERIFICATION FAILED: 1 problems" in lines
     assert "  a.jsonl: 0 rows in the table, 1 counted" in lines
     assert lines[-1] == "FAILED: a.jsonl: no answer from the store"
@@ -124,20 +119,21 @@ def test_run_summary_begins_with_the_outcome(
     report: RunReport, exit_code: int, outcome: str
 ) -> None:
     ended = replace(report, exit_code=exit_code)
-    assert run_summary(ended).startswith(outcome)
-    assert report_data(ended)["summary"] == run_summary(ended)
+    assert RunView(ended).summary().startswith(outcome)
+    assert RunView(ended).data()["summary"] == RunView(ended).summary()
+    assert RunView(ended).data()["exit_code"] == exit_code
 
 
-def test_plan_page_has_each_file_with_its_reason(tmp_path: Path) -> None:
+def test_plan_markdown_has_each_file_with_its_reason(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a|b.jsonl", {"x": "some words"})
-    page = plan_page(plan_of(tmp_path), 1.25)
+    page = PlanView(plan_of(tmp_path), 1.25).markdown()
     assert "| file | change | why |" in page
     assert "a\\|b.jsonl | added | new file |" in page
     assert "about 1.25 at EMBEDLAKE_PRICE_PER_HOUR" in page and "  + " not in page
 
 
-def test_ledger_page_has_counts_rejects_by_reason_and_the_command(report: RunReport) -> None:
-    page = ledger_page(report)
+def test_run_markdown_has_counts_rejects_by_reason_and_the_command(report: RunReport) -> None:
+    page = RunView(report).markdown()
     assert "| embedded | 1 |" in page and "| empty\\_text | 1 |" in page
     assert "embedlake status RECIPE --rejects" in page
 

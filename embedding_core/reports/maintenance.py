@@ -1,0 +1,74 @@
+"""The report of a maintenance: what became of each table, and what is left for the next time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from embedding_core.lake.index.vector import IndexReport
+from embedding_core.reports.releases import release_line
+from embedding_core.reports.report import EXIT_CODES, Outcome, Report, text_block
+from embedding_core.runs.maintenance import MaintenanceReport
+
+
+@dataclass(frozen=True)
+class MaintenanceView(Report):
+    """A maintenance in words."""
+
+    record: ClassVar[type] = MaintenanceReport
+    maintenance: MaintenanceReport
+
+    @property
+    def outcome(self) -> Outcome:
+        return "failed" if self.maintenance.problems else "done"
+
+    def summary(self) -> str:
+        done = self.maintenance
+        merged = sum(table.fragments_merged for table in done.tables)
+        versions = sum(table.versions_removed for table in done.tables)
+        ended = f"unfinished, {len(done.problems)} problems" if done.problems else "done"
+        return (
+            f"{ended}: {merged:,} fragments merged, {versions:,} versions removed from "
+            f"{len(done.tables)} tables of {done.recipe} in {done.seconds:.1f} s"
+        )
+
+    def lines(self) -> list[str]:
+        done = self.maintenance
+        lines = []
+        for table in done.tables:
+            before, after = table.before, table.after
+            lines.append(
+                f"maintained {table.table}: {before.fragments:,} to {after.fragments:,} fragments, "
+                f"{before.versions:,} to {after.versions:,} versions, {before.size_bytes:,} to "
+                f"{after.size_bytes:,} bytes"
+            )
+            lines += [
+                f"  {name} covers {share:.1%} of the rows"
+                for name, share in after.indexed_share.items()
+                if share < 1
+            ]
+        lines += [release_line(release) for release in done.retired]
+        if done.orphans_removed:
+            lines.append(f"removed {done.orphans_removed:,} files of runs that died long ago")
+        return [*lines, *(f"NOT DONE, for the next time: {problem}" for problem in done.problems)]
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary(),
+            **asdict(self.maintenance),
+            "exit_code": EXIT_CODES[self.outcome],
+        }
+
+    def markdown(self) -> str:
+        return f"# Maintenance of {self.maintenance.recipe}\n\n{text_block(self.lines())}"
+
+
+def index_line(index: IndexReport) -> str:
+    """A vector index, and the share of the true neighbours that it finds."""
+    return (
+        f"index {index.name}: recall@10 {index.recall:.3f} measured against exact search, "
+        f"{index.kind}, nprobes {index.nprobes}, refine factor {index.refine_factor}"
+    )
+
+
+REPORT = MaintenanceView

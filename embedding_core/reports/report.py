@@ -1,0 +1,125 @@
+"""What every report can do, and the registry of reports. Knows neither click, Prefect nor rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+from embedding_core.errors import PluginError
+from embedding_core.registry import REPORTS, Registry
+
+Outcome = Literal["done", "failed", "rejected", "refused"]
+EXIT_CODES: Mapping[Outcome, int] = {"done": 0, "failed": 1, "rejected": 3, "refused": 4}
+"""The command line's exit codes. 2, a wrong recipe or command, is no outcome of a run."""
+
+HINTS: Mapping[str, str] = {
+    "embed": "run `embedlake embed RECIPE`",
+    "reembed": "run `embedlake reembed RECIPE`",
+    "maintain": "run `embedlake maintain RECIPE`",
+    "verify": "`embedlake verify RECIPE --deep` names what is damaged",
+    "repair": "`embedlake verify RECIPE --repair` takes the damaged rows out, and the next "
+    "`embedlake embed RECIPE` makes them again",
+    "promote": "`embedlake promote RECIPE COLUMN` puts a space in service",
+    "retire": "`embedlake retire RECIPE COLUMN` drops the column",
+    "releases": "`embedlake releases RECIPE` lists what was switched",
+    "status": "`embedlake status RECIPE` lists the spaces, and with --rejects what was left out",
+    "plan": "`embedlake plan RECIPE` shows what a run would do",
+    "evaluate": "or give --queries and --qrels to `embedlake evaluate`",
+    "allow_removals": "if the rows are meant to go, run with --allow-removals",
+    "wait": "wait for the other run, or set EMBEDLAKE_LOCK_WAIT_SECONDS to wait longer",
+    "schema": "`embedlake schema` prints what a recipe may say",
+    "resources": "set the resource with --set NAME=VALUE or EMBEDLAKE_RESOURCES__NAME",
+}
+"""What to do next on the command line, by the ``action`` of an error."""
+
+LINES_SHOWN = 20
+"""A report shows at most this many lines about single files or problems."""
+
+
+class Report(Protocol):
+    """Puts one record into words. The class is registered; each instance is about one record."""
+
+    record: ClassVar[type]
+    """The class of the records that the report is about."""
+
+    def __init__(self, record: Any) -> None:
+        """Take the record; whatever else a report shows has a default."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the work ended that the record tells of."""
+        return "done"
+
+    def summary(self) -> str:
+        """The record in one line, for the message of a state."""
+        ...
+
+    def lines(self) -> list[str]:
+        """The record in lines, for a terminal or a log."""
+        ...
+
+    def data(self) -> dict[str, Any]:
+        """The record as plain values, for ``--json``."""
+        ...
+
+    def markdown(self) -> str:
+        """The record as a page, for an artifact in Prefect; here the lines as they are."""
+        return text_block(self.lines())
+
+
+WRITTEN = Registry[type[Report]](
+    REPORTS,
+    {
+        name: f"embedding_core.reports.{name}:REPORT"
+        for name in (
+            "plan", "run", "maintenance", "status", "answers", "releases",
+            "gate", "reembed", "audit", "evaluation", "speed",
+        )
+    },
+    Report,
+)  # fmt: skip
+
+
+def report_of(record: object) -> Report:
+    """Return the report of a record, by the record's class.
+
+    Registered reports are loaded in turn until one fits, so a command does not load the modules of
+    all records. A broken plugin is left out; ``embedlake doctor`` shows it.
+    Raises ``TypeError`` for a record that no report is about.
+    """
+    for name in WRITTEN.names():
+        try:
+            report = WRITTEN.get(name)
+        except PluginError:
+            continue
+        if isinstance(record, report.record):
+            return report(record)
+    raise TypeError(f"no report is about records of the class {type(record).__name__}")
+
+
+def said(error: BaseException) -> str:
+    """The message of an error, and what to do about it on the command line."""
+    hint = HINTS.get(getattr(error, "action", None) or "")
+    return str(error) if hint is None else f"{error}; {hint}"
+
+
+def text_block(lines: Sequence[str]) -> str:
+    """A markdown block that shows the lines as they are."""
+    body = "\n".join(lines)
+    return f"```\n{body}\n```"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table; cells may hold any text."""
+    lines = [_row(columns), _row(["---"] * len(columns))]
+    return "\n".join([*lines, *(_row([_cell(text) for text in row]) for row in rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """Escape what would end the cell or begin markup."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{char}" if char in "\\|`*_<>[]" else char for char in flat)

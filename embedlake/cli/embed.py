@@ -1,0 +1,171 @@
+"""Commands that fill the table: ``plan``, ``embed``, ``retry-rejected``; ``bench`` for plans."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from embedding_core.recipe import Recipe, Resources
+from embedlake.cli.options import (
+    json_option,
+    reachable_api,
+    recipe_argument,
+    requested_resources,
+    respond,
+    respond_and_exit,
+    run_flow,
+    say,
+    saying_what_takes_long,
+    set_option,
+    use_or_start_api,
+)
+from embedlake.settings import read_settings
+
+HEALING_REASONS = ("out_of_memory", "non_finite_vector", "no_wider_type")
+"""Causes outside the file, which another device, dtype or batch size may remove. Files that were
+unreadable or changed are tried again by every run."""
+
+
+@click.command("plan")
+@recipe_argument
+@json_option
+def show_plan(recipe: str, as_json: bool) -> None:
+    """Show what a run would do; change nothing."""
+    from embedding_core.reports.plan import PlanView
+    from embedding_core.runs.embed.planning import plan
+    from embedding_core.runs.serving import following
+    from embedlake.local import speeds
+
+    settings = read_settings()
+    loaded = following(Recipe.load(recipe))
+    planned = speeds.estimated(plan(loaded), loaded, settings.resources, settings)
+    report = PlanView(planned, speeds.cost(planned.estimated_seconds, settings))
+    respond(report.data(), report.lines(), as_json)
+
+
+@click.command()
+@recipe_argument
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    help="Time for each workload and token budget.",
+)
+@json_option
+def bench(recipe: str, seconds: float, as_json: bool) -> None:
+    """Measure the recipe's model on this machine and suggest a token budget.
+
+    Later plans use the rate for their estimates; EMBEDLAKE_PRICE_PER_HOUR adds costs.
+    """
+    from embedding_core.identity import space_id
+    from embedding_core.reports.speed import SpeedView
+    from embedding_core.runs.job import resolve
+    from embedding_core.runs.model_speed import measure
+    from embedlake.local import speeds
+
+    settings, loaded = read_settings(), Recipe.load(recipe)
+    with saying_what_takes_long("bench"):
+        speed = measure(loaded, settings.resources, seconds)
+    speeds.keep(settings, space_id(resolve(loaded.model).space), speed)
+    report = SpeedView(speed, speeds.cost(1_000_000 / speed.tokens_per_second, settings))
+    respond(report.data(), report.lines(), as_json)
+
+
+@click.command("embed")
+@recipe_argument
+@set_option
+@click.option(
+    "--allow-removals",
+    is_flag=True,
+    help="Remove files even when more left the source than the recipe's max_removed_share.",
+)
+@json_option
+def embed_source(recipe: str, changes: Sequence[str], allow_removals: bool, as_json: bool) -> None:
+    """Make the table say what the source says.
+
+    Runs on the Prefect API in PREFECT_API_URL, or on that of `embedlake up`. When there is neither
+    and there is something to do, starts one for the time of the run.
+    """
+    _embed(recipe, changes, _RunOptions(allow_removals), as_json)
+
+
+@click.command("retry-rejected")
+@recipe_argument
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    metavar="REASON",
+    default=HEALING_REASONS,
+    show_default=True,
+    help="Work again on files with rejects of this reason; may be repeated.",
+)
+@set_option
+@json_option
+def retry_rejected(
+    recipe: str, reasons: Sequence[str], changes: Sequence[str], as_json: bool
+) -> None:
+    """Read files with rejects again and embed what now works.
+
+    Like `embed`, but the plan also has unchanged files whose rejects had a cause outside the file.
+    Vectors that such a file has are kept.
+    """
+    _embed(recipe, changes, _RunOptions(retry_reasons=tuple(reasons)), as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunOptions:
+    """What a run may do, beside the recipe."""
+
+    allow_removals: bool = False
+    retry_reasons: tuple[str, ...] = ()
+
+
+def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: bool) -> None:
+    settings = read_settings()
+    parameter = requested_resources(settings, changes)
+    resources = settings.resources.updated(parameter)
+    loaded = Recipe.load(recipe)  # a wrong recipe does not wait for a server
+    report = None
+    if reachable_api(settings) is None:
+        report = _report_of_nothing(loaded, resources, options)
+    if report is None:
+        use_or_start_api(settings)
+        report = run_flow(
+            "embedlake.flows.embed:embed",
+            recipe,
+            parameter,
+            options.allow_removals,
+            list(options.retry_reasons),
+        )
+    respond_and_exit(report, [report["summary"]], as_json)
+
+
+def _report_of_nothing(
+    recipe: Recipe, resources: Resources, options: _RunOptions
+) -> dict[str, Any] | None:
+    """Report a run with an empty plan, which needs no server; None when there is work to do."""
+    from embedding_core.reports.plan import PlanView
+    from embedding_core.reports.run import RunView
+    from embedding_core.runs.embed.finish_stage import RunTally, finish
+    from embedding_core.runs.embed.planning import check_removals, plan
+    from embedding_core.runs.job import Job
+    from embedding_core.runs.serving import following
+
+    started = time.perf_counter()
+    recipe = following(recipe)
+    planned = plan(recipe, options.retry_reasons)
+    check_removals(planned, options.allow_removals)
+    if not planned.is_empty:
+        return None
+    say(PlanView(planned).lines())
+    job = Job.of(planned, recipe, resources, "none")
+    return RunView(finish(job, planned, RunTally(), started)).data()
+
+
+COMMANDS: tuple[click.Command, ...] = (show_plan, bench, embed_source, retry_rejected)
