@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.reports.report import EXIT_CODES, WRITTEN, Report, report_of, said
+from embedding_core.reports.report import EXIT_CODES, WRITTEN, report_of, said
 from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
@@ -177,9 +178,19 @@ class ToyReport:
 """
 
 
-def test_report_of_another_package_is_chosen_by_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+ASK = """
+from toy_reports import Toy
+
+from embedding_core.reports.report import EXIT_CODES, WRITTEN, report_of
+
+report = report_of(Toy())
+(problem,) = WRITTEN.problems()
+assert "toy-reports" in problem and "'broken'" in problem
+print(report.summary(), EXIT_CODES[report.outcome])
+"""
+
+
+def test_report_of_another_package_is_chosen_by_its_record(tmp_path: Path) -> None:
     info = tmp_path / "toy_reports-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-reports\nVersion: 1.0\n")
@@ -187,9 +198,9 @@ def test_report_of_another_package_is_chosen_by_its_record(
         "[embedlake.reports]\nbroken = no_such_module:Report\ntoy = toy_reports:ToyReport\n"
     )
     (tmp_path / "toy_reports.py").write_text(TOY)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    toy = __import__("toy_reports").Toy()
-    report: Report = report_of(toy)
-    assert (report.summary(), EXIT_CODES[report.outcome]) == ("a toy", 4)
-    (problem,) = WRITTEN.problems()
-    assert "toy-reports" in problem and "'broken'" in problem
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "a toy 4\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +73,14 @@ def test_doctor_looks_into_every_registry_there_is() -> None:
     assert set(REGISTRIES) == lines
 
 
-def test_doctor_names_the_package_of_a_broken_plugin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_names_the_package_of_a_broken_plugin(tmp_path: Path) -> None:
     info = tmp_path / "broken_reports-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-reports\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[embedlake.reports]\nsketch = no_such_module:Sketch\n")
-    (plugins,) = (check for check in diagnose(Settings(), None) if check.name == "plugins")
-    assert plugins.ok
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (plugins,) = (check for check in diagnose(Settings(), None) if check.name == "plugins")
-    assert not plugins.ok and "broken-reports" in plugins.detail
-    assert "upgrade or uninstall" in plugins.detail
+    command = [Path(sys.executable).parent / "embedlake", "doctor", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "EMBEDLAKE_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    (plugins,) = (c for c in json.loads(done.stdout)["checks"] if c["name"] == "plugins")
+    assert done.returncode == 1 and not plugins["ok"]
+    assert "broken-reports" in plugins["detail"] and "uninstall" in plugins["detail"]
