@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
-from embedding_core.errors import PluginError
+from embedding_core.errors import Action, EmbedlakeError, PluginError
 from embedding_core.registry import REPORTS, Registry
 
 Outcome = Literal["done", "failed", "rejected", "refused"]
 EXIT_CODES: Mapping[Outcome, int] = {"done": 0, "failed": 1, "rejected": 3, "refused": 4}
 """The command line's exit codes. 2, a wrong recipe or command, is no outcome of a run."""
 
-HINTS: Mapping[str, str] = {
+HINTS: Mapping[Action, str] = {
     "embed": "run `embedlake embed RECIPE`",
     "reembed": "run `embedlake reembed RECIPE`",
     "maintain": "run `embedlake maintain RECIPE`",
@@ -97,10 +97,9 @@ def report_of(record: object) -> Report:
     raise TypeError(f"no report is about records of the class {type(record).__name__}")
 
 
-def said(error: BaseException) -> str:
+def said(error: EmbedlakeError) -> str:
     """The message of an error, and what to do about it on the command line."""
-    hint = HINTS.get(getattr(error, "action", None) or "")
-    return str(error) if hint is None else f"{error}; {hint}"
+    return str(error) if error.action is None else f"{error}; {HINTS[error.action]}"
 
 
 def text_block(lines: Sequence[str]) -> str:

@@ -17,7 +17,15 @@ from embedlake.cli.options import json_option, respond
 from embedlake.settings import Settings, prefect_api_url, read_settings
 
 PACKAGES = ("prefect", "prefect-ray", "ray", "torch", "transformers", "lancedb", "pylance")
-REGISTRIES = ("embedding_core.reports.report:WRITTEN",)
+REGISTRIES = (
+    "embedding_core.sources.formats.format:KNOWN_FORMATS",
+    "embedding_core.store.places:PLACES",
+    "embedding_core.recipe.chunk:STRATEGIES",
+    "embedding_core.encoder.engines:KNOWN_ENGINES",
+    "embedding_core.exports.exporter:KNOWN_EXPORTERS",
+    "embedding_core.quality.checks:GATE_CHECKS",
+    "embedding_core.reports.report:WRITTEN",
+)
 """Every registry of the library, one for each kind of plugin."""
 
 
@@ -150,9 +158,9 @@ def _source(recipe: Recipe) -> str:
 
 
 def _model(recipe: Recipe) -> str:
-    from embedding_core.runs.job import resolve
+    from embedding_core.encoder.engines import describe_model
 
-    space = resolve(recipe.model).space
+    space = describe_model(recipe.model).space
     name = f"{space.model} at {space.revision}" if space.revision else space.model
     return f"{name}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from embedding_core.reasons import HEALED_ELSEWHERE
 from embedding_core.recipe import Recipe, Resources
 from embedlake.cli.options import (
     json_option,
@@ -24,10 +25,6 @@ from embedlake.cli.options import (
     use_or_start_api,
 )
 from embedlake.settings import read_settings
-
-HEALING_REASONS = ("out_of_memory", "non_finite_vector", "no_wider_type")
-"""Causes outside the file, which another device, dtype or batch size may remove. Files that were
-unreadable or changed are tried again by every run."""
 
 
 @click.command("plan")
@@ -62,16 +59,16 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
 
     Later plans use the rate for their estimates; EMBEDLAKE_PRICE_PER_HOUR adds costs.
     """
+    from embedding_core.encoder.engines import describe_model
     from embedding_core.identity import space_id
     from embedding_core.reports.speed import SpeedView
-    from embedding_core.runs.job import resolve
     from embedding_core.runs.model_speed import measure
     from embedlake.local import speeds
 
     settings, loaded = read_settings(), Recipe.load(recipe)
     with saying_what_takes_long("bench"):
         speed = measure(loaded, settings.resources, seconds)
-    speeds.keep(settings, space_id(resolve(loaded.model).space), speed)
+    speeds.keep(settings, space_id(describe_model(loaded.model).space), speed)
     report = SpeedView(speed, speeds.cost(1_000_000 / speed.tokens_per_second, settings))
     respond(report.data(), report.lines(), as_json)
 
@@ -101,7 +98,7 @@ def embed_source(recipe: str, changes: Sequence[str], allow_removals: bool, as_j
     "reasons",
     multiple=True,
     metavar="REASON",
-    default=HEALING_REASONS,
+    default=HEALED_ELSEWHERE,
     show_default=True,
     help="Work again on files with rejects of this reason; may be repeated.",
 )

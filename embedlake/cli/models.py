@@ -202,10 +202,10 @@ def _check_announced(model: str) -> None:
 
     The code of an unverified checkpoint is not refused here: a recipe may allow it.
     """
-    from embedding_core.runs.job import resolve
+    from embedding_core.encoder.engines import describe_model
 
     try:
-        resolve(ModelSpec(name=model, allow_unverified=True))
+        describe_model(ModelSpec(name=model, allow_unverified=True))
     except EmbedlakeError as error:
         raise ModelError(
             f"{error}. Nothing was announced; when only the workers can reach the model, announce "

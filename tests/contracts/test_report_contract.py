@@ -9,18 +9,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from embedding_core.encoder.bench.measure import ModelSpeed, Workload
-from embedding_core.errors import LakeError
+from embedding_core.errors import Action, LakeError
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.reports.report import EXIT_CODES, WRITTEN, report_of, said
+from embedding_core.reports.report import EXIT_CODES, HINTS, WRITTEN, report_of, said
 from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
@@ -133,10 +133,11 @@ def test_record_without_a_report_is_refused() -> None:
 
 
 def test_error_is_shown_with_the_command_that_heals_it() -> None:
-    error = LakeError("there is no table 'docs'")
-    assert said(error) == "there is no table 'docs'"
-    error.action = "embed"
-    assert said(error) == "there is no table 'docs'; run `embedlake embed RECIPE`"
+    message = "there is no table 'docs'"
+    assert said(LakeError(message)) == message
+    shown = said(LakeError(message, action="embed"))
+    assert shown == "there is no table 'docs'; run `embedlake embed RECIPE`"
+    assert set(HINTS) == set(get_args(Action))
 
 
 def test_reports_load_no_orchestrator_no_terminal_and_no_picture() -> None:
