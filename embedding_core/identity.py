@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SHOWN_DIGITS = 12
 """Hex digits shown to people; 48 bits tell apart any number of spaces a person will see."""
 
+ID_DIGEST_BYTES = 16
+"""Length of a document id's hash: 10⁹ ids collide with a chance of 10⁻²¹."""
+
 ROW_RULES_VERSION = 1
 """Raised when the code that cuts or renders texts changes what it makes of the same input."""
 
@@ -56,6 +59,11 @@ def _stable(value: object) -> Any:
 def text_hash(text: str) -> str:
     """SHA-256 of the text's UTF-8 bytes: equal texts have equal vectors in one space."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def id_digest(doc_id: str) -> bytes:
+    """Hash of a document's id, to tell the ids of a file apart in little memory."""
+    return hashlib.blake2b(doc_id.encode(), digest_size=ID_DIGEST_BYTES).digest()
 
 
 def chunk_id(source_uri: str, doc_id: str, chunk_index: int, text_digest: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from embedding_core.recipe import load
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
-from embedding_core.recipe.paths import is_path, pinned_name, with_absolute_paths
+from embedding_core.recipe.paths import kind_of, pinned_name, with_absolute_paths
 from embedding_core.recipe.section import Section
 from embedding_core.records import ColumnType
 from embedding_core.store.storage import StorageSpec
@@ -131,7 +131,7 @@ class ModelSpec(Section):
         """
         if revision is None:
             return self
-        if is_path(self.name) or self.name.startswith("s3://"):
+        if kind_of(self.name) in ("path", "s3"):
             return self.model_copy(update={"name": pinned_name(self.name, revision)})
         return self.model_copy(update={"revision": revision})
 

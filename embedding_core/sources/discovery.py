@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from embedding_core.errors import SetupError
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver, Reject, SourceFile
-from embedding_core.sources.formats.format import suffixes
+from embedding_core.sources.formats.format import KNOWN_FORMATS, suffixes
 from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
 from embedding_core.store.places import place_of
@@ -39,11 +39,12 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     files = [entry for entry in entries if isinstance(entry, SourceFile)]
     unreadable = [entry for entry in entries if isinstance(entry, Reject)]
     if not may_be_empty and not entries:
+        problems = KNOWN_FORMATS.problems()
         globs = spec.include or [f"**/*{suffix}" for suffix in suffixes()]
         raise SetupError(
             f"nothing to read in {spec.uri}: no file matches {', '.join(globs)} "
             f"({_others(selection.passed_over)}); "
-            "correct source.uri, source.include or source.exclude"
+            + "; ".join(["correct source.uri, source.include or source.exclude", *problems])
         )
     return Discovery(
         tuple(sorted(files, key=lambda file: file.uri)),

@@ -109,7 +109,7 @@ class _Column:
 
     @property
     def name(self) -> str:
-        """As ``pyarrow`` names it, and all that is in it."""
+        """The name ``pyarrow`` gives the column and all that is in it."""
         return ".".join(self.steps)
 
     def of(self, batch: pa.RecordBatch) -> pa.Array:
