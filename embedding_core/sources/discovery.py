@@ -15,15 +15,15 @@ from embedding_core.store.places import place_of
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What a source holds now."""
+    """The files that a source holds now."""
 
     files: tuple[SourceFile, ...]
     """Readable files, sorted by URI."""
     unreadable: tuple[Reject, ...]
-    """Files that are there but cannot be read, sorted by URI. A run goes on without them; rows
-    the table has of them are kept, because they were not removed from the source."""
+    """Files that exist but cannot be read, sorted by URI. A run goes on without them and keeps
+    their rows, because they were not removed from the source."""
     passed_over: PassedOver
-    """What else is there."""
+    """Counts of the other names."""
 
 
 def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:

@@ -19,8 +19,8 @@ from embedding_core.chunking.tokens.boundaries import (
 from embedding_core.chunking.tokens.token_map import TokenMap
 
 BACK_OFF = {PARAGRAPH: 2, SENTENCE: 4, WORD: 4}
-"""Kinds of boundary, best first, each taken in the last half or quarter of the window. Paragraphs
-from half of it on, so that soon after an edit windows end where they did before."""
+"""Kinds of boundary, best first: each is taken in the last 1/n of the window. Paragraphs are
+taken in its last half, so that soon after an edit windows end where they did before."""
 
 
 @dataclass(frozen=True, slots=True)
