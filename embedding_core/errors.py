@@ -61,7 +61,7 @@ class Transient(EmbedlakeError):
 
 
 def words(error: BaseException) -> str:
-    """What an error says; where it says nothing, what its kind means: never an empty text."""
+    """The error's message; for an error without a message, the meaning of its class."""
     if said := str(error).strip():
         return said
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""What this machine has, told without loading torch."""
+"""The GPUs of this machine, counted without loading torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests that decide what is the same: rows, files, units, spaces.
+"""Digests that decide whether rows, files, units and spaces are the same.
 
 A digest is SHA-256 over canonical JSON (sorted keys, no spaces, UTF-8). Values without one stable
 form are refused rather than hashed by accident. Digests are 64 hex digits; people see 12.
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 SHOWN_DIGITS = 12
 """Hex digits shown to people; 48 bits tell apart any number of spaces a person will see."""
 
+ID_DIGEST_BYTES = 16
+"""Length of a document id's hash: 10⁹ ids collide with a chance of 10⁻²¹."""
+
 ROW_RULES_VERSION = 1
-"""Raised when the code that cuts or renders texts changes what it makes of the same input."""
+"""Goes up when the code that cuts or renders texts makes other rows of the same input."""
 
 
 def digest(value: object) -> str:
@@ -58,6 +61,11 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def id_digest(doc_id: str) -> bytes:
+    """Hash of a document's id, to tell the ids of a file apart in little memory."""
+    return hashlib.blake2b(doc_id.encode(), digest_size=ID_DIGEST_BYTES).digest()
+
+
 def chunk_id(source_uri: str, doc_id: str, chunk_index: int, text_digest: str) -> str:
     """Deterministic id of a row: file, document, position, text."""
     return digest([source_uri, doc_id, chunk_index, text_digest])
@@ -73,7 +81,7 @@ def space_id(space: Space) -> str:
 def row_rules(
     recipe: Recipe, chunk: ChunkOptions, tokenizer: str, limit: int, prompt: str
 ) -> dict[str, Any]:
-    """What decides rows: source mapping, chunker, tokenizer, length policy.
+    """The rules that decide rows: source mapping, chunker, tokenizer, length policy.
 
     ``chunk`` is the recipe's chunk section with its lengths resolved, ``tokenizer`` the digest of
     the tokenizer that cuts, ``limit`` the longest chunk in its tokens, ``prompt`` the document
@@ -104,8 +112,8 @@ def file_key(file: SourceFile, rows: str) -> str:
 
 
 def unit_id(file_keys: Iterable[str], space: str, attempt: int | None = None) -> str:
-    """Digest of what a work unit makes: the rows of its files with vectors of one space.
+    """Digest of a work unit's result: the rows of its files with vectors of one space.
 
-    ``attempt`` tells apart units that make the same rows once more.
+    ``attempt`` tells units apart that make the same rows again.
     """
     return digest([sorted(file_keys), space, *([] if attempt is None else [attempt])])

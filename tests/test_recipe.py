@@ -21,6 +21,7 @@ from embedding_core.recipe import (
     Resources,
     section_variants,
 )
+from embedding_core.recipe.paths import kind_of
 
 MINIMAL: dict[str, Any] = {
     "name": "demo",
@@ -435,3 +436,16 @@ def test_a_recipe_is_frozen(part: str) -> None:
     name = next(iter(type(target).model_fields))
     with pytest.raises(ValidationError, match="frozen"):
         setattr(target, name, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("owner/name", "hub"), ("./folder", "path"), ("../folder", "path"), ("/folder", "path"),
+        ("~/folder", "path"), ("s3://bucket/prefix", "s3"), ("package:weights", "package"),
+        ("http://host/v1", "endpoint"), ("https://host/v1", "endpoint"), ("hashing", "plain"),
+        ("gs://bucket/x", "other"),
+    ],
+)  # fmt: skip
+def test_kind_of_a_models_name_is_told_by_its_form(name: str, kind: str) -> None:
+    assert kind_of(name) == kind

@@ -1,10 +1,10 @@
-"""Paths in a recipe: what is one, and how it comes to mean the same in every process."""
+"""Paths in a recipe: which names are paths, and how a path means the same in every process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embedding_core.errors import UsageError
 from embedding_core.store import storage
@@ -12,6 +12,8 @@ from embedding_core.store.places import place_of
 
 if TYPE_CHECKING:
     from embedding_core.recipe.spec import Recipe
+
+ModelKind = Literal["hub", "path", "s3", "package", "endpoint", "plain", "other"]
 
 PATH_STARTS = (".", "/", "~")
 """What tells a model's path from other names."""
@@ -57,9 +59,27 @@ def pinned_name(name: str, revision: str) -> str:
     return beside + revision
 
 
-def is_path(name: str) -> bool:
+def kind_of(model_name: str) -> ModelKind:
+    """What a model's name names, by its form alone.
+
+    ``plain`` is a name without a slash, such as ``hashing``; ``other`` has a scheme that nobody
+    reads.
+    """
+    if model_name.startswith(PATH_STARTS):
+        return "path"
+    scheme = storage.scheme_of(model_name)
+    if scheme == "s3":
+        return "s3"
+    if scheme:
+        return "endpoint" if scheme in ("http", "https") else "other"
+    if model_name.startswith("package:"):
+        return "package"
+    return "hub" if "/" in model_name else "plain"
+
+
+def is_path(model_name: str) -> bool:
     """Whether a model's name is a local path."""
-    return name.startswith(PATH_STARTS)
+    return kind_of(model_name) == "path"
 
 
 def _refuse_relative_paths(recipe: Recipe, origin: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from embedding_core.recipe import load
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
-from embedding_core.recipe.paths import is_path, pinned_name, with_absolute_paths
+from embedding_core.recipe.paths import kind_of, pinned_name, with_absolute_paths
 from embedding_core.recipe.section import Section
 from embedding_core.records import ColumnType
 from embedding_core.store.storage import StorageSpec
@@ -55,9 +55,9 @@ class SourceSpec(Section):
     recipe that is no file on disk has absolute paths."""
     include: tuple[str, ...] | None = None
     """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
-    the end of its name. Names that begin with ``_`` or ``.`` only where a glob writes that."""
+    the end of its name. Names that begin with ``_`` or ``.`` are read only if a glob does too."""
     exclude: tuple[str, ...] = ()
-    """Globs under ``uri`` of files, and of folders with all in them, that are left out."""
+    """Globs under ``uri`` for files to leave out, and for folders to leave out with all in them."""
     id: str | None = None
     """Field that holds a document's id, unique in its file; without it, the position counts."""
     text: str = "text"
@@ -115,7 +115,7 @@ class ModelSpec(Section):
     dtype: Literal["auto", "fp16", "bf16", "fp32", "fp8"] = "auto"
     """Arithmetic of the model; ``auto``: fp16 on CUDA, the faster of bf16 and fp32 on a CPU."""
     dim: int | None = Field(default=None, ge=1)
-    """Keep the first ``dim`` values of a vector (Matryoshka models), then normalise."""
+    """Keep the first ``dim`` values of a vector (Matryoshka models), normalised again."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest input, special tokens included; default: what the checkpoint says."""
     allow_unverified: bool = False
@@ -131,7 +131,7 @@ class ModelSpec(Section):
         """
         if revision is None:
             return self
-        if is_path(self.name) or self.name.startswith("s3://"):
+        if kind_of(self.name) in ("path", "s3"):
             return self.model_copy(update={"name": pinned_name(self.name, revision)})
         return self.model_copy(update={"revision": revision})
 

@@ -39,7 +39,7 @@ class FileVersion:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file of the source beside what the table holds of it."""
+    """A file of the source, compared with the table."""
 
     file: SourceFile
     file_key: str
@@ -48,24 +48,24 @@ class PlannedFile:
     """``changed``: the table holds other rows of this file; ``moved``: it holds rows of the same
     content under a URI that left the source."""
     why: str
-    """For a person: new file, content changed, chunking changed, moved from another URI."""
+    """The change in words: new file, content changed, chunking changed, moved from another URI."""
     replaces: tuple[str, ...] = ()
     """File keys of the versions in the table whose rows this one replaces."""
     moved_from: str | None = None
     """The URI that the content had before."""
     same_as: FileVersion | None = None
-    """Rows of the same content under another name: it was passed on, or the file was copied."""
+    """A version with the same content under another URI: the file was moved or copied."""
     again: bool = False
-    """Its rows were made before by the same rules: results kept from then are not to be used."""
+    """Its rows were made before by the same rules; results saved then must not be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """Names below a source that are not read: files, and folders that are not looked into."""
+    """Counts of names below a source that are not read: files, and folders not looked into."""
 
     hidden: int = 0
-    """They begin with ``_`` or ``.``, and no glob names them so."""
+    """Names that begin with ``_`` or ``.``, where no glob writes that."""
     excluded: int = 0
-    """``source.exclude`` names them."""
+    """Names that ``source.exclude`` matches."""
     unmatched: int = 0
-    """Files that ``source.include`` does not name, or whose format nobody reads."""
+    """Files that ``source.include`` does not match, or that have no known format."""

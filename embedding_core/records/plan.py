@@ -21,54 +21,53 @@ class Plan:
     files: tuple[PlannedFile, ...]
     """Files to work on, sorted by URI."""
     removed_uris: tuple[str, ...]
-    """Files that left the source and that the table, its ledger or its rejects still know."""
+    """Files that left the source but are still in the table, its ledger or its rejects."""
     removed_keys: tuple[str, ...]
-    """The file keys of their rows."""
+    """File keys of the rows of ``removed_uris``."""
     rowless_keys: tuple[str, ...]
-    """File keys of versions that gave no rows, of files that left the source or moved."""
+    """File keys of versions without rows, of files that left the source or moved."""
     removed_share: float
-    """Files whose rows are to go, per file that has rows in the table."""
+    """Files whose rows would be removed, per file that has rows in the table."""
     max_removed_share: float
-    """What the recipe tolerates of that without being asked."""
+    """The largest ``removed_share`` that the recipe allows without leave."""
     kept_uris: tuple[str, ...]
     """Files that left the source and whose rows stay, because the recipe says so."""
     unchanged_uris: tuple[str, ...]
     """Files whose rows are in the table already."""
     only_rejects: int
-    """Unchanged files of which nothing but rejects came."""
+    """Number of unchanged files that gave nothing but rejects."""
     unreadable: tuple[Reject, ...]
-    """Files that could not be fingerprinted; rows they have in the table stay."""
+    """Files that could not be read; their rows in the table stay."""
     passed_over: PassedOver
-    """What the source holds beside its files."""
+    """Counts of what the source holds beside its files."""
     columns_added: tuple[str, ...]
-    """Metadata columns that the table gets; they are filled as its files are read again."""
+    """Metadata columns that the table gets; they are filled when its files are read again."""
     columns_dropped: tuple[str, ...]
-    """Metadata columns that the recipe declares no more, or with another type."""
+    """Metadata columns that the recipe no longer declares, or declares with another type."""
     sample_problems: tuple[str, ...]
-    """What is wrong with the records that the estimate sampled, a sentence each."""
+    """A sentence for each problem of the records that the estimate sampled."""
     lost_share: float
-    """Files whose rows the recipe would now make otherwise, per file that has rows, if it can use
-    none of the sampled records; else 0: so many files would lose their rows for nothing."""
+    """Share of the files with rows that would lose them for nothing: the recipe would cut them
+    again, and can use none of the sampled records. 0 when it can use a sampled record."""
     table_version: int | None
-    """Version of the table that was compared; None when there is no table yet."""
+    """Version of the table that was compared; None without a table."""
     estimated_chunks: int
-    """Chunks of the files to work on, from a sample of their text; moved files count as none."""
+    """Chunks of the files to work on, from a sample of their text; moved files count as 0."""
     estimated_tokens: int
-    """Tokens of these chunks; vectors that changed files keep are not taken off."""
+    """Tokens of these chunks, those whose vectors changed files keep included."""
     work_seconds: float | None
-    """Time that these tokens take at the rate of this table's earlier runs; None before the
-    first."""
+    """Time for these tokens at the rate of this table's earlier runs; None before the first run."""
     starting_seconds: float
-    """Time until the first text is embedded: Ray and a model have to start."""
+    """Time until the first text is embedded, for Ray and a model to start."""
 
     @property
     def estimated_seconds(self) -> float | None:
-        """Time of the whole run, its start included; None where no rate is known."""
+        """Time of the whole run, its start included; None without a rate."""
         return None if self.work_seconds is None else self.starting_seconds + self.work_seconds
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files to work on, as stored."""
+        """Stored bytes of the files to work on."""
         return sum(planned.file.size_bytes for planned in self.files)
 
     @property
@@ -83,6 +82,6 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the table already says what the source says."""
+        """Whether there is nothing to do."""
         work = self.files or self.removed_uris or self.unreadable
         return not (work or self.columns_added or self.columns_dropped)

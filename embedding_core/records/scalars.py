@@ -1,7 +1,7 @@
 """Values of the declared column types, and how a text gives one.
 
-For texts without a type of their own: names of folders, values in filters, arguments of a command.
-What a record holds has a type; ``sources.metadata`` checks that.
+Folder names, values in filters and arguments of a command are texts without a type. Values in a
+record have one, which ``sources.metadata`` checks.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ class Space:
     """What decides whether two vectors may be compared. Its digest is the ``space_id``."""
 
     model: str
-    """Readable name, the adapter's included, for people; not part of the digest."""
+    """Name for people, the adapter's included; not part of the digest."""
     revision: str | None
     """A hub model's commit, or the folder that ``latest`` stood for; not part of the digest."""
     identity: tuple[str, ...]
-    """What tells the model from all others, sorted: of a checkpoint the SHA-256 of every weight
-    file, of its config and of what an adapter adds; of an endpoint the id of its model and the
-    digest of its parity vectors."""
+    """Digests that tell the model from all others, sorted. A checkpoint has the SHA-256 of every
+    weight file, of its config and of what an adapter adds; an endpoint has the id of its model and
+    the digest of its parity vectors."""
     tokenizer: str
     """SHA-256 of the tokenizer file."""
     pooling: str

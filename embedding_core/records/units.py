@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A span of a huge file that a task of its own reads."""
+    """A span of a huge file that one task reads."""
 
     number: int
     """0-based place among the file's slices."""

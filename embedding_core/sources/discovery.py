@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from embedding_core.errors import SetupError
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver, Reject, SourceFile
-from embedding_core.sources.formats.format import suffixes
+from embedding_core.sources.formats.format import KNOWN_FORMATS, suffixes
 from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
 from embedding_core.store.places import place_of
@@ -15,15 +15,15 @@ from embedding_core.store.places import place_of
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What a source holds now."""
+    """The files that a source holds now."""
 
     files: tuple[SourceFile, ...]
     """Readable files, sorted by URI."""
     unreadable: tuple[Reject, ...]
-    """Files that are there but cannot be read, sorted by URI. A run goes on without them; rows
-    the table has of them are kept, because they were not removed from the source."""
+    """Files that exist but cannot be read, sorted by URI. A run goes on without them and keeps
+    their rows, because they were not removed from the source."""
     passed_over: PassedOver
-    """What else is there."""
+    """Counts of the other names."""
 
 
 def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
@@ -39,11 +39,12 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     files = [entry for entry in entries if isinstance(entry, SourceFile)]
     unreadable = [entry for entry in entries if isinstance(entry, Reject)]
     if not may_be_empty and not entries:
+        problems = KNOWN_FORMATS.problems()
         globs = spec.include or [f"**/*{suffix}" for suffix in suffixes()]
         raise SetupError(
             f"nothing to read in {spec.uri}: no file matches {', '.join(globs)} "
             f"({_others(selection.passed_over)}); "
-            "correct source.uri, source.include or source.exclude"
+            + "; ".join(["correct source.uri, source.include or source.exclude", *problems])
         )
     return Discovery(
         tuple(sorted(files, key=lambda file: file.uri)),

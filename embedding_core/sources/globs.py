@@ -17,8 +17,8 @@ from dataclasses import dataclass
 class Glob:
     """One compiled pattern."""
 
-    parts: tuple[re.Pattern[str] | None, ...]
-    """A pattern per path part; None stands for ``**``."""
+    patterns: tuple[re.Pattern[str] | None, ...]
+    """A pattern for each name of the path; None stands for ``**``."""
     finds_hidden: bool = False
     """Whether wildcards stand for hidden names too."""
 
@@ -27,33 +27,33 @@ class Glob:
         """Compile ``pattern``; never fails (an odd ``[`` is an ordinary character)."""
         names = pattern.removeprefix("./").split("/")
         flags = re.IGNORECASE if ignore_case else re.NOFLAG
-        parts = (None if one == "**" else _part(one, flags, finds_hidden) for one in names)
-        return cls(tuple(parts), finds_hidden)
+        patterns = (None if name == "**" else _pattern(name, flags, finds_hidden) for name in names)
+        return cls(tuple(patterns), finds_hidden)
 
     def matches(self, path: str) -> bool:
         """Whether the relative path, parts joined by ``/``, fits the whole pattern."""
-        return len(self.parts) in self._reached(path)
+        return len(self.patterns) in self._reached(path)
 
     def reaches_into(self, folder: str) -> bool:
         """Whether some path below the relative path of a folder could fit."""
-        return any(at < len(self.parts) for at in self._reached(folder))
+        return any(at < len(self.patterns) for at in self._reached(folder))
 
     def _reached(self, path: str) -> set[int]:
-        reached = _after_stars(self.parts, {0})
+        reached = _after_stars(self.patterns, {0})
         for name in path.split("/"):
-            reached = _after_stars(self.parts, set(self._step(reached, name)))
+            reached = _after_stars(self.patterns, set(self._step(reached, name)))
         return reached
 
     def _step(self, reached: set[int], name: str) -> list[int]:
         """Pattern positions that can be reached by consuming one more path part."""
         following = []
         for at in reached:
-            if at == len(self.parts):
+            if at == len(self.patterns):
                 continue
-            part = self.parts[at]
-            if part is None and (self.finds_hidden or not is_hidden(name)):
+            pattern = self.patterns[at]
+            if pattern is None and (self.finds_hidden or not is_hidden(name)):
                 following.append(at)
-            elif part is not None and part.match(name):
+            elif pattern is not None and pattern.match(name):
                 following.append(at + 1)
         return following
 
@@ -69,15 +69,15 @@ def is_hidden(name: str) -> bool:
 _HIDDEN = r"\.(?!\.?\Z)|_[^=]*\Z"
 
 
-def _part(name: str, flags: re.RegexFlag, finds_hidden: bool) -> re.Pattern[str]:
+def _pattern(name: str, flags: re.RegexFlag, finds_hidden: bool) -> re.Pattern[str]:
     any_name = finds_hidden or name.startswith((".", "_"))
     return re.compile(("" if any_name else f"(?!{_HIDDEN})") + fnmatch.translate(name), flags)
 
 
-def _after_stars(parts: tuple[re.Pattern[str] | None, ...], reached: set[int]) -> set[int]:
+def _after_stars(patterns: tuple[re.Pattern[str] | None, ...], reached: set[int]) -> set[int]:
     """``**`` may also stand for nothing: add the positions behind it."""
     for at in sorted(reached):
-        while at < len(parts) and parts[at] is None:
+        while at < len(patterns) and patterns[at] is None:
             at += 1
             reached.add(at)
     return reached

@@ -6,7 +6,6 @@ are, without any normalisation: offsets and joins refer to them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,6 +13,7 @@ from typing import cast
 from uuid import UUID
 
 from embedding_core.errors import RejectedInput
+from embedding_core.identity import id_digest
 from embedding_core.reasons import (
     DUPLICATE_ID,
     EMPTY_TEXT,
@@ -34,9 +34,6 @@ from embedding_core.sources.formats.format import (
 )
 from embedding_core.sources.metadata import convert, folder_values, whole
 from embedding_core.sources.template import TextTemplate
-
-ID_DIGEST_BYTES = 16
-"""Of an id, to tell ids apart: 10⁹ ids collide with a chance of 10⁻²¹."""
 
 
 class RecordMapper:
@@ -122,7 +119,7 @@ class RecordMapper:
         """Only usable records claim their id, so a bad first one does not hide a good second."""
         if self._spec.id is None:
             return
-        key = hashlib.blake2b(doc_id.encode(), digest_size=ID_DIGEST_BYTES).digest()
+        key = id_digest(doc_id)
         if key in self._seen or position in self._duplicates:
             self._seen.add(key)
             raise RejectedInput(
@@ -140,10 +137,10 @@ ABSENT = object()
 
 
 def find(fields: Mapping[str, object], name: str) -> object:
-    """A field's value: of its own name, else of a path of names into objects.
+    """The value of the field of this name, else at the end of this path of names into objects.
 
-    ``ABSENT`` where the path ends or an object on it is null. Raises ``RejectedInput`` where
-    something else than an object is on it.
+    Gives ``ABSENT`` where the path ends early or an object on it is null. Raises ``RejectedInput``
+    where something on it is no object.
     """
     rest, parent = name, fields
     while rest not in parent:

@@ -1,4 +1,4 @@
-"""Which names below a source are read, and for what reason the others are passed over."""
+"""The names below a source that are read, and why the others are passed over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedding_core.sources.globs import Glob, is_hidden
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The globs of a source, and a count of what they passed over.
+    """The globs of a source, and counts of the names they passed over.
 
     Paths are relative to the source, parts joined by ``/``.
     """
@@ -25,7 +25,7 @@ class Selection:
 
     @classmethod
     def of(cls, spec: SourceSpec) -> Selection:
-        """The selection of a source; without ``include`` every format that is read."""
+        """The selection of a source; without ``include`` it takes every known format."""
         if spec.include is None:
             include = tuple(Glob.compile(f"**/*{end}", ignore_case=True) for end in suffixes())
         else:
@@ -36,11 +36,11 @@ class Selection:
 
     @property
     def passed_over(self) -> PassedOver:
-        """What was asked for and not chosen so far."""
+        """Counts of the names that were passed over so far."""
         return PassedOver(**self._counted)
 
     def enters(self, folder: str) -> bool:
-        """Whether to look into a folder; count it when not."""
+        """Whether to look into a folder; counts a folder that is passed over."""
         if any(glob.matches(folder) for glob in self.exclude):
             return self._pass_over("excluded")
         if is_hidden(_last(folder)) and not any(glob.reaches_into(folder) for glob in self.include):
@@ -48,7 +48,7 @@ class Selection:
         return True
 
     def takes(self, file: str) -> bool:
-        """Whether to read a file of a folder that was entered; count it when not."""
+        """Whether to read a file of an entered folder; counts a file that is passed over."""
         if any(glob.matches(file) for glob in self.exclude):
             return self._pass_over("excluded")
         if not any(glob.matches(file) for glob in self.include):

@@ -1,7 +1,7 @@
-"""Does the store refuse to overwrite when asked to? Lance commits depend on it.
+"""Check that a store refuses to overwrite an object. Lance commits depend on it.
 
 On a store that ignores ``If-None-Match`` two writers both believe they made the next version and
-rows are lost without an error. So it is tried before a table is made.
+rows are lost without an error. So the refusal is tried before a table is made.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def check_writable(uri: str, spec: StorageSpec) -> None:
-    """``check_conditional_put``, and for a local folder that it can be written; it need not exist.
+    """Raise ``LakeError`` unless tables can be written under ``uri``, which need not exist yet.
 
-    Writes nothing on a local disk. Raises ``LakeError`` when it cannot be written.
+    Includes ``check_conditional_put``. Writes nothing on a local disk.
     """
     check_conditional_put(uri, spec)
     if storage.is_local(uri):

@@ -1,4 +1,4 @@
-"""How often a failed step is tried again, where, and how the layers multiply.
+"""Retries: how often each layer tries a failed step again, and how the layers multiply.
 
     layer             tries                          heals
     store step        STORE_ATTEMPTS   = 5           a hiccup, a commit conflict (0.4 to 3 s pauses)

@@ -73,7 +73,7 @@ class Bucket:
         sync(self._fs.loop, self._download, key, etag, target)
 
     def delete(self, key: str) -> None:
-        """Delete an object; nothing happens when there is none."""
+        """Delete an object; without one, nothing happens."""
         self._fs.call_s3("delete_object", Bucket=self.name, Key=key)
 
     def _pages(self, **parameters: object) -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ def filesystem(uri: str, spec: StorageSpec) -> fsspec.AbstractFileSystem:
 
 
 def join(uri: str, *parts: str) -> str:
-    """``uri`` extended by path parts of our own making (never by names found in a bucket)."""
+    """``uri`` extended by path parts that embedlake makes, never by names out of a bucket."""
     return "/".join([uri.rstrip("/"), *parts])
 
 
@@ -122,7 +122,7 @@ class StoredFile:
     uri: str
     size_bytes: int
     written_at: datetime
-    """By the store's clock, UTC."""
+    """UTC, by the store's clock."""
 
 
 def files_below(uri: str, spec: StorageSpec) -> Iterator[StoredFile]:

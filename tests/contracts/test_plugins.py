@@ -177,6 +177,25 @@ except RejectedInput as error:
     assert "bad-cards" in said["detail"] and "source.include" in said["detail"]
 
 
+def test_a_source_of_nothing_but_a_broken_format_names_the_package(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.cards").write_text("text: first\n")
+    install(tmp_path / "site", "bad-cards", "embedlake.formats", "cards", "cards:CARDS", "")
+    code = """
+import json
+from embedding_core.errors import SetupError
+from embedding_core.recipe import SourceSpec
+from embedding_core.sources import discover
+
+try:
+    discover(SourceSpec(uri=%r))
+except SetupError as error:
+    print(json.dumps({"words": str(error)}))
+"""
+    words = run(tmp_path / "site", code % str(tmp_path / "source"))["words"]
+    assert "nothing to read" in words and "bad-cards" in words
+
+
 PARAGRAPHS = '''
 """A chunk per paragraph."""
 

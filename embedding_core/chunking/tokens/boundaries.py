@@ -12,7 +12,7 @@ import unicodedata
 _IDEOGRAPH = "\u3040-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CLOSING = "、。，．！？：；）」』】〉》ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ"
 
-# Kinds of boundary; one is where its match ends.
+# Kinds of boundary; a boundary is where a match ends.
 # Possessive quantifiers and look-behinds keep a run of dots or quotes from being tried again from
 # each of its characters.
 PARAGRAPH = re.compile(r"\n[^\S\n]*+\n\s*+")
@@ -25,11 +25,11 @@ SKIN_TONES = ("\U0001f3fb", "\U0001f3ff")
 
 def last_boundary(kind: re.Pattern[str], text: str, low: int, high: int) -> int | None:
     """The last boundary at ``low`` or after it and at ``high`` or before it."""
-    found = None
+    last = None
     for match in kind.finditer(text, max(0, low - 1), high + 1):
         if low <= match.end() <= high and not joins(text, match.end()):
-            found = match.end()
-    return found
+            last = match.end()
+    return last
 
 
 def word_boundaries(text: str, low: int, high: int) -> list[int]:

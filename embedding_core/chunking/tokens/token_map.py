@@ -1,4 +1,4 @@
-"""Where the tokens of a document are, found piece by piece.
+"""The positions of a document's tokens, worked out segment by segment.
 
 A tokenizer keeps hundreds of bytes per token while it works, so a long text is tokenised in
 segments; what stays is two int32 per token.
@@ -40,13 +40,13 @@ class TokenMap:
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer) -> TokenMap:
         """Tokenise ``text``. Cutting into segments may add a token or two at their edges."""
-        parts = [np.zeros((0, 2), dtype=np.int32)]
+        spans = [np.zeros((0, 2), dtype=np.int32)]
         for start, end in segments(text):
             (offsets,) = tokenizer.offsets([text[start:end]])
-            parts.append((offsets.reshape(-1, 2) + start).astype(np.int32))
-        # Normalisers can leave a token without characters of its own, at (0, 0): the running
-        # maximum puts it where its neighbour ends.
-        pairs = np.maximum.accumulate(np.concatenate(parts), axis=0)
+            spans.append((offsets.reshape(-1, 2) + start).astype(np.int32))
+        # Normalisers can leave a token without characters, at (0, 0): the running maximum puts it
+        # where its neighbour ends.
+        pairs = np.maximum.accumulate(np.concatenate(spans), axis=0)
         return cls(pairs[:, 0].copy(), pairs[:, 1].copy())
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ def segments(
 
 
 def count_tokens(text: str, tokenizer: Tokenizer) -> int:
-    """Tokens the model sees; of a very long text, the sum over its segments."""
+    """Tokens the model sees; for a very long text, the sum over its segments."""
     spans = segments(text, COUNTED_CHARACTERS, LONGEST_WORD)
     pieces = [text[start:end] for start, end in spans] or [""]
     content = sum(tokenizer.count([piece])[0] - tokenizer.n_special for piece in pieces)

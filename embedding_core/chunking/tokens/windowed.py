@@ -22,8 +22,8 @@ from embedding_core.recipe.chunk import ChunkOptions, ChunkStrategy
 from embedding_core.records import Chunk, Document
 
 BURST_TOKENS = 32_768
-"""Tokens placed and counted at a time. After a miscount it starts again from one window, so what
-was placed in vain stays below what was kept."""
+"""Tokens placed and counted at a time. After a miscount the chunker starts again with one window,
+so that fewer windows are placed in vain than are kept."""
 
 TAIL_TRIES = 8
 """Starts tried for a last chunk that has to grow to ``min_tokens``."""
@@ -43,7 +43,7 @@ class TokenWindows(ChunkOptions):
     overlap: int = Field(default=0, ge=0)
     """Tokens a chunk repeats of the one before it."""
     min_tokens: int = Field(default=1, ge=1)
-    """A shorter last chunk is grown backwards to this length, so no text is lost."""
+    """A shorter last chunk starts earlier, until it has this length; no text is lost."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -217,7 +217,10 @@ def _place(placer: Placer, previous: Window | None, n_windows: int) -> list[Wind
 
 
 def _halved(window: Window, fresh: int) -> Window:
-    """Without the overlap; without one, the first half: for counts that no token explains."""
+    """The window without its overlap, or the first half of a window that has none.
+
+    Helps where a count is above what the tokens explain.
+    """
     if window.start < fresh:
         return Window(fresh, window.end)
     return Window(window.start, (window.start + window.end) // 2)

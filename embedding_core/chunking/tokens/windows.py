@@ -19,8 +19,8 @@ from embedding_core.chunking.tokens.boundaries import (
 from embedding_core.chunking.tokens.token_map import TokenMap
 
 BACK_OFF = {PARAGRAPH: 2, SENTENCE: 4, WORD: 4}
-"""Kinds of boundary, best first, each taken in the last half or quarter of the window. Paragraphs
-from half of it on, so that soon after an edit windows end where they did before."""
+"""Kinds of boundary, best first: each is taken in the last 1/n of the window. Paragraphs are
+taken in its last half, so that soon after an edit windows end where they did before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,13 @@ class Placer:
         return Window(start, self._trim(start, end))
 
     def _end(self, start: int, fresh: int, budget: int) -> int | None:
-        """The best place after ``fresh`` to end the window; None when only a cut inside a word is
-        left."""
+        """The best end of the window after ``fresh``; None when a word has to be cut."""
         first = self.tokens.first_after(start)
         if first + budget >= len(self.tokens):
             return len(self.text)
         high = self._skip_space(self.tokens.start(first + budget))
-        for kind, part in BACK_OFF.items():
-            low = max(self.tokens.start(first + budget - budget // part), fresh + 1)
+        for kind, fraction in BACK_OFF.items():
+            low = max(self.tokens.start(first + budget - budget // fraction), fresh + 1)
             if (at := last_boundary(kind, self.text, low, high)) is not None:
                 return at
         return last_boundary(WORD, self.text, fresh + 1, high)
@@ -106,8 +105,9 @@ class Placer:
         return self._token_start(max(ideal, low), fresh)
 
     def _token_start(self, at: int, fresh: int) -> int:
-        """No word starts within the overlap. Inside a word that was cut anyway the overlap may
-        start at a token; else the words are longer than the overlap and there is none."""
+        """Where the overlap starts when no word starts within it: at a token inside a word that was
+        cut anyway; else the words are longer than the overlap, and the window starts at ``fresh``.
+        """
         if self.text[fresh - 1].isspace():
             return fresh
         token = self.tokens.first_after(at)

@@ -11,20 +11,19 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from hashlib import blake2b
 from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedding_core.errors import RejectedInput
-from embedding_core.identity import digest
+from embedding_core.identity import ID_DIGEST_BYTES, digest, id_digest
 from embedding_core.lake import staging
 from embedding_core.lake.table import Table, table_of
 from embedding_core.reasons import FAILED
 from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
-from embedding_core.sources import ID_DIGEST_BYTES, check_unchanged
+from embedding_core.sources import check_unchanged
 
 ID = np.dtype([("digest", f"V{ID_DIGEST_BYTES}"), ("position", "<i8")])
 
@@ -37,8 +36,7 @@ class UsedIds:
 
     def add(self, document: Document) -> None:
         """Note a document's id."""
-        digest = blake2b(document.doc_id.encode(), digest_size=ID_DIGEST_BYTES).digest()
-        self.rows.append((digest, document.position))
+        self.rows.append((id_digest(document.doc_id), document.position))
 
     def save(self, table: Table, path: str) -> None:
         """Keep them beside the staged rows: 24 bytes a document."""

@@ -140,9 +140,9 @@ def suffixes() -> tuple[str, ...]:
 
 
 def format_of(uri: str) -> Format:
-    """The format that has the longest end of a file's name, upper or lower case.
+    """The format of a file, by the longest suffix that its name ends with, in any case.
 
-    Raises ``RejectedInput`` when there is none.
+    Raises ``RejectedInput`` for a name that no format has.
     """
     name = uri.rpartition("/")[2].lower()
     fitting = {

@@ -138,7 +138,7 @@ GZIP_JSON_LINES: Format = GzipJsonLines()
 
 
 def _line_end(block: bytes, begin: int) -> int:
-    """Offset after the first line end at or after ``begin``; 0 when there is none."""
+    """Offset after the first line end at or after ``begin``; 0 without a line end."""
     return block.find(b"\n", begin) + 1
 
 

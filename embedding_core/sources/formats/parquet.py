@@ -31,7 +31,7 @@ from embedding_core.records import SourceFile, Span
 from embedding_core.sources.formats.format import ColumnFloat, Fields, Format, Record, Undecodable
 
 BATCH_ROWS = 512
-"""Rows turned into Python values at a time; what a batch of long texts costs in memory."""
+"""Rows turned into Python values at a time; bounds the memory for long texts."""
 UUID_BYTES = 16
 """Width of a fixed binary column that is read as UUIDs: many writers do not mark them."""
 OUTSIDE = Undecodable(
@@ -102,18 +102,18 @@ class _Column:
 
     field: str
     steps: tuple[str, ...]
-    """Names from the top into structs, as far as they go."""
+    """Names from the top into structs, as far as the file has them."""
     is_whole: bool
-    """Whether the steps lead all the way; else they end at something that is no struct."""
+    """Whether the steps lead to the field; else they end at a column that is no struct."""
     is_int96: bool
 
     @property
     def name(self) -> str:
-        """As ``pyarrow`` names it, and all that is in it."""
+        """The name ``pyarrow`` gives the column and all that is in it."""
         return ".".join(self.steps)
 
     def of(self, batch: pa.RecordBatch) -> pa.Array:
-        """Its values; null where a struct around them is."""
+        """The column's values; null where a struct around a value is null."""
         column = batch.column(self.steps[0])
         for step in self.steps[1:]:
             column = pc.struct_field(column, [column.type.get_field_index(step)])
@@ -121,9 +121,9 @@ class _Column:
 
 
 def _columns(fields: Fields, parquet: pq.ParquetFile) -> list[_Column]:
-    """The columns that hold the fields; none for an optional field that the file does not have.
+    """The columns that hold the fields, without optional fields that the file does not have.
 
-    Raises ``RejectedInput`` when a required one is missing or a name stands for several columns.
+    Raises ``RejectedInput`` when a required field is missing or a name stands for several columns.
     """
     schema = parquet.schema_arrow
     int96 = {
@@ -145,7 +145,7 @@ def _columns(fields: Fields, parquet: pq.ParquetFile) -> list[_Column]:
 
 
 def _steps(schema: pa.Schema, field: str) -> tuple[tuple[str, ...], bool]:
-    """The way to a field, and whether it leads there; no steps where the file has none."""
+    """Names on the way to a field, and whether they lead there; no names without a way."""
     steps: list[str] = []
     rest, inner = field, {column.name: column.type for column in schema}
     while rest not in inner:
@@ -162,8 +162,11 @@ def _steps(schema: pa.Schema, field: str) -> tuple[tuple[str, ...], bool]:
 def _int96_batches(
     source: pa.PythonFile, columns: list[_Column], groups: Iterable[int]
 ) -> Iterator[pa.RecordBatch | None]:
-    """The INT96 columns in milliseconds, which no value overflows: a day of 32 bits, which they
-    hold, goes far beyond what 64 bits of microseconds count to, and Arrow wraps round."""
+    """The INT96 columns in milliseconds, which no value overflows.
+
+    INT96 holds a day of 32 bits, far more than 64 bits of microseconds can count, and Arrow wraps
+    round.
+    """
     names = [column.name for column in columns if column.is_int96]
     if not names:
         return repeat(None)

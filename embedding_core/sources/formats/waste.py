@@ -1,6 +1,6 @@
-"""How much of a file may be nothing: a small file can hold a billion blank lines or bad records.
+"""A limit on useless lines: a small file can hold a billion blank lines or bad records.
 
-A compressed file grows a thousandfold, so time that is bounded by its size is not bounded enough.
+A compressed file grows a thousandfold, so a limit on its size does not bound the time to read it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from embedding_core.errors import RejectedInput
 from embedding_core.reasons import MOSTLY_WASTE
 
 MOST_WASTED = 1_000_000
-"""Lines or rows without a use that any file may have: some twenty seconds of work."""
+"""Useless lines or rows that any file may have: about twenty seconds of work."""
 MOST_WASTED_BYTES = 1024 * 1024 * 1024
-"""Bytes in them."""
+"""Bytes that these lines may have."""
 WASTED_PER_USED = 10
-"""Besides, for each line, row or byte that is of use."""
+"""Useless lines, rows or bytes that a file may have besides, for each useful one."""
 
 
 @dataclass(slots=True)
 class Waste:
-    """What a file had so far, of use and not."""
+    """Counts of useful and useless records so far."""
 
     what: str
-    """What is counted, in the plural, for a person."""
+    """The name of what is counted, in the plural."""
     used: int = 0
     used_bytes: int = 0
     wasted: int = 0
     wasted_bytes: int = 0
 
     def use(self, n_bytes: int = 0) -> None:
-        """Count one of use."""
+        """Count a useful record."""
         self.used += 1
         self.used_bytes += n_bytes
 
     def waste(self, n: int = 1, n_bytes: int = 0) -> None:
-        """Count ``n`` that are of none. Raises ``RejectedInput`` when it has been too much."""
+        """Count ``n`` useless records. Raises ``RejectedInput`` when there are too many."""
         self.wasted += n
         self.wasted_bytes += n_bytes
         if self.wasted > MOST_WASTED + WASTED_PER_USED * self.used:
