@@ -120,8 +120,8 @@ class _Kept:
 
     def shared(self) -> float:
         """Share of the rows whose vector has different texts."""
-        several = self.first_texts != self.last_texts
-        return float(self.n_rows[several].sum() / max(1, self.n_rows.sum()))
+        is_shared = self.first_texts != self.last_texts
+        return float(self.n_rows[is_shared].sum() / max(1, self.n_rows.sum()))
 
 
 def _digests(values: Iterable[bytes]) -> Digests:

@@ -92,7 +92,7 @@ def _opening(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most that many characters, ending with a whole word where spaces part words."""
+    """The first ``most`` characters, ending with a whole word where spaces part words."""
     if len(text) <= most:
         return text
     words = text[: most + 1].rsplit(maxsplit=1)

@@ -117,7 +117,7 @@ CHECKPOINT = CheckpointEngine()
 
 
 def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Of everything that decides the vectors beside the tokenizer, sorted."""
+    """Digests of everything that decides the vectors beside the tokenizer, sorted."""
     adapter = checkpoint.adapter
     files = [*checkpoint.identity_files, *([] if adapter is None else [adapter.weight_file])]
     digests = [file_digest(path) for path in files]
@@ -127,11 +127,11 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
-    """Of the tokenizer that its files make, and of the end token if embedlake adds it."""
-    of_file = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
+    """Digest of the tokenizer that the files make, and of the end token if embedlake adds it."""
+    digest = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
     if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
-        return of_file
-    return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()
+        return digest
+    return hashlib.sha256(f"{digest} {checkpoint.added_end}".encode()).hexdigest()
 
 
 def _check_limits(model: ModelSpec, checkpoint: Checkpoint) -> None:
