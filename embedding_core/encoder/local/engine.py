@@ -18,7 +18,7 @@ from embedding_core.encoder.checkpoint.describe import Checkpoint, read_checkpoi
 from embedding_core.encoder.checkpoint.files import check_published
 from embedding_core.encoder.checkpoint.locate import is_location, locate
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
-from embedding_core.encoder.engines import ModelInfo
+from embedding_core.encoder.engines import ModelInfo, ModelOptions
 from embedding_core.errors import ModelError
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
@@ -55,18 +55,7 @@ class CheckpointInfo:
 class CheckpointEngine:
     """The engine of every name that says where a checkpoint is."""
 
-    options = frozenset(
-        {
-            "revision",
-            "adapter",
-            "adapter_revision",
-            "storage",
-            "dtype",
-            "dim",
-            "max_tokens",
-            "allow_unverified",
-        }
-    )
+    options = frozenset(ModelOptions.__annotations__)
 
     def claims(self, name: str) -> bool:
         """Whether the name is a folder, a prefix of a bucket, a package or a hub id by its form."""
