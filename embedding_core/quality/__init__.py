@@ -10,9 +10,7 @@ from embedding_core.quality.drift import QUANTILES, Drift, Threshold, drift_betw
 from embedding_core.quality.evidence import Ann, Evidence, Finding
 from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
 from embedding_core.quality.health import Health, HealthCheck
-from embedding_core.quality.judgement import GateReport, JudgedSpace, Side, judge
 from embedding_core.quality.known_item import KnownItem, known_items
-from embedding_core.quality.labels import Labels, nothing_known, queries_from, read_labels
 from embedding_core.quality.metrics import (
     Comparison,
     Interval,
@@ -35,28 +33,20 @@ __all__ = [
     "Evidence",
     "ExactRanking",
     "Finding",
-    "GateReport",
     "Health",
     "HealthCheck",
     "Interval",
-    "JudgedSpace",
     "KnownItem",
-    "Labels",
     "OldNew",
     "Ranking",
     "RetrievalScores",
     "Rules",
-    "Side",
     "Threshold",
     "compare_runs",
     "drift_between",
     "findings",
     "has_relevant",
-    "judge",
     "known_items",
-    "nothing_known",
-    "queries_from",
-    "read_labels",
     "read_qrels",
     "read_queries",
     "score_run",

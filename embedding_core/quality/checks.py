@@ -33,7 +33,7 @@ SHARE_WORTH_SAYING = 0.1
 """A larger change of the share of results that pass a threshold is a warning to those who set
 one."""
 UNKNOWN_WORTH_SAYING = 0.1
-"""With a larger share of judged documents without a row, the judgements may be another table's."""
+"""A larger share of judged documents without a row may mean judgements of another table."""
 FEW_QUERIES = 30
 """Below this a bootstrap interval is too narrow to be believed."""
 EASY = 0.99
@@ -220,14 +220,14 @@ def basis(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
 
 
 def _counted(new: Health) -> Iterator[Finding]:
-    for name, n_wrong, what in (
+    for name, n_wrong, fault in (
         ("missing vectors", new.missing, "rows have no vector"),
         ("finite vectors", new.non_finite, "vectors hold NaN or inf"),
         ("unit length", new.off_norm, "vectors are not of unit length"),
         ("query vectors", new.queries_without_vector, "queries have no vector"),
     ):
         if n_wrong:
-            sentence = f"{n_wrong:,} {what} in the new space; check the model's weights and dtype"
+            sentence = f"{n_wrong:,} {fault} in the new space; check the model's weights and dtype"
             yield Finding(name, "failed", n_wrong, 0, sentence)
 
 

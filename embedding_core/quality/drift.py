@@ -16,7 +16,7 @@ from embedding_core.quality.exact import DEPTH, Ranking
 from embedding_core.quality.oldnew import OldNew
 
 TOP_K = 10
-"""Results that a threshold is put on, and whose ranks are followed."""
+"""First results, whose scores may have a threshold and whose ranks are compared."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THRESHOLDS = (0.95, 0.75, 0.5, 0.25)
 """Shares of the old results that pass each threshold."""
@@ -53,9 +53,9 @@ class Drift:
     first_scores: OldNew[tuple[float, ...]]
     """Cosine similarity of the first document: quantiles 5, 25, 50, 75 and 95 % over queries."""
     top_scores: OldNew[tuple[float, ...]]
-    """The same of the first 10 documents together."""
+    """Quantiles of the same for the first 10 documents together."""
     thresholds: tuple[Threshold, ...]
-    """Where 95, 75, 50 and 25 % of the old first 10 results pass."""
+    """Thresholds that 95, 75, 50 and 25 % of the old first 10 results pass."""
 
 
 def drift_between(old: Ranking, new: Ranking) -> Drift | None:

@@ -1,4 +1,4 @@
-"""What the gate judges by: the evidence of two spaces, and a finding of a check."""
+"""Evidence about two spaces, and a finding of a check: what the gate judges by."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ann:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was measured of the two spaces."""
+    """Measurements of the two spaces."""
 
     queries_kind: QueryKind
     """``labelled``: people's queries and judgements; ``known-item``: made from the rows."""

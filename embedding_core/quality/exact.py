@@ -93,7 +93,7 @@ class ExactRanking:
         return Ranking(documents, scores)
 
     def _numbered(self, documents: list[str]) -> Integers:
-        """A number for each document; one that is among the best so far keeps its own."""
+        """A number for each document; a document among the best so far keeps its number."""
         best = {name: number for number, name in self._names.items()}
         numbers = np.empty(len(documents), np.int64)
         for index, name in enumerate(documents):

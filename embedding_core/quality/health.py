@@ -41,7 +41,9 @@ class Health:
 class HealthCheck:
     """Collects what ``Health`` says, batch by batch; memory does not grow with the corpus."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, most_kept: int = DISTINCT_KEPT) -> None:
+        """``most_kept``: different vectors that are remembered."""
+        self._most_kept = most_kept
         self._counts = np.zeros(4, np.int64)  # rows, missing, non-finite, off norm
         self._sum, self._squares, self._usable = np.zeros(dim), 0.0, 0
         self._kept = _Kept.empty()
@@ -61,7 +63,9 @@ class HealthCheck:
         self._squares += float(np.square(unit, dtype=np.float64).sum())
         self._usable += len(unit)
         read = (text.encode() for text, ok in zip(texts, finite, strict=True) if ok)
-        self._kept = self._kept.with_rows(_digests(map(bytes, usable)), _digests(read))
+        self._kept = self._kept.with_rows(
+            _digests(map(bytes, usable)), _digests(read), self._most_kept
+        )
 
     def health(self, queries_without_vector: int = 0) -> Health:
         """The counts over all batches so far."""
@@ -98,8 +102,8 @@ class _Kept:
         none = np.empty(0, np.uint64)
         return cls(none, none, none, none)
 
-    def with_rows(self, vectors: Digests, texts: Digests) -> _Kept:
-        """Add rows; of too many vectors those with the smallest digests stay."""
+    def with_rows(self, vectors: Digests, texts: Digests, most: int) -> _Kept:
+        """Add rows; of more than ``most`` vectors those with the smallest digests stay."""
         if not len(vectors):
             return self
         every = np.concatenate([self.vectors, vectors])
@@ -109,10 +113,10 @@ class _Kept:
 
         def merged(combine: np.ufunc, kept: Digests, more: Digests) -> Digests:
             reduced: Digests = combine.reduceat(np.concatenate([kept, more])[order], starts)
-            return reduced[:DISTINCT_KEPT]
+            return reduced[:most]
 
         return _Kept(
-            every[starts][:DISTINCT_KEPT],
+            every[starts][:most],
             merged(np.minimum, self.first_texts, texts),
             merged(np.maximum, self.last_texts, texts),
             merged(np.add, self.n_rows, np.ones_like(texts)),
@@ -120,8 +124,8 @@ class _Kept:
 
     def shared(self) -> float:
         """Share of the rows whose vector has different texts."""
-        several = self.first_texts != self.last_texts
-        return float(self.n_rows[several].sum() / max(1, self.n_rows.sum()))
+        is_shared = self.first_texts != self.last_texts
+        return float(self.n_rows[is_shared].sum() / max(1, self.n_rows.sum()))
 
 
 def _digests(values: Iterable[bytes]) -> Digests:

@@ -92,7 +92,7 @@ def _opening(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most that many characters, ending with a whole word where spaces part words."""
+    """The first ``most`` characters, ending with a whole word where spaces part words."""
     if len(text) <= most:
         return text
     words = text[: most + 1].rsplit(maxsplit=1)
@@ -100,6 +100,6 @@ def _cut(text: str, most: int) -> str:
 
 
 def _unambiguous(queries: dict[str, str]) -> list[KnownItem]:
-    """The queries by document, without those that two documents give."""
+    """The queries, without those that two documents share."""
     counts = Counter(queries.values())
     return [KnownItem(query, doc_id) for doc_id, query in queries.items() if counts[query] == 1]

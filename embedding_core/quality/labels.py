@@ -17,9 +17,9 @@ class Labels:
     """Queries with at least one relevant document, and their grades."""
 
     texts: dict[str, str]
-    """By query id, in file order."""
+    """Texts by query id, in file order."""
     grades: dict[str, Mapping[str, int]]
-    """By query id and document id; a grade above 0 is relevant."""
+    """Grades by query id and document id; a grade above 0 is relevant."""
     left_out: int
     """Queries without a relevant document."""
 

@@ -1,4 +1,4 @@
-"""The same thing of the space in service and of the one that may take its place."""
+"""A value of the space in service, and the same value of the space that may replace it."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from embedding_core.encoder.local.model import LoadedModel
 from embedding_core.encoder.local.packing import Batch
 from embedding_core.errors import ModelError, RejectedInput
 from tests.checkpoints import TEXTS
+from tests.models import load_with
 
 Rows = npt.NDArray[np.int64]
 
@@ -65,29 +66,28 @@ def test_run_out_of_memory_smaller_budget_remembered() -> None:
     assert sizes == [16, 16]
 
 
-class _SmallMemory:
-    """Lets a model run batches of up to so many tokens, and says how many it was given."""
+class _SmallMemory(LoadedModel):
+    """Runs batches of up to so many tokens; ``seen`` has the tokens of every batch."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n_tokens: int) -> None:
-        self.seen: list[int] = []
-        real = LoadedModel.forward
+    n_tokens: int
+    seen: list[int]
 
-        def forward(model: LoadedModel, batch: Batch) -> torch.Tensor:
-            self.seen.append(len(batch.ids))
-            if len(batch.ids) > n_tokens:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(model, batch)
-
-        monkeypatch.setattr(LoadedModel, "forward", forward)
+    def forward(self, batch: Batch) -> torch.Tensor:
+        self.seen.append(len(batch.ids))
+        if len(batch.ids) > self.n_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(batch)
 
 
-def test_encode_out_of_memory_same_vectors_and_smaller_budget(
-    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _memory_of(n_tokens: int) -> type[_SmallMemory]:
+    return type("Memory", (_SmallMemory,), {"n_tokens": n_tokens, "seen": []})
+
+
+def test_encode_out_of_memory_same_vectors_and_smaller_budget(tiny_qwen3: Path) -> None:
     texts = [text[:150] for text in TEXTS[:30]]
-    encoder = Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu")
-    expected = encoder.encode_documents(texts)
-    memory = _SmallMemory(monkeypatch, 300)
+    expected = Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu").encode_documents(texts)
+    memory = _memory_of(300)
+    encoder = load_with(memory, str(tiny_qwen3), dtype="fp32")
     assert np.abs(encoder.encode_documents(texts) - expected).max() <= 1e-5
     assert max(memory.seen) > 300
     memory.seen.clear()
@@ -95,12 +95,9 @@ def test_encode_out_of_memory_same_vectors_and_smaller_budget(
     assert max(memory.seen) <= 300
 
 
-def test_encode_text_too_large_alone_named_and_null_in_the_stream(
-    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encode_text_too_large_alone_named_and_null_in_the_stream(tiny_qwen3: Path) -> None:
     texts = ["fine", TEXTS[0][:3_000], "also fine"]
-    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
-    _SmallMemory(monkeypatch, 100)
+    encoder = load_with(_memory_of(100), str(tiny_qwen3), dtype="fp16")
     with pytest.raises(TooLargeForMemory, match=r"position.* 1: .*max_tokens") as caught:
         encoder.encode(texts)
     assert (caught.value.indices, caught.value.reason) == ((1,), "out_of_memory")
@@ -117,15 +114,12 @@ def test_without_vector_both_reasons_one_error_names_each() -> None:
     assert error.reasons == {1: "out_of_memory", 4: "non_finite_vector"}
 
 
-def test_load_weights_do_not_fit_model_error(
-    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_weights_do_not_fit_model_error(tiny_qwen3: Path) -> None:
     def load(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(LoadedModel, "__init__", load)
     with pytest.raises(ModelError, match="do not fit the free memory of cpu"):
-        Encoder.load(str(tiny_qwen3), dtype="fp32", device="cpu")
+        load_with(load, str(tiny_qwen3), dtype="fp32")
 
 
 QWEN3_06B = SimpleNamespace(hidden_size=1024, intermediate_size=3072)
@@ -176,35 +170,33 @@ def test_run_another_error_of_the_device_is_raised() -> None:
 class _Card:
     """Memory for so many copies of the weights; ``loads`` are the types read from the files."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n_copies: int) -> None:
+    def __init__(self, n_copies: int) -> None:
         self.loads: list[torch.dtype] = []
         self.n_copies = n_copies
-        copies: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
-        real_load, real_forward = LoadedModel.__init__, LoadedModel.forward
+        self._copies: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
 
-        def load(model: LoadedModel, checkpoint: Any, dtype: torch.dtype, *rest: Any) -> None:
-            gc.collect()
-            self.loads.append(dtype)
-            if len(copies) >= self.n_copies or (dtype != torch.float16 and not self.n_copies):
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            real_load(model, checkpoint, dtype, *rest)
-            model.narrow = dtype == torch.float16
-            copies.add(model)
-
-        def forward(model: LoadedModel, batch: Batch) -> torch.Tensor:
-            out = real_forward(model, batch)
-            return out * torch.nan if model.narrow else out
-
-        monkeypatch.setattr(LoadedModel, "__init__", load)
-        monkeypatch.setattr(LoadedModel, "forward", forward)
+    def load(self, checkpoint: Any, dtype: torch.dtype, *rest: Any) -> LoadedModel:
+        gc.collect()
+        self.loads.append(dtype)
+        if len(self._copies) >= self.n_copies or (dtype != torch.float16 and not self.n_copies):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        kind = _Narrow if dtype == torch.float16 else LoadedModel
+        model = kind(checkpoint, dtype, *rest)
+        self._copies.add(model)
+        return model
 
 
-def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(
-    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class _Narrow(LoadedModel):
+    """A model that overflows for every text."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return super().forward(batch) * torch.nan
+
+
+def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(tiny_qwen3: Path) -> None:
     expected = Encoder.load(str(tiny_qwen3), dtype="bf16", device="cpu").encode_documents(["text"])
-    card = _Card(monkeypatch, n_copies=1)
-    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
+    card = _Card(n_copies=1)
+    encoder = load_with(card.load, str(tiny_qwen3), dtype="fp16")
     for _ in range(2):
         encoded = encoder.encode(["text"])
         assert encoded.n_recomputed == 1
@@ -214,10 +206,10 @@ def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(
 
 
 def test_wider_copy_that_does_not_fit_at_all_leaves_the_row_out_and_the_run_goes_on(
-    tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_qwen3: Path,
 ) -> None:
-    card = _Card(monkeypatch, n_copies=1)
-    encoder = Encoder.load(str(tiny_qwen3), dtype="fp16", device="cpu")
+    card = _Card(n_copies=1)
+    encoder = load_with(card.load, str(tiny_qwen3), dtype="fp16")
     card.n_copies = 0
     [batch] = encoder.encode_stream([["text"]])
     assert batch.column("failure").to_pylist() == ["no_wider_type"]

@@ -20,9 +20,8 @@ from embedding_core.encoder import Encoder, stream
 from embedding_core.encoder.local import attention, transformer
 from embedding_core.encoder.local.attention.dense import dense
 from embedding_core.encoder.local.model import Kernels, LoadedModel
-from embedding_core.encoder.local.transformer import TransformerEncoder
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
-from tests.models import describe
+from tests.models import load_with
 
 CORPUS = "\n\n".join(TEXTS)
 
@@ -60,10 +59,8 @@ def _texts() -> list[str]:
 
 
 def _vectors(folder: Path, kernels: Kernels | None = None) -> Any:
-    info = describe(str(folder), dtype="fp32")
-    encoder = TransformerEncoder(
-        info.space, info.checkpoint, "fp32", "cpu", 700, partial(LoadedModel, kernels=kernels)
-    )
+    load = partial(LoadedModel, kernels=kernels)
+    encoder = load_with(load, str(folder), batch_tokens=700, dtype="fp32")
     return encoder.encode_documents(_texts())
 
 

@@ -76,7 +76,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     a, b = _matrices(size, device, dtype)
     best, deadline = math.inf, time.perf_counter() + MATRIX_SECONDS
     a @ b
-    while time.perf_counter() < deadline:
+    while math.isinf(best) or time.perf_counter() < deadline:  # one product at least
         _synchronize(device)
         started = time.perf_counter()
         a @ b

@@ -38,8 +38,8 @@ _CHECKPOINT_FILE = re.compile(r"(\d+_\w+/)?\w[\w.-]*\.(safetensors|json|txt|mode
 def fetch(uri: str, spec: StorageSpec) -> Located:
     """The checkpoint under an ``s3://`` prefix, copied unless this machine has it.
 
-    Raises ``ModelError`` when there is none or it may not be read, ``Transient`` when the store
-    does not answer or the checkpoint changes while it is copied.
+    Raises ``ModelError`` when there is no checkpoint or it may not be read, ``Transient`` when the
+    store does not answer or the checkpoint changes while it is copied.
     """
     store = _Store(uri.rstrip("/"), spec)
     revision = None

@@ -99,7 +99,7 @@ def _check(identity: str, digest: str) -> str:
 
 
 def _read(entry: Path, identity: str) -> str | None:
-    """The digest in an entry; None when there is none, or it is damaged."""
+    """The digest in an entry; None for a missing or damaged entry."""
     try:
         match = _ENTRY.fullmatch(entry.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError):

@@ -178,7 +178,7 @@ def _refuse_adapter(directory: Path) -> None:
     if list(directory.glob("model*.safetensors")):
         raise ModelError(
             f"{directory} holds a model and an adapter; remove {file.name} if the adapter is "
-            "merged already, else move it to a folder of its own and name that in model.adapter"
+            "merged already, else move it to another folder and name that in model.adapter"
         )
     raise ModelError(
         f"{directory} holds an adapter, not a model: name it in model.adapter, and its base "
@@ -198,7 +198,7 @@ def _is_verified(config: dict[str, Any], file: Path, allow_unverified: bool) -> 
     """Whether the computation is tested here. Raises ``ModelError`` if it is neither tested nor
     allowed."""
     if "auto_map" in config:
-        raise ModelError(f"{file} wants to run code of its own (auto_map), which is refused")
+        raise ModelError(f"{file} holds code to be run (auto_map), which is refused")
     if config.get("is_encoder_decoder"):
         raise ModelError(f"{file} is an encoder and a decoder; use a model that is one of them")
     for rope in _ropes(config):

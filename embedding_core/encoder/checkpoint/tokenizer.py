@@ -209,7 +209,7 @@ class CheckpointTokenizer:
 
     @cached_property
     def _words_end_at_stops(self) -> bool:
-        """Whether a letter and each full-width mark after it are words of their own."""
+        """Whether a letter and each full-width mark after it are separate words."""
         splitter = self._inner.pre_tokenizer
         if splitter is None:
             return False

@@ -454,7 +454,7 @@ SENTENCE_TRANSFORMERS_CONFIG: Rules = (
     _honoured("the query prompt and the document prompt", "prompts"),
     _honoured("values of a vector, unless the recipe wants fewer", "truncate_dim"),
     _refused("another kind of model", "model_type", "SentenceTransformer", None),
-    _irrelevant("queries and documents have prompts of their own", "default_prompt_name"),
+    _irrelevant("queries and documents have separate prompts", "default_prompt_name"),
     _irrelevant("vectors are of unit length, which ranks alike by each", "similarity_fn_name"),
     _irrelevant("says who made the file", "__version__ requirements"),
 )
@@ -463,7 +463,7 @@ SENTENCE_TRANSFORMERS_CONFIG: Rules = (
 MODULE: Rules = (
     _honoured("what to run, and in which folder", "type path name"),
     _irrelevant("the order of the list counts", "idx"),
-    _refused("no call has arguments of its own", "kwargs", None),
+    _refused("no call takes arguments", "kwargs", None),
 )
 """Settings of each module in modules.json."""
 

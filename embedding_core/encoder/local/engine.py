@@ -18,7 +18,7 @@ from embedding_core.encoder.checkpoint.describe import Checkpoint, read_checkpoi
 from embedding_core.encoder.checkpoint.files import check_published
 from embedding_core.encoder.checkpoint.locate import is_location, locate
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
-from embedding_core.encoder.engines import ModelInfo
+from embedding_core.encoder.engines import ModelInfo, ModelOptions
 from embedding_core.errors import ModelError
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
@@ -55,18 +55,7 @@ class CheckpointInfo:
 class CheckpointEngine:
     """The engine of every name that says where a checkpoint is."""
 
-    options = frozenset(
-        {
-            "revision",
-            "adapter",
-            "adapter_revision",
-            "storage",
-            "dtype",
-            "dim",
-            "max_tokens",
-            "allow_unverified",
-        }
-    )
+    options = frozenset(ModelOptions.__annotations__)
 
     def claims(self, name: str) -> bool:
         """Whether the name is a folder, a prefix of a bucket, a package or a hub id by its form."""
@@ -117,7 +106,7 @@ CHECKPOINT = CheckpointEngine()
 
 
 def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Of everything that decides the vectors beside the tokenizer, sorted."""
+    """Digests of everything that decides the vectors beside the tokenizer, sorted."""
     adapter = checkpoint.adapter
     files = [*checkpoint.identity_files, *([] if adapter is None else [adapter.weight_file])]
     digests = [file_digest(path) for path in files]
@@ -127,11 +116,11 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _tokenizer_digest(checkpoint: Checkpoint) -> str:
-    """Of the tokenizer that its files make, and of the end token if embedlake adds it."""
-    of_file = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
+    """Digest of the tokenizer that the files make, and of the end token if embedlake adds it."""
+    digest = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
     if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
-        return of_file
-    return hashlib.sha256(f"{of_file} {checkpoint.added_end}".encode()).hexdigest()
+        return digest
+    return hashlib.sha256(f"{digest} {checkpoint.added_end}".encode()).hexdigest()
 
 
 def _check_limits(model: ModelSpec, checkpoint: Checkpoint) -> None:

@@ -56,7 +56,7 @@ class Kernels:
 
     varlen: VarlenChoice
     padded: attention.VarlenKernel | None
-    """For causal models where ``varlen`` has no kernel; None: a call for each length is faster."""
+    """Kernel of causal models where ``varlen`` has none; None: a call for each length is faster."""
 
     @classmethod
     def of(cls, device: torch.device) -> Kernels:

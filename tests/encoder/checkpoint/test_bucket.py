@@ -15,6 +15,7 @@ from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.cache import cache_folder
 from embedding_core.errors import ModelError, Transient
 from embedding_core.identity import space_id
+from embedding_core.store.s3 import Bucket, ObjectVersion
 from embedding_core.store.storage import StorageSpec
 from tests.checkpoints import as_sentence_transformer, build_adapter, build_qwen3
 from tests.models import describe
@@ -119,16 +120,13 @@ def test_download_that_breaks_off_leaves_nothing_and_may_pass(stub: StubS3) -> N
 def test_object_that_changes_after_the_listing_is_not_mixed_in(
     stub: StubS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedding_core.encoder.checkpoint.bucket import _Store
+    listed = Bucket.objects
 
-    listed = _Store.objects
-
-    def list_then_upload(self: _Store) -> object:
-        found = listed(self)
+    def list_then_upload(self: Bucket, prefix: str) -> Iterator[ObjectVersion]:
+        yield from listed(self, prefix)
         stub.objects["models/q/tokenizer.json"] += b" "
-        return found
 
-    monkeypatch.setattr(_Store, "objects", list_then_upload)
+    monkeypatch.setattr(Bucket, "objects", list_then_upload)
     with pytest.raises(Transient, match="s3://stub/models/q"):
         resolved_space(stub)
     assert copies() == []

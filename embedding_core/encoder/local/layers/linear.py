@@ -60,7 +60,7 @@ class OneDnnLinear(nn.Module):
 
     def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """``residual + x W' + b``: (n_rows, n_out) of (n_rows, n_in); no activation."""
-        out: Tensor = self(x)  # oneDNN's own fused sum is slower than a pass of its own
+        out: Tensor = self(x)  # oneDNN's fused sum is slower than a second pass
         return out.add_(residual)
 
 
