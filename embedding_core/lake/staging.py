@@ -27,6 +27,7 @@ from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
 from embedding_core.store import storage
+from embedding_core.store.layout import staged_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ STAGED_REJECTS = pa.schema(
 
 def staging_folder(table: Table) -> str:
     """Where a table's staged units are; LanceDB lists only ``*.lance``, so readers see none."""
-    return storage.join(table.lake.uri, "_embedlake", table.name, "staged")
+    return staged_folder(table.lake.uri, table.name)
 
 
 def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:

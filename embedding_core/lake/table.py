@@ -226,17 +226,29 @@ class Table:
                 manifests[LARGEST_NUMBER - number if counted_down else number] = path
         return manifests
 
-    def create(self, arrow_schema: pa.Schema) -> None:
+    def ensure(self, arrow_schema: pa.Schema) -> Snapshot:
+        """The newest version, or an empty table of this schema where there was none."""
+        if self.exists():
+            return self.open()
+        try:
+            return self.create(arrow_schema)
+        except Transient:
+            if not self.exists():  # else another run made it first
+                raise
+        return self.open()
+
+    def create(self, arrow_schema: pa.Schema) -> Snapshot:
         """Commit an empty table, after making sure that the store can hold one safely."""
         check_conditional_put(self.lake.uri, self.lake.storage)
         with store_faults(f"creating {self.uri}"):
-            lance.write_dataset(
+            dataset = lance.write_dataset(
                 arrow_schema.empty_table(),
                 self.uri,
                 schema=arrow_schema,
                 mode="create",
                 storage_options=self.lake.options(),
             )
+        return Snapshot(self, dataset)
 
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: the one in service."""

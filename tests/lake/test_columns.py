@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lance
 import lancedb
@@ -18,7 +19,7 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import space_id
-from embedding_core.lake import evolution, schema
+from embedding_core.lake import schema
 from embedding_core.lake.index.scalar import coverage
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.lock import locked
@@ -122,8 +123,8 @@ def test_add_column_twice_is_one_column_that_says_what_it_is(tmp_path: Path) -> 
     assert table.dataset().version == version
     serving, building = columns(table)
     assert (serving.name, serving.state, serving.missing_rows) == ("vector", "in service", 0)
-    assert (building.name, building.state, building.space) == (HIDDEN, "building", NEW)
-    assert (building.rows, building.missing_rows, building.run_id) == (120, 120, "run")
+    assert (building.name, building.state, building.dim) == (HIDDEN, "building", NEW.dim)
+    assert (building.model, building.missing_rows, building.run_id) == (NEW.model, 120, "run")
     assert building.made_at is not None and building.filled_share == 0.0
     assert model_of(table.dataset(), HIDDEN) == NEW_MODEL
 
@@ -278,7 +279,7 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     assert b'"dim": 32' in table.dataset().schema.metadata[b"embedding_functions"]
     retire(table, HIDDEN, "ann")
     assert table.dataset().version == version + 3
-    assert [one.name for one in columns(table)] == ["vector"]
+    assert [column.name for column in columns(table)] == ["vector"]
     history = releases(table)
     assert [(one.action, one.by, one.run_id) for one in history] == [
         ("retire", "ann", None), ("rollback", "bob", None), ("promote", "ann", "run 1"),
@@ -351,14 +352,14 @@ def test_promote_rows_committed_in_between_are_looked_at(
 ) -> None:
     table = made_up(tmp_path)
     build(table)
-    real, arrivals = evolution._with_ids, iter([True])
+    real, arrivals = lance.LanceDataset.commit, iter([True])
 
-    def rows_come_first(*args: object) -> object:
+    def rows_come_first(*args: Any, **named: Any) -> Any:
         if next(arrivals, False):
             add_files(recipe_for(tmp_path), ["late"], 7, CLUSTERS)
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **named)
 
-    monkeypatch.setattr(evolution, "_with_ids", rows_come_first)
+    monkeypatch.setattr(lance.LanceDataset, "commit", rows_come_first)
     with pytest.raises(LakeError, match="7 of 127 rows"):
         promote(table, HIDDEN, "me")
     assert table.space()[0] != NEW_ID
@@ -432,7 +433,7 @@ def test_maintain_column_that_nobody_builds_any_more_keeps_what_it_has(tmp_path:
     filled = fill_fragment(table, NEW_ID, 0, placed(table, 0))
     assert maintain_table(table, timedelta(hours=1)).fragments_merged > 0
     column = columns(table)[1]
-    assert column.state == "building" and column.rows - column.missing_rows == filled.rows
+    assert column.state == "building" and len(table) - column.missing_rows == filled.rows
 
 
 def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from embedding_core.errors import LakeError, ModelError, Transient
 from embedding_core.lake import faults
-from embedding_core.lake.rows import commit as commit_module
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
 from embedding_core.lake.table import Lake, Table
 
@@ -116,18 +115,14 @@ def test_replace_rows_conflict_is_tried_again_on_the_newer_version(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_rows(table, "key", [], fragments(table, "a", 3) + fragments(table, "b", 3))
-    real = commit_module._drop
     compactions = iter([True])
 
-    def drop_while_compacting(*args: object) -> object:
-        dropped = real(*args)  # type: ignore[arg-type]
+    def compact_once(_snapshot: object) -> None:
         if next(compactions, False):
             table.dataset().optimize.compact_files(target_rows_per_fragment=100)
-        return dropped
 
-    monkeypatch.setattr(commit_module, "_drop", drop_while_compacting)
     monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0.0)
-    replace_rows(table, "key", ["a"], fragments(table, "c", 1))
+    replace_rows(table, "key", ["a"], fragments(table, "c", 1), check=compact_once)
     assert keys(table) == {"b": 3, "c": 1}
 
 

@@ -150,9 +150,9 @@ def test_refresh_vector_index_target_out_of_reach_says_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = made_up(tmp_path, n_rows=600)
-    monkeypatch.setattr(tuning, "_recall", lambda exact, found: 0.5)
-    with pytest.raises(LakeError, match=r"0\.500 at most.*target_recall"):
-        refresh_vector_index(table, IndexSpec(min_rows=256))
+    monkeypatch.setattr(tuning, "REFINE_FACTORS", (1,))  # four codes a row do not rank them all
+    with pytest.raises(LakeError, match=r"reaches recall@10 0\.\d+ at most.*target_recall"):
+        refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ", target_recall=1.0))
     assert unindexed_rows(table.dataset()) == {} and table.index_settings() == {}
 
 

@@ -9,13 +9,13 @@ from embedding_core.lake.faults import store_faults
 from embedding_core.lake.ledger import ledger_table, rejects_table
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
+from embedding_core.store.layout import table_folder
 
 
 def belongings(table: Table) -> list[str]:
     """URIs of the folders that a table, its ledger, its rejects and its runs have in the lake."""
-    tables = (table, ledger_table(table), rejects_table(table))
-    folders = [one.uri for one in tables]
-    folders.append(storage.join(table.lake.uri, "_embedlake", table.name))
+    folders = [table.uri, ledger_table(table).uri, rejects_table(table).uri]
+    folders.append(table_folder(table.lake.uri, table.name))
     fs = storage.filesystem(table.lake.uri, table.lake.storage)
     with store_faults(f"looking at {table.lake.uri}"):
         return [folder for folder in folders if fs.exists(folder)]

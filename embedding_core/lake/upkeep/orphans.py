@@ -13,11 +13,11 @@ from pathlib import Path
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
+from embedding_core.store.layout import CLEANED_UP, table_folder
 
 KEPT = timedelta(days=7)
 """As long as Lance keeps fragments that were written and not committed: after that, a task's result
 names rows that are no longer there."""
-FOLDERS = ("staged", "results")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ def remove_orphans(table: Table, older_than: timedelta = KEPT) -> Orphans:
     """Remove files of that age; one that is gone already is fine."""
     before = datetime.now(UTC) - older_than
     files = size_bytes = 0
-    for name in FOLDERS:
-        folder = storage.join(table.lake.uri, "_embedlake", table.name, name)
+    for name in CLEANED_UP:
+        folder = storage.join(table_folder(table.lake.uri, table.name), name)
         with store_faults(f"cleaning up {folder}"):
             for file in storage.files_below(folder, table.lake.storage):
                 if file.written_at < before:
