@@ -1,4 +1,4 @@
-"""Store faults: may they pass or not, by class and number; and a second try for those that may."""
+"""Classify store faults by class and number, and try again after those that may pass."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import LakeError, Transient, words
+from embedding_core.store.retry import FIRST_PAUSE_SECONDS, STORE_ATTEMPTS
 from embedding_core.store.storage import without_credentials
 
 Result = TypeVar("Result")
@@ -21,12 +22,10 @@ Result = TypeVar("Result")
 DENIED = (errno.EACCES, errno.EPERM)
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-ATTEMPTS = 5
-"""Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
-FIRST_PAUSE_SECONDS = 0.2
+ATTEMPTS = STORE_ATTEMPTS
 
 LANCE_IO = "LanceError(IO)"
-"""In the text of an ``ArrowInvalid`` from the store; one for bad values lacks it."""
+"""Part of the text of an ``ArrowInvalid`` that comes from the store, not from bad values."""
 FILE_GONE = "External error: Not found"
 """Start of the text of an ``ArrowInvalid`` when a file that a scan needs is missing."""
 

@@ -49,7 +49,7 @@ class LedgerEntry:
     rows_id: str
     space_id: str
     seconds: float
-    """For chunking and embedding: this file's share of its unit."""
+    """Chunking and embedding took this long: the file's share of its unit."""
     run_id: str
 
 

@@ -50,7 +50,7 @@ class Timing:
 
 
 TIMING = Timing()
-"""For every lock that is not given a timing."""
+"""The timing of every lock that is not given another."""
 
 DOING: dict[LockKind, str] = {
     "lock": "working on",
@@ -248,7 +248,7 @@ def _highest(table: Table, kind: LockKind) -> int:
 
 
 def _newest(table: Table, kind: LockKind) -> tuple[int, bytes] | None:
-    """The highest record with its content; None when there is none."""
+    """The highest record with its content; None without a record."""
     number = _highest(table, kind)
     if not number:
         return None

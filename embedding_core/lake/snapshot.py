@@ -1,4 +1,4 @@
-"""One version of a table, opened once: what a stage reads from."""
+"""A version of a table, opened once for all the reads of a stage."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Snapshot:
         return self if is_newest else self.table.open()
 
     def field(self, column: str) -> pa.Field:
-        """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
+        """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
         return self.table.field(column, self.schema)
 
     def space(self, column: str = VECTOR) -> tuple[str, Space]:
-        """``space_id`` and description of a vector column's space; default: the one in service."""
+        """``space_id`` and description of a vector column's space; default: that in service."""
         return space_of(self.field(column))
 
     def recipe_name(self) -> str | None:

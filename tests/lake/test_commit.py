@@ -32,8 +32,8 @@ def fragments(table: Table, key: str, n_rows: int) -> tuple[str, ...]:
 
 
 def keys(table: Table) -> dict[str, int]:
-    found = table.dataset().to_table().group_by("key").aggregate([("key", "count")])
-    return {row["key"]: row["key_count"] for row in found.to_pylist()}
+    counts = table.dataset().to_table().group_by("key").aggregate([("key", "count")])
+    return {row["key"]: row["key_count"] for row in counts.to_pylist()}
 
 
 def test_write_fragments_before_commit_no_reader_sees_them(table: Table) -> None:

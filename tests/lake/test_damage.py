@@ -81,7 +81,7 @@ def lose_lock(patch: pytest.MonkeyPatch) -> None:
     """Let changes of spaces go on as they do when the training's lock was taken over."""
 
     @contextmanager
-    def not_locked(*_given: Any, **_named: Any) -> Iterator[None]:
+    def not_locked(*_args: Any, **_named: Any) -> Iterator[None]:
         yield
 
     patch.setattr(switching, "locked", not_locked)
@@ -216,8 +216,8 @@ def test_run_index_cut_off_by_a_lost_write_is_made_again(
     recipe = recipe_for(tmp_path, index={"min_rows": 256, "target_recall": 0.5})
     real, left = lance.LanceDataset.create_scalar_index, [True]
 
-    def create(dataset: lance.LanceDataset, *given: Any, **named: Any) -> None:
-        real(dataset, *given, **named)
+    def create(dataset: lance.LanceDataset, *args: Any, **named: Any) -> None:
+        real(dataset, *args, **named)
         if left:
             left.pop()
             (file,) = sorted((tmp_path / "lake/docs.lance/_indices").rglob("*.lance"))[:1]
@@ -242,9 +242,9 @@ def lost_write(patch: pytest.MonkeyPatch, folder: Path, table: str) -> None:
     """Let Lance lose a write of the next data file of a table."""
     real, left = lance.fragment.write_fragments, [True]
 
-    def write(*given: Any, **named: Any) -> Any:
-        fragments = real(*given, **named)
-        if left and str(given[1]).endswith(f"/{table}.lance"):
+    def write(*args: Any, **named: Any) -> Any:
+        fragments = real(*args, **named)
+        if left and str(args[1]).endswith(f"/{table}.lance"):
             left.pop()
             shorten(folder / "lake" / f"{table}.lance" / "data" / fragments[0].files[0].path)
         return fragments
@@ -271,11 +271,11 @@ def test_fragments_cut_off_after_they_were_written_are_not_committed(tmp_path: P
     recipe = recipe_for(tmp_path)
     run(recipe)
     table = table_of(recipe)
-    known = data_files(tmp_path)
+    before = data_files(tmp_path)
     arrow_schema = table.dataset().schema
     fragments = write_fragments(table, iter(table.dataset().to_batches()), arrow_schema)
     assert fragments_exist(table, fragments)
-    (new,) = set(data_files(tmp_path)) - set(known)
+    (new,) = set(data_files(tmp_path)) - set(before)
     shorten(new)
     assert not fragments_exist(table, fragments)
     version = table.dataset().version
@@ -290,14 +290,14 @@ def test_fill_fragment_file_cut_off_is_never_committed(
     write_jsonl(tmp_path, "a.jsonl", documents(50))
     recipe = recipe_for(tmp_path)
     run(recipe)
-    known, left = data_files(tmp_path), [True]
+    before, left = data_files(tmp_path), [True]
 
     class Lossy(filling.LanceFileWriter):  # type: ignore[misc]
         def close(self) -> Any:
             closed = super().close()
             if left:
                 left.pop()
-                (new,) = set(data_files(tmp_path)) - set(known)
+                (new,) = set(data_files(tmp_path)) - set(before)
                 shorten(new)
             return closed
 

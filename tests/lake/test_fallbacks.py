@@ -62,14 +62,18 @@ def test_known_vectors_old_version_that_cannot_be_read_gives_way_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table, version = two_versions(tmp_path)
-    old = {file.path for one in table.dataset(version).get_fragments() for file in one.data_files()}
+    old = {
+        file.path
+        for fragment in table.dataset(version).get_fragments()
+        for file in fragment.data_files()
+    }
     for path in old:
         (tmp_path / "lake" / "docs.lance" / "data" / path).unlink()
     (hashed,) = table.dataset().to_table(columns=["text_hash"]).column(0).to_pylist()
     rows = OldRows("text_hash", [hashed])
-    found = known_vectors(table, version, table.space()[0], rows, [hashed])
-    assert list(found.read([hashed])) == [hashed]
-    assert found.snapshot is not None and found.snapshot.version == table.open().version
+    vectors = known_vectors(table, version, table.space()[0], rows, [hashed])
+    assert list(vectors.read([hashed])) == [hashed]
+    assert vectors.snapshot is not None and vectors.snapshot.version == table.open().version
     assert "looking for known texts in the newest version" in caplog.text
 
 

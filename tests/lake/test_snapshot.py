@@ -61,7 +61,7 @@ def test_search_vectors_of_a_snapshot_never_opens_it_again(
     opens.clear()
     hits = [snapshot.search_vectors(vectors, space, Query(k=3)) for _ in range(10)]
     assert opens == []
-    assert [len(found) for found in hits[0]] == [3] * 4
+    assert [len(nearest) for nearest in hits[0]] == [3] * 4
     stored = np.array(snapshot.dataset.to_table(columns=["vector"]).column(0).to_pylist())
     best = sorted(stored @ vectors[0])[-1]
     assert hits[0][0][0].score == pytest.approx(best, abs=1e-5)

@@ -248,7 +248,7 @@ def _trained(table: Table, column: str, name: str, spec: IndexSpec) -> IndexRepo
 def _train(
     dataset: lance.LanceDataset, column: str, kind: IndexKind, options: Mapping[str, Any]
 ) -> None:
-    """On the GPU where Lance can: that is IVF_PQ, and the others are learned in seconds."""
+    """Train an index: IVF_PQ on a GPU if there is one, the other kinds on the CPU in seconds."""
     settings: dict[str, Any] = {"metric": "cosine", "replace": True, **options}
     if kind == "IVF_PQ" and n_nvidia_gpus():
         try:

@@ -56,7 +56,7 @@ def _describe(table: Table, recipe: Recipe, space: Space, cutter: schema.Cutter)
     """Let the table name its models as the recipe now does."""
     snapshot = table.open()
     if not _is_described(snapshot, recipe, space, cutter):
-        check_owner(snapshot, recipe, space)  # another space may be in service by now
+        check_owner(snapshot, recipe, space)  # another space may have been put in service
         metadata = snapshot.schema.metadata or {}
         described = snapshot.schema.with_metadata(
             {**metadata, **schema.described(recipe, space, cutter)}
@@ -111,7 +111,7 @@ def check_owner(table: Table | Snapshot, recipe: Recipe, space: Space) -> None:
 
 
 def _way_out(snapshot: Snapshot, recipes_id: str) -> str:
-    """What to do about a recipe whose model is not the one in service."""
+    """What to do when the recipe's model is not in service."""
     in_service = model_of(snapshot.dataset, schema.VECTOR).model_dump(exclude_defaults=True)
     stay = (
         f"to stay with the model in service, write `model: {json.dumps(in_service)}` into "

@@ -208,7 +208,7 @@ def _vector_fields(dataset: lance.LanceDataset) -> list[pa.Field]:
 
 
 def expect(dataset: lance.LanceDataset, identifier: str) -> pa.Field:
-    """``field_of``; raises ``LakeError`` when there is none."""
+    """``field_of``; raises ``LakeError`` when there is no such column."""
     field = field_of(dataset, identifier)
     if field is None:
         raise LakeError(
