@@ -57,10 +57,10 @@ def rows(
     arrow_schema = arrow_schema_of(recipe)
     per_batch = max(1, ROWS_PER_BATCH // rows_per_file)
     for start in range(0, len(files), per_batch):
-        some = files[start : start + per_batch]
-        n_rows = len(some) * rows_per_file
+        group = files[start : start + per_batch]
+        n_rows = len(group) * rows_per_file
         vectors = clusters.draw(n_rows, seed * 1_000_003 + start)
-        yield _batch(some, rows_per_file, None if no_vector else vectors, arrow_schema)
+        yield _batch(group, rows_per_file, None if no_vector else vectors, arrow_schema)
 
 
 def arrow_schema_of(recipe: Recipe) -> pa.Schema:
@@ -97,16 +97,16 @@ def _batch(
     index = list(range(rows_per_file)) * len(files)
     uris = [uri for uri, _ in files for _ in range(rows_per_file)]
     texts = [
-        " ".join(WORDS[(7 * place + len(uri) + step * 13) % len(WORDS)] for step in range(8))
-        for uri, place in zip(uris, index, strict=True)
+        " ".join(WORDS[(7 * number + len(uri) + step * 13) % len(WORDS)] for step in range(8))
+        for uri, number in zip(uris, index, strict=True)
     ]
     hashes = [text_hash(text) for text in texts]
     n_rows = len(texts)
     vector = arrow_schema.field(schema.VECTOR).type
     columns = {
         "chunk_id": [
-            chunk_id(uri, "d", place, hashed)
-            for uri, place, hashed in zip(uris, index, hashes, strict=True)
+            chunk_id(uri, "d", number, hashed)
+            for uri, number, hashed in zip(uris, index, hashes, strict=True)
         ],
         "file_key": [key for _, key in files for _ in range(rows_per_file)],
         "source_uri": uris,

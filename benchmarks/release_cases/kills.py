@@ -78,6 +78,6 @@ def _filled(recipe: Recipe) -> tuple[int, bool]:
     """Fragments that have the new vectors already, and whether they are in service."""
     table = table_of(recipe)
     for one in columns(table):
-        if one.space.dim == NEW["dim"]:
+        if one.dim == NEW["dim"]:
             return N_FILES - len(missing_rows(table.dataset(), one.space_id)), one.name == "vector"
     return 0, False

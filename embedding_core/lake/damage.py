@@ -1,8 +1,8 @@
-"""What is damaged in a table, told from its metadata and a look at the store; no row is read.
+"""Find damage in a table from its metadata and a listing of the store; no row is read.
 
-A data file that is not as long as the metadata says: Lance can lose the error of one failed write,
-and a disk or a person can cut a file off. An index whose column is gone. A manifest that does not
-parse. None of them heals by waiting, so each becomes a ``LakeError`` that names it.
+Three kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
+failed write, and a disk or a person can cut a file off), an index whose column is gone, a manifest
+that does not parse. No kind heals by waiting, so each becomes a ``LakeError`` that names it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ class WrongSize:
     """Its size in the store; None for a missing file."""
 
     def __str__(self) -> str:
-        there = "is missing" if self.size_bytes is None else f"has {self.size_bytes:,} bytes"
-        said = "" if self.expected_bytes is None else f", its metadata says {self.expected_bytes:,}"
-        return f"data/{self.path} {there}{said}"
+        size = "is missing" if self.size_bytes is None else f"has {self.size_bytes:,} bytes"
+        expected = self.expected_bytes
+        metadata = "" if expected is None else f", its metadata says {expected:,}"
+        return f"data/{self.path} {size}{metadata}"
 
 
 def wrong_sizes(
     table_uri: str, spec: StorageSpec, fragments: Iterable[FragmentMetadata]
 ) -> list[WrongSize]:
-    """The data files of some fragments that are missing or of another size than they should be.
+    """The data files of these fragments that are missing or of another size than they should be.
 
-    Asks for each file alone; ``all_wrong_sizes`` lists the folder once.
+    Looks at one file after another; ``all_wrong_sizes`` lists the folder once.
     """
     fs = storage.filesystem(table_uri, spec)
 
@@ -64,7 +65,7 @@ def wrong_sizes(
 def all_wrong_sizes(
     table_uri: str, spec: StorageSpec, fragments: Iterable[FragmentMetadata]
 ) -> list[WrongSize]:
-    """``wrong_sizes`` of a whole table: one listing, however many files."""
+    """``wrong_sizes`` for a whole table: one listing, however many files."""
     folder = storage.join(table_uri, "data")
     with store_faults(f"listing data files of {table_uri}"):
         sizes = {
@@ -79,8 +80,7 @@ def all_wrong_sizes(
 
 
 def indexes_of(dataset: lance.LanceDataset) -> list[Any]:
-    """What Lance describes of each index. Raises ``LakeError`` when the manifest's list of indexes
-    does not parse."""
+    """Lance's description of each index. Raises ``LakeError`` when their list does not parse."""
     try:
         return list(dataset.describe_indices())
     except OSError as error:
@@ -107,16 +107,17 @@ def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
 
 
 def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> str | None:
-    """What is damaged in a version of a table, and what to do; None when nothing is found.
+    """What is damaged in a version of a table, and what to do; None when nothing is.
 
-    To be asked when reading failed: it lists the table's data files.
+    For use after a failed read: it lists the table's data files.
     """
     if homeless := homeless_indexes(dataset):
         return (
             f"the column of index {', '.join(homeless)} is gone, and Lance refuses every filter "
             "with such an index; run `embedlake maintain RECIPE`, which drops it"
         )
-    wrong = all_wrong_sizes(table_uri, spec, (one.metadata for one in dataset.get_fragments()))
+    fragments = (fragment.metadata for fragment in dataset.get_fragments())
+    wrong = all_wrong_sizes(table_uri, spec, fragments)
     if wrong:
         more = f", and {len(wrong) - 1} files more" if len(wrong) > 1 else ""
         return (

@@ -1,49 +1,38 @@
-"""What lets LanceDB itself search a table by words: the embedding function its metadata names.
+"""The embedding function in a table's metadata, by which LanceDB itself searches for words.
 
-Knows how LanceDB stores and finds such a function, not how a model is loaded.
+Knows how LanceDB stores such a function and looks it up, not how a model is loaded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from pydantic import create_model
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec
 from embedding_core.records import Space
-from embedding_core.store.storage import StorageSpec
 
 FUNCTION = "embedlake"
 """Name of the function in LanceDB's registry."""
 METADATA_KEY = b"embedding_functions"
 """LanceDB's own key in the metadata of a table's schema."""
-
-
-class TextEncoder(Protocol):
-    """What the function needs of an encoder; float32 (n, dim), unit norm, input order."""
-
-    space: Space
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """With the query prompt."""
-        ...
-
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """With the document prompt."""
-        ...
+NOT_STORED = frozenset(["over_length"])
+"""Options of a model that have no effect on its vectors of queries and chunks."""
 
 
 def function_metadata(model: ModelSpec, space: Space, text: str, vector: str) -> bytes:
-    """What the table's schema says of the function: the model by name, the space by its digest.
+    """The function's entry in the table's schema: the model by name, the space by its digest.
 
-    Where the model is and how it runs is all there is to store: no credentials, no device.
+    It says where the model is and how it computes; it holds no credentials and no device.
     """
     pinned = model.pinned(space.revision)
-    stored = pinned.model_dump(exclude={"over_length"}) | {"space_id": space_id(space)}
+    stored = pinned.model_dump(exclude=set(NOT_STORED)) | {"space_id": space_id(space)}
     entry = {
         "name": FUNCTION, "model": stored, "source_column": text, "vector_column": vector,
     }  # fmt: skip
@@ -55,20 +44,10 @@ def register(load: Callable[[ModelSpec], TextEncoder]) -> None:
     from lancedb.embeddings import EmbeddingFunction  # a second to import
     from lancedb.embeddings import register as register_with_lancedb
 
-    @register_with_lancedb(FUNCTION)
-    class EmbedlakeFunction(EmbeddingFunction):  # type: ignore[misc]  # lancedb has no types
+    class Function(EmbeddingFunction):  # type: ignore[misc]  # lancedb has no types
         """Texts to vectors of the table's space."""
 
-        name: str
         space_id: str
-        revision: str | None = None
-        dtype: str = "auto"
-        dim: int | None = None
-        max_tokens: int | None = None
-        allow_unverified: bool = False
-        adapter: str | None = None
-        adapter_revision: str | None = None
-        storage: StorageSpec = StorageSpec()
 
         def ndims(self) -> int:
             """Length of a vector."""
@@ -82,22 +61,30 @@ def register(load: Callable[[ModelSpec], TextEncoder]) -> None:
             """Vectors of rows that someone adds through LanceDB."""
             return list(self._encoder().encode_documents(self.sanitize_input(texts)))
 
-        def compute_query_embeddings_with_retry(self, *given: Any, **named: Any) -> Any:
-            """At once: LanceDB would try for two minutes, whatever the error."""
-            return self.compute_query_embeddings(*given, **named)
+        def compute_query_embeddings_with_retry(self, *args: Any, **named: Any) -> Any:
+            """Without a second try: LanceDB would try for two minutes, whatever the error."""
+            return self.compute_query_embeddings(*args, **named)
 
-        def compute_source_embeddings_with_retry(self, *given: Any, **named: Any) -> Any:
-            """Likewise."""
-            return self.compute_source_embeddings(*given, **named)
+        def compute_source_embeddings_with_retry(self, *args: Any, **named: Any) -> Any:
+            """Without a second try, as for queries."""
+            return self.compute_source_embeddings(*args, **named)
 
         def _encoder(self) -> TextEncoder:
-            given = self.model_dump(include=set(ModelSpec.model_fields))
-            encoder = load(ModelSpec.model_validate(given))
-            found = space_id(encoder.space)
-            if found != self.space_id:
+            model = ModelSpec.model_validate(self.model_dump(include=set(ModelSpec.model_fields)))
+            encoder = load(model)
+            identifier = space_id(encoder.space)
+            if identifier != self.space_id:
                 raise LakeError(
-                    f"the model {self.name} gives space {found[:SHOWN_DIGITS]} here, the table is "
-                    f"in space {self.space_id[:SHOWN_DIGITS]}; make the model available that made "
-                    "the table"
+                    f"the model {model.name} gives space {identifier[:SHOWN_DIGITS]} here, the "
+                    f"table is in space {self.space_id[:SHOWN_DIGITS]}; make the model available "
+                    "that made the table"
                 )
             return encoder
+
+    options: dict[str, Any] = {
+        name: (field.annotation, field)
+        for name, field in ModelSpec.model_fields.items()
+        if name not in NOT_STORED
+    }
+    function = create_model("EmbedlakeFunction", __base__=Function, **options)
+    register_with_lancedb(FUNCTION)(function)

@@ -1,4 +1,4 @@
-"""Telling store faults that may pass from those that will not, by class or number; trying again."""
+"""Classify store faults by class and number, and try again after those that may pass."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import LakeError, Transient, words
+from embedding_core.store.retry import FIRST_PAUSE_SECONDS, STORE_ATTEMPTS
 from embedding_core.store.storage import without_credentials
 
 Result = TypeVar("Result")
@@ -21,23 +22,21 @@ Result = TypeVar("Result")
 DENIED = (errno.EACCES, errno.EPERM)
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-ATTEMPTS = 5
-"""Tries when another writer or a store fault comes between; pauses double from 0.4 s."""
-FIRST_PAUSE_SECONDS = 0.2
+ATTEMPTS = STORE_ATTEMPTS
 
 LANCE_IO = "LanceError(IO)"
-"""What tells a fault of the store from bad values, which are an ``ArrowInvalid`` too."""
+"""Part of the text of an ``ArrowInvalid`` that comes from the store, not from bad values."""
 FILE_GONE = "External error: Not found"
-"""Likewise, where a file that a scan needs is not there."""
+"""Start of the text of an ``ArrowInvalid`` when a file that a scan needs is missing."""
 
 _ERROR_NUMBER = re.compile(r"\(os error (\d+)\)")
-"""How Lance names the number of an operating system's error, which its errors do not carry."""
+"""The number of an operating system's error in the text of Lance's, whose errors carry none."""
 _SOURCE_LINES = re.compile(r"(, /\S+\.rs:\d+:\d+)+\.?\s*$")
-"""Where in Lance's own source an error was made, at the end of its message."""
+"""The lines of Lance's source at the end of its messages."""
 
 
 def plain(error: BaseException) -> str:
-    """What an error of Lance says, without the places in Lance's source."""
+    """What an error of Lance says, without the lines of Lance's source."""
     return _SOURCE_LINES.sub("", words(error))
 
 
@@ -45,10 +44,11 @@ def plain(error: BaseException) -> str:
 def store_faults(doing: str) -> Iterator[None]:
     """Classify what Lance, its streams and s3fs raise while ``doing`` something.
 
-    A refused access and a full disk are a ``LakeError``; every other ``OSError`` (Lance raises its
-    I/O and commit errors as such) is ``Transient``: tried again a few times, then reported with its
-    cause. So is an ``ArrowInvalid`` that speaks of Lance's I/O: pyarrow makes one of whatever stops
-    a scan on its way. So is a panic of Lance, which is no ``Exception`` and would end a worker.
+    A refused access and a full disk become a ``LakeError``. These become ``Transient``, to be tried
+    again a few times and then reported with their cause:
+    - every other ``OSError``: Lance raises its I/O and commit errors as such;
+    - an ``ArrowInvalid`` about Lance's I/O: pyarrow turns whatever stops a scan into one;
+    - a panic of Lance, which is not an ``Exception`` and would end a worker.
     """
     try:
         with _io_faults(doing):
@@ -63,7 +63,7 @@ def store_faults(doing: str) -> Iterator[None]:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a library in Rust panicked: pyo3 makes a class for that which nobody can import."""
+    """Whether a library in Rust panicked. pyo3 raises it as a class that cannot be imported."""
     return type(error).__name__ == "PanicException"
 
 
@@ -73,8 +73,8 @@ def _io_faults(doing: str) -> Iterator[None]:
     try:
         yield
     except (OSError, BotoCoreError, pa.ArrowInvalid) as error:
-        is_arrow, said = isinstance(error, pa.ArrowInvalid), str(error)
-        if is_arrow and LANCE_IO not in said and not said.startswith(FILE_GONE):
+        is_arrow, message = isinstance(error, pa.ArrowInvalid), str(error)
+        if is_arrow and LANCE_IO not in message and not message.startswith(FILE_GONE):
             raise
         if (missing := without_credentials(error)) is not None:
             raise LakeError(f"{doing}: {missing}") from error
@@ -103,10 +103,10 @@ def _number(error: Exception) -> int | None:
 
 
 def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
-    """``action`` of the attempt's number, from 1, until no store fault that may pass comes of it.
+    """Call ``action`` with the attempt's number, from 1, until it ends without a passing fault.
 
-    The action must look at what is there before it writes: an attempt whose reply was lost may
-    have done its work. Raises the last ``Transient`` with what to do.
+    The action must look at the table before it writes: an attempt whose reply was lost may have
+    done its work. Raises the last ``Transient`` with what to do.
     """
     attempt = 1
     while True:

@@ -1,8 +1,8 @@
 """SQL for Lance filters with every value quoted, never pasted.
 
 Lance filters are DataFusion SQL: strings stand in single quotes, a quote inside is doubled. Where
-standard SQL has double quotes around the name of a column, Lance wants backticks. Lance compares a
-column with values of its own type alone, so a text that is compared with a column becomes one.
+standard SQL has double quotes around the name of a column, Lance expects backticks. Lance compares
+a column only with values of its type, so a text beside a column is converted to that type.
 """
 
 from __future__ import annotations
@@ -73,21 +73,21 @@ def column_types(arrow_schema: pa.Schema) -> dict[str, ColumnType]:
     """Types of a table's columns, by their names in lower case, as SQL looks for them."""
     types: dict[str, ColumnType] = {}
     for field in arrow_schema:
-        for declared, is_one in _IS_ONE.items():
-            if is_one(field.type):
+        for declared, is_of_type in _IS_OF_TYPE.items():
+            if is_of_type(field.type):
                 types[field.name.lower()] = declared
     return types
 
 
 def unknown_columns(where: str, arrow_schema: pa.Schema) -> list[str]:
-    """Names in a filter that stand where a column does and are none of the table's, in order."""
+    """Names in a filter that stand where a column does and are not the table's, in order."""
     tokens = _Tokens(list(_TOKEN.finditer(where)), {})
-    known = {name.lower() for name in arrow_schema.names}
+    columns = {name.lower() for name in arrow_schema.names}
     names = dict.fromkeys(filter(None, map(tokens.column_named, range(len(tokens.all)))))
-    return [name for name in names if name.lower() not in known and not name.startswith("_row")]
+    return [name for name in names if name.lower() not in columns and not name.startswith("_row")]
 
 
-_IS_ONE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
+_IS_OF_TYPE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
     "string": pa.types.is_string,
     "int": pa.types.is_integer,
     "float": pa.types.is_floating,
@@ -103,7 +103,7 @@ def bind(
 
     A text, named or written out, that is compared with a column of another of ``types`` is read as
     a value of that type. Raises ``UsageError`` when a name has no value, a value no name, or a
-    text is none of its column's type.
+    text cannot be converted to its column's type.
     """
     tokens = _Tokens(list(_TOKEN.finditer(where)), types or {})
     bound, end = [], 0
@@ -126,8 +126,8 @@ def _bound(tokens: _Tokens, at: int, params: Mapping[str, Scalar]) -> str:
     if name is None:
         return token[0]
     if name not in params:
-        known = ", ".join(sorted(params)) or "none"
-        raise UsageError(f"the filter names :{name} but no such parameter was given ({known})")
+        names = ", ".join(sorted(params)) or "none"
+        raise UsageError(f"the filter names :{name} but no such parameter was given ({names})")
     return quote(_typed(params[name], tokens.compared_with(at), f":{name}"))
 
 
@@ -159,7 +159,7 @@ class _Tokens:
 
     def compared_with(self, at: int) -> ColumnType | None:
         """Type of the column that a value stands beside: ``c = v``, ``v = c``,
-        ``c BETWEEN v AND v`` or ``c IN (v, v)``; None where none does."""
+        ``c BETWEEN v AND v`` or ``c IN (v, v)``; None without such a column."""
         if self._is_comparison(at - 1):
             return self._column(at - 2)
         if self._is_comparison(at + 1) and self._text(at + 3) != "(":
@@ -176,8 +176,8 @@ class _Tokens:
         return None
 
     def column_named(self, at: int) -> str | None:
-        """The name that a token gives of a column; None for words of SQL, functions, types, parts
-        of a value and what is no name at all."""
+        """The column that a token names; None for words of SQL, functions, types, parts of a value
+        and other tokens."""
         token = self.all[at]
         if (quoted := token["quoted"] or token["ticked"]) is not None:
             return quoted.replace('""', '"')

@@ -1,7 +1,7 @@
-"""What became of every file: the ledger (``<table>__files``), the rejects (``<table>__rejects``).
+"""The history of every file: ledger (``<table>__files``) and rejects (``<table>__rejects``).
 
-They explain the table and save time; the table alone is the truth. A file that gave no rows is
-known as done only here, so a lost ledger costs reading such files once more.
+They explain the table and save time; the table alone is the truth. Only the ledger says that a file
+without rows is done, so a lost ledger costs reading such files once more.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import quote
@@ -27,10 +28,10 @@ from embedding_core.lake.rows.commit import (
     check_claims,
     replace_rows,
     withdraw,
-    withdraw_second_copies,
     write_fragments,
 )
 from embedding_core.lake.scans import scan, scan_values
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
 from embedding_core.records import FileCounts, FileVersion, Reject
@@ -41,14 +42,14 @@ RULES_KEY = "embedlake:rules:"
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One file version and what became of it."""
+    """A file version, and the counts of the run that read it."""
 
     counts: FileCounts
     fingerprint: str
     rows_id: str
     space_id: str
     seconds: float
-    """Chunking and embedding, this file's share of its unit."""
+    """Chunking and embedding took this long: the file's share of its unit."""
     run_id: str
 
 
@@ -91,16 +92,18 @@ def record_rejects(
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
-    ``rejects`` are batches of ``staging.STAGED_REJECTS``; they stream, so a million need no memory.
-    Without any the rejects table is made all the same: whoever looks finds it empty. ``claims``:
+    ``rejects`` are batches of ``staging.STAGED_REJECTS``. They stream, so a million need no memory.
+    Without any the rejects table is made all the same: whoever looks sees it empty. ``claims``:
     the table's rows of these files, which say whose list counts. Raises ``LakeError``, with our
     list withdrawn, when another run has changed them.
     """
     batches = _stamped(rejects, run_id, datetime.now(UTC))
     listed = rejects_table(table)
+    rows = table.open() if claims else None
 
-    def check(_listed: object = None) -> None:
-        check_claims(table, claims)
+    def check(_listed: Snapshot | None = None) -> None:
+        if rows is not None:
+            check_claims(rows.newest(), claims)
 
     fragments = _replace(listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, check)
     try:
@@ -111,15 +114,17 @@ def record_rejects(
 
 
 def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
-    """List more rejects of files whose other rejects stay; one that is listed already is not
-    listed again, so a repeated attempt changes nothing."""
+    """List more rejects of files whose other rejects stay.
+
+    A reject that is listed already is not listed again, so a repeated attempt changes nothing.
+    """
     listed = rejects_table(table)
-    _ensure(listed, schema.REJECTS_SCHEMA)
+    snapshot = listed.ensure(schema.REJECTS_SCHEMA)
     names = ["source_uri", "doc_id", "position", "reason", "detail"]
     uris = {reject.source_uri for reject in rejects}
     listed_already = {
         tuple(row[name] for name in names)
-        for batch in scan_values(listed.open(), "source_uri", uris, names)
+        for batch in scan_values(snapshot, "source_uri", uris, names)
         for row in batch.to_pylist()
     }
     new = [
@@ -135,7 +140,7 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
 
 
 def drop_rejects(table: Table, details: Collection[str]) -> None:
-    """Drop the rejects that say one of ``details``: they hold no longer."""
+    """Drop the rejects whose detail is one of ``details``, because they no longer hold."""
     listed = rejects_table(table)
     if listed.exists():
         replace_rows(listed, "detail", details, ())
@@ -147,20 +152,22 @@ def _stamped(
     for batch in rejects:
         if batch.num_rows:
             n_rows = batch.num_rows
-            said = [
+            stamps = [
                 pa.array([run_id] * n_rows),
                 pa.array([now] * n_rows, pa.timestamp("us", tz="UTC")),
             ]
-            yield pa.RecordBatch.from_arrays([*batch.columns, *said], schema=schema.REJECTS_SCHEMA)
+            yield pa.RecordBatch.from_arrays(
+                [*batch.columns, *stamps], schema=schema.REJECTS_SCHEMA
+            )
 
 
 def ledger_rows(table: Table, columns: Sequence[str], where: str | None = None) -> pa.Table:
-    """Rows of the ledger; empty when there is none yet."""
+    """Rows of the ledger; none before the first run."""
     return _read(ledger_table(table), schema.LEDGER_SCHEMA, columns, where)
 
 
 def reject_rows(table: Table, run_id: str | None = None, limit: int | None = None) -> pa.Table:
-    """Rows of the rejects table, of one run or all; empty when there are none."""
+    """Rows of the rejects table, of one run or all."""
     where = f"run_id = {quote(run_id)}" if run_id is not None else None
     names = schema.REJECTS_SCHEMA.names
     return _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where, limit)
@@ -168,7 +175,7 @@ def reject_rows(table: Table, run_id: str | None = None, limit: int | None = Non
 
 @dataclass(frozen=True, slots=True)
 class KnownRejects:
-    """What is listed as left out of one file."""
+    """The rejects listed for one file."""
 
     reasons: frozenset[str]
     whole_by: frozenset[str]
@@ -210,14 +217,14 @@ def known_versions(table: Table) -> dict[str, FileVersion]:
 
 
 def entries(table: Table) -> dict[str, LedgerEntry]:
-    """Every line of the ledger as it was recorded, by file key."""
-    counted = [one.name for one in fields(FileCounts)]
+    """Every line of the ledger, by file key."""
+    counted = [field.name for field in fields(FileCounts)]
     names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id"]
-    found = {}
+    by_key = {}
     for row in ledger_rows(table, names).to_pylist():
         counts = FileCounts(**{name: row.pop(name) for name in counted})
-        found[counts.file_key] = LedgerEntry(counts, **row)
-    return found
+        by_key[counts.file_key] = LedgerEntry(counts, **row)
+    return by_key
 
 
 def drop_entries(table: Table, file_keys: Collection[str]) -> None:
@@ -229,20 +236,22 @@ def drop_entries(table: Table, file_keys: Collection[str]) -> None:
 
 def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
     """Remember what a ``rows_id`` stands for, so that a later plan can say what changed."""
-    ledger = ledger_table(table)
-    _ensure(ledger, schema.LEDGER_SCHEMA)
+    first = ledger_table(table).ensure(schema.LEDGER_SCHEMA)
+    uri = first.table.uri
 
-    def once(_attempt: int) -> None:
-        dataset = ledger.dataset()
+    def attempt_once(dataset: lance.LanceDataset) -> None:
         if RULES_KEY + rows_id not in dataset.metadata:
-            with store_faults(f"writing to {ledger.uri}"):
+            with store_faults(f"writing to {uri}"):
                 dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
 
-    tried_again(f"write to {ledger.uri}", once)
+    tried_again(
+        f"write to {uri}",
+        lambda attempt: attempt_once(first.dataset if attempt == 1 else first.table.dataset()),
+    )
 
 
 def known_rules(table: Table) -> dict[str, dict[str, Any]]:
-    """Row rules by ``rows_id``; a ledger of an older embedlake knows none."""
+    """Row rules by ``rows_id``."""
     ledger = ledger_table(table)
     if not ledger.exists():
         return {}
@@ -263,9 +272,9 @@ def tokens_per_second(table: Table) -> float | None:
 
 def rejects_by_reason(table: Table) -> dict[str, int]:
     """How many rejects each reason has; their details are not read."""
-    found = _read(rejects_table(table), schema.REJECTS_SCHEMA, ["reason"], None)
-    counted = found.column("reason").value_counts().to_pylist()
-    return {one["values"]: one["counts"] for one in counted}
+    rows = _read(rejects_table(table), schema.REJECTS_SCHEMA, ["reason"], None)
+    counts = rows.column("reason").value_counts().to_pylist()
+    return {pair["values"]: pair["counts"] for pair in counts}
 
 
 def _replace(
@@ -274,26 +283,18 @@ def _replace(
     column: str,
     values: Collection[str],
     batches: Iterator[pa.RecordBatch],
-    check: Check = lambda _dataset: None,
+    check: Check = lambda _snapshot: None,
 ) -> tuple[str, ...]:
-    """Rows of some values go, ``batches`` come, in one commit; their fragments. Of two runs that do
-    so at once, the one that came second takes its rows out again."""
-    _ensure(table, arrow_schema)
+    """Replace the rows of ``values`` of a column by ``batches``, in one commit; their fragments.
+
+    Of two runs that do so at once, the second takes its rows out again.
+    """
+    snapshot = table.ensure(arrow_schema)
     first = next(batches, None)
-    given = chain([first], batches) if first is not None else None
-    fragments = write_fragments(table, given, arrow_schema) if given is not None else ()
-    replace_rows(table, column, values, fragments, check=check)
-    withdraw_second_copies(table, column, fragments)
+    rows = chain([first], batches) if first is not None else None
+    fragments = write_fragments(table, rows, arrow_schema) if rows is not None else ()
+    replace_rows(snapshot, column, values, fragments, check=check, unique=column)
     return fragments
-
-
-def _ensure(table: Table, arrow_schema: pa.Schema) -> None:
-    if not table.exists():
-        try:
-            table.create(arrow_schema)
-        except Transient:
-            if not table.exists():  # else another run was first
-                raise
 
 
 def _read(

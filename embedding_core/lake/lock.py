@@ -1,14 +1,14 @@
-"""One run at a time on a table: numbered records beside it, made so that only one can win.
+"""One run at a time on a table: numbered records beside it, made so that only one run can win.
 
 A table has three such locks: one for runs that write rows, one for builds of a space, which go on
-beside them, and one for training a vector index, which keeps spaces where they are for that time.
+beside them, and one for training a vector index, during which no space is switched or retired.
 
 A record ``<number>.json`` is created only if nobody has created it, and the highest number is the
-holder. The holder rewrites its record every few seconds. Whoever waits watches the record with its
-own steady clock and takes over with the next number when it has not changed for
-``EXPIRY_SECONDS``, or says that it was given back: no machine's time of day matters, and a run that
-was killed delays the next one by that long. A holder that was taken for dead finds a higher number
-and stops. Beyond that, commits themselves stay right with two runs at once (see ``commit``).
+holder. The holder rewrites its record every few seconds. A run that waits watches the record with
+its own steady clock. It takes over with the next number when the record says that it was given
+back, or has not changed for ``Timing.expiry``. So no machine's time of day matters, and a killed
+run delays the next one by that long. A holder that was taken for dead sees a higher number and
+stops. Beyond that, commits themselves stay right with two runs at once (see ``lake.rows.commit``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 from botocore.exceptions import BotoCoreError
 
@@ -33,57 +32,82 @@ from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.layout import LockKind, lock_folder
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 5.0
-EXPIRY_SECONDS = 30.0
-"""A record that stays the same this long belongs to a run that is gone: six beats were missed."""
-POLL_SECONDS = 1.0
 
-Kind = Literal["lock", "build", "index"]
-"""``lock``: writes rows; ``build``: fills a vector column; ``index``: trains a vector index, or
-switches spaces. Also the folder of the records."""
-DOING: dict[Kind, str] = {
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How fast a lock's heart beats, in seconds."""
+
+    beat: float = 5.0
+    """The holder rewrites its record this often."""
+    expiry: float = 30.0
+    """A record that stays the same this long belongs to a dead run: it missed six beats."""
+    poll: float = 1.0
+    """A run that waits looks this often."""
+
+
+TIMING = Timing()
+"""The timing of every lock that is not given another."""
+
+DOING: dict[LockKind, str] = {
     "lock": "working on",
     "build": "building a space of",
     "index": "training an index or switching the spaces of",
 }
+"""What the holder of each lock does. The keys are the folders of the records too."""
 
 
 @dataclass(slots=True)
 class Lock:
-    """A table's lock, held."""
+    """A table's lock while this process holds it."""
 
     table: Table
-    kind: Kind
+    kind: LockKind
     number: int
     holder: str
     token: str
+    timing: Timing
     since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """When it was taken, ISO 8601, UTC."""
     beats: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise ``LakeError`` when another run has taken over; to be asked before a commit."""
+        """Raise ``LakeError`` when another run has taken over. Call it before a commit."""
         if _highest(self.table, self.kind) > self.number:
             raise LakeError(
                 f"another run took over table {self.table.name!r} in {self.table.lake.uri}, "
-                f"because this one did not answer for {EXPIRY_SECONDS:.0f} s; what was committed "
-                "stays, run the same command again"
+                f"because this one did not answer for {self.timing.expiry:.0f} s; what was "
+                "committed stays, run the same command again"
             )
+
+    def renew(self) -> None:
+        """Rewrite the record: one beat. A failure is logged; the next beat may get through."""
+        self.beats += 1
+        try:
+            _write(self, _record(self))
+        except (OSError, BotoCoreError) as error:
+            log.warning("the lock of %s could not be renewed: %s", self.table.uri, words(error))
 
 
 @contextmanager
-def locked(table: Table, holder: str, wait_seconds: float, kind: Kind = "lock") -> Iterator[Lock]:
-    """Hold one of the table's locks; its heart beats in a thread of its own.
+def locked(
+    table: Table,
+    holder: str,
+    wait_seconds: float,
+    kind: LockKind = "lock",
+    timing: Timing | None = None,
+) -> Iterator[Lock]:
+    """Hold one of the table's locks; its heart beats in another thread.
 
-    Waits for a holder that is alive ``wait_seconds`` at most, then raises ``Locked``. A holder that
-    is gone is waited for as long as it takes to be sure. Raises ``LakeError``, and writes nothing
-    that stays, where the store cannot keep two writers apart.
+    Waits at most ``wait_seconds`` for a live holder, then raises ``Locked``. Waits for a dead
+    holder as long as it takes to be sure. Raises ``LakeError``, and writes nothing that stays,
+    where the store cannot keep two writers apart.
     """
-    lock = _acquire(table, kind, holder, wait_seconds)
+    lock = acquire(table, kind, holder, wait_seconds, timing or TIMING)
     heart = threading.Thread(target=_beat, args=(lock,), name="embedlake-lock", daemon=True)
     heart.start()
     try:
@@ -94,49 +118,56 @@ def locked(table: Table, holder: str, wait_seconds: float, kind: Kind = "lock") 
         _release(lock)
 
 
-def is_held(table: Table, kind: Kind) -> bool:
-    """Whether someone alive holds a lock; half a minute to be sure when its holder died."""
+def try_lock_and_release(table: Table, kind: LockKind) -> bool:
+    """Whether a lock was free. Takes it for a moment; waits up to 30 s after a holder's crash."""
     try:
         with locked(table, "a look", 0, kind):
-            return False
+            return True
     except Locked:
-        return True
+        return False
 
 
-def _acquire(table: Table, kind: Kind, holder: str, wait_seconds: float) -> Lock:
-    started = time.monotonic()
-    seen: tuple[int, bytes] | None = None
-    seen_at = started
-    beats_seen = 0
+def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timing: Timing) -> Lock:
+    """Take a lock whose heart does not beat yet; see ``locked``."""
+    started = unchanged_since = time.monotonic()
+    record: tuple[int, bytes] | None = None
+    n_changes = 0
     while True:
-        found = _newest(table, kind)
+        # 1. Read the record with the highest number, and note when it changed.
+        newest = _newest(table, kind)
         now = time.monotonic()
-        if found != seen:
-            beats_seen += seen is not None
-            seen, seen_at = found, now
-        if found is None or _given_back(found[1]) or now - seen_at >= EXPIRY_SECONDS:
-            if found is None:  # the first write to this lake may be ours
+        if newest != record:
+            n_changes += record is not None
+            record, unchanged_since = newest, now
+        # 2. The lock is free if there is no record, if it was given back, or if its holder missed
+        #    so many beats that it must be dead. Then try to create the next number: only one of
+        #    all who try succeeds, the others start again at step 1.
+        is_dead = now - unchanged_since >= timing.expiry
+        if record is None or _was_given_back(record[1]) or is_dead:
+            if record is None:  # this may be the first write to the lake
                 check_conditional_put(table.lake.uri, table.lake.storage)
-            number = (found[0] if found else 0) + 1
-            lock = Lock(table, kind, number, holder, uuid.uuid4().hex)
-            if _created(lock):
+            number = (record[0] if record else 0) + 1
+            lock = Lock(table, kind, number, holder, uuid.uuid4().hex, timing)
+            if _create_highest(lock):
                 return lock
             continue
-        if beats_seen and now - started >= wait_seconds:
+        # 3. A record that changed before our eyes has a live holder, for which we wait no longer
+        #    than asked. Until it changes we cannot know, so we wait for a beat or for its expiry.
+        if n_changes and now - started >= wait_seconds:
             raise Locked(
-                f"{_holder(found[1])} is {DOING[kind]} table {table.name!r} in {table.lake.uri}; "
+                f"{_holder(record[1])} is {DOING[kind]} table {table.name!r} in {table.lake.uri}; "
                 "run the same command again when it has ended, or wait longer "
                 "(EMBEDLAKE_LOCK_WAIT_SECONDS)"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(timing.poll)
 
 
-def _created(lock: Lock) -> bool:
-    """Whether the record is ours and the highest; lower ones are cleared away."""
+def _create_highest(lock: Lock) -> bool:
+    """Create the lock's record and remove lower ones; whether ours is the highest."""
     if not _create(lock, _record(lock)):
         return False
     numbers = _numbers(lock.table, lock.kind)
-    if max(numbers) > lock.number:  # we looked at a listing that was long out of date
+    if max(numbers) > lock.number:  # the listing that our number comes from was out of date
         _remove(lock, lock.number)
         return False
     for number in numbers:
@@ -146,24 +177,19 @@ def _created(lock: Lock) -> bool:
 
 
 def _beat(lock: Lock) -> None:
-    while not lock.stopped.wait(BEAT_SECONDS):
-        lock.beats += 1
-        try:
-            _write(lock, _record(lock))
-        except (OSError, BotoCoreError) as error:
-            # The next beat may get through; if not, `check` tells.
-            log.warning("the lock of %s could not be renewed: %s", lock.table.uri, words(error))
+    while not lock.stopped.wait(lock.timing.beat):
+        lock.renew()
 
 
 def _release(lock: Lock) -> None:
-    """Say that the lock is free; where that fails, it expires."""
+    """Say in the record that the lock is free. If that fails, the lock expires."""
     try:
         if _highest(lock.table, lock.kind) == lock.number:
             _write(lock, _record(lock, given_back=True))
     except (OSError, BotoCoreError, EmbedlakeError) as error:
         log.warning(
             "the lock of %s could not be given back (%s): the next run waits %.0f s",
-            lock.table.uri, words(error), EXPIRY_SECONDS,
+            lock.table.uri, words(error), lock.timing.expiry,
         )  # fmt: skip
 
 
@@ -180,7 +206,7 @@ def _record(lock: Lock, given_back: bool = False) -> bytes:
     return json.dumps(content).encode()
 
 
-def _given_back(record: bytes) -> bool:
+def _was_given_back(record: bytes) -> bool:
     return bool(_content(record).get("given_back"))
 
 
@@ -199,20 +225,16 @@ def _content(record: bytes) -> dict[str, object]:
     try:
         content = json.loads(record)
     except ValueError:
-        return {}  # not ours, or half written: it expires like any other
+        return {}  # not embedlake's, or half written: it expires like any other
     return content if isinstance(content, dict) else {}
 
 
-def _folder(table: Table, kind: Kind) -> str:
-    return storage.join(table.lake.uri, "_embedlake", table.name, kind)
+def _path(table: Table, kind: LockKind, number: int) -> str:
+    return storage.join(lock_folder(table.lake.uri, table.name, kind), f"{number}.json")
 
 
-def _path(table: Table, kind: Kind, number: int) -> str:
-    return storage.join(_folder(table, kind), f"{number}.json")
-
-
-def _numbers(table: Table, kind: Kind) -> list[int]:
-    folder = _folder(table, kind)
+def _numbers(table: Table, kind: LockKind) -> list[int]:
+    folder = lock_folder(table.lake.uri, table.name, kind)
     fs = storage.filesystem(folder, table.lake.storage)
     with store_faults(f"looking at the lock of {table.uri}"):
         if not fs.exists(folder):
@@ -221,19 +243,19 @@ def _numbers(table: Table, kind: Kind) -> list[int]:
     return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
 
 
-def _highest(table: Table, kind: Kind) -> int:
+def _highest(table: Table, kind: LockKind) -> int:
     return max(_numbers(table, kind), default=0)
 
 
-def _newest(table: Table, kind: Kind) -> tuple[int, bytes] | None:
-    """The highest record with its content; None when there is none."""
+def _newest(table: Table, kind: LockKind) -> tuple[int, bytes] | None:
+    """The highest record with its content; None without a record."""
     number = _highest(table, kind)
     if not number:
         return None
     with store_faults(f"reading the lock of {table.uri}"):
         try:
             return number, storage.read_bytes(_path(table, kind, number), table.lake.storage)
-        except FileNotFoundError:  # its holder was followed by another just now
+        except FileNotFoundError:  # another run has just replaced it
             return number, b""
 
 
@@ -249,8 +271,8 @@ def _write(lock: Lock, record: bytes) -> None:
 
 
 def _remove(lock: Lock, number: int) -> None:
-    fs = storage.filesystem(_folder(lock.table, lock.kind), lock.table.lake.storage)
+    path = _path(lock.table, lock.kind, number)
     try:
-        fs.rm_file(_path(lock.table, lock.kind, number))
+        storage.filesystem(path, lock.table.lake.storage).rm_file(path)
     except (OSError, BotoCoreError):
-        return  # it is lower than another, so it says nothing
+        return  # a higher record stands beside it, so it says nothing

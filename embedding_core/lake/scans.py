@@ -15,7 +15,7 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import JudgedRows, Vectors
 
 READ_AHEAD: Mapping[str, int] = {"batch_readahead": 2, "io_buffer_size": 32 * 2**20}
-"""For scans of vectors: without it Lance reads as far ahead as 2 GiB go."""
+"""Limits for scans of vectors: without them Lance reads up to 2 GiB ahead."""
 ROWS_PER_JUDGED_BATCH = 8_192
 """Rows that the gate searches at once: 12 MiB of float32 per space at 384 dimensions."""
 
@@ -169,8 +169,8 @@ def has_text(arrow_schema: pa.Schema, column: str) -> bool:
 def vectors_at(snapshot: Snapshot, rows: Sequence[int], column: str) -> Vectors:
     """(n_rows, dim) float32 vectors of rows by their numbers; NaN for a row without one."""
     with snapshot.table.faults("reading"):
-        taken = snapshot.dataset.take(list(rows), columns=[column])
-    return vectors.to_numpy(taken.column(column).combine_chunks())
+        table = snapshot.dataset.take(list(rows), columns=[column])
+    return vectors.to_numpy(table.column(column).combine_chunks())
 
 
 def count_vectors(snapshot: Snapshot, column: str) -> int:

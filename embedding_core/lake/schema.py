@@ -1,4 +1,4 @@
-"""What a table looks like: columns, and the metadata that says what its vectors mean.
+"""The columns of a table, and the metadata that says what its vectors mean.
 
 The space's description lives in the vector field's own metadata, so it follows the column through
 renames; the recipe's name lives in the table's schema metadata.
@@ -22,7 +22,7 @@ from embedding_core.records import ColumnType, Space
 
 VECTOR = "vector"
 """The column of the space in service."""
-KEPT_PREFIX = "vector__"
+HIDDEN_PREFIX = "vector__"
 """Columns of other spaces: ``vector__`` and the first digits of their ``space_id``."""
 FULL_TEXT_INDEX = "text_idx"
 """Name of the full-text index on ``text``."""
@@ -100,7 +100,7 @@ FIXED_FIELDS = (
     pa.field("char_start", pa.int32(), nullable=False),
     pa.field("char_end", pa.int32(), nullable=False),
 )
-"""Columns of every table, beside its metadata columns and its vectors."""
+"""Columns that every table has beside its metadata columns and its vectors."""
 
 
 def metadata_fields(recipe: Recipe) -> list[pa.Field]:
@@ -110,7 +110,7 @@ def metadata_fields(recipe: Recipe) -> list[pa.Field]:
 
 
 def metadata_names(arrow_schema: pa.Schema) -> list[str]:
-    """The metadata columns that a table was given by its recipe; others were added by hand."""
+    """The metadata columns that the recipe gave a table; others were added by hand."""
     names: list[str] = json.loads((arrow_schema.metadata or {}).get(COLUMNS_KEY, b"[]"))
     return names
 
@@ -158,19 +158,19 @@ def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
 
 
 def described(recipe: Recipe, space: Space, cutter: Cutter) -> dict[bytes, bytes]:
-    """What a table's metadata says of models; a recipe may name the same ones otherwise by now."""
+    """Schema metadata naming the models. Refreshed each run: a recipe may rename a model."""
     function = function_metadata(recipe.model, space, "text", VECTOR)
     return {METADATA_KEY: function, CUTTER_KEY: json.dumps(asdict(cutter)).encode()}
 
 
 def is_vector_column(name: str) -> bool:
-    """Whether a column holds vectors, in service or kept."""
-    return name == VECTOR or name.startswith(KEPT_PREFIX)
+    """Whether a column holds vectors, in service or hidden."""
+    return name == VECTOR or name.startswith(HIDDEN_PREFIX)
 
 
 def is_hidden(field: pa.Field) -> bool:
-    """Whether a column is one of embedlake's for a space that is not in service."""
-    return field.name.startswith(KEPT_PREFIX) and SPACE_KEY in (field.metadata or {})
+    """Whether embedlake made a column for a space that is not in service."""
+    return field.name.startswith(HIDDEN_PREFIX) and SPACE_KEY in (field.metadata or {})
 
 
 def vector_field(space: Space) -> pa.Field:
@@ -186,9 +186,9 @@ def vector_field(space: Space) -> pa.Field:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a vector column came to be and what became of it; follows it through renames.
+    """Where a vector column comes from and when it served; follows it through renames.
 
-    The column that a table was made with has none until it leaves service.
+    The column that a table was made with has no origin until it leaves service.
     """
 
     model: Mapping[str, Any] | None = None
@@ -198,10 +198,10 @@ class Origin:
     run_id: str | None = None
     """The run that added it."""
     served_until: str | None = None
-    """When it left service, ISO 8601, UTC; None for a column that never served or serves now."""
+    """When it left service, ISO 8601, UTC; None if it never served or serves now."""
     complete_below: int | None = 0
-    """Fragments of a lower id have a vector in every row. None: those of every fragment that has
-    data for the column, because all rows came while it was in service."""
+    """Fragments with a lower id have a vector in every row. None: every fragment that has data for
+    the column does, because all rows came while it was in service."""
 
     @classmethod
     def of(cls, field: pa.Field) -> Origin:
@@ -220,14 +220,14 @@ class Origin:
 
 def hidden_name(identifier: str) -> str:
     """Name of the column of a space that is not in service."""
-    return f"{KEPT_PREFIX}{identifier[:NAME_DIGITS]}"
+    return f"{HIDDEN_PREFIX}{identifier[:NAME_DIGITS]}"
 
 
 def hidden(field: pa.Field, name: str) -> pa.Field:
-    """A vector field as one not in service: LanceDB does not take it for the table's vectors.
+    """A vector field as a column that is not in service has it: LanceDB does not search it.
 
     Its Python client counts plain fixed-size lists alone, so with ``arrow.fixed_shape_tensor`` on
-    all the others ``table.search(v)`` needs no column name. Lance stores both alike.
+    all hidden columns ``table.search(v)`` needs no column name. Lance stores both alike.
     """
     kind = list_type(field)
     # Lance compares the text of the shape: no space in it.
@@ -236,8 +236,8 @@ def hidden(field: pa.Field, name: str) -> pa.Field:
     return pa.field(name, kind, metadata={**(field.metadata or {}), **extension})
 
 
-def shown(field: pa.Field) -> pa.Field:
-    """A vector field as the one in service: a plain fixed-size list."""
+def as_served(field: pa.Field) -> pa.Field:
+    """A vector field as a column in service has it: a plain fixed-size list."""
     extension = (_EXTENSION_NAME, _EXTENSION_METADATA)
     kept = {key: value for key, value in (field.metadata or {}).items() if key not in extension}
     return pa.field(VECTOR, list_type(field), metadata=kept)
@@ -288,16 +288,16 @@ def metadata_read(key: bytes) -> Iterator[None]:
         ) from error
 
 
-def difference(held: Space, asked: Space) -> str:
+def difference(first: Space, second: Space) -> str:
     """What two spaces differ in, for a person: numbers by their values, digests by their names."""
     names = [
         field.name
         for field in fields(Space)
         if field.name not in ("model", "revision")
-        and getattr(held, field.name) != getattr(asked, field.name)
+        and getattr(first, field.name) != getattr(second, field.name)
     ]
     return ", ".join(
-        f"{name} ({getattr(held, name)} and {getattr(asked, name)})"
+        f"{name} ({getattr(first, name)} and {getattr(second, name)})"
         if name in ("dim", "max_tokens", "pooling", "dtype_class")
         else name
         for name in names

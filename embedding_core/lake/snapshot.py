@@ -1,4 +1,4 @@
-"""One version of a table, opened once: what a stage reads from."""
+"""A version of a table, opened once for all the reads of a stage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Snapshot:
     """A version of a table. ``Table.open()`` gives one.
 
     Reads take it, so that a stage opens the table once and sees one version. Writes take the table
-    and open it for each attempt.
+    and open it for each attempt. A change that is made through ``dataset`` (an index, metadata)
+    moves the snapshot to the version with the change, as Lance does.
     """
 
     table: Table
@@ -62,12 +63,18 @@ class Snapshot:
         """Rows of this version; reads metadata alone."""
         return int(self.dataset.count_rows())
 
+    def newest(self) -> Snapshot:
+        """This snapshot while nobody has committed since, else the newest version."""
+        with self.table.faults("opening"):
+            is_newest = self.dataset.latest_version == self.dataset.version
+        return self if is_newest else self.table.open()
+
     def field(self, column: str) -> pa.Field:
-        """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
+        """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
         return self.table.field(column, self.schema)
 
     def space(self, column: str = VECTOR) -> tuple[str, Space]:
-        """``space_id`` and description of a vector column's space; default: the one in service."""
+        """``space_id`` and description of a vector column's space; default: that in service."""
         return space_of(self.field(column))
 
     def recipe_name(self) -> str | None:

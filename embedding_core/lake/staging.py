@@ -1,12 +1,12 @@
-"""Staged work: a folder per work unit beside the lake, for as long as the unit is not committed.
+"""Staged work: a folder per work unit beside the lake, until the unit is committed.
 
     rows.arrow             rows without vectors, from the chunk unit
-    ids.npy                of a slice of a huge file: the ids it used
-    rejects*.arrow         what was left out, from the chunk unit and from each part embedded
-    part-<number>.json     a part of the unit that is embedded: its fragments and counts
-    report.json            the whole unit: what its embed task returned
+    ids.npy                ids that a slice of a huge file used
+    rejects*.arrow         rejects of the chunk unit and of each part embedded
+    part-<number>.json     fragments and counts of an embedded part of the unit
+    report.json            the result of the unit's embed task
 
-Staging only saves time: what is gone is made again from the source.
+Staging only saves time: lost files are made again from the source.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
 from embedding_core.store import storage
+from embedding_core.store.layout import staged_folder
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ STAGED_REJECTS = pa.schema(
 
 
 def staging_folder(table: Table) -> str:
-    """Where a table's staged units are; LanceDB lists only ``*.lance``, so readers see none."""
-    return storage.join(table.lake.uri, "_embedlake", table.name, "staged")
+    """URI of a table's staged units. LanceDB lists only ``*.lance``, so readers do not see it."""
+    return staged_folder(table.lake.uri, table.name)
 
 
 def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:
@@ -85,7 +86,7 @@ def _sink(table: Table, path: str) -> Iterator[IO[bytes]]:
 
 
 class RejectWriter:
-    """Rejects to a staged file as they come, so that a million of them need no memory."""
+    """Writes rejects to a staged file as they come, so that a million need no memory."""
 
     def __init__(self, writer: pa.RecordBatchWriter) -> None:
         self._writer = writer
@@ -100,7 +101,7 @@ class RejectWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write the rejects collected so far."""
         for batch in reject_batches(self._waiting):
             self._writer.write_batch(batch)
         self._waiting = []
@@ -157,19 +158,19 @@ def save_json(table: Table, path: str, content: Any) -> None:
 
 
 def read_json(table: Table, path: str) -> Any:
-    """A record that was saved; None when it is gone, and, with a warning, when it is damaged."""
+    """A saved record; None when it is missing, or, with a warning, damaged."""
     with store_faults(f"reading {path}"):
         try:
             return json.loads(storage.read_bytes(path, table.lake.storage))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
-            log.warning("%s is damaged (%s): what it was kept for is done again", path, error)
+            log.warning("%s is damaged (%s): its work is done again", path, error)
             return None
 
 
 def staged_units(table: Table) -> Counter[str]:
-    """Ids of units that have a folder, with the number of files in it."""
+    """Ids of units that have a folder, with the number of its files."""
     folder = staging_folder(table)
     fs = storage.filesystem(folder, table.lake.storage)
     with store_faults(f"listing {folder}"):
@@ -179,7 +180,7 @@ def staged_units(table: Table) -> Counter[str]:
 
 
 def drop_staged(table: Table, unit_ids: Collection[str]) -> None:
-    """Forget what was staged for units that are committed; what is gone already is fine."""
+    """Remove the staged files of committed units; missing files are fine."""
     fs = storage.filesystem(table.lake.uri, table.lake.storage)
     for unit_id in unit_ids:
         folder = storage.join(staging_folder(table), unit_id)

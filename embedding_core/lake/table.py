@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """A table at its newest version, told from its metadata alone."""
+    """A table at its newest version, read from its metadata alone."""
 
     table: str
     """URI of the table."""
@@ -68,7 +68,7 @@ class Lake:
         return cls(uri.rstrip("/"), storage or StorageSpec())
 
     def table(self, name: str) -> Table:
-        """The table of that name. Raises ``LakeError`` when there is none."""
+        """The table of that name. Raises ``LakeError`` when it is missing."""
         table = Table(self, name)
         if not table.exists():
             raise LakeError(
@@ -114,7 +114,7 @@ class Table:
         return f"<table><tbody>{rows}</tbody></table>"
 
     def status(self) -> TableStatus:
-        """What the table is; reads no row. `embedlake status` adds files, ledger and rejects."""
+        """Size, space and indexes; reads no row. ``runs.table_status`` adds files and rejects."""
         snapshot = self.open()
         dataset = snapshot.dataset
         in_service, space = snapshot.space()
@@ -132,7 +132,7 @@ class Table:
         )
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """All rows in memory, of some columns and by a SQL filter if given."""
+        """All rows in memory; only ``columns`` and rows of the SQL filter ``where`` if given."""
         with store_faults(f"reading {self.uri}"):
             return self.dataset().to_table(columns=columns and list(columns), filter=where)
 
@@ -151,7 +151,7 @@ class Table:
         return Snapshot(self, self.dataset(version))
 
     def dataset(self, version: int | None = None) -> lance.LanceDataset:
-        """The newest version of the dataset, or the one asked for if it is still there."""
+        """The newest version of the dataset, or ``version`` if it is still there."""
         with store_faults(f"opening {self.uri}"):
             newest = self._open()
             if version is None or version == newest.version:
@@ -169,8 +169,10 @@ class Table:
 
     @contextmanager
     def faults(self, doing: str) -> Iterator[None]:
-        """``store_faults`` while ``doing`` something with this table; where the cause is a damage
-        that no retry heals, a ``LakeError`` names it."""
+        """``store_faults`` while ``doing`` something with this table.
+
+        When the cause is damage that no retry heals, a ``LakeError`` names it.
+        """
         try:
             with store_faults(f"{doing} {self.uri}"):
                 yield
@@ -184,24 +186,27 @@ class Table:
     def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
             return self._parsed(session)
-        except BaseException as error:  # what Lance says of whatever keeps it from opening one
+        except BaseException as error:  # whatever keeps Lance from opening the table
             if not isinstance(error, ValueError) and not is_panic(error):
                 raise
             why = f"cannot open {self.uri}: {plain(error)}"
             if not self.exists():
                 raise LakeError(
-                    f"{why}; if it was deleted, `embedlake embed` makes it anew"
+                    f"{why}; if it was deleted, `embedlake embed` makes it again"
                 ) from error
-        return self._parsed_after_all(session, why)
+        return self._parsed_again(session, why)
 
     def _parsed(self, session: lance.Session | None) -> lance.LanceDataset:
         dataset = lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
         dataset.schema  # noqa: B018  # parsed now: a damaged manifest shows here
         return dataset
 
-    def _parsed_after_all(self, session: lance.Session | None, why: str) -> lance.LanceDataset:
-        """Open the table once more. Raises ``LakeError`` when its newest manifest can be read and
-        yet does not parse, ``Transient`` when the store does not answer."""
+    def _parsed_again(self, session: lance.Session | None, why: str) -> lance.LanceDataset:
+        """Open the table a second time.
+
+        Raises ``LakeError`` when its newest manifest can be read and yet does not parse,
+        ``Transient`` when the store does not answer.
+        """
         with store_faults(f"reading the newest manifest of {self.uri}"):
             version, manifest = max(self._versions().items())
             storage.filesystem(self.uri, self.lake.storage).cat_file(manifest)
@@ -214,7 +219,7 @@ class Table:
             raise damaged_manifest(self.uri, f"{version} ({name})", why) from error
 
     def _versions(self) -> dict[int, str]:
-        """Where the manifest of each version is; Lance counts names of 20 digits down."""
+        """Path of the manifest of each version; Lance counts names of 20 digits down."""
         folder = storage.join(self.uri, "_versions")
         paths = storage.filesystem(self.uri, self.lake.storage).ls(folder, detail=False)
         manifests = {}
@@ -226,20 +231,32 @@ class Table:
                 manifests[LARGEST_NUMBER - number if counted_down else number] = path
         return manifests
 
-    def create(self, arrow_schema: pa.Schema) -> None:
+    def ensure(self, arrow_schema: pa.Schema) -> Snapshot:
+        """The newest version, or an empty table of this schema where there was none."""
+        if self.exists():
+            return self.open()
+        try:
+            return self.create(arrow_schema)
+        except Transient:
+            if not self.exists():  # else another run made it first
+                raise
+        return self.open()
+
+    def create(self, arrow_schema: pa.Schema) -> Snapshot:
         """Commit an empty table, after making sure that the store can hold one safely."""
         check_conditional_put(self.lake.uri, self.lake.storage)
         with store_faults(f"creating {self.uri}"):
-            lance.write_dataset(
+            dataset = lance.write_dataset(
                 arrow_schema.empty_table(),
                 self.uri,
                 schema=arrow_schema,
                 mode="create",
                 storage_options=self.lake.options(),
             )
+        return Snapshot(self, dataset)
 
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
-        """``space_id`` and description of a vector column's space; default: the one in service."""
+        """``space_id`` and description of a vector column's space; default: that in service."""
         return self.open().space(column)
 
     def recipe_name(self) -> str | None:
@@ -304,7 +321,7 @@ class Table:
             return Snapshot(self, self._open(_session()))
 
     def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
-        """A column of the schema. Raises ``LakeError``, naming all, when there is none."""
+        """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
         if column not in arrow_schema.names:
             raise LakeError(
                 f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
@@ -316,7 +333,7 @@ class Table:
 
 @cache
 def _session() -> lance.Session:
-    """What this process has read of manifests and indexes, shared by all its searches."""
+    """A cache of manifests and indexes that this process has read, for all its searches."""
     return lance.Session()
 
 

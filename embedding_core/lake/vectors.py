@@ -1,4 +1,4 @@
-"""Between Arrow's lists and numpy's matrices; what a unit vector is."""
+"""Convert between Arrow's lists and numpy's matrices; check for unit vectors."""
 
 from __future__ import annotations
 

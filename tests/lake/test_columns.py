@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lance
 import lancedb
@@ -18,7 +19,7 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.identity import space_id
-from embedding_core.lake import evolution, schema
+from embedding_core.lake import schema
 from embedding_core.lake.index.scalar import coverage
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.lock import locked
@@ -59,7 +60,7 @@ def vector_of(chunk_id: str, dim: int = 16) -> npt.NDArray[np.float32]:
 def placed(table: Table, fragment_id: int, dim: int = 16) -> Iterator[PlacedVectors]:
     for offsets, batch in fragment_rows(table, fragment_id, ["chunk_id"], batch_rows=16):
         ids = batch.column("chunk_id").to_pylist()
-        yield PlacedVectors(offsets, np.stack([vector_of(one, dim) for one in ids]))
+        yield PlacedVectors(offsets, np.stack([vector_of(chunk_id, dim) for chunk_id in ids]))
 
 
 def fill(table: Table, identifier: str = NEW_ID, dim: int = 16) -> list[int]:
@@ -77,14 +78,14 @@ def build(table: Table) -> str:
 
 
 def stored(table: Table, column: str) -> dict[str, list[float] | None]:
-    found = table.dataset().to_table(columns=["chunk_id", column]).to_pylist()
-    return {row["chunk_id"]: row[column] for row in found}
+    rows = table.dataset().to_table(columns=["chunk_id", column]).to_pylist()
+    return {row["chunk_id"]: row[column] for row in rows}
 
 
 def assert_each_row_has_its_own(table: Table, column: str) -> None:
-    held = stored(table, column)
-    assert held
-    for chunk_id, vector in held.items():
+    vectors = stored(table, column)
+    assert vectors
+    for chunk_id, vector in vectors.items():
         assert vector is not None
         assert np.allclose(vector, vector_of(chunk_id, len(vector)), atol=1e-6)
 
@@ -92,8 +93,8 @@ def assert_each_row_has_its_own(table: Table, column: str) -> None:
 def plain_search(table: Table, dim: int) -> list[str]:
     """What a LanceDB client that knows nothing of embedlake finds, without a column name."""
     options = table.lake.options() or None
-    found = lancedb.connect(table.lake.uri, storage_options=options).open_table(table.name)
-    return [row["chunk_id"] for row in found.search(np.ones(dim, "f4")).limit(3).to_list()]
+    opened = lancedb.connect(table.lake.uri, storage_options=options).open_table(table.name)
+    return [row["chunk_id"] for row in opened.search(np.ones(dim, "f4")).limit(3).to_list()]
 
 
 async def async_search(table: Table, dim: int) -> list[str]:
@@ -101,8 +102,8 @@ async def async_search(table: Table, dim: int) -> list[str]:
     connection = await lancedb.connect_async(
         table.lake.uri, storage_options=table.lake.options() or None
     )
-    found = await connection.open_table(table.name)
-    nearest = found.query().nearest_to(np.ones(dim, "f4")).column("vector")
+    opened = await connection.open_table(table.name)
+    nearest = opened.query().nearest_to(np.ones(dim, "f4")).column("vector")
     return [row["chunk_id"] for row in await nearest.limit(3).to_list()]
 
 
@@ -122,8 +123,8 @@ def test_add_column_twice_is_one_column_that_says_what_it_is(tmp_path: Path) -> 
     assert table.dataset().version == version
     serving, building = columns(table)
     assert (serving.name, serving.state, serving.missing_rows) == ("vector", "in service", 0)
-    assert (building.name, building.state, building.space) == (HIDDEN, "building", NEW)
-    assert (building.rows, building.missing_rows, building.run_id) == (120, 120, "run")
+    assert (building.name, building.state, building.dim) == (HIDDEN, "building", NEW.dim)
+    assert (building.model, building.missing_rows, building.run_id) == (NEW.model, 120, "run")
     assert building.made_at is not None and building.filled_share == 0.0
     assert model_of(table.dataset(), HIDDEN) == NEW_MODEL
 
@@ -163,8 +164,8 @@ def test_fill_fragment_beside_deletes_and_appends(tmp_path: Path) -> None:
     first = next(iter(missing_rows(table.dataset(), NEW_ID)))
 
     def meanwhile() -> Iterator[PlacedVectors]:
-        for number, one in enumerate(placed(table, first)):
-            yield one
+        for number, batch in enumerate(placed(table, first)):
+            yield batch
             table.dataset().delete(f"chunk_index = {number}")
             add_files(recipe_for(tmp_path), [f"new{number}"], 5, CLUSTERS)
 
@@ -210,9 +211,9 @@ def test_fill_fragment_rows_without_a_vector_are_missing_until_filled_again(
     add_column(table, NEW, NEW_MODEL, "run")
 
     def some_without() -> Iterator[PlacedVectors]:
-        for one in placed(table, 0):
-            one.vectors[2] = np.nan
-            yield one
+        for batch in placed(table, 0):
+            batch.vectors[2] = np.nan
+            yield batch
 
     filled = fill_fragment(table, NEW_ID, 0, some_without())
     assert (filled.rows, filled.missing_rows) == (37, 3)
@@ -228,13 +229,13 @@ def test_fill_fragment_rows_without_a_vector_are_missing_until_filled_again(
 def test_fill_fragment_wrong_vectors_commit_nothing(tmp_path: Path, spoil: str) -> None:
     table = made_up(tmp_path, 1)
     add_column(table, NEW, NEW_MODEL, "run")
-    given = list(placed(table, 0))
+    batches = list(placed(table, 0))
     if spoil == "short":
-        given.pop()
+        batches.pop()
     else:
-        given[1].vectors[3] *= 0.5 if spoil == "half" else np.inf
+        batches[1].vectors[3] *= 0.5 if spoil == "half" else np.inf
     with pytest.raises(LakeError, match=r"every row|not of unit length"):
-        fill_fragment(table, NEW_ID, 0, iter(given))
+        fill_fragment(table, NEW_ID, 0, iter(batches))
     assert missing_rows(table.dataset(), NEW_ID) == {0: 40}
 
 
@@ -243,7 +244,7 @@ def test_fill_fragment_lost_reply_commits_once(
 ) -> None:
     table = made_up(tmp_path, 1)
     add_column(table, NEW, NEW_MODEL, "run")
-    given = list(placed(table, 0))
+    batches = list(placed(table, 0))
     real = lance.LanceDataset.commit
 
     def commit_then_fail(*args: object, **kwargs: object) -> None:
@@ -252,7 +253,7 @@ def test_fill_fragment_lost_reply_commits_once(
 
     monkeypatch.setattr(lance.LanceDataset, "commit", commit_then_fail)
     before = table.dataset().version
-    assert fill_fragment(table, NEW_ID, 0, iter(given)).committed
+    assert fill_fragment(table, NEW_ID, 0, iter(batches)).committed
     assert table.dataset().version == before + 1
 
 
@@ -269,7 +270,7 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     assert table.space() == (NEW_ID, NEW)
     assert_each_row_has_its_own(table, "vector")
     kept = schema.hidden_name(old_id)
-    assert [one.state for one in columns(table)] == ["in service", "previous"]
+    assert [column.state for column in columns(table)] == ["in service", "previous"]
     assert stored(table, kept) == old_vectors
     assert b'"dim": 16' in table.dataset().schema.metadata[b"embedding_functions"]
     rollback(table, "bob")
@@ -278,9 +279,9 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     assert b'"dim": 32' in table.dataset().schema.metadata[b"embedding_functions"]
     retire(table, HIDDEN, "ann")
     assert table.dataset().version == version + 3
-    assert [one.name for one in columns(table)] == ["vector"]
+    assert [column.name for column in columns(table)] == ["vector"]
     history = releases(table)
-    assert [(one.action, one.by, one.run_id) for one in history] == [
+    assert [(release.action, release.by, release.run_id) for release in history] == [
         ("retire", "ann", None), ("rollback", "bob", None), ("promote", "ann", "run 1"),
     ]  # fmt: skip
     assert (history[2].from_space, history[2].to_space) == (old_id, NEW_ID)
@@ -351,14 +352,14 @@ def test_promote_rows_committed_in_between_are_looked_at(
 ) -> None:
     table = made_up(tmp_path)
     build(table)
-    real, arrivals = evolution._with_ids, iter([True])
+    real, arrivals = lance.LanceDataset.commit, iter([True])
 
-    def rows_come_first(*args: object) -> object:
+    def rows_come_first(*args: Any, **named: Any) -> Any:
         if next(arrivals, False):
             add_files(recipe_for(tmp_path), ["late"], 7, CLUSTERS)
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **named)
 
-    monkeypatch.setattr(evolution, "_with_ids", rows_come_first)
+    monkeypatch.setattr(lance.LanceDataset, "commit", rows_come_first)
     with pytest.raises(LakeError, match="7 of 127 rows"):
         promote(table, HIDDEN, "me")
     assert table.space()[0] != NEW_ID
@@ -432,7 +433,7 @@ def test_maintain_column_that_nobody_builds_any_more_keeps_what_it_has(tmp_path:
     filled = fill_fragment(table, NEW_ID, 0, placed(table, 0))
     assert maintain_table(table, timedelta(hours=1)).fragments_merged > 0
     column = columns(table)[1]
-    assert column.state == "building" and column.rows - column.missing_rows == filled.rows
+    assert column.state == "building" and len(table) - column.missing_rows == filled.rows
 
 
 def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:
@@ -444,7 +445,7 @@ def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:
     assert old is not None and new is not None and old.name != new.name
     promote(table, HIDDEN, "me")
     kept = columns(table)[1].name
-    assert {name: one.columns for name, one in coverage(table.dataset()).items()} == {
+    assert {name: index.columns for name, index in coverage(table.dataset()).items()} == {
         old.name: (kept,), new.name: ("vector",),
     }  # fmt: skip
     assert table.index_settings()["name"] == new.name
@@ -472,9 +473,9 @@ def test_queries_during_promote_and_rollback_are_each_answered_by_one_space(
         client = lancedb.connect(table.lake.uri)
         while not stop.is_set():
             try:
-                found = client.open_table(table.name)
-                dim = found.schema.field("vector").type.list_size
-                rows = found.search(np.ones(dim, "f4")).limit(5).to_arrow()
+                opened = client.open_table(table.name)
+                dim = opened.schema.field("vector").type.list_size
+                rows = opened.search(np.ones(dim, "f4")).limit(5).to_arrow()
                 assert rows.num_rows == 5 and rows.column("vector").null_count == 0
                 assert rows.schema.field("vector").type.list_size == dim
                 answers.append(spaces[dim])
@@ -529,7 +530,7 @@ def test_release_on_s3(s3: S3Server, tmp_path: Path) -> None:
     walk_through_a_release(table)
     other = replace(NEW, dim=8)
     add_column(table, other, ModelSpec(name="hashing", dim=8), "run")
-    given = list(placed(table, 0, 8))
-    given[0].vectors[5] = np.nan
-    assert fill_fragment(table, space_id(other), 0, given).missing_rows == 1
+    batches = list(placed(table, 0, 8))
+    batches[0].vectors[5] = np.nan
+    assert fill_fragment(table, space_id(other), 0, batches).missing_rows == 1
     assert missing_rows(table.dataset(), space_id(other)) == {0: 1, 1: 20}

@@ -11,7 +11,6 @@ import pytest
 
 from embedding_core.errors import LakeError, ModelError, Transient
 from embedding_core.lake import faults
-from embedding_core.lake.rows import commit as commit_module
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
 from embedding_core.lake.table import Lake, Table
 
@@ -33,8 +32,8 @@ def fragments(table: Table, key: str, n_rows: int) -> tuple[str, ...]:
 
 
 def keys(table: Table) -> dict[str, int]:
-    found = table.dataset().to_table().group_by("key").aggregate([("key", "count")])
-    return {row["key"]: row["key_count"] for row in found.to_pylist()}
+    counts = table.dataset().to_table().group_by("key").aggregate([("key", "count")])
+    return {row["key"]: row["key_count"] for row in counts.to_pylist()}
 
 
 def test_write_fragments_before_commit_no_reader_sees_them(table: Table) -> None:
@@ -116,18 +115,14 @@ def test_replace_rows_conflict_is_tried_again_on_the_newer_version(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_rows(table, "key", [], fragments(table, "a", 3) + fragments(table, "b", 3))
-    real = commit_module._drop
     compactions = iter([True])
 
-    def drop_while_compacting(*args: object) -> object:
-        dropped = real(*args)  # type: ignore[arg-type]
+    def compact_once(_snapshot: object) -> None:
         if next(compactions, False):
             table.dataset().optimize.compact_files(target_rows_per_fragment=100)
-        return dropped
 
-    monkeypatch.setattr(commit_module, "_drop", drop_while_compacting)
     monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0.0)
-    replace_rows(table, "key", ["a"], fragments(table, "c", 1))
+    replace_rows(table, "key", ["a"], fragments(table, "c", 1), check=compact_once)
     assert keys(table) == {"b": 3, "c": 1}
 
 

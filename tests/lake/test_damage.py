@@ -15,10 +15,10 @@ from embedding_core import Encoder
 from embedding_core.errors import LakeError, Locked, Transient
 from embedding_core.lake import faults, ledger, lock, schema
 from embedding_core.lake.damage import homeless_indexes
-from embedding_core.lake.index import scalar, vector
+from embedding_core.lake.index import scalar
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
-from embedding_core.lake.spaces import filling
+from embedding_core.lake.spaces import filling, switching
 from embedding_core.lake.spaces.switching import promote, releases, retire
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
@@ -38,8 +38,7 @@ SPEC = IndexSpec(min_rows=256, target_recall=0.5)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and the heart beats of locks, shortened."""
     monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0)
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "TIMING", lock.Timing(beat=0.01, poll=0.01))
 
 
 def documents(n_documents: int, first: int = 0) -> dict[str, str]:
@@ -68,30 +67,24 @@ def with_second_space(folder: Path) -> tuple[Recipe, Table, str]:
 
 def while_training(patch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
     """Do something once, between a training and its commit."""
-    real, left = vector._train, [action]
+    real, left = lance.LanceDataset.create_index, [action]
 
-    def train(dataset: lance.LanceDataset, *given: Any) -> None:
+    def create(dataset: lance.LanceDataset, *options: Any, **named: Any) -> None:
         if left:
             left.pop()()
-        real(dataset, *given)
+        real(dataset, *options, **named)
 
-    patch.setattr(vector, "_train", train)
+    patch.setattr(lance.LanceDataset, "create_index", create)
 
 
-def lost_lock(patch: pytest.MonkeyPatch) -> None:
+def lose_lock(patch: pytest.MonkeyPatch) -> None:
     """Let changes of spaces go on as they do when the training's lock was taken over."""
 
     @contextmanager
-    def not_locked(*_given: Any, **_named: Any) -> Iterator[None]:
+    def not_locked(*_args: Any, **_named: Any) -> Iterator[None]:
         yield
 
-    patch.setattr(releases_module(), "locked", not_locked)
-
-
-def releases_module() -> Any:
-    from importlib import import_module
-
-    return import_module("embedding_core.lake.spaces.switching")
+    patch.setattr(switching, "locked", not_locked)
 
 
 @pytest.mark.parametrize("change", [retire, promote])
@@ -117,7 +110,7 @@ def test_refresh_vector_index_column_retired_all_the_same_leaves_no_index(
 ) -> None:
     """Lance commits an index on a column that is gone, and then panics."""
     recipe, table, column = with_second_space(tmp_path)
-    lost_lock(monkeypatch)
+    lose_lock(monkeypatch)
     while_training(monkeypatch, lambda: retire(table, column, "me"))
     with pytest.raises(Transient, match="run the same command again"):
         refresh_vector_index(table, SPEC, column=column)
@@ -130,7 +123,7 @@ def test_refresh_vector_index_column_switched_all_the_same_is_not_measured_on_an
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, table, column = with_second_space(tmp_path)
-    lost_lock(monkeypatch)
+    lose_lock(monkeypatch)
     while_training(monkeypatch, lambda: promote(table, column, "me"))
     with pytest.raises(Transient, match="switched or retired"):
         refresh_vector_index(table, SPEC)
@@ -223,8 +216,8 @@ def test_run_index_cut_off_by_a_lost_write_is_made_again(
     recipe = recipe_for(tmp_path, index={"min_rows": 256, "target_recall": 0.5})
     real, left = lance.LanceDataset.create_scalar_index, [True]
 
-    def create(dataset: lance.LanceDataset, *given: Any, **named: Any) -> None:
-        real(dataset, *given, **named)
+    def create(dataset: lance.LanceDataset, *args: Any, **named: Any) -> None:
+        real(dataset, *args, **named)
         if left:
             left.pop()
             (file,) = sorted((tmp_path / "lake/docs.lance/_indices").rglob("*.lance"))[:1]
@@ -249,9 +242,9 @@ def lost_write(patch: pytest.MonkeyPatch, folder: Path, table: str) -> None:
     """Let Lance lose a write of the next data file of a table."""
     real, left = lance.fragment.write_fragments, [True]
 
-    def write(*given: Any, **named: Any) -> Any:
-        fragments = real(*given, **named)
-        if left and str(given[1]).endswith(f"/{table}.lance"):
+    def write(*args: Any, **named: Any) -> Any:
+        fragments = real(*args, **named)
+        if left and str(args[1]).endswith(f"/{table}.lance"):
             left.pop()
             shorten(folder / "lake" / f"{table}.lance" / "data" / fragments[0].files[0].path)
         return fragments
@@ -278,11 +271,11 @@ def test_fragments_cut_off_after_they_were_written_are_not_committed(tmp_path: P
     recipe = recipe_for(tmp_path)
     run(recipe)
     table = table_of(recipe)
-    known = data_files(tmp_path)
+    before = data_files(tmp_path)
     arrow_schema = table.dataset().schema
     fragments = write_fragments(table, iter(table.dataset().to_batches()), arrow_schema)
     assert fragments_exist(table, fragments)
-    (new,) = set(data_files(tmp_path)) - set(known)
+    (new,) = set(data_files(tmp_path)) - set(before)
     shorten(new)
     assert not fragments_exist(table, fragments)
     version = table.dataset().version
@@ -297,14 +290,14 @@ def test_fill_fragment_file_cut_off_is_never_committed(
     write_jsonl(tmp_path, "a.jsonl", documents(50))
     recipe = recipe_for(tmp_path)
     run(recipe)
-    known, left = data_files(tmp_path), [True]
+    before, left = data_files(tmp_path), [True]
 
     class Lossy(filling.LanceFileWriter):  # type: ignore[misc]
         def close(self) -> Any:
             closed = super().close()
             if left:
                 left.pop()
-                (new,) = set(data_files(tmp_path)) - set(known)
+                (new,) = set(data_files(tmp_path)) - set(before)
                 shorten(new)
             return closed
 

@@ -10,12 +10,13 @@ import lance
 import pytest
 
 from embedding_core.errors import Transient
-from embedding_core.lake import lock, schema, staging
+from embedding_core.lake import schema, staging
 from embedding_core.lake.index.vector import stored_index
 from embedding_core.lake.lock import locked
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
 from embedding_core.lake.snapshot import INDEX_KEY
 from embedding_core.lake.table import table_of
+from embedding_core.store import storage
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import WORDS
 
@@ -61,14 +62,18 @@ def test_known_vectors_old_version_that_cannot_be_read_gives_way_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table, version = two_versions(tmp_path)
-    old = {file.path for one in table.dataset(version).get_fragments() for file in one.data_files()}
+    old = {
+        file.path
+        for fragment in table.dataset(version).get_fragments()
+        for file in fragment.data_files()
+    }
     for path in old:
         (tmp_path / "lake" / "docs.lance" / "data" / path).unlink()
     (hashed,) = table.dataset().to_table(columns=["text_hash"]).column(0).to_pylist()
     rows = OldRows("text_hash", [hashed])
-    found = known_vectors(table, version, table.space()[0], rows, [hashed])
-    assert list(found.read([hashed])) == [hashed]
-    assert found.snapshot is not None and found.snapshot.version == table.open().version
+    vectors = known_vectors(table, version, table.space()[0], rows, [hashed])
+    assert list(vectors.read([hashed])) == [hashed]
+    assert vectors.snapshot is not None and vectors.snapshot.version == table.open().version
     assert "looking for known texts in the newest version" in caplog.text
 
 
@@ -110,11 +115,8 @@ def test_lock_that_cannot_be_renewed_or_given_back_is_said(
     def fail(*_given: object) -> None:
         raise OSError("no route to host")
 
-    with locked(table, "me", 0) as held:
-        monkeypatch.setattr(lock, "_write", fail)
-        monkeypatch.setattr(lock, "BEAT_SECONDS", 0.0)
-        beats = iter([False, True])
-        monkeypatch.setattr(held.stopped, "wait", lambda _seconds: next(beats, True))
-        lock._beat(held)
+    with locked(table, "me", 0) as ours:
+        monkeypatch.setattr(storage, "write_bytes", fail)
+        ours.renew()
         assert "could not be renewed: no route to host" in caplog.text
     assert "could not be given back (no route to host)" in caplog.text

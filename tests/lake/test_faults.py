@@ -114,7 +114,7 @@ def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
     assert ".rs:" not in str(caught.value)
     newest.rename(tmp_path / "away")
     assert run(recipe).exit_code == DONE
-    assert [one["doc_id"] for one in rows(recipe, "doc_id")] == ["x", "x"]
+    assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x", "x"]
 
 
 @pytest.mark.parametrize("stored", [b'"space_id"', b'"pooling"', b"embedlake:space"])

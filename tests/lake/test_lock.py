@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from embedding_core.errors import LakeError, Locked
 from embedding_core.lake import lock
-from embedding_core.lake.lock import locked
+from embedding_core.lake.lock import Lock, Timing, acquire
 from embedding_core.lake.table import Lake, Table
+from embedding_core.store.layout import LockKind, lock_folder
+from embedding_core.store.storage import filesystem
 from tests.s3 import S3Server
+
+QUICK = Timing(beat=0.02, expiry=0.6, poll=0.01)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -24,17 +29,15 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
     return Table(Lake.open(f"s3://{s3.bucket}/{tmp_path.name}", s3.storage), "t")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hearts that beat every 20 ms and are given up after 600."""
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(lock, "EXPIRY_SECONDS", 0.6)
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+def acquired(table: Table, kind: LockKind, holder: str, wait_seconds: float = 0.0) -> Lock:
+    """A lock whose heart does not beat: its holder was killed."""
+    return acquire(table, kind, holder, wait_seconds, QUICK)
 
 
-def die(table: Table) -> lock.Lock:
-    """A run that took the lock and was killed."""
-    return lock._acquire(table, "lock", "dead run", 0)
+def locked(
+    table: Table, holder: str, wait_seconds: float = 0.0, kind: LockKind = "lock"
+) -> AbstractContextManager[Lock]:
+    return lock.locked(table, holder, wait_seconds, kind, QUICK)
 
 
 def test_locked_while_another_holds_it_names_the_holder(table: Table) -> None:
@@ -42,7 +45,7 @@ def test_locked_while_another_holds_it_names_the_holder(table: Table) -> None:
         locked(table, "first run", 0),
         pytest.raises(Locked, match=r"first run \(host .*\) is working"),
     ):
-        lock._acquire(table, "lock", "second run", 0)
+        acquired(table, "lock", "second run")
 
 
 def test_locked_build_goes_on_beside_a_run_but_not_beside_another_build(table: Table) -> None:
@@ -52,14 +55,15 @@ def test_locked_build_goes_on_beside_a_run_but_not_beside_another_build(table: T
             Locked,
             match=r"first build \(host .*, process \d+, since .*\) is building",
         ):
-            lock._acquire(table, "build", "second build", 0)
+            acquired(table, "build", "second build")
 
 
 def test_locked_again_after_it_was_given_back(table: Table) -> None:
     for _ in range(3):
-        with locked(table, "run", 0) as held:
-            held.check()
-    assert len(lock._numbers(table, "lock")) == 1
+        with locked(table, "run", 0) as ours:
+            ours.check()
+    folder = lock_folder(table.lake.uri, table.name, "lock")
+    assert len(filesystem(folder, table.lake.storage).ls(folder)) == 1
 
 
 def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
@@ -73,7 +77,7 @@ def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
         with locked(table, "first run", 0):
             waiting = pool.submit(second)
             with pytest.raises(Locked):
-                lock._acquire(table, "lock", "third run", 0.1)
+                acquired(table, "lock", "third run", 0.1)
             first_ended.set()
         assert waiting.result()
 
@@ -81,12 +85,12 @@ def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
 def test_locked_lock_of_a_killed_run_is_taken_over_whatever_the_time_of_day(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = die(table)
+    dead = acquired(table, "lock", "dead run")
     times = iter(range(10**9, 0, -(10**6)))
     monkeypatch.setattr(time, "time", lambda: float(next(times)))  # every look goes back ten days
     started = time.monotonic()
     with locked(table, "run", 0):
-        assert time.monotonic() - started >= lock.EXPIRY_SECONDS
+        assert time.monotonic() - started >= QUICK.expiry
         with pytest.raises(LakeError, match="another run took over"):
             dead.check()
 
@@ -111,8 +115,8 @@ def test_locked_record_that_is_not_ours_expires(tmp_path: Path) -> None:
     folder = tmp_path / "_embedlake" / "t" / "lock"
     folder.mkdir(parents=True)
     (folder / "7.json").write_bytes(b"\xff[")
-    with locked(table, "run", 0) as held:
-        assert held.number == 8
+    with locked(table, "run", 0) as ours:
+        assert ours.number == 8
 
 
 def test_locked_in_a_read_only_lake_says_so(

@@ -17,14 +17,15 @@ import yaml
 
 from embedding_core import Encoder, Lake
 from embedding_core.errors import LakeError, UsageError
-from embedding_core.lake.embedding_function import METADATA_KEY
+from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.index.scalar import unindexed_rows
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.snapshot import INDEX_KEY
 from embedding_core.lake.table import Table, table_of
-from embedding_core.recipe import IndexSpec, Recipe, Resources
+from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
 from embedding_core.runs.answers import search
+from embedding_core.runs.job import resolve
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
@@ -60,7 +61,7 @@ def test_search_best_first_with_text_score_and_metadata(table: Table, encoder: E
 
 
 @pytest.mark.parametrize(
-    ("where", "params", "found"),
+    ("where", "params", "expected"),
     [
         ("year > :year", {"year": 2010}, ["2"]),
         ("tag = :tag", {"tag": "it's"}, ["1"]),
@@ -79,10 +80,10 @@ def test_search_best_first_with_text_score_and_metadata(table: Table, encoder: E
     ],
 )
 def test_search_filter_is_applied_before_the_search(
-    table: Table, encoder: Encoder, where: str, params: dict[str, object], found: list[str]
+    table: Table, encoder: Encoder, where: str, params: dict[str, object], expected: list[str]
 ) -> None:
     hits = table.search("apples", encoder, k=1, where=where, params=params)  # type: ignore[arg-type]
-    assert [hit.doc_id for hit in hits] == found
+    assert [hit.doc_id for hit in hits] == expected
 
 
 @pytest.mark.parametrize("where", ["year = ", "year > 'x' AND", "year = 'x'", "year"])
@@ -232,8 +233,8 @@ def test_search_many_bare_string_type_error(table: Table, encoder: Encoder) -> N
 
 
 def test_search_many_in_the_order_of_the_queries(table: Table, encoder: Encoder) -> None:
-    found = table.search_many(["rockets to the moon", "apples and plums"], encoder, Query(k=1))
-    assert [hits[0].doc_id for hits in found] == ["3", "2"]
+    hits = table.search_many(["rockets to the moon", "apples and plums"], encoder, Query(k=1))
+    assert [hits[0].doc_id for hits in hits] == ["3", "2"]
 
 
 def test_search_column_that_does_not_exist_names_those_that_do(
@@ -315,3 +316,16 @@ def test_embed_names_the_function_again_when_it_is_lost(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "b.jsonl", {"2": "pears"})
     run(recipe)
     assert table_of(recipe).dataset().schema.metadata == before
+
+
+def test_embedding_function_has_every_option_that_the_metadata_names(tmp_path: Path) -> None:
+    from lancedb.embeddings import get_registry
+
+    import embedlake.lancedb_client  # noqa: F401
+
+    recipe = recipe_for(tmp_path)
+    space = resolve(recipe.model).space
+    (entry,) = json.loads(function_metadata(recipe.model, space, "text", "vector"))
+    options = get_registry().get(entry["name"]).model_fields
+    assert entry["model"].keys() <= options.keys()
+    assert ModelSpec.model_fields.keys() - options.keys() == {"over_length"}

@@ -37,21 +37,26 @@ def key(uri: str) -> str:
 
 
 def test_verify_files_that_are_as_counted(table: Table) -> None:
-    found = verify(table, [counts("a"), counts("c")], [])
-    assert (found.files, found.rows, found.problems) == (2, 2 * ROWS, ())
+    result = verify(table, [counts("a"), counts("c")], [])
+    assert (result.files, result.rows, result.problems) == (2, 2 * ROWS, ())
 
 
 def test_verify_names_what_is_wrong(table: Table) -> None:
-    found = verify(table, [counts("a", rows=11), counts("b", embedded=9)], [key("c")])
-    assert [one.split(":")[0] for one in found.problems] == ["a", "b", "b", key("c")[:12]]
-    assert "10 rows in the table, 11 counted" in found.problems[0]
+    result = verify(table, [counts("a", rows=11), counts("b", embedded=9)], [key("c")])
+    assert [problem.split(":")[0] for problem in result.problems] == [
+        "a",
+        "b",
+        "b",
+        key("c")[:12],
+    ]
+    assert "10 rows in the table, 11 counted" in result.problems[0]
 
 
 def test_verify_chunk_that_stands_twice(table: Table) -> None:
     dataset = table.dataset()
     dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
     problems = verify(table, [counts("a")], []).problems
-    assert any("stands 2 times" in one for one in problems) and len(problems) == 2
+    assert any("stands 2 times" in problem for problem in problems) and len(problems) == 2
 
 
 def test_verify_equal_hashes_of_other_chunks_are_no_problem(
@@ -64,4 +69,4 @@ def test_verify_equal_hashes_of_other_chunks_are_no_problem(
     dataset = table.dataset()
     dataset.insert(dataset.to_table(filter=f"file_key = '{key('a')}'", limit=1))
     problems = verify(table, [counts("a"), counts("c")], [], all_equal).problems
-    assert sum("stands 2 times" in one for one in problems) == 1
+    assert sum("stands 2 times" in problem for problem in problems) == 1

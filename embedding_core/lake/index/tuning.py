@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Setting:
 class Sample:
     """Vectors of the table as queries, with the distances of their nearest rows by exact search.
 
-    The vector itself is left out of its result. Rows at the same distance count alike, so texts
+    A query's own row is left out of its result. Rows at the same distance count alike, so texts
     that stand in the table many times do not look like misses.
     """
 
@@ -61,9 +62,9 @@ class Sample:
         recalls, seconds = np.empty(len(self.queries)), np.empty(len(self.queries))
         for number, (query, exact) in enumerate(zip(self.queries, self.nearest, strict=True)):
             started = time.perf_counter()
-            found = self._distances(query, nprobes, refine_factor)
+            distances = self._distances(query, nprobes, refine_factor)
             seconds[number] = time.perf_counter() - started
-            recalls[number] = _recall(exact, found)
+            recalls[number] = recall(exact, distances)
         margin = ONE_SIDED_95 * recalls.std() / np.sqrt(len(recalls))
         mean = float(recalls.mean())
         return Setting(
@@ -71,66 +72,79 @@ class Sample:
         )
 
     def _distances(self, query: Vectors, nprobes: int, refine_factor: int) -> Vectors:
-        found = self._dataset.to_table(
+        rows = self._dataset.to_table(
             columns=["_distance"],
             nearest={
                 "column": self._column, "q": query, "k": TOP_K + 1, "metric": "cosine",
                 "nprobes": nprobes, "refine_factor": refine_factor,
             },
         )  # fmt: skip
-        distances: Vectors = found.column("_distance").to_numpy()
+        distances: Vectors = rows.column("_distance").to_numpy()
         return distances
 
 
-def tune(sample: Sample, partitions: int, target: float) -> Setting:
-    """The fastest setting measured that reaches the target; if none does, the best seen.
+class Measurable(Protocol):
+    """What ``tune`` needs of a sample."""
 
-    For one refine factor after another the fewest partitions that do are searched; a larger factor
-    is tried as long as it makes queries faster.
+    def measure(self, nprobes: int, refine_factor: int) -> Setting:
+        """What these settings give."""
+        ...
+
+
+def tune(sample: Measurable, partitions: int, target: float) -> Setting:
+    """The fastest setting measured that reaches the target recall, else the best one seen.
+
+    Searches the fewest partitions that reach it for one refine factor after another. Goes on to a
+    larger factor as long as that makes queries faster.
     """
     best = _fewest_probes(sample, partitions, REFINE_FACTORS[0], target)
     for refine_factor in REFINE_FACTORS[1:]:
-        found = _fewest_probes(sample, partitions, refine_factor, target)
+        setting = _fewest_probes(sample, partitions, refine_factor, target)
         if not best.reaches(target):
-            best = max(best, found, key=lambda one: one.recall_low)
-        elif found.milliseconds < best.milliseconds:
-            best = found
+            best = max(best, setting, key=lambda measured: measured.recall_low)
+        elif setting.milliseconds < best.milliseconds:
+            best = setting
         else:
             break
     return best
 
 
-def _fewest_probes(sample: Sample, partitions: int, refine_factor: int, target: float) -> Setting:
-    """By doubling, then by halving the gap.
+def _fewest_probes(
+    sample: Measurable, partitions: int, refine_factor: int, target: float
+) -> Setting:
+    """The fewest partitions that reach the target with this refine factor.
 
-    Stops early, short of the target, when twice the partitions found no more and a larger refine
-    factor is still to be tried: then it is the codes that miss, not the partitions.
+    Ends short of the target when the partitions are not to blame, see step 2.
     """
     may_stop = refine_factor != REFINE_FACTORS[-1]
-    too_few, found = 0, sample.measure(1, refine_factor)
-    while not found.reaches(target):
-        if found.nprobes == partitions:
-            return found
-        wider = sample.measure(min(2 * found.nprobes, partitions), refine_factor)
-        if may_stop and wider.recall <= found.recall and not wider.reaches(target):
+    too_few, setting = 0, sample.measure(1, refine_factor)
+    # 1. Double the partitions until the target is reached or there are no more.
+    while not setting.reaches(target):
+        if setting.nprobes == partitions:
+            return setting
+        wider = sample.measure(min(2 * setting.nprobes, partitions), refine_factor)
+        # 2. Twice the partitions gave nothing more: the codes miss rows, not the partitions. A
+        #    larger refine factor helps, so stop here if one is left to try.
+        if may_stop and wider.recall <= setting.recall and not wider.reaches(target):
             return wider
-        too_few, found = found.nprobes, wider
-    while found.nprobes - too_few > 1:
-        middle = sample.measure((found.nprobes + too_few) // 2, refine_factor)
+        too_few, setting = setting.nprobes, wider
+    # 3. Halve the gap between too few partitions and enough.
+    while setting.nprobes - too_few > 1:
+        middle = sample.measure((setting.nprobes + too_few) // 2, refine_factor)
         if middle.reaches(target):
-            found = middle
+            setting = middle
         else:
             too_few = middle.nprobes
-    return found
+    return setting
 
 
-def _recall(exact: Vectors, found: Vectors) -> float:
-    """Share of the exact neighbours found, the query itself left out of both."""
+def recall(exact: Vectors, distances: Vectors) -> float:
+    """Share of the exact neighbours that a search gave, the query itself left out of both."""
     n_near = np.isfinite(exact).sum() - 1
     if n_near < 1:
         return 1.0
-    n_found = np.count_nonzero(found <= exact[n_near] + DISTANCE_TOLERANCE) - 1
-    return float(np.clip(n_found / n_near, 0.0, 1.0))
+    n_hits = np.count_nonzero(distances <= exact[n_near] + DISTANCE_TOLERANCE) - 1
+    return float(np.clip(n_hits / n_near, 0.0, 1.0))
 
 
 def _random_vectors(snapshot: Snapshot, column: str) -> Vectors:

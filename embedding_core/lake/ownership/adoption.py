@@ -1,7 +1,7 @@
-"""A table that follows its recipe: metadata columns come and go, an empty table starts again.
+"""A table that follows its recipe: its metadata columns change, an empty table starts over.
 
-A column that comes is null until the rows of each file are made again from the source; their
-vectors are kept. A column that somebody added by hand is not touched, and refused elsewhere.
+A new column is null until the rows of each file are made again from the source; their vectors are
+kept. A column that somebody added by hand is not touched, and refused elsewhere.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ColumnChanges:
     """What a recipe's metadata section changes about the columns of its table."""
 
     added: tuple[str, ...] = ()
-    """Columns that come, in the recipe's order; each also in ``dropped`` when its type changes."""
+    """New columns, in the recipe's order; a column whose type changes is in both lists."""
     dropped: tuple[str, ...] = ()
-    """Columns that go with their values."""
+    """Columns that are dropped with their values."""
 
     @property
     def any(self) -> bool:
@@ -38,19 +38,22 @@ NO_CHANGES = ColumnChanges()
 
 
 def column_changes(recipe: Recipe, arrow_schema: pa.Schema) -> ColumnChanges:
-    """The recipe's metadata columns against those that its table was given."""
+    """How the recipe's metadata columns differ from those that its table was given."""
     declared = {field.name: field for field in schema.metadata_fields(recipe)}
-    given = schema.metadata_names(arrow_schema)
-    has = {name: arrow_schema.field(name) for name in arrow_schema.names}
-    same = {name for name, field in declared.items() if name in has and has[name] == field}
+    fields = {name: arrow_schema.field(name) for name in arrow_schema.names}
+    same = {name for name, field in declared.items() if name in fields and fields[name] == field}
     return ColumnChanges(
         added=tuple(name for name in declared if name not in same),
-        dropped=tuple(name for name in given if name in has and name not in same),
+        dropped=tuple(
+            name
+            for name in schema.metadata_names(arrow_schema)
+            if name in fields and name not in same
+        ),
     )
 
 
 def has_no_rows(dataset: lance.LanceDataset) -> bool:
-    """Whether a table can still become anything: nobody has put a row into it, or all are gone."""
+    """Whether a table can still take any columns and space."""
     return bool(dataset.count_rows() == 0)
 
 
@@ -66,10 +69,17 @@ def start_again(table: Table, arrow_schema: pa.Schema) -> None:
         )
 
 
+def is_adapted(arrow_schema: pa.Schema, recipe: Recipe) -> bool:
+    """Whether a table has the recipe's metadata columns, in the recipe's order."""
+    if column_changes(recipe, arrow_schema).any:
+        return False
+    return bool(arrow_schema.equals(_ordered(arrow_schema, recipe), check_metadata=True))
+
+
 def adapt_columns(table: Table, recipe: Recipe) -> None:
     """Drop and add metadata columns until the table has those of the recipe, in its order.
 
-    Reads no row. Each step is a commit; what is left after a crash is done by the next call.
+    Reads no row. Each step is a commit; the next call does what a crash left to do.
     """
     tried_again(f"change the columns of {table.uri}", lambda _attempt: _adapt(table, recipe))
 
@@ -77,13 +87,13 @@ def adapt_columns(table: Table, recipe: Recipe) -> None:
 def _adapt(table: Table, recipe: Recipe) -> None:
     dataset = table.dataset()
     changes = column_changes(recipe, dataset.schema)
-    # 1. Columns that go, also those of another type. The list keeps the names until step 3, so
-    #    that a crash in between leaves none of them for one that was added by hand.
+    # 1. Drop columns, also those of another type. The table's list keeps their names until step 3,
+    #    so that after a crash in between none of them looks like a column added by hand.
     if changes.dropped:
         kept = [field for field in dataset.schema if field.name not in changes.dropped]
         _commit(table, dataset, pa.schema(kept, metadata=dataset.schema.metadata))
         dataset = table.dataset()
-    # 2. Columns that come: null in every row, metadata alone is written.
+    # 2. Add columns: null in every row, metadata alone is written.
     new = [
         field for field in schema.metadata_fields(recipe) if field.name not in dataset.schema.names
     ]
@@ -91,10 +101,9 @@ def _adapt(table: Table, recipe: Recipe) -> None:
         with store_faults(f"adding columns to {table.uri}"):
             dataset.add_columns(pa.schema(new))
         dataset = table.dataset()
-    # 3. The order in which rows are written, and what the table remembers of it.
-    wanted = _ordered(dataset.schema, recipe)
-    if wanted.names != dataset.schema.names or wanted.metadata != dataset.schema.metadata:
-        _commit(table, dataset, wanted)
+    # 3. Put them into the order in which rows are written, and list their names.
+    if not is_adapted(dataset.schema, recipe):
+        _commit(table, dataset, _ordered(dataset.schema, recipe))
 
 
 def _ordered(arrow_schema: pa.Schema, recipe: Recipe) -> pa.Schema:
@@ -106,5 +115,5 @@ def _ordered(arrow_schema: pa.Schema, recipe: Recipe) -> pa.Schema:
     return pa.schema([*first, *others], metadata=metadata)
 
 
-def _commit(table: Table, dataset: lance.LanceDataset, wanted: pa.Schema) -> None:
-    commit_schema(dataset, wanted, table.lake.options())
+def _commit(table: Table, dataset: lance.LanceDataset, new_schema: pa.Schema) -> None:
+    commit_schema(dataset, new_schema, table.lake.options())

@@ -1,1 +1,1 @@
-"""Searching a table, and what a search finds."""
+"""Search a table, and the hits of a search."""

@@ -1,4 +1,4 @@
-"""What a search found, for programs and for notebooks."""
+"""Results of a search, for programs and for notebooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT_SHOWN = 120
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that a search found."""
+    """A chunk that a search returned."""
 
     score: float
     """Cosine similarity to the query, -1 to 1; of a hybrid search the fused score of the ranks."""

@@ -24,18 +24,18 @@ from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
 
 FUSED_DEPTH = 50
-"""Candidates of each kind that a hybrid search fuses at least; more when more results are asked."""
+"""Fewest candidates of each kind that a hybrid search fuses."""
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
 MOST_ASKED = 2**31 - 1
-"""Results or partitions that may be asked for: what Lance can count."""
+"""Most results or partitions of a query: more than Lance can count."""
 _SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
-"""Columns of a hit. Each one more is one more small read for every row found."""
+"""Columns of a hit. Each further column costs a small read for every hit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """How to search, apart from what for. Raises ``UsageError`` for what makes no sense."""
+    """How to search. Raises ``UsageError`` for a combination that makes no sense."""
 
     k: int = 10
     """Results per query."""
@@ -67,14 +67,15 @@ class Query:
         return bind(self.where, self.params, column_types(arrow_schema)) if self.where else None
 
 
-def check_query_space(asked: Space, held_id: str, held: Space) -> None:
-    """Raise ``LakeError`` unless vectors of ``asked`` may be compared with those held."""
-    asked_id = space_id(asked)
-    if asked_id != held_id:
+def check_query_space(query_space: Space, table_id: str, table_space: Space) -> None:
+    """Raise ``LakeError`` unless vectors of the query's space can be compared with the table's."""
+    query_id = space_id(query_space)
+    if query_id != table_id:
         raise LakeError(
-            f"the query is in space {asked_id[:SHOWN_DIGITS]} ({asked.model}), the table in space "
-            f"{held_id[:SHOWN_DIGITS]} ({held.model}); they differ in "
-            f"{schema.difference(held, asked)}. Encode the query with the model that made the table"
+            f"the query is in space {query_id[:SHOWN_DIGITS]} ({query_space.model}), the table in "
+            f"space {table_id[:SHOWN_DIGITS]} ({table_space.model}); they differ in "
+            f"{schema.difference(table_space, query_space)}. Encode the query with the model that "
+            "made the table"
         )
 
 
@@ -129,7 +130,7 @@ class _Legs:
 
     def _how_to_probe(self) -> dict[str, object]:
         tuned = [self.index_settings.get(name) for name in ("nprobes", "refine_factor")]
-        if self.query.exact or not all(isinstance(one, int) for one in tuned):
+        if self.query.exact or not all(isinstance(number, int) for number in tuned):
             return {"use_index": False}
         nprobes, refine_factor = tuned
         return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
@@ -148,10 +149,10 @@ class _Legs:
     def _why_refused(self, error: ValueError) -> str:
         columns = self.dataset.schema
         if unknown := unknown_columns(self.query.where or "", columns):
-            known = ", ".join(one for one in columns.names if not schema.is_vector_column(one))
+            names = [name for name in columns.names if not schema.is_vector_column(name)]
             return (
                 f"the filter {self.query.where!r} names {', '.join(map(repr, unknown))}, and the "
-                f"table has no such column; its columns are {known}"
+                f"table has no such column; its columns are {', '.join(names)}"
             )
         return f"the filter {self.condition!r} cannot be used: {plain(error)}"
 
@@ -171,8 +172,8 @@ def _fused(words: str, by_vector: pa.Table, by_text: pa.Table) -> pa.Table:
     return RRFReranker(RRF_K).rerank_hybrid(words, by_vector, by_text)
 
 
-def _hits(found: pa.Table) -> Hits:
-    return Hits(_hit(row) for row in found.to_pylist())
+def _hits(rows: pa.Table) -> Hits:
+    return Hits(_hit(row) for row in rows.to_pylist())
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:

@@ -1,7 +1,7 @@
-"""One atomic commit for a group of files: old rows go and new fragments come together, or not.
+"""One atomic commit for a group of files: old rows are dropped and new fragments added together.
 
-Workers write fragments into the table's storage without committing; one process commits. Before
-each commit it looks at what is there, so a commit whose reply was lost is never made twice.
+Workers write fragments into the table's storage without committing; one process commits. It looks
+at the table before each commit, so a commit whose reply was lost is never made twice.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from embedding_core.lake.damage import wrong_sizes
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import is_in
 from embedding_core.lake.scans import scan, scan_values
-from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 
-Check = Callable[[lance.LanceDataset], None]
+Check = Callable[[Snapshot], None]
 """Looks at a version of a table before a commit builds on it, and raises to refuse."""
 
 
@@ -82,7 +82,7 @@ def check_sizes(table: Table, fragments: Iterable[FragmentMetadata]) -> None:
 
 
 def files_of(fragments: Sequence[str]) -> set[str]:
-    """Names of the data files of some fragments."""
+    """Names of the fragments' data files."""
     return {
         data_file.path
         for fragment in fragments
@@ -91,71 +91,86 @@ def files_of(fragments: Sequence[str]) -> set[str]:
 
 
 def replace_rows(
-    table: Table,
+    table: Table | Snapshot,
     column: str,
     values: Collection[str],
     fragments: Sequence[str],
     space_id: str | None = None,
-    check: Check = lambda _dataset: None,
+    check: Check = lambda _snapshot: None,
+    unique: str | None = None,
 ) -> int:
-    """Drop the rows whose ``column`` is one of ``values`` and add ``fragments``, in one commit.
+    """Drop the rows whose ``column`` has one of ``values`` and add ``fragments``, in one commit.
 
     Returns the version that holds the change. A conflict with a writer or with maintenance is
-    tried again on the newer version; a commit whose reply was lost is found in the table's history.
+    tried again on the newer version; a commit whose reply was lost shows in the table's history.
+
     ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
-    when another one is in service by now: a switch of spaces is a conflict, so none goes unseen.
+    when another space is in service by now. A switch of spaces is a conflict, so none goes unseen.
     ``check`` looks at the very version that the commit builds on; what it raises ends the commit.
+    ``unique``: a column by whose values a commit replaces rows, see ``withdraw_second_copies``.
+    A snapshot saves opening the table when it is still the newest version.
     Raises ``Transient`` when a data file of ``fragments`` is not as long as it should be.
     """
     tried: dict[str, int] = {}  # versions that transactions built on, by their ids
 
-    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
-        if tried and _has_committed(dataset, tried):
-            return int(dataset.version)
+    def attempt_once(snapshot: Snapshot) -> Snapshot:
+        if tried and _has_committed(snapshot.dataset, tried):
+            return snapshot
         if space_id is not None:
-            check_in_service(table, space_id, fragments, dataset)
-        check(dataset)
-        dropped = _drop(dataset, column, _locate(Snapshot(table, dataset), column, values))
-        return _commit(table, dataset, dropped, fragments, tried)
+            check_in_service(snapshot, space_id, fragments)
+        check(snapshot)
+        dropped = _drop(snapshot.dataset, column, _locate(snapshot, column, values))
+        committed = _commit(snapshot.table, snapshot.dataset, dropped, fragments, tried)
+        return Snapshot(snapshot.table, committed)
 
-    check_sizes(table, map(FragmentMetadata.from_json, fragments))
-    with table.faults("committing to"):
-        return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+    def newest() -> Snapshot:
+        return table.newest() if isinstance(table, Snapshot) else table.open()
+
+    target = table.table if isinstance(table, Snapshot) else table
+    check_sizes(target, map(FragmentMetadata.from_json, fragments))
+    with target.faults("committing to"):
+        committed = tried_again(f"commit to {target.uri}", lambda _attempt: attempt_once(newest()))
+    if unique is None:
+        return committed.version
+    return withdraw_second_copies(committed, unique, fragments)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file version that a run is about to commit, and what it was planned to replace."""
+    """A file version that a run is about to commit, and the versions it was planned to replace."""
 
     file_key: str
     uris: tuple[str, ...]
-    """The file's URI, and the one that it moved from."""
+    """The file's URI, and the URI that it moved from."""
     replaces: frozenset[str]
     """Keys of the versions that the table held under these URIs when the run was planned."""
     gives_rows: bool
 
 
 def check_claims(
-    table: Table, claims: Sequence[Claim], dataset: lance.LanceDataset | None = None
+    table: Table | Snapshot, claims: Sequence[Claim], snapshot: Snapshot | None = None
 ) -> None:
-    """Raise ``LakeError`` when the table holds other versions of some files than were planned
-    with: another run worked on them meanwhile, from a newer look at the source.
+    """Raise ``LakeError`` when another run changed one of the files since this run was planned.
 
-    The versions planned with, or the claim's own, are what may be there. ``dataset``: the version
-    of the table to look at, the newest when none is given.
+    The table may hold the versions planned with, or the claim's own. It looks at ``snapshot``, or
+    at the newest version.
     """
     uris = {uri for claim in claims for uri in claim.uris}
-    keys_by_uri = _keys_by_uri(_snapshot(table, dataset), uris) if uris else {}
+    if not uris:
+        return
+    snapshot = snapshot or opened(table)
+    keys_by_uri = _keys_by_uri(snapshot, uris)
     for claim in claims:
         keys = {key for uri in claim.uris for key in keys_by_uri.get(uri, ())}
         others = keys - {claim.file_key}
         planned = claim.replaces - {claim.file_key}
-        is_gone = claim.gives_rows and claim.file_key not in keys and others != planned
-        if is_gone or not others <= planned:
+        is_removed = claim.gives_rows and claim.file_key not in keys and others != planned
+        if is_removed or not others <= planned:
             raise LakeError(
-                f"another run changed {claim.uris[0]} in table {table.name!r} in {table.lake.uri} "
-                f"after this one was planned (versions {_shown(planned)} then, {_shown(keys)} "
-                "now); it stops here: run the same command again"
+                f"another run changed {claim.uris[0]} in table {snapshot.table.name!r} in "
+                f"{snapshot.table.lake.uri} after this one was planned (versions "
+                f"{_shown(planned)} then, {_shown(keys)} now); it stops here: run the same "
+                "command again"
             )
 
 
@@ -174,38 +189,33 @@ def _keys_by_uri(snapshot: Snapshot, uris: Collection[str]) -> dict[str, set[str
     return keys_by_uri
 
 
-def check_in_service(
-    table: Table,
-    wanted: str,
-    fragments: Sequence[str] = (),
-    dataset: lance.LanceDataset | None = None,
-) -> None:
-    """Raise ``LakeError`` when another space than ``wanted`` is in service, or when uncommitted
-    ``fragments`` were written while another one was. ``dataset``: the version to look at."""
-    snapshot = _snapshot(table, dataset)
+def check_in_service(table: Table | Snapshot, space_id: str, fragments: Sequence[str] = ()) -> None:
+    """Raise ``LakeError`` when another space than ``space_id`` is in service.
+
+    Also when uncommitted ``fragments`` were written while another space was.
+    """
+    snapshot = opened(table)
     in_service, space = snapshot.space()
-    if in_service != wanted or not _serves(snapshot.dataset, fragments):
+    if in_service != space_id or not _serves(snapshot.dataset, fragments):
         raise LakeError(
-            f"the space in service of table {table.name!r} in {table.lake.uri} was switched while "
-            f"these rows were made in space {wanted[:SHOWN_DIGITS]}; it is "
+            f"the space in service of table {snapshot.table.name!r} in {snapshot.table.lake.uri} "
+            f"was switched while these rows were made in space {space_id[:SHOWN_DIGITS]}; it is "
             f"{in_service[:SHOWN_DIGITS]} ({space.model}) now. They were not committed: "
             "name that model in the recipe and run again"
         )
 
 
-def _snapshot(table: Table, dataset: lance.LanceDataset | None) -> Snapshot:
-    return table.open() if dataset is None else Snapshot(table, dataset)
-
-
 def _serves(dataset: lance.LanceDataset, fragments: Sequence[str]) -> bool:
-    """Whether the vectors of uncommitted fragments are of the column in service: a column keeps
-    its field id when its name goes to another."""
+    """Whether the vectors of uncommitted fragments are of the column in service.
+
+    A column keeps its field id when its name goes to another column.
+    """
     if schema.VECTOR not in dataset.schema.names:
         return True
-    number = dataset.lance_schema.field(schema.VECTOR).id()
+    field_id = dataset.lance_schema.field(schema.VECTOR).id()
     return all(
-        any(number in file.fields for file in FragmentMetadata.from_json(one).files)
-        for one in fragments
+        any(field_id in file.fields for file in FragmentMetadata.from_json(fragment).files)
+        for fragment in fragments
     )
 
 
@@ -227,47 +237,56 @@ def _transaction_id(dataset: lance.LanceDataset, version: int) -> str | None:
     return None if transaction is None else str(transaction.uuid)
 
 
-def withdraw_second_copies(table: Table, column: str, fragments: Sequence[str]) -> int:
-    """Delete our rows whose ``column`` has a value that another run committed before us; the
-    version without them.
+def withdraw_second_copies(table: Table | Snapshot, column: str, fragments: Sequence[str]) -> int:
+    """Delete our rows whose ``column`` has a value that another run committed before us.
 
     Two runs over the same files may look at the same version, and Lance lets both append. Fragment
-    ids grow from commit to commit, so both runs see alike who came second, and that one withdraws.
-    ``column``: what rows of one commit replace all older rows by.
+    ids grow from commit to commit, so both runs agree on who was second, and that run withdraws.
+    ``column``: a commit replaces all older rows with the same value of it. Returns the version
+    without second copies. A snapshot must be one that ``fragments`` are committed in.
     """
 
-    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
-        own = _ids_of(dataset, fragments)
-        if not own:
-            return int(dataset.version)
-        snapshot = Snapshot(table, dataset)
-        values_by_fragment = _locate(snapshot, column, _values_in(snapshot, column, own))
-        first = {
+    def attempt_once(snapshot: Snapshot) -> int:
+        # 1. Our fragments' ids; none are left if maintenance merged them already.
+        our_ids = _ids_of(snapshot.dataset, fragments)
+        if not our_ids:
+            return snapshot.version
+        # 2. Every fragment that has one of our values, with those values.
+        our_values = _values_in(snapshot, column, our_ids)
+        values_by_fragment = _locate(snapshot, column, our_values)
+        # 3. Values that stand in a fragment with a lower id than ours were there first.
+        were_first = {
             value
             for fragment_id, values in values_by_fragment.items()
-            if fragment_id < min(own)
+            if fragment_id < min(our_ids)
             for value in values
         }
-        second = {
-            fragment_id: values_by_fragment[fragment_id] & first
-            for fragment_id in own
-            if values_by_fragment[fragment_id] & first
+        # 4. Delete our rows of those values, and theirs stay.
+        second_copies = {
+            fragment_id: values
+            for fragment_id in our_ids
+            if (values := values_by_fragment[fragment_id] & were_first)
         }
-        return _commit(table, dataset, _drop(dataset, column, second), (), {})
+        dropped = _drop(snapshot.dataset, column, second_copies)
+        return int(_commit(snapshot.table, snapshot.dataset, dropped, (), {}).version)
 
+    first = opened(table)
     if not fragments:
-        return int(table.dataset().version)
-    return tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+        return first.version
+    return tried_again(
+        f"commit to {first.table.uri}",
+        lambda attempt: attempt_once(first if attempt == 1 else first.table.open()),
+    )
 
 
 def withdraw(table: Table, fragments: Sequence[str]) -> None:
-    """Take fragments out of the table again that we committed."""
+    """Take our committed fragments out of the table again."""
 
-    def once(dataset: lance.LanceDataset, _attempt: int) -> int:
-        return _commit(table, dataset, _Dropped(_ids_of(dataset, fragments), []), (), {})
+    def attempt_once(dataset: lance.LanceDataset) -> None:
+        _commit(table, dataset, _Dropped(_ids_of(dataset, fragments), []), (), {})
 
     if fragments:
-        tried_again(f"commit to {table.uri}", lambda attempt: once(table.dataset(), attempt))
+        tried_again(f"commit to {table.uri}", lambda _attempt: attempt_once(table.dataset()))
 
 
 def _commit(
@@ -276,11 +295,14 @@ def _commit(
     dropped: _Dropped,
     fragments: Sequence[str],
     tried: dict[str, int],
-) -> int:
-    """Commit once; the transaction's id is in ``tried`` before anything can go wrong with it."""
+) -> lance.LanceDataset:
+    """Commit once; the version with the change.
+
+    The transaction's id is in ``tried`` before anything can go wrong with it.
+    """
     added = [FragmentMetadata.from_json(fragment) for fragment in fragments]
     if not (added or dropped.removed or dropped.updated):
-        return int(dataset.version)
+        return dataset
     operation = (
         lance.LanceOperation.Update(
             removed_fragment_ids=dropped.removed,
@@ -293,7 +315,7 @@ def _commit(
     transaction = lance.Transaction(int(dataset.version), operation)
     tried[transaction.uuid] = transaction.read_version
     with store_faults(f"committing to {table.uri}"):
-        return int(lance.LanceDataset.commit(dataset, transaction).version)
+        return lance.LanceDataset.commit(dataset, transaction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,17 +327,18 @@ class _Dropped:
 
 
 def _drop(
-    dataset: lance.LanceDataset, column: str, by_fragment: Mapping[int, Collection[str]]
+    dataset: lance.LanceDataset, column: str, values_by_fragment: Mapping[int, Collection[str]]
 ) -> _Dropped:
     """Mark rows deleted in each fragment, by their values of ``column``; commits nothing."""
-    dropped = _Dropped([], [])
-    for fragment_id, values in sorted(by_fragment.items()):
-        left = dataset.get_fragment(fragment_id).delete(is_in(column, values))
-        if left is None:
-            dropped.removed.append(fragment_id)
+    removed: list[int] = []
+    updated: list[FragmentMetadata] = []
+    for fragment_id, values in sorted(values_by_fragment.items()):
+        remaining = dataset.get_fragment(fragment_id).delete(is_in(column, values))
+        if remaining is None:
+            removed.append(fragment_id)
         else:
-            dropped.updated.append(left)
-    return dropped
+            updated.append(remaining)
+    return _Dropped(removed, updated)
 
 
 def _locate(snapshot: Snapshot, column: str, values: Collection[str]) -> dict[int, set[str]]:
@@ -331,15 +354,15 @@ def _locate(snapshot: Snapshot, column: str, values: Collection[str]) -> dict[in
 
 
 def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
-    """Ids that these fragments got in the table, by their data files; those not in it have none."""
-    paths, found = files_of(fragments), list[int]()
+    """The ids that fragments got in the table, told by their data files; absent ones have none."""
+    paths, ids = files_of(fragments), list[int]()
     # New fragments stand at the end, and reading the metadata of all takes too long.
     for fragment in reversed(dataset.get_fragments()):
-        if len(found) == len(fragments):
+        if len(ids) == len(fragments):
             break
         if any(data_file.path in paths for data_file in fragment.metadata.files):
-            found.append(fragment.fragment_id)
-    return found
+            ids.append(fragment.fragment_id)
+    return ids
 
 
 def _values_in(snapshot: Snapshot, column: str, fragment_ids: Sequence[int]) -> set[str]:

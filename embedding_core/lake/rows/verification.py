@@ -1,4 +1,4 @@
-"""Checks that a run's rows are what they claim to be; a run that fails one fails."""
+"""Checks of the rows that a run wrote. A run whose rows fail a check fails."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from embedding_core.lake.vectors import is_unit
 from embedding_core.records import FileCounts
 
 ONE_PASS_SHARE = 0.5
-"""Of the table's rows. 100,000 files of a row each took 7 s by the index."""
+"""Share of the table's rows from which on one pass over it is faster than lookups by the index:
+100,000 files of a row each took 7 s by the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and everything that is wrong."""
+    """What was checked, and everything that is wrong."""
 
     files: int
     rows: int

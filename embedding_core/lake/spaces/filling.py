@@ -1,6 +1,6 @@
 """A vector column filled fragment by fragment, beside readers and writers.
 
-Filling writes that column's data alone, so no text is rewritten, and goes through beside writers
+Filling writes the data of that column alone, so no text is rewritten, and succeeds beside writers
 that add and delete rows. Knows neither texts nor models.
 """
 
@@ -25,32 +25,33 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import FULL, expect, field_id, field_of, holder
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import are_unit, plain, to_lists
+from embedding_core.protocols import Vectors
 from embedding_core.store import storage
 
 ROWS_PER_BLOCK = 4_096
 """Rows of a column written at once: 6 MiB at 384 dimensions, in float32."""
 KNOWN = "known_vector"
-"""What ``fragment_rows`` calls the vectors that a space has already."""
+"""The column of ``fragment_rows`` with the vectors that a space has already."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedVectors:
-    """Vectors of some rows of a fragment."""
+    """Vectors of rows of a fragment, by their offsets."""
 
     offsets: NDArray[np.int64]
-    """(n_rows,) places in the fragment, deleted rows counted, ascending from batch to batch."""
-    vectors: NDArray[np.float32]
-    """(n_rows, dim) unit norm; NaN for a row without one."""
+    """(n_rows,) offsets in the fragment, deleted rows counted, ascending from batch to batch."""
+    vectors: Vectors
+    """(n_rows, dim) unit norm; NaN for a row without a vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of one fragment."""
+    """The result of filling one fragment."""
 
     rows: int
     """Rows with a vector."""
     missing_rows: int
-    """Rows without one."""
+    """Rows without a vector."""
     committed: bool
     """False when the fragment was gone before its column could be committed."""
 
@@ -62,11 +63,11 @@ def fragment_rows(
     space: str | None = None,
     batch_rows: int = ROWS_PER_BLOCK,
 ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
-    """Some columns of a fragment's rows with their places in it, in order, as it is now.
+    """Columns of a fragment's rows with their offsets in it, in order, as it is now.
 
-    With ``space`` (a ``space_id``) there is a column ``KNOWN`` too when some of the rows may have a
-    vector of it: a fixed-size list, null where a row has none. Nothing when the fragment is gone.
-    The column that is filled may be committed long after: rows deleted meanwhile keep their places.
+    With ``space`` (a ``space_id``) there is a column ``KNOWN`` too when the rows may have vectors
+    of it: a fixed-size list, null where a row has no vector. Nothing when the fragment was removed.
+    The filled column may be committed long after: rows deleted meanwhile keep their offsets.
     """
     dataset = table.dataset()
     fragment = dataset.get_fragment(fragment_id)
@@ -96,10 +97,10 @@ def fill_fragment(
     """Write a space's column for one fragment and commit it; other columns are not touched.
 
     ``vectors`` must cover every row that the fragment has at the end; memory is bounded by one
-    batch of them. Rows that someone deletes or adds meanwhile are no conflict. A fragment that is
-    gone by then (its rows were replaced, or compaction merged it) is left: its rows are missing
-    under another id. Raises ``LakeError`` for vectors that are not of unit length or do not cover
-    the rows; nothing is committed then.
+    batch of them. Rows that someone deletes or adds meanwhile are no conflict. If the fragment was
+    removed or compacted meanwhile, nothing is committed; its rows appear as missing in the new
+    fragment. Raises ``LakeError`` for vectors that are not of unit length or do not cover the rows;
+    nothing is committed then.
     """
     dataset = table.dataset()
     fragment = dataset.get_fragment(fragment_id)
@@ -108,10 +109,10 @@ def fill_fragment(
     field = expect(dataset, identifier)
     written = _write(table, dataset, field, int(fragment.metadata.physical_rows), vectors)
 
-    def once(_attempt: int) -> bool:
-        return _commit(table, identifier, fragment_id, written)
-
-    committed = tried_again(f"commit a column to {table.uri}", once)
+    committed = tried_again(
+        f"commit a column to {table.uri}",
+        lambda _attempt: _commit(table, identifier, fragment_id, written),
+    )
     return Filled(written.rows, written.missing_rows, committed)
 
 
@@ -131,12 +132,12 @@ def _write(
     physical_rows: int,
     vectors: Iterable[PlacedVectors],
 ) -> _Written:
-    """The column's data file: a value for every physical row, null for those not given."""
+    """The column's data file: a value for every physical row, null for rows without a vector."""
     kind = schema.list_type(field)
     arrow_schema = pa.schema([field])
     name = f"{FULL}{uuid.uuid4()}.lance"
     path = storage.join(table.uri, "data", name)
-    given = missing = at = 0
+    n_rows = n_missing = offset = 0
     with store_faults(f"writing {path}"):
         writer = LanceFileWriter(
             path,
@@ -147,36 +148,42 @@ def _write(
     with writer:
         for placed in vectors:
             valid = _checked(field, placed)
-            given, missing = given + len(valid), missing + int((~valid).sum())
-            for block in _blocks(placed, valid, at, kind):
+            n_rows, n_missing = n_rows + len(valid), n_missing + int((~valid).sum())
+            for block in _blocks(placed, valid, offset, kind):
                 _write_block(writer, arrow_schema, block)
-            at = int(placed.offsets[-1]) + 1 if len(valid) else at
-        for start in range(at, physical_rows, ROWS_PER_BLOCK):
-            n_rows = min(ROWS_PER_BLOCK, physical_rows - start)
-            _write_block(writer, arrow_schema, pa.nulls(n_rows, kind))
-    if missing:
+            offset = int(placed.offsets[-1]) + 1 if len(valid) else offset
+        for start in range(offset, physical_rows, ROWS_PER_BLOCK):
+            n_nulls = min(ROWS_PER_BLOCK, physical_rows - start)
+            _write_block(writer, arrow_schema, pa.nulls(n_nulls, kind))
+    if n_missing:
         name = name.removeprefix(FULL)
         with store_faults(f"renaming {path}"):
             fs = storage.filesystem(path, table.lake.storage)
             fs.mv(path, storage.join(table.uri, "data", name))
-    size_bytes = _checked_size(table, name, max(at, physical_rows))
-    return _Written(name, given - missing, missing, size_bytes)
+    size_bytes = _checked_size(table, name, max(offset, physical_rows))
+    return _Written(name, n_rows - n_missing, n_missing, size_bytes)
 
 
 def _checked_size(table: Table, name: str, n_rows: int) -> int:
-    """Bytes of a data file just written. Raises ``Transient`` when a part of it is missing: Lance
-    can lose a failed write, and the file's own metadata tells how long it must be."""
+    """Bytes of a data file just written. Raises ``Transient`` when it is too short.
+
+    Lance can lose a failed write; the file's own metadata says how long it must be.
+    """
     path = storage.join(table.uri, "data", name)
     with store_faults(f"looking at {path}"):
         size_bytes = int(storage.filesystem(path, table.lake.storage).info(path)["size"])
         try:
-            about = LanceFileReader(path, storage_options=table.lake.options()).metadata()
+            metadata = LanceFileReader(path, storage_options=table.lake.options()).metadata()
         except ValueError as error:
             raise OSError(words(error)) from error
-    least = about.num_data_bytes + about.num_column_metadata_bytes + about.num_global_buffer_bytes
-    if about.num_rows != n_rows or size_bytes <= least:
+    least = (
+        metadata.num_data_bytes
+        + metadata.num_column_metadata_bytes
+        + metadata.num_global_buffer_bytes
+    )
+    if metadata.num_rows != n_rows or size_bytes <= least:
         raise Transient(
-            f"{path} has {size_bytes:,} bytes and {about.num_rows:,} rows, of {least:,} and "
+            f"{path} has {size_bytes:,} bytes and {metadata.num_rows:,} rows, of {least:,} and "
             f"{n_rows:,}: a write was lost, and nothing was committed; look whether the disk is "
             "full or failing, then run the same command again"
         )
@@ -184,7 +191,7 @@ def _checked_size(table: Table, name: str, n_rows: int) -> int:
 
 
 def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
-    """(n_rows,) whether a row has a vector. Raises ``LakeError`` for one that is none."""
+    """(n_rows,) whether a row has a vector. Raises ``LakeError`` if one is not of unit length."""
     valid: NDArray[np.bool_] = np.logical_not(np.isnan(placed.vectors).all(axis=1))
     n_wrong = np.count_nonzero(valid & ~are_unit(placed.vectors))
     if n_wrong:
@@ -196,19 +203,19 @@ def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
 
 
 def _blocks(
-    placed: PlacedVectors, valid: NDArray[np.bool_], at: int, kind: pa.FixedSizeListType
+    placed: PlacedVectors, valid: NDArray[np.bool_], first_offset: int, kind: pa.FixedSizeListType
 ) -> Iterator[pa.FixedSizeListArray]:
-    """The column from place ``at`` to the last one given, null where nothing is."""
-    end = int(placed.offsets[-1]) + 1 if len(valid) else at
-    for start in range(at, end, ROWS_PER_BLOCK):
+    """The column from ``first_offset`` to the last offset of ``placed``, null between vectors."""
+    end = int(placed.offsets[-1]) + 1 if len(valid) else first_offset
+    for start in range(first_offset, end, ROWS_PER_BLOCK):
         n_rows = min(ROWS_PER_BLOCK, end - start)
         first, last = np.searchsorted(placed.offsets, [start, start + n_rows])
         rows = np.flatnonzero(valid[first:last]) + first
-        places = placed.offsets[rows] - start
+        positions = placed.offsets[rows] - start
         values = np.zeros((n_rows, kind.list_size), kind.value_type.to_pandas_dtype())
-        values[places] = placed.vectors[rows]
+        values[positions] = placed.vectors[rows]
         empty = np.ones(n_rows, np.bool_)
-        empty[places] = False
+        empty[positions] = False
         yield to_lists(values, kind, empty)
 
 
@@ -223,13 +230,13 @@ def _write_block(
 
 
 def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) -> bool:
-    """Put the file in its place; False when the fragment is gone."""
+    """Make the file the fragment's column; False when the fragment was removed."""
     dataset = table.dataset()
     fragment = dataset.get_fragment(fragment_id)
     if fragment is None:
         return False
     files = fragment.metadata.files
-    if any(one.path == written.path for one in files):  # the reply of an attempt was lost
+    if any(file.path == written.path for file in files):  # the reply of an attempt was lost
         return True
     if fragment.count_rows() > written.rows + written.missing_rows:
         raise LakeError(
@@ -238,8 +245,8 @@ def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) 
         )
     number = field_id(dataset, expect(dataset, identifier))
     version = files[0].file_major_version, files[0].file_minor_version
-    file = DataFile(written.path, [number], [0], *version, written.size_bytes)
-    group = lance.LanceOperation.DataReplacementGroup(fragment_id, file)
+    new_file = DataFile(written.path, [number], [0], *version, written.size_bytes)
+    group = lance.LanceOperation.DataReplacementGroup(fragment_id, new_file)
     with store_faults(f"committing to {table.uri}"):
         lance.LanceDataset.commit(
             table.uri,

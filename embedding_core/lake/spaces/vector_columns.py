@@ -1,7 +1,7 @@
-"""Vector columns of several spaces in one table: added, listed, and what they still lack.
+"""Vector columns of several spaces in one table: added, listed, and the rows they still lack.
 
-A column is asked for by its space, because names change when a space is put in service. Adding one
-is a metadata commit. Knows neither texts nor models.
+A column is looked up by its space, because names change when a space is put in service. Adding a
+column is a metadata commit. Knows neither texts nor models.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.embedding_function import METADATA_KEY
 from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.recipe import ModelSpec
 from embedding_core.records import Space
 
 FULL = "full-"
-"""Start of the name of a data file of one column in which every row has a vector."""
+"""Start of the name of a data file with one column, in which every row has a vector."""
 
 State = Literal["in service", "building", "ready", "previous"]
 """``ready``: built, in every row, and never in service; ``previous``: it was in service."""
@@ -35,15 +36,16 @@ State = Literal["in service", "building", "ready", "previous"]
 
 @dataclass(frozen=True, slots=True)
 class VectorColumn:
-    """A vector column of a table, at one version."""
+    """A vector column of a table at one version, as ``status`` shows it."""
 
-    name: str
-    """``vector``, or ``vector__`` and the first digits of the ``space_id``."""
-    space_id: str
-    space: Space
+    column: str
+    """``vector`` for the space in service, else ``vector__`` and first digits of ``space_id``."""
     state: State
-    rows: int
-    """Rows of the table."""
+    space_id: str
+    model: str
+    dim: int
+    filled_share: float
+    """Rows with a vector, of all rows."""
     missing_rows: int
     """Rows without a vector in this column."""
     made_at: str | None
@@ -51,33 +53,33 @@ class VectorColumn:
     run_id: str | None
     """The run that added it."""
     served_until: str | None
-    """When it last left service."""
+    """When it last left service, ISO 8601, UTC."""
 
     @property
-    def filled_share(self) -> float:
-        """Rows that have a vector, of all rows."""
-        return 1 - self.missing_rows / self.rows if self.rows else 0.0
+    def name(self) -> str:
+        """``column``."""
+        return self.column
 
 
 def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str:
-    """Make room for a space beside the one in service; the column's name.
+    """Make room for a space beside the space in service; the column's name.
 
     A space that has a column keeps it. Only metadata is written. Raises ``LakeError`` when the name
     is another space's.
     """
-    wanted = space_id(space)
-    name = schema.hidden_name(wanted)
+    identifier = space_id(space)
+    name = schema.hidden_name(identifier)
 
-    def once(_attempt: int) -> str:
+    def attempt_once(_attempt: int) -> str:
         dataset = table.dataset()
-        known = field_of(dataset, wanted)
-        if known is not None:
-            return str(known.name)
+        existing = field_of(dataset, identifier)
+        if existing is not None:
+            return str(existing.name)
         if name in dataset.schema.names:
             raise LakeError(
                 f"table {table.name!r} in {table.lake.uri} has a column {name!r} that is not of "
-                f"space {wanted[:SHOWN_DIGITS]}; drop it first: `embedlake retire RECIPE {name}`, "
-                "or LanceDB's drop_columns when embedlake did not make it"
+                f"space {identifier[:SHOWN_DIGITS]}; drop it first: `embedlake retire RECIPE "
+                f"{name}`, or LanceDB's drop_columns when embedlake did not make it"
             )
         pinned = model.pinned(space.revision)
         origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)
@@ -86,46 +88,46 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
             dataset.add_columns(field)
         return name
 
-    return tried_again(f"add a column to {table.uri}", once)
+    return tried_again(f"add a column to {table.uri}", attempt_once)
 
 
 def field_of(dataset: lance.LanceDataset, identifier: str) -> pa.Field | None:
-    """The column of a space, whatever it is called now; None when there is none."""
+    """The column of a space, whatever its name is now; None when there is no such column."""
     for field in _vector_fields(dataset):
         if schema.space_of(field)[0] == identifier:
             return field
     return None
 
 
-def columns(table: Table) -> tuple[VectorColumn, ...]:
-    """Every space of the table, the one in service first, then in the order they were added.
+def columns(table: Table | Snapshot) -> tuple[VectorColumn, ...]:
+    """Every space of the table, the space in service first, then in the order they were added.
 
-    Reads metadata alone, but for fragments that compaction wrote after a space left service: of
+    Reads metadata alone, except for fragments that compaction wrote after a space left service: of
     those it reads the column.
     """
-    dataset = table.dataset()
-    rows = dataset.count_rows()
-    with table.faults("reading"):
-        found = [_described(dataset, field, rows) for field in _vector_fields(dataset)]
-    return tuple(sorted(found, key=lambda one: one.name != schema.VECTOR))
+    snapshot = opened(table)
+    with snapshot.table.faults("reading"):
+        described = [_described(snapshot, field) for field in _vector_fields(snapshot.dataset)]
+    return tuple(sorted(described, key=lambda column: column.column != schema.VECTOR))
 
 
-def _described(dataset: lance.LanceDataset, field: pa.Field, rows: int) -> VectorColumn:
+def _described(snapshot: Snapshot, field: pa.Field) -> VectorColumn:
     identifier, space = schema.space_of(field)
-    origin = schema.Origin.of(field)
-    missing = sum(missing_rows(dataset, identifier).values())
-    state: State = "ready" if not missing and rows else "building"
+    origin, n_rows = schema.Origin.of(field), snapshot.n_rows
+    n_missing = sum(missing_rows(snapshot.dataset, identifier).values())
+    state: State = "ready" if not n_missing and n_rows else "building"
     if field.name == schema.VECTOR:
         state = "in service"
     elif origin.served_until is not None:
         state = "previous"
     return VectorColumn(
-        name=field.name,
-        space_id=identifier,
-        space=space,
+        column=field.name,
         state=state,
-        rows=rows,
-        missing_rows=missing,
+        space_id=identifier,
+        model=space.model,
+        dim=space.dim,
+        filled_share=1 - n_missing / n_rows if n_rows else 0.0,
+        missing_rows=n_missing,
         made_at=origin.made_at,
         run_id=origin.run_id,
         served_until=origin.served_until,
@@ -133,37 +135,46 @@ def _described(dataset: lance.LanceDataset, field: pa.Field, rows: int) -> Vecto
 
 
 def under_construction(dataset: lance.LanceDataset) -> list[str]:
-    """Columns that are being built: never in service, and some fragments have no data for them."""
-    found = []
+    """Columns that are being built: never in service, and without data in a fragment."""
+    names = []
     for field in _vector_fields(dataset):
         if field.name != schema.VECTOR and schema.Origin.of(field).served_until is None:
             number = field_id(dataset, field)
-            if any(holder(one, number) is None for one in dataset.get_fragments()):
-                found.append(str(field.name))
-    return found
+            if any(holder(fragment, number) is None for fragment in dataset.get_fragments()):
+                names.append(str(field.name))
+    return names
 
 
 def missing_rows(dataset: lance.LanceDataset, identifier: str) -> dict[int, int]:
-    """Rows without a vector of a space, by the id of each fragment that has some, in order.
+    """Rows without a vector of a space, by the ids of the fragments that have such rows, in order.
 
-    Told from the metadata where it can be: a fragment without data for the column has none, one
-    whose file ``fill_fragment`` called full, or that came while the space was in service, has all.
-    In others (compaction made them of both sorts) the column is read.
+    ====================================================  ==============================
+    the fragment                                          rows without a vector
+    ====================================================  ==============================
+    has no data file for the column                       all
+    has a file called ``full-…``, or came while the       none
+    space was in service (id below ``complete_below``)
+    else: compaction merged it from both kinds            counted by reading the column
+    ====================================================  ==============================
     """
     field = expect(dataset, identifier)
-    number, trusted = field_id(dataset, field), schema.Origin.of(field).complete_below
-    found = {}
+    number, complete_below = field_id(dataset, field), schema.Origin.of(field).complete_below
+    missing = {}
     for fragment in dataset.get_fragments():
         file = holder(fragment, number)
+        came_in_service = complete_below is None or fragment.fragment_id < complete_below
+        # 1. No file: every row lacks its vector.
         if file is None:
             n_missing = fragment.count_rows()
-        elif trusted is None or fragment.fragment_id < trusted or _is_full(file):
+        # 2. Complete by its name or by the time it came: nothing to read.
+        elif came_in_service or _is_full(file):
             n_missing = 0
+        # 3. Rows of both kinds: read.
         else:
             n_missing = fragment.count_rows(filter=f"{field.name} IS NULL")
         if n_missing:
-            found[fragment.fragment_id] = n_missing
-    return found
+            missing[fragment.fragment_id] = n_missing
+    return missing
 
 
 def model_of(dataset: lance.LanceDataset, column: str) -> ModelSpec:
@@ -179,7 +190,7 @@ def model_of(dataset: lance.LanceDataset, column: str) -> ModelSpec:
             stored = json.loads(named)[0]["model"] if named else None
     if stored is None:
         raise LakeError(
-            f"column {column!r} of {dataset.uri} does not name its model; build it anew with the "
+            f"column {column!r} of {dataset.uri} does not name its model; build it again with the "
             "model that you want"
         )
     with schema.metadata_read(METADATA_KEY):
@@ -197,7 +208,7 @@ def _vector_fields(dataset: lance.LanceDataset) -> list[pa.Field]:
 
 
 def expect(dataset: lance.LanceDataset, identifier: str) -> pa.Field:
-    """``field_of``; raises ``LakeError`` when there is none."""
+    """``field_of``; raises ``LakeError`` when there is no such column."""
     field = field_of(dataset, identifier)
     if field is None:
         raise LakeError(
@@ -208,7 +219,7 @@ def expect(dataset: lance.LanceDataset, identifier: str) -> pa.Field:
 
 
 def field_id(dataset: lance.LanceDataset, field: pa.Field) -> int:
-    """What Lance knows the column by."""
+    """The number that Lance gives the column; it stays when the name changes."""
     return int(dataset.lance_schema.field(field.name).id())
 
 

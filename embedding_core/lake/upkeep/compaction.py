@@ -1,7 +1,7 @@
-"""Keeping a table fit over years of small changes: compaction and clean-up of old versions.
+"""Compaction and clean-up of old versions, for tables with years of small changes.
 
-Runs beside readers and writers. Nothing that a kept version needs is removed; a conflict with a
-writer costs maintenance some work, never the writer its rows. Knows no recipe.
+Runs beside readers and writers. Nothing that a kept version needs is removed. A conflict with a
+writer costs maintenance work, never the writer its rows. Knows no recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from lance.optimize import Compaction
 from embedding_core.errors import EmbedlakeError
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.scalar import coverage
-from embedding_core.lake.lock import is_held
+from embedding_core.lake.lock import try_lock_and_release
+from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.spaces.vector_columns import under_construction
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
@@ -31,13 +32,13 @@ FEWEST_FRAGMENT_ROWS, MOST_FRAGMENT_ROWS = 1_024, 2**20
 SMALL_SHARE = 0.5
 """A fragment with less than this share of the rows aimed at is merged with small neighbours."""
 DELETED_SHARE = 0.1
-"""A fragment with more deleted rows than this is written anew without them."""
+"""A fragment with a larger share of deleted rows is rewritten without them."""
 BATCH_BYTES = 4 * 2**20
 """Rows that each thread of a compaction reads at once."""
 COMPACTION_THREADS = 2
 TASKS_PER_COMMIT = 16
-"""New fragments per commit: what a conflict costs at most. A commit writes the indexes anew, so one
-for each fragment would cost more."""
+"""New fragments per commit: a conflict costs at most their work. Each commit rewrites the indexes,
+so a commit per fragment would cost more."""
 
 Result = TypeVar("Result")
 
@@ -51,7 +52,7 @@ class TableState:
     """Rows that are gone but still in the data files."""
     fragments: int
     small_fragments: int
-    """Fragments that compaction would merge or write anew."""
+    """Fragments that compaction would merge or rewrite."""
     versions: int
     size_bytes: int
     """All files, those of old versions included."""
@@ -72,8 +73,8 @@ class TableReport:
     bytes_removed: int
     """Files that no version kept needs."""
     problems: tuple[str, ...]
-    """A sentence for each step that did not come to its end; the others were done all the same, and
-    the next maintenance tries again."""
+    """A sentence for each step that failed; the other steps were done, and the next maintenance
+    tries again."""
 
 
 def maintain_table(
@@ -122,43 +123,44 @@ def _state_of(table: Table) -> TableState:
         versions=sum(file.uri.endswith(".manifest") for file in files),
         size_bytes=sum(file.size_bytes for file in files),
         indexed_share={
-            name: 1 - one.uncovered_rows / rows if rows else 1.0 for name, one in covered.items()
+            name: 1 - index.uncovered_rows / rows if rows else 1.0
+            for name, index in covered.items()
         },
     )
 
 
-def small_fragments(table: Table) -> int:
-    """Fragments that compaction would merge or write anew."""
-    return _Layout.of(table.dataset()).n_small
+def small_fragments(table: Table | Snapshot) -> int:
+    """Fragments that compaction would merge or rewrite."""
+    return _Layout.of(opened(table).dataset).n_small
 
 
 def must_wait(table: Table) -> bool:
-    """Whether compaction has to wait, because someone is filling a vector column."""
-    return bool(under_construction(table.dataset())) and is_held(table, "build")
+    """Whether compaction has to wait, because a live run is filling a vector column."""
+    return bool(under_construction(table.dataset())) and not try_lock_and_release(table, "build")
 
 
 def compact(table: Table) -> int:
-    """Merge small fragments and drop deleted rows; how many fragments went.
+    """Merge small fragments and drop deleted rows; how many fragments were taken away.
 
-    Large fragments are left as they are, so a row is written anew a few times in its life, not by
-    every compaction. Memory: some batches of ``BATCH_BYTES`` for each of ``COMPACTION_THREADS``.
+    Large fragments are left as they are, so a row is rewritten a few times in its life, not by
+    every compaction. Memory: a few batches of ``BATCH_BYTES`` for each of ``COMPACTION_THREADS``.
     A commit that conflicts with a writer is tried again on the newer version, with less at once.
-    Waits while a vector column is being built: that is filled fragment by fragment. One that
-    nobody works on is no reason to wait: what it has is kept.
+    Does nothing while a run fills a vector column, which it does fragment by fragment. A column
+    that no run fills keeps the vectors it has.
     """
     if must_wait(table):
         return 0
 
-    def once(attempt: int) -> int:
-        return _compact_some(table, TASKS_PER_COMMIT if attempt == 1 else 1)
+    def attempt_once(attempt: int) -> int:
+        return _compact(table, TASKS_PER_COMMIT if attempt == 1 else 1)
 
     planning = f"plan the compaction of {table.uri}"
     n_tasks = tried_again(planning, lambda _attempt: len(_plan(table.dataset()).tasks))
     rounds = math.ceil(n_tasks / TASKS_PER_COMMIT)  # not until nothing is left: writers go on
-    return sum(tried_again(f"compact {table.uri}", once) for _ in range(rounds))
+    return sum(tried_again(f"compact {table.uri}", attempt_once) for _ in range(rounds))
 
 
-def _compact_some(table: Table, most: int) -> int:
+def _compact(table: Table, most: int) -> int:
     dataset = table.dataset()
     tasks = _plan(dataset).tasks[:most]
     if not tasks:
@@ -182,16 +184,16 @@ def _plan(dataset: lance.LanceDataset) -> Any:
 
 
 def _remove_versions(table: Table, keep: timedelta) -> Any:
-    """Never unverified files: they may be rows that a worker has written and no one committed."""
+    """Remove old versions, but no file that a worker may have written for a commit to come."""
     if keep <= timedelta(0):
         raise ValueError(f"keep is {keep}: a reader needs the version it reads")
 
-    def once(_attempt: int) -> Any:
+    def attempt_once(_attempt: int) -> Any:
         return table.dataset().cleanup_old_versions(
             older_than=keep, error_if_tagged_old_versions=False
         )
 
-    return tried_again(f"clean up {table.uri}", once)
+    return tried_again(f"clean up {table.uri}", attempt_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +208,14 @@ class _Layout:
 
     @classmethod
     def of(cls, dataset: lance.LanceDataset) -> _Layout:
-        fragments = [one.metadata for one in dataset.get_fragments()]
-        physical = [int(one.physical_rows) for one in fragments]
-        size_bytes = sum(file.file_size_bytes or 0 for one in fragments for file in one.files)
+        fragments = [fragment.metadata for fragment in dataset.get_fragments()]
+        physical = [int(fragment.physical_rows) for fragment in fragments]
+        files = [file for fragment in fragments for file in fragment.files]
+        size_bytes = sum(file.file_size_bytes or 0 for file in files)
         return cls(
-            ids=[one.id for one in fragments],
+            ids=[fragment.id for fragment in fragments],
             physical=physical,
-            deleted=[_n_deleted(one) for one in fragments],
+            deleted=[_n_deleted(fragment) for fragment in fragments],
             row_bytes=max(1, size_bytes // max(1, sum(physical))),
         )
 
@@ -226,32 +229,36 @@ class _Layout:
     def settled_ids(self) -> list[int]:
         """Fragments that are large enough and have few deleted rows."""
         return [
-            one
-            for one, small, holed in zip(self.ids, self._small, self._holed, strict=True)
+            fragment_id
+            for fragment_id, small, holed in zip(self.ids, self._small, self._holed, strict=True)
             if not small and not holed
         ]
 
     @property
     def n_small(self) -> int:
-        """Small ones count where two stand together: only neighbours can be merged."""
-        together = sum(
+        """Fragments to merge or rewrite. Only neighbours can be merged, so small ones count where
+        two stand together."""
+        mergeable = sum(
             n for small, run in groupby(self._small) if small and (n := len(list(run))) > 1
         )
-        alone = sum(
+        rewritable = sum(
             holed and not small for small, holed in zip(self._small, self._holed, strict=True)
         )
-        return together + alone
+        return mergeable + rewritable
 
     @property
     def _small(self) -> list[bool]:
         least = SMALL_SHARE * self.target_rows
-        return [rows - gone < least for rows, gone in zip(self.physical, self.deleted, strict=True)]
+        return [
+            rows - deleted < least
+            for rows, deleted in zip(self.physical, self.deleted, strict=True)
+        ]
 
     @property
     def _holed(self) -> list[bool]:
         return [
-            gone > DELETED_SHARE * rows
-            for rows, gone in zip(self.physical, self.deleted, strict=True)
+            deleted > DELETED_SHARE * rows
+            for rows, deleted in zip(self.physical, self.deleted, strict=True)
         ]
 
 

@@ -1,8 +1,8 @@
-"""Whose rows stood in data files that cannot be read any more: told from what is left.
+"""Find the source files whose rows were in data files that cannot be read any more.
 
-Another data file of the fragment may hold ``source_uri``. The index on that column knows the rows
-of each file without a look at them. And the ledger says how many rows each file has: what readable
-fragments lack of them stood in the others.
+There are three ways. Another data file of the fragment may hold ``source_uri``. The index on that
+column knows the rows of each file without reading them. And the ledger says how many rows each file
+has: rows that the readable fragments lack were in the lost ones.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ from embedding_core.lake.upkeep.row_audit import (
 def with_sources(
     table: Table, entries: Mapping[str, LedgerEntry], damages: Sequence[Damage]
 ) -> list[Damage]:
-    """``damages`` in which each lost data file of a table says how many rows stood in it, and of
-    which files of the source, where that can be told. ``entries``: the ledger, by file key."""
+    """``damages`` in which lost data files of a table name the source files of their rows.
+
+    Where that can be told; the number of rows is added too. ``entries``: the ledger, by file key.
+    """
     lost = {
-        one.fragment_id
-        for one in damages
-        if one.table == table.name and one.kind == DATA and one.fragment_id is not None
+        damage.fragment_id
+        for damage in damages
+        if damage.table == table.name and damage.kind == DATA and damage.fragment_id is not None
     }
     if not lost:
         return list(damages)
     dataset = table.dataset()
-    fragments = {one.fragment_id: one for one in dataset.get_fragments()}
-    short = _short(dataset, [one for key, one in fragments.items() if key not in lost], entries)
-    n_lost = sum(fragments[one].count_rows() for one in lost)
-    sources = {one: _sources(dataset, fragments[one], short, n_lost) for one in lost}
+    fragments = {fragment.fragment_id: fragment for fragment in dataset.get_fragments()}
+    readable = [fragment for key, fragment in fragments.items() if key not in lost]
+    short = _short(dataset, readable, entries)
+    n_lost = sum(fragments[key].count_rows() for key in lost)
+    sources = {key: _sources(dataset, fragments[key], short, n_lost) for key in lost}
     return [
-        _named(one, fragments[one.fragment_id].count_rows(), sources[one.fragment_id])
-        if one.fragment_id in lost and one.table == table.name and one.kind == DATA
-        else one
-        for one in damages
+        _named(damage, fragments[damage.fragment_id].count_rows(), sources[damage.fragment_id])
+        if damage.fragment_id in lost and damage.table == table.name and damage.kind == DATA
+        else damage
+        for damage in damages
     ]
 
 
@@ -61,19 +64,21 @@ def _short(
     readable: Sequence[lance.LanceFragment],
     entries: Mapping[str, LedgerEntry],
 ) -> dict[str, int]:
-    """Rows by URI of the files of which readable fragments have not all rows, by the ledger.
+    """Rows that readable fragments lack of each file by the ledger, by the file's URI.
 
-    Its lines of versions that were replaced or removed are among them: nothing says that they are.
+    Includes the ledger's lines of versions that were replaced or removed: nothing marks them.
     """
-    there: Counter[str] = Counter()
+    readable_rows: Counter[str] = Counter()
     if readable:
         for batch in _read(dataset, readable, "file_key"):
-            there.update(batch)
-    whole = {one.counts.source_uri for key, one in entries.items() if there[key] == one.counts.rows}
+            readable_rows.update(batch)
+    lacking = {key: entry.counts.rows - readable_rows[key] for key, entry in entries.items()}
+    uris = {key: entry.counts.source_uri for key, entry in entries.items()}
+    complete = {uris[key] for key, n_rows in lacking.items() if n_rows == 0}
     return {
-        one.counts.source_uri: one.counts.rows - there[key]
-        for key, one in entries.items()
-        if one.counts.rows > there[key] and one.counts.source_uri not in whole
+        uris[key]: n_rows
+        for key, n_rows in lacking.items()
+        if n_rows > 0 and uris[key] not in complete
     }
 
 
@@ -83,11 +88,13 @@ def _sources(
     short: Mapping[str, int],
     n_lost: int,
 ) -> list[str]:
-    """The files of the source that had rows in a fragment, sorted; none where nothing tells.
-    ``n_lost``: rows of all fragments that cannot be read."""
-    for tell in (_by_the_column, _by_the_index):
+    """The source files that had rows in a fragment, sorted; empty when they cannot be told.
+
+    ``n_lost``: rows of all fragments that cannot be read.
+    """
+    for sources_by in (_by_the_column, _by_the_index):
         try:
-            return tell(dataset, fragment, sorted(short))
+            return sources_by(dataset, fragment, sorted(short))
         except BaseException as error:
             if not is_of_the_data(error):
                 raise
@@ -103,7 +110,7 @@ def _by_the_column(
 def _by_the_index(
     dataset: lance.LanceDataset, fragment: lance.LanceFragment, uris: Sequence[str]
 ) -> list[str]:
-    """Those of ``uris`` that the index has rows of in the fragment: halved until they are found."""
+    """The ``uris`` that have rows in the fragment by the index; bisects the list."""
     if not uris or not _n_rows(dataset, fragment, uris):
         return []
     if len(uris) == 1:

@@ -1,4 +1,4 @@
-"""The rows of a table held against what their own columns, and the ledger, say of them."""
+"""Check the rows of a table: their columns against each other, and against the ledger."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ROWS_PER_BATCH = 4_096
 FULL_NORM_TOLERANCE = 1e-4
 """A unit vector in float32 keeps its length to about 1e-6; a hundred times that is wrong."""
 LEAST_DEVIATION, OUTLIER = 5e-6, 20.0
-"""A value of a vector that was computed again is another one when it is off by more than both the
-first and this many times the median of its vector: noise is spread over all, a flipped bit is not.
-"""
+"""A value of a vector that was computed again is wrong when it is off by more than the first number
+and by more than the second times the median of its vector: noise is spread over all values, a
+flipped bit changes one."""
 HALF_ROUNDING = 2.0**-10
 """Twice what rounding to float16 moves a value by, of itself."""
 LEAST_COSINE = 0.999
-"""Half precision against fp32 stays above it, as in the parity check of every worker."""
+"""Half precision stays above it against fp32, as in the parity check of every worker."""
 KEY_DIGITS = 64
 DATA, INDEX, COUNT, ROW = "file", "index", "count", "row"
 ROW_COLUMNS = [
@@ -49,20 +49,20 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something in a table that is not what was written."""
+    """A part of a table that is not what was written."""
 
     kind: str
     """``file``, ``index``, ``count`` or ``row``."""
     table: str
     """Name of the table: the recipe's, its ledger or its rejects."""
     what: str
-    """For a person."""
+    """The damage in words."""
     data_files: tuple[str, ...] = ()
     """Names of files in the table's ``data`` folder."""
     source_uris: tuple[str, ...] = ()
-    """Files of the source whose rows are concerned, where they can be told, the first 20."""
+    """The first 20 source files whose rows are concerned, where they can be told."""
     rows: tuple[int, ...] = ()
-    """Numbers of damaged rows in their fragment, 0-based, the first 20."""
+    """Numbers of the first 20 damaged rows in their fragment, from 0."""
     n_rows: int = 0
     """How many rows are damaged, where they can be told."""
     fragment_id: int | None = None
@@ -71,27 +71,27 @@ class Damage:
     index: str | None = None
     """Name of a damaged index."""
     n_sources: int = 0
-    """How many files of the source are concerned, where they can be told."""
+    """How many source files are concerned, where they can be told."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """What a pass over the rows adds up, and what it is held against."""
+    """What a pass over the rows adds up, and the ledger that it is compared with."""
 
     entries: Mapping[str, LedgerEntry]
     """The ledger, by file key."""
     most_tokens: int | None
     """Longest chunk of the table: the ledger counts no more tokens of one."""
     sample_every: int
-    """Every so many rows one is encoded again; 0: none."""
+    """One row in so many is encoded again; 0: no row."""
     rows: int = 0
     encoded_again: int = 0
     keys: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by (source URI, file key)."""
     tokens: Counter[str] = field(default_factory=Counter)
-    """Tokens by file key; nothing after a quick look."""
+    """Tokens by file key; empty after a quick audit."""
     cut_tokens: Counter[str] = field(default_factory=Counter)
-    """Likewise, ``most_tokens`` of a chunk at most."""
+    """Tokens by file key, at most ``most_tokens`` of each chunk."""
 
     def count(self, uri: str, key: str, tokens: int) -> None:
         """Add a row."""
@@ -109,11 +109,12 @@ class Seen:
         return "file_key is not in the ledger" if uri in self._uris() else None
 
     def _uris(self) -> frozenset[str]:
-        if self._known is None:
-            self._known = frozenset(one.counts.source_uri for one in self.entries.values())
-        return self._known
+        if self._ledger_uris is None:
+            uris = (entry.counts.source_uri for entry in self.entries.values())
+            self._ledger_uris = frozenset(uris)
+        return self._ledger_uris
 
-    _known: frozenset[str] | None = None
+    _ledger_uris: frozenset[str] | None = None
 
 
 def fragment_damages(
@@ -123,7 +124,7 @@ def fragment_damages(
     encode: Encode | None,
     seen: Seen,
 ) -> list[Damage]:
-    """What is wrong with the rows of one fragment, a damage for each check that fails."""
+    """A damage for each check that rows of a fragment fail."""
     vectors = _vector_columns(dataset, fragment)
     batches = raw_scan(
         dataset,
@@ -169,13 +170,13 @@ def fragment_damages(
 
 
 def is_of_the_data(error: BaseException) -> bool:
-    """Whether reading failed for what is read, and not for what reads."""
+    """Whether an error comes from the data that is read, not from the code that reads it."""
     return isinstance(error, (EmbedlakeError, OSError, ValueError, RuntimeError)) or is_panic(error)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Columns of a batch as Python values; bytes that are no UTF-8 are replaced, and so wrong."""
+    """Columns of a batch as Python values; bytes that are not UTF-8 are replaced, and so wrong."""
 
     ids: list[str]
     keys: list[str]
@@ -192,7 +193,7 @@ class _Rows:
 
 
 def strings(column: pa.Array) -> list[str]:
-    """Values of a text column; bytes that are no UTF-8 are replaced."""
+    """Values of a text column; bytes that are not UTF-8 are replaced."""
     binary = column.cast(pa.binary()).to_pylist()
     return [(value or b"").decode("utf-8", "replace") for value in binary]
 
@@ -204,7 +205,7 @@ def _row_faults(
     encode: Encode | None,
     seen: Seen,
 ) -> Iterator[tuple[str, str, int]]:
-    """(what is wrong, column whose file is named, position in the batch) of each fault."""
+    """Each fault: (why, the column whose file is named, position in the batch)."""
     indexes = batch.column("chunk_index").to_pylist()
     starts, ends = (batch.column(name).to_pylist() for name in ("char_start", "char_end"))
     tokens = batch.column("n_tokens").to_pylist()
@@ -257,9 +258,10 @@ def _other_vectors(
 def is_another(
     stored: NDArray[np.float32], made: NDArray[np.float32], is_half: bool
 ) -> NDArray[np.bool_]:
-    """(n_rows,) whether a stored vector is not the one made anew; both (n_rows, dim).
+    """(n_rows,) whether a stored vector differs from a new one; both (n_rows, dim).
 
-    Another device or batch moves all values a little, a flipped bit a single one. NaN is another.
+    Another device or batch moves all values a little, a flipped bit moves a single value. NaN
+    differs.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(stored - made)
@@ -294,7 +296,7 @@ def _null_damages(
     fragment: lance.LanceFragment,
     nulls: Mapping[str, int],
 ) -> list[Damage]:
-    """Columns with more or fewer rows without a vector than the metadata says."""
+    """Vector columns with more or fewer nulls than the metadata says."""
     damages = []
     for column, n_nulls in nulls.items():
         space_id = schema.space_of(dataset.schema.field(column))[0]
@@ -323,7 +325,7 @@ def _keys_where_null(
 def _unreadable(
     table: Table, dataset: lance.LanceDataset, fragment: lance.LanceFragment, error: BaseException
 ) -> Damage:
-    """A fragment that cannot be read: the columns and data files that are why."""
+    """The damage of a fragment that cannot be read, with the columns and data files at fault."""
     columns = [
         column.name
         for column in dataset.schema

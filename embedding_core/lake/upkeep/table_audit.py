@@ -1,9 +1,9 @@
-"""A whole table held against itself: what a disk, a lost write or a flipped bit did to it.
+"""Check a whole table against itself, for what a disk, a lost write or a flipped bit did to it.
 
-Lance keeps no checksums, but rows say much of each other: a ``text_hash`` is the digest of the
-text, a ``chunk_id`` of four columns, a ``file_key`` of what the ledger says of the file, a vector
-has unit length. ``verify`` looks at the rows of one run; this looks at all of them, and at files
-and indexes. Knows no model: who has one gives ``encode``.
+Lance keeps no checksums, but the columns check each other: a ``text_hash`` is the digest of the
+text, a ``chunk_id`` of four columns, a ``file_key`` of the ledger's line of the file, a vector has
+unit length. ``verify`` looks at the rows of one run; this looks at all rows, and at files and
+indexes. Knows no model: the caller passes ``encode``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from embedding_core.lake.index.broken import LARGEST_READ_BYTES, broken_indexes,
 from embedding_core.lake.ledger import LedgerEntry, entries, ledger_table, rejects_table
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.scans import key_groups, raw_scan
-from embedding_core.lake.table import Table
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.table import Table, file_versions
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,
@@ -46,7 +47,7 @@ CHECKED_INDEXES = ("file_key", "source_uri", "chunk_id")
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was looked at, and everything that is damaged."""
+    """What was checked, and everything that is damaged."""
 
     table: str
     """URI of the table."""
@@ -69,20 +70,24 @@ def audit(
 ) -> Audit:
     """Look for damage in a table, its ledger and its rejects; changes nothing.
 
-    Quickly: sizes of files against metadata, rows of each file against the ledger, indexes that
-    open. ``deep``: every row too, each against what its columns say of each other, and about
-    ``sample_rows`` of them against what ``encode`` makes of their texts.
+    A quick audit compares sizes of files with the metadata, rows of each file with the ledger, and
+    opens the indexes. A ``deep`` one also reads every row, compares its columns with each other,
+    and about ``sample_rows`` vectors with what ``encode`` makes of their texts.
     """
-    dataset = table.dataset()
-    n_rows = dataset.count_rows()
-    known, damages = _ledger(table)
-    cutter = table.cutter()
+    snapshot = table.open()
+    dataset, n_rows = snapshot.dataset, snapshot.n_rows
+    ledger_entries, damages = _ledger(table)
+    cutter = snapshot.cutter()
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
-    seen = Seen(known, cutter.max_tokens if cutter else None, sample_every)
-    for one in (table, ledger_table(table), rejects_table(table)):
-        if one.exists():
-            damages += [*_file_damages(one), *_index_damages(one, deep)]
-    lost = {one.fragment_id for one in damages if one.kind == DATA and one.table == table.name}
+    seen = Seen(ledger_entries, cutter.max_tokens if cutter else None, sample_every)
+    for checked in (table, ledger_table(table), rejects_table(table)):
+        if checked.exists():
+            damages += [*_file_damages(checked), *_index_damages(checked, deep)]
+    lost = {
+        damage.fragment_id
+        for damage in damages
+        if damage.kind == DATA and damage.table == table.name
+    }
     if deep:
         for fragment in dataset.get_fragments():
             if fragment.fragment_id not in lost:
@@ -90,11 +95,11 @@ def audit(
         damages += _lost_to_indexes(table, dataset, seen, damages)
         damages += _unreadable_tables(table, damages)
     elif not lost:
-        damages += _counted(table, seen)
-    damages = with_sources(table, known, damages)
-    all_counted = not any(one.kind == DATA and one.table == table.name for one in damages)
+        damages += _counted(snapshot, seen)
+    damages = with_sources(table, ledger_entries, damages)
+    all_counted = not any(damage.kind == DATA and damage.table == table.name for damage in damages)
     damages += _count_damages(table, seen, all_counted)
-    return Audit(table.uri, int(dataset.version), n_rows, deep, seen.encoded_again, tuple(damages))
+    return Audit(table.uri, snapshot.version, n_rows, deep, seen.encoded_again, tuple(damages))
 
 
 def _file_damages(table: Table) -> Iterator[Damage]:
@@ -109,38 +114,41 @@ def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
 
 
 def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
-    """The ledger's good lines by file key, and a damage for each of the others."""
+    """The ledger's good lines by file key, and a damage for each other line."""
     ledger = ledger_table(table)
     try:
-        known = entries(table)
+        by_key = entries(table)
     except BaseException as error:
         if not is_of_the_data(error):
             raise
         return {}, []  # its files are looked at, and named, apart
     damages = []
-    for key, entry in list(known.items()):
+    for key, entry in list(by_key.items()):
         counts = entry.counts
         expected = file_key(SourceFile(counts.source_uri, entry.fingerprint, 0), entry.rows_id)
         why = "" if counts.balances else "its chunks do not add up"
         why = why if key == expected else "its file_key is not the digest of its other columns"
         if why:
-            del known[key]
-            said = f"the line of {counts.source_uri}: {why}"
+            del by_key[key]
+            message = f"the line of {counts.source_uri}: {why}"
             uris, keys = (counts.source_uri,), frozenset([key])
-            line = Damage(ROW, ledger.name, said, (), uris, n_rows=1, file_keys=keys, n_sources=1)
+            line = Damage(
+                ROW, ledger.name, message, (), uris, n_rows=1, file_keys=keys, n_sources=1
+            )
             damages.append(line)
-    return known, damages
+    return by_key, damages
 
 
-def _counted(table: Table, seen: Seen) -> list[Damage]:
-    """Count the rows of each file version; what keeps them from being read is a damage."""
+def _counted(snapshot: Snapshot, seen: Seen) -> list[Damage]:
+    """Count the rows of each file version; a failure to read them is a damage."""
     try:
-        for version in table.file_versions():
+        for version in file_versions(snapshot):
             seen.keys[version.uri, version.file_key] += version.n_rows
     except BaseException as error:
         if not is_of_the_data(error):
             raise
-        return [Damage(DATA, table.name, f"rows cannot be read: {plain(error)}; see --deep")]
+        message = f"rows cannot be read: {plain(error)}; see --deep"
+        return [Damage(DATA, snapshot.table.name, message)]
     return []
 
 
@@ -181,14 +189,14 @@ def _uncounted(seen: Seen, entry: LedgerEntry, n_rows: int) -> Iterator[str]:
 def _lost_to_indexes(
     table: Table, dataset: lance.LanceDataset, seen: Seen, damages: Sequence[Damage]
 ) -> Iterator[Damage]:
-    """Indexes that find other rows than a scan: a flipped bit can take values out of one."""
-    if any(one.table == table.name and one.kind in (DATA, INDEX) for one in damages):
-        return  # what is broken is named already, and filters would fail
+    """Indexes that give other rows than a scan: a flipped bit can remove values from an index."""
+    if any(damage.table == table.name and damage.kind in (DATA, INDEX) for damage in damages):
+        return  # the damage is named already, and filters would fail
     by_name = {"file_key": Counter[str](), "source_uri": Counter[str]()}
     for (uri, key), n_rows in seen.keys.items():
         by_name["file_key"][key] += n_rows
         by_name["source_uri"][uri] += n_rows
-    names = {one.name for one in indexes_of(dataset)}
+    names = {index.name for index in indexes_of(dataset)}
     for column in CHECKED_INDEXES:
         name = f"{column}_idx"
         if name not in names:
@@ -225,42 +233,42 @@ def _differs_by_index(
 
 
 def _unreadable_tables(table: Table, damages: Sequence[Damage]) -> Iterator[Damage]:
-    """The rejects and the ledger, read as a whole."""
-    for one in (rejects_table(table), ledger_table(table)):
-        if not one.exists() or any(damage.table == one.name for damage in damages):
+    """Columns of the rejects and the ledger that cannot be read."""
+    for checked in (rejects_table(table), ledger_table(table)):
+        if not checked.exists() or any(damage.table == checked.name for damage in damages):
             continue
-        dataset = one.dataset()
+        dataset = checked.dataset()
         for fragment in dataset.get_fragments():
             for column in dataset.schema.names:
                 if not reads(dataset, fragment, column):
                     path = file_of(dataset, fragment, column)
                     yield Damage(
-                        DATA, one.name, f"{column} cannot be read", path,
+                        DATA, checked.name, f"{column} cannot be read", path,
                         fragment_id=fragment.fragment_id,
                     )  # fmt: skip
                     break
 
 
 def take_out(table: Table, damages: Sequence[Damage]) -> None:
-    """Take what is damaged out of a table, its ledger and its rejects, for runs to make it again.
+    """Remove damaged rows from a table, its ledger and its rejects; a run makes them again.
 
-    Indexes that cannot be used are dropped. Fragments that cannot be read go as a whole, of others
-    the rows of each damaged file. To be called under the table's lock.
+    Drops indexes that cannot be used, fragments that cannot be read, and in other fragments the
+    rows of each damaged file. Call it under the table's lock.
     """
-    for one in (table, ledger_table(table), rejects_table(table)):
-        mine = [damage for damage in damages if damage.table == one.name]
-        for damage in mine:
+    for damaged in (table, ledger_table(table), rejects_table(table)):
+        own_damages = [damage for damage in damages if damage.table == damaged.name]
+        for damage in own_damages:
             if damage.index is not None:
-                drop_index(one, damage.index)
-        _drop_fragments(one, {fragment for damage in mine for fragment in _lost(damage)})
-        keys = {key for damage in mine for key in damage.file_keys}
+                drop_index(damaged, damage.index)
+        _drop_fragments(damaged, {key for damage in own_damages for key in _lost(damage)})
+        keys = {key for damage in own_damages for key in damage.file_keys}
         if keys:
-            drop_index(one, "file_key_idx")  # the data decides, not an index
-            replace_rows(one, "file_key", keys, ())
+            drop_index(damaged, "file_key_idx")  # the data decides, not an index
+            replace_rows(damaged, "file_key", keys, ())
 
 
 def _lost(damage: Damage) -> Iterator[int]:
-    """The fragment that nothing can be kept of."""
+    """The id of a fragment of which nothing can be kept."""
     unknown = any(len(key) != KEY_DIGITS or not key.isalnum() for key in damage.file_keys)
     if damage.fragment_id is not None and (damage.kind == DATA or unknown):
         yield damage.fragment_id
@@ -270,9 +278,9 @@ def _drop_fragments(table: Table, fragment_ids: Collection[int]) -> None:
     if not fragment_ids:
         return
     dataset = table.dataset()
-    there = {fragment.fragment_id for fragment in dataset.get_fragments()}
+    existing = {fragment.fragment_id for fragment in dataset.get_fragments()}
     operation = lance.LanceOperation.Update(
-        removed_fragment_ids=sorted(there & set(fragment_ids)),
+        removed_fragment_ids=sorted(existing & set(fragment_ids)),
         updated_fragments=[],
         new_fragments=[],
     )
