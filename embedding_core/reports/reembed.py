@@ -9,6 +9,7 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reports.gate import gate_lines, gate_markdown, gate_summary
 from embedding_core.reports.markdown import text_block
 from embedding_core.reports.text import FILES_SHOWN, index_line, release_line
+from embedding_core.runs.outcome import exit_code_of
 from embedding_core.runs.space.release import ReembedReport
 
 
@@ -36,9 +37,8 @@ def reembed_lines(report: ReembedReport) -> list[str]:
 
 def reembed_data(report: ReembedReport) -> dict[str, Any]:
     """What became of a new model, as plain values, with its summary."""
-    return {
-        "summary": reembed_summary(report), **asdict(report), "exit_code": report.exit_code,
-    }  # fmt: skip
+    code = exit_code_of(report.outcome)
+    return {"summary": reembed_summary(report), **asdict(report), "exit_code": code}
 
 
 def reembed_summary(report: ReembedReport) -> str:

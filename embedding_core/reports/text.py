@@ -13,6 +13,7 @@ from embedding_core.records import PassedOver, Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.maintenance import MaintenanceReport
+from embedding_core.runs.outcome import exit_code_of
 from embedding_core.runs.table_status import FileLine, RejectLine, SpaceLine, Status
 
 if TYPE_CHECKING:  # it loads torch, which only `bench` needs
@@ -181,7 +182,9 @@ def index_line(index: IndexReport) -> str:
 
 def report_data(report: RunReport) -> dict[str, Any]:
     """The report as plain values, with its summary."""
-    return {"summary": run_summary(report), **asdict(report)}
+    values = asdict(report)
+    code = exit_code_of(values.pop("outcome"))
+    return {"summary": run_summary(report), **values, "exit_code": code}
 
 
 def maintenance_lines(done: MaintenanceReport) -> list[str]:
@@ -207,7 +210,11 @@ def maintenance_lines(done: MaintenanceReport) -> list[str]:
 
 def maintenance_data(done: MaintenanceReport) -> dict[str, Any]:
     """What maintenance did, as plain values, with its summary."""
-    return {"summary": maintenance_summary(done), **asdict(done), "exit_code": done.exit_code}
+    return {
+        "summary": maintenance_summary(done),
+        **asdict(done),
+        "exit_code": exit_code_of(done.outcome),
+    }
 
 
 def maintenance_summary(done: MaintenanceReport) -> str:
@@ -306,7 +313,7 @@ def reject_list_lines(rejects: Sequence[RejectLine]) -> list[str]:
 
 def run_summary(report: RunReport) -> str:
     """One line for a state's message."""
-    outcome = {0: "done", 1: "failed", 3: "finished with rejects"}[report.exit_code]
+    outcome = "finished with rejects" if report.outcome == "rejected" else report.outcome
     return (
         f"{outcome}: {report.embedded:,} chunks embedded, {report.rows:,} rows in "
         f"{report.table}, run {report.run_id[:SHOWN_DIGITS]}"

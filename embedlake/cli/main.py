@@ -237,9 +237,8 @@ def _nothing_to_do(
 
 def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) -> dict[str, Any]:
     """Run the flow in this process; its log goes to stderr."""
-    from embedding_core.reports.text import report_data
-    from embedlake.flows.embed import RunFailed
     from embedlake.flows.embed import embed as embed_flow
+    from embedlake.orchestration.outcome import report_of
 
     with running_flow():
         state = embed_flow(
@@ -249,12 +248,7 @@ def _run_embed(recipe: str, resources: Mapping[str, Any], options: _RunOptions) 
             list(options.retry_reasons),
             return_state=True,
         )
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, RunFailed):
-        return report_data(result.report)
-    if isinstance(result, BaseException):
-        raise result
-    return dict(result)
+    return report_of(state)
 
 
 @cli.command()
@@ -366,17 +360,11 @@ def maintain(recipe: str, as_json: bool) -> None:
 
 def _run_maintain(recipe: str) -> dict[str, Any]:
     """Run the flow in this process; its log goes to stderr."""
-    from embedding_core.reports.text import maintenance_data
-    from embedlake.flows.maintain import MaintenanceUnfinished
     from embedlake.flows.maintain import maintain as maintain_flow
+    from embedlake.orchestration.outcome import report_of
 
     with running_flow():
-        result = maintain_flow(recipe, return_state=True).result(raise_on_failure=False)
-    if isinstance(result, MaintenanceUnfinished):
-        return maintenance_data(result.report)
-    if isinstance(result, BaseException):
-        raise result
-    return dict(result)
+        return report_of(maintain_flow(recipe, return_state=True))
 
 
 @cli.command()

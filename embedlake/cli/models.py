@@ -130,17 +130,11 @@ def reembed(
 
 def _run_reembed(*given: Any) -> dict[str, Any]:
     """Run the flow in this process; its log goes to stderr."""
-    from embedding_core.reports.reembed import reembed_data
-    from embedlake.flows.reembed import ReembedFailed
     from embedlake.flows.reembed import reembed as reembed_flow
+    from embedlake.orchestration.outcome import report_of
 
     with running_flow():
-        result = reembed_flow(*given, return_state=True).result(raise_on_failure=False)
-    if isinstance(result, ReembedFailed):
-        return reembed_data(result.report)
-    if isinstance(result, BaseException):
-        raise result
-    return dict(result)
+        return report_of(reembed_flow(*given, return_state=True))
 
 
 @click.command("announce-model")

@@ -42,6 +42,7 @@ def verify(recipe: str, deep: bool, sample_rows: int, with_repair: bool, as_json
 
     Ends with 1 when something is damaged and stays so. Needs no Prefect.
     """
+    from embedding_core.runs.outcome import exit_code_of
     from embedding_core.runs.repair import audit, repair
 
     loaded, settings = Recipe.load(recipe), read_settings()
@@ -54,10 +55,10 @@ def verify(recipe: str, deep: bool, sample_rows: int, with_repair: bool, as_json
             report = audit(loaded, settings.resources, deep, sample_rows)
     data = asdict(report) | {
         "damages": [asdict(one) | {"file_keys": sorted(one.file_keys)} for one in report.damages],
-        "exit_code": report.exit_code,
+        "exit_code": exit_code_of(report.outcome),
     }
     respond(data, _lines(report), as_json)
-    raise click.exceptions.Exit(report.exit_code)
+    raise click.exceptions.Exit(data["exit_code"])
 
 
 def _lines(report: AuditReport) -> list[str]:

@@ -17,8 +17,9 @@ from embedding_core.reports.text import (
     report_lines,
     run_summary,
 )
-from embedding_core.runs.embed.finish_stage import FAILED, RunReport
+from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.outcome import Outcome
 from tests.driver import recipe_for, run, write_jsonl
 
 
@@ -107,7 +108,7 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
         failures=("a.jsonl: no answer from the store",),
         verification=Verification(1, 0, ("a.jsonl: 0 rows in the table, 1 counted",)),
         recomputed=3,
-        exit_code=FAILED,
+        outcome="failed",
     )
     lines = report_lines(failed)
     assert "VERIFICATION FAILED: 1 problems" in lines
@@ -118,13 +119,14 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "outcome"), [(0, "done:"), (1, "failed:"), (3, "finished with rejects:")]
+    ("outcome", "words"),
+    [("done", "done:"), ("failed", "failed:"), ("rejected", "finished with rejects:")],
 )
 def test_run_summary_begins_with_the_outcome(
-    report: RunReport, exit_code: int, outcome: str
+    report: RunReport, outcome: Outcome, words: str
 ) -> None:
-    ended = replace(report, exit_code=exit_code)
-    assert run_summary(ended).startswith(outcome)
+    ended = replace(report, outcome=outcome)
+    assert run_summary(ended).startswith(words)
     assert report_data(ended)["summary"] == run_summary(ended)
 
 
