@@ -1,34 +1,26 @@
-"""The maintain flow: keep a recipe's table fit. One process, no Ray; meant for a schedule."""
+"""The maintain flow: keep a recipe's table fit. One process, no Ray; meant for a schedule.
+
+1. Refresh the indexes of the table, merge small fragments, remove old versions.
+2. Drop vectors that left service long ago, and files that dead runs left.
+3. Report; a step that fails does not stop the others.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect import flow
 from prefect.client.schemas.objects import State
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
-from embedding_core.reports import text as words
-from embedding_core.reports.markdown import text_block
+from embedding_core.reports.maintenance import MaintenanceView
 from embedding_core.runs import maintenance
-from embedding_core.runs.maintenance import MaintenanceReport
 from embedlake.cli import interrupts
-from embedlake.orchestration.naming import artifact_key, run_name
-from embedlake.orchestration.outcome import failed
+from embedlake.orchestration.naming import run_name
+from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
-
-
-class MaintenanceUnfinished(EmbedlakeError):
-    """Some steps did not come to their end; nothing is lost, the next run tries again."""
-
-    def __init__(self, report: MaintenanceReport) -> None:
-        super().__init__(words.maintenance_summary(report))
-        self.report = report
-
-    def __reduce__(self) -> tuple[type[MaintenanceUnfinished], tuple[MaintenanceReport]]:
-        return MaintenanceUnfinished, (self.report,)
+from embedlake.orchestration.publishing import publish
 
 
 @flow(
@@ -47,16 +39,9 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
     try:
         with interrupts.not_mistaken():
             loaded = Recipe.load(recipe)
-            done = maintenance.maintain(loaded)
+            report = maintenance.maintain(loaded)
     except EmbedlakeError as error:
         return failed(error)
-    lines = words.maintenance_lines(done)
-    for line in lines:
-        get_run_logger().info(line)
-    create_markdown_artifact(
-        markdown=f"# Maintenance of {done.recipe}\n\n{text_block(lines)}",
-        key=artifact_key("maintain-report", loaded),
-    )
-    if done.problems:
-        return failed(MaintenanceUnfinished(done))
-    return words.maintenance_data(done)
+    view = MaintenanceView(report)
+    publish("maintain-report", loaded, view)
+    return ended(view)

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from embedding_core.lake.upkeep.row_audit import Damage
-from embedding_core.reports.report import EXIT_CODES, Outcome, Report
+from embedding_core.reports.report import Report
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 from embedding_core.runs.repair import AuditReport
 
 SOURCES_SHOWN = 5
@@ -21,7 +22,7 @@ class AuditView(Report):
 
     @property
     def outcome(self) -> Outcome:
-        return "failed" if self.audit.damages and not self.audit.repaired else "done"
+        return self.audit.outcome
 
     def summary(self) -> str:
         """The last line, which says how many damages there are and what to do."""

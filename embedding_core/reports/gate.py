@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.quality import Interval
-from embedding_core.reports.picture import picture_uri as picture_uri  # old name, for the flow
-from embedding_core.reports.report import EXIT_CODES, Outcome, Report
+from embedding_core.reports.report import Report
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 from embedding_core.runs.space.judgement import GateReport, JudgedSpace
 
 MARKS = {"failed": "NO ", "warning": "!  ", "passed": "ok ", "info": "   "}

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import EXIT_CODES, Outcome, Report, text_block
+from embedding_core.reports.report import Report, text_block
 from embedding_core.runs.maintenance import MaintenanceReport
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MaintenanceView(Report):
 
     @property
     def outcome(self) -> Outcome:
-        return "failed" if self.maintenance.problems else "done"
+        return self.maintenance.outcome
 
     def summary(self) -> str:
         done = self.maintenance

@@ -9,7 +9,8 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reports.gate import GateView
 from embedding_core.reports.maintenance import index_line
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import EXIT_CODES, LINES_SHOWN, Outcome, Report, text_block
+from embedding_core.reports.report import LINES_SHOWN, Report, text_block
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.release import ReembedReport
 
@@ -79,22 +80,3 @@ def _space_line(column: str | None, space: SpaceReport) -> str:
 
 
 REPORT = ReembedView
-
-
-# Old names, for the flow until it uses ``report_of``.
-
-
-def reembed_summary(run: ReembedReport) -> str:
-    return ReembedView(run).summary()
-
-
-def reembed_lines(run: ReembedReport) -> list[str]:
-    return ReembedView(run).lines()
-
-
-def reembed_data(run: ReembedReport) -> dict[str, Any]:
-    return ReembedView(run).data()
-
-
-def reembed_markdown(run: ReembedReport) -> str:
-    return ReembedView(run).markdown()

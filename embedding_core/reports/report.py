@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from embedding_core.errors import Action, EmbedlakeError, PluginError
 from embedding_core.registry import REPORTS, Registry
-
-Outcome = Literal["done", "failed", "rejected", "refused"]
-EXIT_CODES: Mapping[Outcome, int] = {"done": 0, "failed": 1, "rejected": 3, "refused": 4}
-"""The command line's exit codes. 2, a wrong recipe or command, is no outcome of a run."""
+from embedding_core.runs.outcome import Outcome
 
 HINTS: Mapping[Action, str] = {
     "embed": "run `embedlake embed RECIPE`",

@@ -8,20 +8,18 @@ from typing import Any, ClassVar
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reports.maintenance import MaintenanceView, index_line
 from embedding_core.reports.report import (
-    EXIT_CODES,
     LINES_SHOWN,
-    Outcome,
     Report,
     table,
     text_block,
 )
 from embedding_core.runs.embed.finish_stage import RunReport
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 
 LEDGER = (
     "documents", "rejected", "chunks", "embedded", "reused", "dropped", "failed", "tokens",
 )  # fmt: skip
 """Counts of a run, in the order in which they add up."""
-OUTCOMES: dict[int, Outcome] = {code: outcome for outcome, code in EXIT_CODES.items()}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class RunView(Report):
 
     @property
     def outcome(self) -> Outcome:
-        return OUTCOMES[self.run.exit_code]
+        return self.run.outcome
 
     def summary(self) -> str:
         ended = "finished with rejects" if self.outcome == "rejected" else self.outcome
@@ -67,11 +65,9 @@ class RunView(Report):
         return [*lines, *(f"FAILED: {failure}" for failure in run.failures[:LINES_SHOWN])]
 
     def data(self) -> dict[str, Any]:
-        return {
-            "summary": self.summary(),
-            **asdict(self.run),
-            "exit_code": EXIT_CODES[self.outcome],
-        }
+        values = asdict(self.run)
+        del values["outcome"]  # the exit code says it
+        return {"summary": self.summary(), **values, "exit_code": EXIT_CODES[self.outcome]}
 
     def markdown(self) -> str:
         """What the run did: the ledger, rejects by reason, and the command that lists them."""

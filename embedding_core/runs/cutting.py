@@ -1,7 +1,7 @@
 """How texts are cut: by the tokenizer that the table was made with, whatever model serves now.
 
 Chunk boundaries belong to the rows. If they moved with every new model, a promote would make the
-next run cut and embed every file anew.
+next run cut and embed every file again.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ from embedding_core.lake.upkeep.compaction import (
 )
 from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import Recipe
-
-MAINTAINED, UNFINISHED = 0, 1
-"""Exit codes."""
+from embedding_core.runs.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,12 @@ class MaintenanceReport:
     """Columns that left service longer ago than ``release.keep_previous_days``, dropped."""
     seconds: float
     problems: tuple[str, ...]
-    """Steps that did not come to their end, of all tables; nothing is lost, the next maintenance
-    tries again."""
+    """Steps of all tables that failed; nothing is lost, the next maintenance tries again."""
 
     @property
-    def exit_code(self) -> int:
-        """0 when every step was done, else 1."""
-        return UNFINISHED if self.problems else MAINTAINED
+    def outcome(self) -> Outcome:
+        """``done`` when every step was done, else ``failed``."""
+        return "failed" if self.problems else "done"
 
 
 def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
@@ -82,7 +79,7 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     with _noted(problems):
         retired = retire_left(table, kept_days, "maintenance", now)
     reports = [maintain_table(table, keep, refresh)]
-    reports += [maintain_table(one, keep) for one in _beside(table)]
+    reports += [maintain_table(beside, keep) for beside in _beside(table)]
     problems += [problem for report in reports for problem in report.problems]
     files = size_bytes = 0
     with _noted(problems):
@@ -102,11 +99,11 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
 
 @contextmanager
 def _noted(problems: list[str]) -> Iterator[None]:
-    """A step that may fail: the others are done all the same."""
+    """Note the failure of a step, so that the others are done all the same."""
     try:
         yield
     except Locked:
-        return  # a space is being built: next time
+        return  # a space is being built; the next maintenance does it
     except EmbedlakeError as error:
         problems.append(str(error))
 
@@ -115,11 +112,11 @@ def needs_maintenance(recipe: Recipe, table: Table) -> bool:
     """Whether one of the tables has more small fragments than the recipe allows, and they can be
     merged now."""
     most = recipe.maintain.small_fragments
-    return any(
-        small_fragments(one) > most and not must_wait(one) for one in (table, *_beside(table))
-    )
+    tables = (table, *_beside(table))
+    return any(small_fragments(each) > most and not must_wait(each) for each in tables)
 
 
 def _beside(table: Table) -> list[Table]:
+    """The ledger and the rejects, as far as they exist."""
     both = (ledger.ledger_table(table), ledger.rejects_table(table))
-    return [one for one in both if one.exists()]
+    return [beside for beside in both if beside.exists()]

@@ -25,7 +25,7 @@ def measure(recipe: Recipe, resources: Resources, seconds: float) -> ModelSpeed:
 
 
 def _texts(file: SourceFile, source: SourceSpec) -> list[str]:
-    documents = (one for one in read_documents(file, source) if isinstance(one, Document))
+    documents = (record for record in read_documents(file, source) if isinstance(record, Document))
     try:
         return [document.text for document in islice(documents, SAMPLE_DOCUMENTS)]
     except RejectedInput:

@@ -1,4 +1,4 @@
-"""A recipe's table looked at for damage, and what can be healed healed."""
+"""Look for damage in a recipe's table, and repair it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from embedding_core.lake.upkeep.table_audit import Audit, take_out
 from embedding_core.lake.upkeep.table_audit import audit as audit_table
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import load, locked_for
+from embedding_core.runs.outcome import Outcome
 from embedding_core.runs.serving import serving_model
 
 SAMPLE_ROWS = 1_000
 """Rows whose vectors are made again by a deep look: seconds with a small model on a CPU."""
-SOUND, DAMAGED = 0, 1
-"""Exit codes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What a look for damage found, and what was done about it."""
+    """The damage in a table, and what was done about it."""
 
     recipe: str
     table: str
@@ -45,13 +44,13 @@ class AuditReport:
     """Rows whose vector was made again and compared."""
     damages: tuple[Damage, ...]
     repaired: bool
-    """Whether everything that was damaged was taken out, and the indexes made anew."""
+    """Whether all damaged rows were taken out and the indexes made again."""
     seconds: float
 
     @property
-    def exit_code(self) -> int:
-        """0 when nothing is damaged any more, else 1."""
-        return DAMAGED if self.damages and not self.repaired else SOUND
+    def outcome(self) -> Outcome:
+        """``failed`` when something is damaged and stays so, else ``done``."""
+        return "failed" if self.damages and not self.repaired else "done"
 
 
 def audit(
@@ -73,21 +72,21 @@ def repair(
     sample_rows: int = SAMPLE_ROWS,
     wait_seconds: float = 60.0,
 ) -> AuditReport:
-    """``audit``, and take what is damaged out of the table: the next run makes it again.
+    """``audit``, and take damaged rows out of the table: the next run makes them again.
 
-    Rows of damaged files go, so that a run finds them missing, and indexes are made anew. Raises
+    Rows of damaged files go, so that a run finds them missing, and indexes are made again. Raises
     ``Locked`` when a run goes on for longer than ``wait_seconds``.
     """
     started = time.perf_counter()
     with locked_for(recipe, "repair", wait_seconds) as lock:
-        found = _looked(recipe, resources, deep, sample_rows)
-        if found.damages:
+        audited = _looked(recipe, resources, deep, sample_rows)
+        if audited.damages:
             lock.check()
             table = _table(recipe)
-            take_out(table, found.damages)
-            _list_rejects_again(table, found.damages)
+            take_out(table, audited.damages)
+            _list_rejects_again(table, audited.damages)
             tried_again(f"index {table.uri}", lambda _attempt: _refresh_indexes(recipe, table))
-    return _report(recipe, found, bool(found.damages), started)
+    return _report(recipe, audited, bool(audited.damages), started)
 
 
 def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) -> Audit:
@@ -109,10 +108,10 @@ def _table(recipe: Recipe) -> Table:
 
 
 def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
-    """Have files read again whose rejects were lost with a part of the rejects table: their rows
-    and their lines in the ledger go."""
+    """Remove rows and ledger lines of files whose rejects were lost with a part of the rejects
+    table, so that the next run reads them again."""
     rejects = ledger.rejects_table(table)
-    if not any(one.table == rejects.name and one.kind == DATA for one in damages):
+    if not any(damage.table == rejects.name and damage.kind == DATA for damage in damages):
         return
     listed = ledger.known_rejects(table)
     keys = [
@@ -132,15 +131,15 @@ def _refresh_indexes(recipe: Recipe, table: Table) -> None:
         refresh_vector_index(table, recipe.index)
 
 
-def _report(recipe: Recipe, found: Audit, repaired: bool, started: float) -> AuditReport:
+def _report(recipe: Recipe, audited: Audit, repaired: bool, started: float) -> AuditReport:
     return AuditReport(
         recipe=recipe.name,
-        table=found.table,
-        version=found.version,
-        rows=found.rows,
-        deep=found.deep,
-        encoded_again=found.encoded_again,
-        damages=found.damages,
+        table=audited.table,
+        version=audited.version,
+        rows=audited.rows,
+        deep=audited.deep,
+        encoded_again=audited.encoded_again,
+        damages=audited.damages,
         repaired=repaired,
         seconds=time.perf_counter() - started,
     )

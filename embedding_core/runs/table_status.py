@@ -125,10 +125,10 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     Files whose rows left the table are no longer among them.
     """
     table = _table(recipe)
-    held: set[str] = set()
+    present_keys: set[str] = set()
     rows = Counter[str]()
     for version in table.file_versions():
-        held.add(version.file_key)
+        present_keys.add(version.file_key)
         rows[version.uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
     entries = ledger.ledger_rows(table, ["file_key", *names])
@@ -136,7 +136,7 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
     shown = ("file_key", "source_uri", "embedded", "reused")
     lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
     for index, (key, uri, embedded, reused) in enumerate(lines):
-        if key in held or embedded + reused == 0:
+        if key in present_keys or embedded + reused == 0:
             newest[uri] = index
     chosen = [newest[uri] for uri in sorted(newest)][:limit]
     return [
@@ -151,10 +151,10 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
 
 def reject_lines(recipe: Recipe, limit: int | None = None) -> list[RejectLine]:
     """Rows of the rejects table, ``limit`` of them at most."""
-    found = ledger.reject_rows(_table(recipe), limit=limit).to_pylist()
+    rejects = ledger.reject_rows(_table(recipe), limit=limit).to_pylist()
     return [
         RejectLine(rejected_at=row.pop("rejected_at").isoformat(timespec="seconds"), **row)
-        for row in found
+        for row in rejects
     ]
 
 
@@ -166,7 +166,7 @@ def status(recipe: Recipe) -> Status:
     """Read the recipe's table and ledger. Raises ``LakeError`` when there is no table."""
     table = _table(recipe)
     dataset = table.dataset()
-    held, space = table.space()
+    identifier, space = table.space()
     keys = {version.file_key for version in table.file_versions()}
     return Status(
         table=table.uri,
@@ -175,10 +175,10 @@ def status(recipe: Recipe) -> Status:
         rows=dataset.count_rows(),
         files=len(keys),
         fragments=len(dataset.get_fragments()),
-        space_id=held,
+        space_id=identifier,
         space=asdict(space),
-        spaces=tuple(_space_line(one) for one in columns(table)),
-        retired=tuple(one for one in releases(table) if one.action == "retire"),
+        spaces=tuple(_space_line(column) for column in columns(table)),
+        retired=tuple(release for release in releases(table) if release.action == "retire"),
         vector_index=stored_index(table),
         unindexed_rows=unindexed_rows(dataset),
         ledger=_sums(table, keys),
@@ -205,17 +205,17 @@ def _space_line(column: VectorColumn) -> SpaceLine:
 def _sums(table: Table, keys: set[str]) -> dict[str, int]:
     names = ["documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens"]
     entries = ledger.ledger_rows(table, ["file_key", *names])
-    held = pc.is_in(entries.column("file_key"), value_set=pa.array(keys, pa.string()))
-    current = entries.filter(held)
+    is_current = pc.is_in(entries.column("file_key"), value_set=pa.array(keys, pa.string()))
+    current = entries.filter(is_current)
     return {name: pc.sum(current.column(name)).as_py() or 0 for name in names}
 
 
 def _last_runs(table: Table) -> tuple[RunLine, ...]:
     columns = ["run_id", "committed_at", "chunks", "tokens"]
     lines = ledger.ledger_rows(table, columns)
-    place = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
+    order = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
     summed = (
-        lines.append_column("place", place)
+        lines.append_column("place", order)
         .group_by("run_id")
         .aggregate(
             [("place", "max"), ("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"),

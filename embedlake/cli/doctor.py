@@ -12,7 +12,7 @@ import click
 
 from embedding_core.errors import EmbedlakeError, SetupError
 from embedding_core.recipe import Recipe
-from embedding_core.reports.report import EXIT_CODES
+from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.cli.options import json_option, respond
 from embedlake.settings import Settings, prefect_api_url, read_settings
 

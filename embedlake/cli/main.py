@@ -16,7 +16,8 @@ import click
 
 from embedding_core import __version__
 from embedding_core.errors import EmbedlakeError, SetupError, UsageError
-from embedding_core.reports.report import EXIT_CODES, said
+from embedding_core.reports.report import said
+from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.cli import (
     deploy,
     doctor,

@@ -44,12 +44,12 @@ def placed(resources: Resources) -> Resources:
     return resources.updated({"device": device})
 
 
-def device_of(asked: str, gpu_ids: Sequence[int | str], visible: str | None) -> str:
+def device_of(device: str, gpu_ids: Sequence[int | str], visible: str | None) -> str:
     """What a task that reserved these GPUs runs on: ``cpu`` without any, else the first of them.
 
     ``visible`` is ``CUDA_VISIBLE_DEVICES`` of the worker: torch counts from 0 within it.
     """
-    if asked == "cpu" or not gpu_ids:
+    if device == "cpu" or not gpu_ids:
         return "cpu"
     first = str(gpu_ids[0])
     shown = visible.split(",") if visible else []

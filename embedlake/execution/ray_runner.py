@@ -115,8 +115,8 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         def result_for(value: Any) -> Any:
             return next(results) if isinstance(value, ray.ObjectRef) else value
 
-        given = visit_collection(parameters, visit_fn=result_for, return_data=True)
-        return RayTaskRunner._run_prefect_task(parameters=given, **call)
+        arguments = visit_collection(parameters, visit_fn=result_for, return_data=True)
+        return RayTaskRunner._run_prefect_task(parameters=arguments, **call)
 
 
 @contextmanager

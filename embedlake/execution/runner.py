@@ -7,7 +7,7 @@ imported and started with the first task that runs on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -75,7 +75,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         self.in_process = False
 
     def duplicate(self) -> Self:
-        """A flow run works with a runner of its own."""
+        """A new runner for each flow run."""
         return type(self)(self._waiting_seconds)
 
     def prepare(self, settings: Settings, resources: Resources, in_process: bool = False) -> None:
@@ -224,18 +224,20 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
 
         if time.monotonic() - self._said_at < self._waiting_seconds:
             return
-        there = nodes()
-        self._lacking = self._needs.lacking_among(there)
+        on_cluster = nodes()
+        self._lacking = self._needs.lacking_among(on_cluster)
         if self._lacking is not None:
             self._said_at = time.monotonic()
             get_run_logger().warning(
                 "%s. Waiting for the cluster to grow; what its %d nodes have now: %s",
                 self._lacking,
-                len(there),
-                "; ".join(
-                    ", ".join(f"{kind} {node.get(kind, 0):g}" for kind in SHOWN) for node in there
-                ),
+                len(on_cluster),
+                "; ".join(map(_shown, on_cluster)),
             )
+
+
+def _shown(node: Mapping[str, float]) -> str:
+    return ", ".join(f"{kind} {node.get(kind, 0):g}" for kind in SHOWN)
 
 
 def current_runner() -> Runner:

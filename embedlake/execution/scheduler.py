@@ -48,13 +48,13 @@ def run_plan(
         return
     newest = plan(job.recipe)
     files = tuple(file for file in newest.files if file.file.uri in tally.changed_uris)
-    again = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
+    changed = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
     if not files:
         return
     execution.log.info("%d files changed while they were read: once more", len(files))
     tally.forget_changed({file.file.uri for file in files})
-    second = Job.of(again, job.recipe, job.resources, job.run_id)
-    run_units(second, again, tally, execution, before_commit, clock)
+    second = Job.of(changed, job.recipe, job.resources, job.run_id)
+    run_units(second, changed, tally, execution, before_commit, clock)
 
 
 def run_units(
@@ -127,18 +127,18 @@ def _left_to_do(
     have ids in common, is not committed: its slices are read from what was saved when their turn
     comes."""
     gatherer = Gatherer()
-    whole: list[EmbeddedUnit] = []
+    whole_files: list[EmbeddedUnit] = []
     done_ids: set[str] = set()
     for unit in finished:
         gathered = gatherer.add(unit)
         if not slices_to_redo(job, gathered):
             done_ids.update(result.unit.unit_id for result in gathered)
-            whole += _whole(gathered)
+            whole_files += _whole(gathered)
             for result in gathered:
                 progress.finished(result)
     size = job.resources.units_per_commit
-    for start in range(0, len(whole), size):
-        commits.commit(whole[start : start + size])
+    for start in range(0, len(whole_files), size):
+        commits.commit(whole_files[start : start + size])
     return [unit for unit in units if unit.unit_id not in done_ids]
 
 
@@ -199,17 +199,19 @@ class _Work:
         self._files_left = MOST_FAILED_FILES  # with more failed files, it is not the files
 
     def collect(
-        self, group: Sequence[Any], progress: Progress | None = None, again: bool = False
+        self, group: Sequence[Any], progress: Progress | None = None, failed_before: bool = False
     ) -> list[EmbeddedUnit]:
-        """What became of some submitted units, in order; failures go into the tally. ``again``: the
-        files of these units failed before."""
+        """What became of submitted units, in order; failures go into the tally.
+
+        ``failed_before``: so did the files of these units.
+        """
         done: list[EmbeddedUnit] = []
         for submitted in group:
             unit, result = submitted.unit, self.runner.result(submitted)
             if isinstance(result, EmbeddedUnit):
                 done.append(result)
             elif _is_of_the_unit(result) and self._files_left > 0:
-                done += self._apart(unit, result, again)
+                done += self._apart(unit, result, failed_before)
             else:
                 self._tally.failures.append(f"{unit.label}: {words(result)}")
                 self._log.error("unit %s failed: %s", unit.label, words(result))
@@ -217,16 +219,18 @@ class _Work:
                 progress.finished(result if isinstance(result, EmbeddedUnit) else None)
         return done
 
-    def _apart(self, unit: WorkUnit, error: BaseException, again: bool) -> list[EmbeddedUnit]:
+    def _apart(
+        self, unit: WorkUnit, error: BaseException, failed_before: bool
+    ) -> list[EmbeddedUnit]:
         """The unit again in two halves, down to the file it fails for. A file that failed alone and
         before is rejected."""
-        if again and len(unit.files) == 1:
+        if failed_before and len(unit.files) == 1:
             self._files_left -= 1
             self._log.error("%s rejected: %s", unit.label, error)
             return [failed_alone(unit, error)]
         how = "in halves" if len(unit.files) > 1 else "by itself"
         self._log.warning("unit %s failed, once more %s: %s", unit.label, how, error)
-        return self.collect(self.runner.submit(halves(unit)), again=True)
+        return self.collect(self.runner.submit(halves(unit)), failed_before=True)
 
     def with_fragments(self, done: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
         """``done``, with units whose cached fragments are gone from the store embedded again."""

@@ -12,8 +12,8 @@ from embedlake.local.hardware import Needs
 from embedlake.settings import Settings
 
 SMALL_TOKENS, SMALL_SECONDS = 250_000, 20.0
-"""Work that is done before Ray and a model in a worker of its own would have paid for their start,
-by the estimate of the plan: seconds where a rate is known, else tokens."""
+"""Less work than this is done before Ray and a model in a worker would have started, by the plan's
+estimate: seconds where a rate is known, else tokens."""
 LOADING_SECONDS = 5.0
 """Loading the libraries and a small model in the flow's own process, on two cores."""
 
@@ -25,7 +25,7 @@ def is_small(
     resources: Resources,
     settings: Settings,
 ) -> bool:
-    """Whether the work is not worth a Ray of its own: one unit, of little text.
+    """Whether the work is too small to start Ray for: a single unit, of little text.
 
     A unit that an earlier run began and did not finish goes to Ray: it may be what ended that run,
     and a worker can be lost where the flow cannot. So does one that must not see this machine's

@@ -9,10 +9,10 @@ from embedlake.orchestration import tasks
 
 
 def train_if_due(job: Job) -> None:
-    """Train the index of the job's space in a task of its own, with an embed task's hardware.
+    """Train the index of the job's space in a separate task, with an embed task's hardware.
 
-    When nothing is due no task runs: to extend an index and to measure its recall is left to the
-    flow. Raises what the task raised.
+    Runs no task when no training is due: the flow itself extends an index and measures its recall.
+    Raises what the task raised.
     """
     if index_is_due(job):
         with current_runner().with_hardware(keeps_process=False):

@@ -17,37 +17,37 @@ from embedlake.silence import SILENT_SECONDS
 
 IN_FLIGHT = 32
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def each(
-    task: Task[Any, Found],
+    task: Task[Any, Result],
     shared: Any,
-    given: Iterable[Given],
+    items: Iterable[Item],
     failures: list[str],
-) -> Iterator[Found]:
-    """``task(shared, one)`` for each of ``given``, with an embed task's hardware; results in order.
+) -> Iterator[Result]:
+    """``task(shared, item)`` for each item, with an embed task's hardware; results in order.
 
     A task that fails does not take others with it: a sentence goes into ``failures``. A
     ``SetupError``, or Ray that broke down, ends it all: it would hit every task.
     """
     runner, n_ended = current_runner(), 0
-    waiting, in_flight = iter(given), deque[tuple[Given, PrefectFuture[Found]]]()
+    waiting, in_flight = iter(items), deque[tuple[Item, PrefectFuture[Result]]]()
     while True:
         with runner.with_hardware():
-            for one in islice(waiting, IN_FLIGHT - len(in_flight)):
-                in_flight.append((one, task.submit(shared, one)))
+            for item in islice(waiting, IN_FLIGHT - len(in_flight)):
+                in_flight.append((item, task.submit(shared, item)))
         if not in_flight:
             return
-        one, future = in_flight.popleft()
+        item, future = in_flight.popleft()
         while runner.first_ended([future], SILENT_SECONDS) is None:
             get_run_logger().info(
                 "%s: %d done, %d under way", task.name, n_ended, len(in_flight) + 1
             )
         result, n_ended = runner.result(future), n_ended + 1
         if isinstance(result, BaseException):
-            failures.append(f"{task.name} {one}: {words(result)}")
-            get_run_logger().error("%s %s failed: %s", task.name, one, words(result))
+            failures.append(f"{task.name} {item}: {words(result)}")
+            get_run_logger().error("%s %s failed: %s", task.name, item, words(result))
         else:
             yield result

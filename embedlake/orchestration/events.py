@@ -1,7 +1,7 @@
-"""Word of new models: sent as an event, and acted on once.
+"""Announce new models by an event, and act on each once.
 
-A deployment's trigger makes a run of each announcement. Of runs that were asked for one after
-another only the last has a model that anyone still waits for; the others end without work.
+A deployment's trigger starts a run for each announcement. When several runs were asked for, only
+the last has a model that anyone still waits for; the others end without work.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def announce(model: str, name: str | None = None) -> Announcement:
     event = Event(event=FINETUNED, resource=Resource(labels), payload={"model": model})
     try:
         asyncio.run(_send(event))
-    except Exception as error:  # websockets, TLS and the login each have errors of their own
+    except Exception as error:  # websockets, TLS and the login have different errors
         raise SetupError(
             f"the Prefect API did not take the event: {error}; see that it runs and that "
             "PREFECT_API_AUTH_STRING is right, then announce the model again"
@@ -84,38 +84,38 @@ def own_run(run_id: str) -> FlowRun:
         return client.read_flow_run(UUID(run_id))
 
 
-def superseded_by(mine: FlowRun) -> FlowRun | None:
+def superseded_by(run: FlowRun) -> FlowRun | None:
     """A run of the same deployment that was asked for later; None for a run of no deployment.
 
     It counts while it waits or runs and when it has ended well, if it has the same parameters but
     for the model. Runs by a schedule do not count: they ask for nothing new.
     """
-    if mine.deployment_id is None:
+    if run.deployment_id is None:
         return None
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
+        runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
-                deployment_id=FlowRunFilterDeploymentId(any_=[mine.deployment_id]),
+                deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=LATER)),
                 expected_start_time=FlowRunFilterExpectedStartTime.model_validate(
-                    {"after_": _asked_at(mine)}
+                    {"after_": _asked_at(run)}
                 ),
             ),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         )
-    return last_wish(mine, found)
+    return latest_request(run, runs)
 
 
-def last_wish(mine: FlowRun, runs: Iterable[FlowRun]) -> FlowRun | None:
-    """The run that was asked for last, if that was after ``mine``; see ``superseded_by``."""
-    wishes = [
-        one
-        for one in runs
-        if not one.auto_scheduled
-        and _asked_at(one) > _asked_at(mine)
-        and _beside_model(one) == _beside_model(mine)
+def latest_request(own_run: FlowRun, runs: Iterable[FlowRun]) -> FlowRun | None:
+    """The run that was asked for last, if that was after ``own_run``; see ``superseded_by``."""
+    later = [
+        run
+        for run in runs
+        if not run.auto_scheduled
+        and _asked_at(run) > _asked_at(own_run)
+        and _beside_model(run) == _beside_model(own_run)
     ]
-    return max(wishes, key=_asked_at, default=None)
+    return max(later, key=_asked_at, default=None)
 
 
 def _asked_at(run: FlowRun) -> datetime:
@@ -123,9 +123,9 @@ def _asked_at(run: FlowRun) -> datetime:
     runs long before they are due; everyone else when they want them."""
     if run.parameters.get(ANNOUNCED):
         return datetime.fromisoformat(run.parameters[ANNOUNCED])
-    asked = run.expected_start_time if run.auto_scheduled else run.created
-    assert asked is not None, "the Prefect API sets both"
-    return asked
+    asked_at = run.expected_start_time if run.auto_scheduled else run.created
+    assert asked_at is not None, "the Prefect API sets both"
+    return asked_at
 
 
 def _beside_model(run: FlowRun) -> dict[str, Any]:

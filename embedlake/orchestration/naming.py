@@ -33,12 +33,12 @@ def run_name() -> str:
     return f"{flow_name} {recipe.lake.table} {_tagged(UUID(flow_run.get_id()), tags)}"
 
 
-def artifact_key(what: str, recipe: Recipe) -> str:
+def artifact_key(kind: str, recipe: Recipe) -> str:
     """The key of a table's artifact of one kind; the same in every run, so that Prefect keeps its
     history: lower-case letters, digits and dashes."""
     table = re.sub(r"[^a-z0-9]+", "-", recipe.lake.table.lower()).strip("-")
     uri = storage.join(recipe.lake.uri, recipe.lake.table)
-    return f"{what}-{table}-{digest(uri)[:KEY_DIGITS]}"
+    return f"{kind}-{table}-{digest(uri)[:KEY_DIGITS]}"
 
 
 def _tagged(run_id: UUID, tags: list[str]) -> int:

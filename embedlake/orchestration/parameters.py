@@ -23,23 +23,23 @@ def fail_for_parameters(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
             client.set_flow_run_state(flow_run.id, Failed(message=why), force=True)
 
 
-def wrong_parameters(flow: Flow[..., Any], given: dict[str, Any]) -> str | None:
+def wrong_parameters(flow: Flow[..., Any], parameters: dict[str, Any]) -> str | None:
     """The parameters that a flow does not know or that it lacks, those it knows and what to do;
-    None when the flow can take what is given."""
-    known, required = list(flow.parameters.properties), flow.parameters.required
+    None when the flow can take them."""
+    names, required = list(flow.parameters.properties), flow.parameters.required
     unknown = [
-        f"unknown parameter {name!r}{_nearest(name, known)}" for name in given.keys() - known
+        f"unknown parameter {name!r}{_nearest(name, names)}" for name in parameters.keys() - names
     ]
-    lacking = [f"parameter {name!r} is missing" for name in required if name not in given]
+    lacking = [f"parameter {name!r} is missing" for name in required if name not in parameters]
     if not (unknown or lacking):
         return None
     return (
         f"{'; '.join([*sorted(unknown), *lacking])}. The flow {flow.name!r} takes "
-        f"{', '.join(known)}: correct what made this run (the deployment's parameters, its trigger "
+        f"{', '.join(names)}: correct what made this run (the deployment's parameters, its trigger "
         "or the call of the API) and start another; nothing was changed"
     )
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

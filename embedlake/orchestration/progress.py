@@ -58,8 +58,8 @@ class RunProgress:
         """Note a unit that ended; None for one that failed."""
         self._done_units += 1
         if unit is not None:
-            self._chunks += sum(one.chunks for one in unit.counts)
-            self._tokens += sum(one.tokens for one in unit.counts)
+            self._chunks += sum(counts.chunks for counts in unit.counts)
+            self._tokens += sum(counts.tokens for counts in unit.counts)
         self._bar.update(self._task, advance=1, line=self._line())
 
     @property

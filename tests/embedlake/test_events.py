@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from embedding_core.errors import ModelError
 from embedlake.cli.models import _check_announced
-from embedlake.orchestration.events import last_wish
+from embedlake.orchestration.events import latest_request
 from tests.embedlake.conftest import Embedlake
 
 FAILED, BAD_USAGE = 1, 2
@@ -33,32 +33,32 @@ def scheduled(made: int, due: int) -> FlowRun:
     return asked(made, expected_start_time=NOON + timedelta(minutes=due), auto_scheduled=True)
 
 
-def test_last_wish_is_the_last_of_those_after_a_run() -> None:
+def test_latest_request_is_the_last_of_those_after_a_run() -> None:
     first, second, third = asked(0, "x"), asked(1, "y"), asked(2, "z")
-    assert last_wish(first, [third, first, second]) is third
-    assert last_wish(third, [third, first, second]) is None
+    assert latest_request(first, [third, first, second]) is third
+    assert latest_request(third, [third, first, second]) is None
 
 
-def test_last_wish_leaves_out_another_recipe_s_runs_and_other_ways_to_promote() -> None:
+def test_latest_request_leaves_out_another_recipe_s_runs_and_other_ways_to_promote() -> None:
     other = asked(1, parameters={"recipe": "b.yaml", "promote": "auto", "model": "new"})
     built = asked(1, parameters={"recipe": "a.yaml", "promote": "never", "model": "new"})
-    assert last_wish(asked(0), [other, built]) is None
+    assert latest_request(asked(0), [other, built]) is None
 
 
-def test_last_wish_run_of_a_schedule_was_asked_for_when_it_is_due() -> None:
+def test_latest_request_run_of_a_schedule_was_asked_for_when_it_is_due() -> None:
     night = scheduled(made=0, due=60)
-    assert last_wish(night, [asked(30)]) is None  # came before it is due
-    assert last_wish(night, [asked(61)]) is not None
-    assert last_wish(asked(30), [night]) is None  # asks for nothing new
+    assert latest_request(night, [asked(30)]) is None  # came before it is due
+    assert latest_request(night, [asked(61)]) is not None
+    assert latest_request(asked(30), [night]) is None  # asks for nothing new
 
 
-def test_last_wish_of_runs_made_in_another_order_is_what_was_announced_last() -> None:
+def test_latest_request_of_runs_made_in_another_order_is_what_was_announced_last() -> None:
     first, second = (
         asked(made, model, announced=str(NOON + timedelta(seconds=sent)))
         for made, model, sent in ((2, "x", 1), (1, "y", 2))
     )
-    assert last_wish(first, [second, first]) is second
-    assert last_wish(second, [second, first]) is None
+    assert latest_request(first, [second, first]) is second
+    assert latest_request(second, [second, first]) is None
 
 
 def test_announce_model_without_an_api_fails_and_says_what_to_do(embedlake: Embedlake) -> None:

@@ -19,7 +19,7 @@ from embedding_core.runs.embed import chunk_stage
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.finish_stage import DONE, FAILED, REJECTED, RunTally, finish
+from embedding_core.runs.embed.finish_stage import RunTally, finish
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.saved import finished_packs
 from embedding_core.runs.embed.units import work_units
@@ -229,7 +229,7 @@ def test_run_units_what_a_crash_left_is_committed_though_files_came_changed_and_
     scheduler.run_units(job, planned, tally, execution, lambda: None)
     assert execution.committed_at_submit == [6]  # the packs 00 01, 02 03 and 10 11
     assert len(rows(job.recipe)) == 12
-    assert finish(job, planned, tally, 0.0).exit_code == DONE
+    assert finish(job, planned, tally, 0.0).outcome == "done"
     assert plan(job.recipe).is_empty
 
 
@@ -263,7 +263,7 @@ def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
     tally = RunTally()
     scheduler.run_plan(job, planned, tally, ChangesWhenRead(), lambda: None)
     report = finish(job, planned, tally, 0.0)
-    assert (report.exit_code, report.rows, report.embedded) == (DONE, 3, 3)
+    assert (report.outcome, report.rows, report.embedded) == ("done", 3, 3)
     assert (report.rejects, rejects(job.recipe)) == ({}, [])
     assert "changed, 0 to go" in texts(job.recipe)
     assert plan(job.recipe).is_empty
@@ -284,7 +284,7 @@ def test_run_plan_file_that_changes_all_the_time_waits_for_the_next_run(
     tally = RunTally()
     scheduler.run_plan(job, planned, tally, AlwaysChanges(), lambda: None)
     report = finish(job, planned, tally, 0.0)
-    assert (report.exit_code, report.rejects) == (REJECTED, {"changed": 1})
+    assert (report.outcome, report.rejects) == ("rejected", {"changed": 1})
     assert report.rows == 2 and report.verification.passed
     assert run(job.recipe).rows == 3
 
@@ -321,7 +321,7 @@ def test_run_units_file_that_breaks_its_unit_is_found_and_rejected_alone(
         job, planned = packed_with_one_that_breaks_the_code(tmp_path, patch)
         scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
         report = finish(job, planned, tally, 0.0)
-    assert (report.exit_code, report.rows, report.failures) == (REJECTED, 8, ())
+    assert (report.outcome, report.rows, report.failures) == ("rejected", 8, ())
     (reject,) = rejects(job.recipe)
     assert reject["source_uri"].endswith("05.jsonl")
     assert (reject["reason"], reject["detail"]) == ("failed", "ZeroDivisionError: by text 5")
@@ -337,7 +337,7 @@ def test_run_units_when_too_many_units_fail_none_is_taken_apart(
     job, planned = packed_with_one_that_breaks_the_code(tmp_path, monkeypatch)
     scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
     report = finish(job, planned, tally, 0.0)
-    assert (report.exit_code, report.rows) == (FAILED, 0)
+    assert (report.outcome, report.rows) == ("failed", 0)
     assert report.failures == ("00.jsonl +8: by text 5",)
 
 

@@ -14,8 +14,7 @@ from embedding_core.lake.lock import locked
 from embedding_core.lake.ownership import adoption as adoption_module
 from embedding_core.lake.table import Lake, table_of
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.reports.text import plan_lines
-from embedding_core.runs.embed.finish_stage import DONE, FAILED
+from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.removal import drop, what_drop_removes
 from embedding_core.runs.space.build import build_space
@@ -50,10 +49,10 @@ def test_run_corrected_recipe_takes_the_table_of_a_run_that_gave_nothing(
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     wrong = recipe_for(tmp_path, source={"text": "body", "metadata": {"year": "string"}})
-    assert run(wrong).exit_code == FAILED
+    assert run(wrong).outcome == "failed"
     right = recipe_for(tmp_path, **corrected)
     report = run(right)
-    assert (report.exit_code, report.rows, report.rejects) == (DONE, 2, {})
+    assert (report.outcome, report.rows, report.rejects) == ("done", 2, {})
     assert plan(right).is_empty
     assert table_of(right).dataset().schema.field("vector").type.list_size == right.model.dim
     assert table_of(right).space()[0] == plan(right).space_id
@@ -103,10 +102,10 @@ def test_run_added_column_is_filled_without_embedding_again(tmp_path: Path) -> N
     recipe = with_metadata(tmp_path, lang="string", year="int")
     planned = plan(recipe)
     assert planned.columns_added == ("lang",) and not planned.columns_dropped
-    assert any("columns to add: lang" in line for line in plan_lines(planned))
+    assert any("columns to add: lang" in line for line in PlanView(planned).lines())
     assert {one.why for one in planned.files} == {"metadata columns changed"}
     report = run(recipe)
-    assert (report.embedded, report.reused, report.exit_code) == (0, 3, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (0, 3, "done")
     filled = rows(recipe, "doc_id", "lang", "year")
     values = {row["doc_id"]: (row["lang"], row["year"]) for row in filled}
     assert values == {"a": ("en", 1999), "b": (None, 2001), "c": ("fr", None)}
@@ -121,7 +120,9 @@ def test_run_removed_column_is_dropped_after_a_word(tmp_path: Path) -> None:
     recipe = with_metadata(tmp_path, year="int")
     planned = plan(recipe)
     assert planned.columns_dropped == ("lang",)
-    assert any("columns to DROP with their values: lang" in line for line in plan_lines(planned))
+    assert any(
+        "columns to DROP with their values: lang" in line for line in PlanView(planned).lines()
+    )
     report = run(recipe)
     assert (report.embedded, report.reused) == (0, 2)
     assert "lang" not in table_of(recipe).dataset().schema.names
@@ -161,7 +162,7 @@ def test_run_cut_off_amid_a_change_of_columns_is_finished_by_the_next(
         patch.setattr(adoption_module, "commit_schema", cut_off)
         with pytest.raises(KeyboardInterrupt):
             run(recipe)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert [row["lang"] for row in rows(recipe, "lang")] == ["en", None]
     assert plan(recipe).is_empty
 
@@ -196,7 +197,7 @@ def test_plan_of_a_wrong_field_names_the_fields_there_are(tmp_path: Path) -> Non
     (problem,) = planned.sample_problems
     assert problem.startswith("of 40 sampled records 40 rejected: missing_field: field 'body'")
     assert "the fields are id, title, text" in problem
-    assert any(problem in line for line in plan_lines(planned))
+    assert any(problem in line for line in PlanView(planned).lines())
 
 
 def test_plan_of_a_file_that_cannot_be_read_names_it(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_run_a_file_whose_new_records_are_all_bad_is_no_slip_of_the_recipe(tmp_p
     run(recipe)
     write_jsonl(tmp_path, "a.jsonl", [{"id": "a"}, {"id": "b"}])
     assert plan(recipe).lost_share == 0
-    assert run(recipe).exit_code == FAILED
+    assert run(recipe).outcome == "failed"
 
 
 def test_plan_names_an_empty_file_that_no_reader_takes(tmp_path: Path) -> None:

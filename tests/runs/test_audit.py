@@ -17,7 +17,6 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.row_audit import Damage, is_another
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.repair import AuditReport, repair
 from embedding_core.runs.repair import audit as audit_recipe
 from embedding_core.runs.space.build import build_space
@@ -90,9 +89,9 @@ def test_audit_of_a_sound_table_finds_nothing_and_changes_nothing(tmp_path: Path
     run(recipe)
     version = table_of(recipe).dataset().version
     quick, deep = audit_recipe(recipe, RESOURCES), audit(recipe)
-    assert (quick.damages, quick.exit_code, quick.encoded_again) == ((), 0, 0)
-    assert (deep.damages, deep.exit_code, deep.encoded_again) == ((), 0, 76)
-    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
+    assert (quick.damages, quick.outcome, quick.encoded_again) == ((), "done", 0)
+    assert (deep.damages, deep.outcome, deep.encoded_again) == ((), "done", 76)
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
     assert table_of(recipe).dataset().version == version
     sampled = audit_recipe(recipe, RESOURCES, deep=True, sample_rows=10)
     assert 5 <= sampled.encoded_again <= 20
@@ -140,7 +139,7 @@ def test_audit_names_what_is_wrong_and_a_run_after_repair_makes_it_again(
     before = rows(recipe, *COLUMNS)
     overwritten(recipe, column, change)
     found = audit(recipe)
-    assert found.exit_code == 1
+    assert found.outcome == "failed"
     named = [damage for damage in found.damages if says in damage.what]
     assert named, [damage.what for damage in found.damages]
     if column not in ("n_tokens",):
@@ -149,9 +148,9 @@ def test_audit_names_what_is_wrong_and_a_run_after_repair_makes_it_again(
     if column not in ("source_uri", "vector", "file_key"):
         assert named[0].source_uris == (str(tmp_path / "src" / "b.jsonl"),)
     repaired = repair(recipe, RESOURCES, deep=True)
-    assert (repaired.repaired, repaired.exit_code) == (True, 0)
+    assert (repaired.repaired, repaired.outcome) == (True, "done")
     assert len(rows(recipe, "doc_id")) < len(before)
-    assert run(recipe, allow_removals=True).exit_code == DONE
+    assert run(recipe, allow_removals=True).outcome == "done"
     assert rows(recipe, *COLUMNS) == before
     assert audit(recipe).damages == ()
 
@@ -195,10 +194,10 @@ def test_repair_short_and_missing_files_are_taken_out_and_made_again(
     else:
         file.write_bytes(file.read_bytes()[:-100])
     found = audit_recipe(recipe, RESOURCES, deep)
-    assert found.exit_code == 1
+    assert found.outcome == "failed"
     assert [one.table for one in found.damages if file.name in one.data_files] == [table]
-    assert repair(recipe, RESOURCES, deep).exit_code == 0
-    assert run(recipe).exit_code == DONE
+    assert repair(recipe, RESOURCES, deep).outcome == "done"
+    assert run(recipe).outcome == "done"
     assert rows(recipe, *COLUMNS) == before
     assert [row["source_uri"] for row in rejects(recipe)] == left_out
     assert audit(recipe).damages == ()
@@ -278,7 +277,7 @@ def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) ->
     found = audit(recipe)
     assert [one.index for one in found.damages] == ["source_uri_idx"]
     assert "it finds 0 of 25 rows" in found.damages[0].what
-    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
     assert table_of(recipe).dataset().count_rows(f"source_uri = '{uri}'") == 25
     assert audit(recipe).damages == ()
 
@@ -289,8 +288,8 @@ def test_audit_ledger_line_that_does_not_hold_is_found(tmp_path: Path) -> None:
     lines.update({"chunks": "chunks + 1"}, where="source_uri LIKE '%a.jsonl'")
     (damage,) = audit(recipe).damages
     assert damage.table == "docs__files" and "a.jsonl: its chunks do not add up" in damage.what
-    assert repair(recipe, RESOURCES, deep=True).exit_code == 0
-    assert run(recipe).exit_code == DONE
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
     assert audit(recipe).damages == ()
 
 

@@ -14,12 +14,11 @@ from embedding_core.errors import LakeError, ModelError, SetupError, Transient, 
 from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Resources
-from embedding_core.reports.text import plan_lines
+from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed import units
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.finish_stage import DONE, FAILED, REJECTED
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import failed_alone, work_units
 from embedding_core.runs.job import locked_for
@@ -36,7 +35,7 @@ def run_beside_a_good_file(folder: Path, bad_line: bytes) -> list[dict[str, obje
     (folder / "src" / "bad.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     recipe = recipe_for(folder)
     report = run(recipe)
-    assert report.exit_code == REJECTED
+    assert report.outcome == "rejected"
     assert report.verification.passed
     assert texts(recipe) == ["first", "third", GOOD["good"]]
     return rejects(recipe)
@@ -114,14 +113,14 @@ def test_unit_that_fails_without_a_message_has_words_all_the_same(tmp_path: Path
 
 def test_run_rejects_within_tolerance_end_with_zero(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": ""})
-    assert run(recipe_for(tmp_path, max_rejected_share=0.5)).exit_code == DONE
+    assert run(recipe_for(tmp_path, max_rejected_share=0.5)).outcome == "done"
 
 
 def test_run_repaired_file_has_no_rejects_left(tmp_path: Path) -> None:
     run_beside_a_good_file(tmp_path, b"{")
     write_jsonl(tmp_path, "bad.jsonl", {"1": "first"})
     recipe = recipe_for(tmp_path)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert rejects(recipe) == []
 
 
@@ -134,7 +133,7 @@ def test_run_truncated_gzip_rejects_the_file_and_none_of_its_rows_are_seen(
     (tmp_path / "src" / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     recipe = recipe_for(tmp_path)
     report = run(recipe)
-    assert report.exit_code == REJECTED
+    assert report.outcome == "rejected"
     assert texts(recipe) == [GOOD["good"]]
     assert [one["reason"] for one in rejects(recipe)] == ["truncated_gzip"]
 
@@ -146,11 +145,11 @@ def test_run_file_that_became_unusable_keeps_its_last_good_rows(tmp_path: Path) 
     recipe = recipe_for(tmp_path)
     run(recipe)
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "new"}\n')[:-6])
-    assert run(recipe).exit_code == FAILED, "nothing of what it read came in"
+    assert run(recipe).outcome == "failed", "nothing of what it read came in"
     assert texts(recipe) == ["kept", GOOD["good"]]
     assert plan(recipe).is_empty, "a bad file is read again though it did not change"
     path.write_bytes(gzip.compress(b'{"id": "1", "text": "repaired"}\n'))
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert texts(recipe) == ["repaired", GOOD["good"]]
 
 
@@ -171,11 +170,11 @@ def test_run_in_which_everything_is_rejected_fails(tmp_path: Path, bad: str) -> 
             path.symlink_to(tmp_path / "nowhere")
     recipe = recipe_for(tmp_path, max_rejected_share=1.0, **changes)
     report = run(recipe)
-    assert report.exit_code == FAILED
+    assert report.outcome == "failed"
     (failure,) = report.failures
     assert "nothing of what was read came into the table" in failure and "--rejects" in failure
     write_jsonl(tmp_path, "good.jsonl", GOOD)
-    assert run(recipe).exit_code != FAILED
+    assert run(recipe).outcome != "failed"
 
 
 def test_plan_with_nothing_to_do_counts_files_that_hold_only_rejects(tmp_path: Path) -> None:
@@ -186,7 +185,7 @@ def test_plan_with_nothing_to_do_counts_files_that_hold_only_rejects(tmp_path: P
     run(recipe)
     planned = plan(recipe)
     assert planned.is_empty and planned.only_rejects == 1
-    (line,) = plan_lines(planned)
+    (line,) = PlanView(planned).lines()
     assert "all 3 files" in line and "1 of them gave nothing but rejects" in line
 
 
@@ -196,12 +195,12 @@ def test_run_unreadable_file_is_listed_others_done_and_tried_again(tmp_path: Pat
     link.symlink_to(tmp_path / "nowhere")
     recipe = recipe_for(tmp_path)
     report = run(recipe)
-    assert (report.unreadable, report.exit_code) == (1, REJECTED)
+    assert (report.unreadable, report.outcome) == (1, "rejected")
     assert texts(recipe) == [GOOD["good"]]
     assert [one["reason"] for one in rejects(recipe)] == ["unreadable"]
     link.unlink()
     write_jsonl(tmp_path, "gone.jsonl", {"1": "back again"})
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert rejects(recipe) == []
 
 
@@ -238,13 +237,13 @@ def test_run_unchanged_file_that_can_be_read_again_lists_its_own_rejects(tmp_pat
     run(recipe)
     hidden = path.rename(tmp_path / "hidden")
     path.symlink_to(tmp_path / "nowhere")
-    assert run(recipe).exit_code == REJECTED
+    assert run(recipe).outcome == "rejected"
     assert [one["reason"] for one in rejects(recipe)] == ["unreadable"]
     hidden.replace(path)
     (planned,) = plan(recipe).files
     assert planned.why == "retried: unreadable"
     report = run(recipe)
-    assert (report.embedded, report.reused, report.exit_code) == (0, 1, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (0, 1, "done")
     assert [one["reason"] for one in rejects(recipe)] == ["empty_text"]
     assert plan(recipe).is_empty
 
@@ -268,7 +267,7 @@ def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:
     whole = {"strategy": "none"}
     dropped = recipe_for(tmp_path, chunk=whole, model={**lengths, "over_length": "drop"})
     report = run(dropped)
-    assert (report.dropped, report.exit_code) == (1, REJECTED)
+    assert (report.dropped, report.outcome) == (1, "rejected")
     assert [one["reason"] for one in rejects(dropped)] == ["over_length"]
     cut = recipe_for(
         tmp_path, chunk=whole, model={**lengths, "over_length": "truncate"},
@@ -341,7 +340,7 @@ def test_commit_units_lake_gone_meanwhile_fails_and_the_next_run_heals(tmp_path:
     shutil.rmtree(tmp_path / "lake")
     with pytest.raises((Transient, LakeError), match="docs"):
         commit_units(job, [done])
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert texts(recipe) == [GOOD["good"]]
 
 
@@ -375,7 +374,7 @@ def test_chunk_unit_full_or_read_only_lake_says_what_to_do_and_leaves_the_table(
         with pytest.raises(LakeError, match="make room or make it writable"):
             chunk_unit(job, unit)
     assert texts(recipe) == [GOOD["good"]]
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
 
 
 def test_plan_lake_that_cannot_be_reached_names_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from embedding_core.records import Plan, StagedUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.finish_stage import DONE, RunTally, finish
+from embedding_core.runs.embed.finish_stage import RunTally, finish
 from embedding_core.runs.embed.saved import finished_units
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
@@ -79,7 +79,7 @@ def test_embed_unit_killed_in_its_middle_redoes_at_most_one_part(
     commit_units(job, [done])
     tally = RunTally()
     tally.add([done])
-    assert finish(job, planned, tally, 0.0).exit_code == DONE
+    assert finish(job, planned, tally, 0.0).outcome == "done"
     check_vectors(recipe)
 
 

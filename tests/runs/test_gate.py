@@ -25,7 +25,6 @@ from embedding_core.lake.table import table_of
 from embedding_core.quality.exact import Vectors
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs import job
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.job import load
 from embedding_core.runs.space.build import begin_space, build_space
 from embedding_core.runs.space.evaluation import evaluate
@@ -254,7 +253,7 @@ def embedded(folder: Path, **changes: object) -> Recipe:
     """A table of the texts in the old space."""
     write_jsonl(folder, "a.jsonl", TEXTS)
     recipe = recipe_for(folder, model={"dim": 256}, **changes)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     return recipe
 
 

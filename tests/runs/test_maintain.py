@@ -27,7 +27,6 @@ from embedding_core.lake.upkeep.compaction import maintain_table  # fmt: skip
 from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.job import locked_for_build, resolve
 from embedding_core.runs.maintenance import maintain, needs_maintenance
 from tests.driver import recipe_for, run, texts, write_jsonl
@@ -43,7 +42,7 @@ def run_often(folder: Path, times: int, first: int = 0, **changes: Any) -> Recip
     recipe = recipe_for(folder, **changes)
     for number in range(first, first + times):
         write_jsonl(folder, f"f{number:03}.jsonl", {f"d{number}": f"text number {number}"})
-        assert run(recipe).exit_code == DONE
+        assert run(recipe).outcome == "done"
     return recipe
 
 
@@ -66,7 +65,7 @@ def test_maintain_many_small_runs_become_one_fragment_with_the_same_rows(tmp_pat
     assert docs.after.small_fragments == 0 and docs.after.rows == docs.before.rows == 6
     assert set(docs.after.indexed_share.values()) == {1.0} and len(docs.after.indexed_share) == 4
     assert texts(recipe) == before and planning.plan(recipe).is_empty
-    assert (report.problems, report.exit_code) == ((), 0)
+    assert (report.problems, report.outcome) == ((), "done")
 
 
 def test_maintain_again_changes_no_data(tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_maintain_beside_runs_loses_no_row_and_stops_none(tmp_path: Path) -> Non
                     gone = f"f{(step - 1) % 5:03}.jsonl"
                     (tmp_path / "src" / gone).unlink()
                     del truth[gone]
-                assert run(recipe).exit_code == DONE
+                assert run(recipe).outcome == "done"
         except BaseException as error:
             faults_of_runs.append(error)
 
@@ -234,7 +233,7 @@ def test_run_that_leaves_many_fragments_maintains_the_table(tmp_path: Path) -> N
     assert len(fragment_files(table_of(recipe))) == 3
     write_jsonl(tmp_path, "last.jsonl", {"d": "one more"})
     report = run(recipe)
-    assert report.maintenance is not None and report.exit_code == DONE
+    assert report.maintenance is not None and report.outcome == "done"
     assert len(fragment_files(table_of(recipe))) == 1
     assert len(texts(recipe)) == 4
     assert run(recipe).maintenance is None
@@ -272,10 +271,10 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     report = maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
     assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
-    assert report.exit_code == 1
+    assert report.outcome == 1
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
-    assert ended.exit_code == DONE and ended.maintenance is not None
+    assert ended.outcome == "done" and ended.maintenance is not None
     assert texts(recipe)[:3] == before
 
 

@@ -17,7 +17,6 @@ from embedding_core.lake.spaces.switching import promote, releases
 from embedding_core.lake.spaces.vector_columns import columns, model_of
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import maintain
@@ -60,7 +59,7 @@ def test_run_after_a_tokenizer_change_cuts_nothing_anew(tmp_path: Path, tiny_qwe
     newer = in_service(recipe, ModelSpec(name=str(tiny_qwen3)))
     assert plan(newer).is_empty
     write_jsonl(tmp_path, "b.jsonl", {"three": "words of a text " * 20})
-    assert run(newer).exit_code == DONE
+    assert run(newer).outcome == "done"
     assert rows(recipe, "chunk_id", "n_tokens")[: len(before)] == before
     counted = {row["doc_id"]: row["n_tokens"] for row in rows(recipe, "n_tokens", "doc_id")}
     assert counted["three"] == counted["one"]
@@ -86,7 +85,7 @@ def test_plan_chunk_tokenizer_named_cuts_every_file_anew(tmp_path: Path, tiny_qw
     other = recipe_for(tmp_path, chunk={"tokenizer": str(tiny_qwen3)})
     (planned,) = plan(other).files
     assert "tokenizer changed" in planned.why
-    assert run(other).exit_code == DONE and plan(other).is_empty
+    assert run(other).outcome == "done" and plan(other).is_empty
     assert plan(recipe).is_empty  # the table remembers it
 
 

@@ -13,7 +13,6 @@ import pytest
 from embedding_core.encoder import Kind, hashing
 from embedding_core.encoder.base import FAILURES
 from embedding_core.encoder.stream import Piece, Rows
-from embedding_core.runs.embed.finish_stage import DONE, REJECTED
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from tests.driver import recipe_for, rejects, run, texts, write_jsonl
@@ -55,7 +54,7 @@ def test_run_text_without_vector_rejected_with_its_reason_and_nothing_encoded_tw
     recipe = recipe_for(tmp_path)
     report = run(recipe)
     n_bad = len(bad) + 1
-    assert (report.embedded, report.failed, report.exit_code) == (1, n_bad, REJECTED)
+    assert (report.embedded, report.failed, report.outcome) == (1, n_bad, "rejected")
     assert texts(recipe) == ["good words"]
     ours = {text: n for text, n in encoded.items() if text.endswith(" words")}
     assert ours == {"good words": 1} | {f"{word} words": 1 for word in bad}
@@ -80,7 +79,7 @@ def test_retry_texts_that_failed_before_are_embedded_when_they_can_be(
     assert planned.why == "retried: out_of_memory"
     encoded = fail_on([], monkeypatch)
     report = run(recipe, retry_reasons=["out_of_memory", "non_finite_vector"])
-    assert (report.embedded, report.reused, report.exit_code) == (1, 1, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (1, 1, "done")
     assert encoded["huge words"] == 1 and "good words" not in encoded
     assert texts(recipe) == ["other words", "good words", "huge words"]
     assert rejects(recipe) == []

@@ -19,7 +19,6 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
 from embedding_core.runs.embed import estimate
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
@@ -245,7 +244,7 @@ def test_run_removed_file_without_rows_leaves_no_trace(tmp_path: Path, keep_remo
     planned = plan(recipe)
     assert (planned.removed_uris, planned.removed_share) == (tuple(map(str, bad)), 0.0)
     report = run(recipe)
-    assert (report.removed, report.rows, report.exit_code) == (2, 3, DONE)
+    assert (report.removed, report.rows, report.outcome) == (2, 3, "done")
     assert rejects(recipe) == []
     assert [one.source_uri for one in file_lines(recipe)] == list(map(str, paths))
     assert plan(recipe).is_empty
@@ -280,7 +279,7 @@ def test_run_renamed_file_keeps_its_vectors_under_the_new_name(tmp_path: Path) -
     assert not planned.removed_uris and planned.estimated_tokens == 0
     report = run(recipe)
     assert (report.moved, report.embedded, report.reused, report.removed) == (1, 0, 1, 0)
-    assert report.exit_code == DONE
+    assert report.outcome == "done"
     after = {row["doc_id"]: row for row in rows(recipe, "doc_id", "chunk_id", "vector")}
     assert after.keys() == before.keys()
     assert after["d1"]["vector"] == before["d1"]["vector"]
@@ -328,7 +327,7 @@ def test_run_names_that_were_passed_on_embed_nothing(tmp_path: Path) -> None:
     assert [one.change for one in planned.files] == ["changed"] * 4 + ["added"]
     assert planned.estimated_chunks == 1
     report = run(recipe)
-    assert (report.embedded, report.reused, report.exit_code) == (1, 4, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (1, 4, "done")
     order = ["new words", *(f"text number {n}" for n in (0, 1, 2, 0))]
     assert texts(recipe) == order and plan(recipe).is_empty
     check_vectors(recipe)
@@ -376,10 +375,10 @@ def test_run_rows_deleted_by_hand_are_made_again(tmp_path: Path) -> None:
     table_of(recipe).dataset().delete("doc_id = 'x'")
     assert why(recipe) == "the table has 1 of its 2 rows: changed by hand"
     report = run(recipe)
-    assert (report.embedded, report.reused, report.exit_code) == (1, 1, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (1, 1, "done")
     table_of(recipe).dataset().delete("doc_id = 'z'")
     assert why(recipe) == "it was in the table before, its rows are gone"
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert texts(recipe) == ["one", "two", "three"]
 
 

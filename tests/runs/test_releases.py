@@ -26,7 +26,6 @@ from embedding_core.runs.answers import search
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.maintenance import maintain
@@ -138,7 +137,7 @@ def test_build_space_files_embedded_meanwhile_are_caught_up(
         if step < 2:
             files(tmp_path, f"new{step}")
             files(tmp_path, "b", texts=4 + step)  # a changed file: old rows go, new ones come
-            assert run(recipe).exit_code == DONE
+            assert run(recipe).outcome == "done"
         return real(*given)
 
     monkeypatch.setattr(backfill, "backfill_fragment", beside_ingest)
@@ -228,7 +227,7 @@ def test_run_beside_a_building_and_a_previous_column_goes_on(tmp_path: Path) -> 
     files(tmp_path, "a", texts=4)
     files(tmp_path, "b")
     report = run(newer)
-    assert (report.exit_code, report.rows) == (DONE, 7)
+    assert (report.outcome, report.rows) == ("done", 7)
     assert plan(newer).is_empty
     assert maintain(newer).problems == ()
     lines = {one.state: one for one in status(newer).spaces}
@@ -238,7 +237,7 @@ def test_run_beside_a_building_and_a_previous_column_goes_on(tmp_path: Path) -> 
     build(newer, recipe.model)
     rollback(table_of(newer), "me")
     assert_vectors_are_of(recipe, "vector", recipe.model)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
 
 
 def test_run_with_the_model_of_a_built_column_is_refused_and_told_to_promote(
@@ -268,7 +267,7 @@ def test_run_whose_space_left_service_meanwhile_commits_nothing(tmp_path: Path) 
         commit_units(started, [embedded])
     assert table_of(recipe).dataset().count_rows() == 3
     rollback(table_of(recipe), "me")
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert_vectors_are_of(recipe, "vector", recipe.model)
     assert table_of(recipe).dataset().count_rows() == 9
 

@@ -12,7 +12,6 @@ import pytest
 from embedding_core.encoder import Encoder
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from tests.driver import recipe_for, rows, run, write_jsonl
 from tests.runs.test_no_vector import fail_on
@@ -43,7 +42,7 @@ def test_run_one_edited_paragraph_of_a_thousand_chunks_embeds_at_most_three(
     edited[500] = "Paragraph 500 was edited and tells of plums and cherries instead of apples.\n\n"
     path.write_text("".join(edited))
     report = run(recipe)
-    assert (report.changed, report.chunks, report.exit_code) == (1, 1_000, DONE)
+    assert (report.changed, report.chunks, report.outcome) == (1, 1_000, "done")
     assert 1 <= report.embedded <= 3
     assert report.reused == 1_000 - report.embedded
     check_vectors(recipe)
@@ -99,5 +98,5 @@ def test_run_spoilt_vectors_in_the_table_are_embedded_again(tmp_path: Path) -> N
     dataset.insert(pa.Table.from_pylist([row], schema=dataset.schema))
     write_jsonl(tmp_path, "a.jsonl", {"x": "one", "y": "two", "z": "three"})
     report = run(recipe)
-    assert (report.embedded, report.reused, report.exit_code) == (2, 1, DONE)
+    assert (report.embedded, report.reused, report.outcome) == (2, 1, "done")
     check_vectors(recipe)

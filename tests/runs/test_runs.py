@@ -21,7 +21,7 @@ from embedding_core.records import EmbeddedUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units, lost_units
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.finish_stage import DONE, FAILED, RunTally, finish
+from embedding_core.runs.embed.finish_stage import RunTally, finish
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job, resolve
@@ -39,7 +39,7 @@ def test_run_first_time_every_row_says_where_it_came_from(tmp_path: Path) -> Non
     path = write_jsonl(tmp_path, "a.jsonl", {"x": "one two three", "y": "four five"})
     recipe = recipe_for(tmp_path)
     report = run(recipe)
-    assert report.exit_code == DONE
+    assert report.outcome == "done"
     assert (report.documents, report.chunks, report.embedded) == (2, 2, 2)
     found = rows(recipe, "source_uri", "doc_id", "text", "text_hash", "char_start", "char_end")
     assert found[0] == {
@@ -164,7 +164,7 @@ def test_run_side_data_deleted_costs_nothing_but_time(tmp_path: Path, lost: str)
     shutil.rmtree(tmp_path / "lake" / lost, ignore_errors=True)
     write_jsonl(tmp_path, "b.jsonl", {"z": "other words"})
     report = run(recipe)
-    assert report.exit_code == DONE and report.embedded == 1
+    assert report.outcome == "done" and report.embedded == 1
     assert rows(recipe)[0] == before[0]
     assert texts(recipe) == ["words", "other words"]
 
@@ -271,7 +271,7 @@ def test_finish_ledger_that_does_not_balance_fails_the_run(tmp_path: Path) -> No
     tally = RunTally()
     tally.add([wrong])
     report = finish(job, planned, tally, time.perf_counter())
-    assert report.exit_code == FAILED
+    assert report.outcome == "failed"
     assert "5 chunks are not 1 embedded" in report.verification.problems[0]
 
 

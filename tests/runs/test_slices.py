@@ -16,7 +16,7 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import EmbeddedUnit, WorkUnit
-from embedding_core.runs.embed.finish_stage import DONE, FAILED, RunReport, RunTally, finish
+from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
@@ -91,7 +91,7 @@ def test_run_sliced_json_lines_give_what_the_whole_file_gives(
     made = list(work_units(planned, SLICE_BYTES, cut.source))
     assert len(made) > 5
     expected, got = run(whole), run_sliced(cut)
-    assert (got.exit_code, got.chunks) == (expected.exit_code, expected.chunks)
+    assert (got.outcome, got.chunks) == (expected.outcome, expected.chunks)
     assert got.rejects == expected.rejects
     assert outcome(cut) == outcome(whole)
     assert list((tmp_path / "lake" / "_embedlake" / "cut" / "staged").iterdir()) == []
@@ -147,11 +147,11 @@ def test_run_failed_slice_keeps_its_file_out_and_takes_no_other_along(
     with monkeypatch.context() as patch:
         patch.setattr(scheduler, "_UnitRunner", OneSliceFails)
         report = run_sliced(recipe)
-    assert report.exit_code == FAILED and report.rows == 3
+    assert report.outcome == "failed" and report.rows == 3
     assert report.failures[0].startswith("big.jsonl [3/")
     encoded: Counter[str] = fail_on([], monkeypatch)
     again = run_sliced(recipe)
-    assert (again.exit_code, again.rows) == (DONE, 303)
+    assert (again.outcome, again.rows) == ("done", 303)
     assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
 
 
@@ -163,10 +163,10 @@ def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
     with monkeypatch.context() as patch:
         break_the_code(patch, "text number 150")
         report = run_sliced(recipe)
-    assert (report.rejects, report.rows, report.exit_code) == ({"failed": 1}, 0, FAILED)
+    assert (report.rejects, report.rows, report.outcome) == ({"failed": 1}, 0, "failed")
     encoded: Counter[str] = fail_on([], monkeypatch)
     again = run_sliced(recipe)
-    assert (again.exit_code, again.rows) == (DONE, 300)
+    assert (again.outcome, again.rows) == ("done", 300)
     assert sum(n for text, n in encoded.items() if text.startswith("text number")) < 60
     assert list((tmp_path / "lake" / "_embedlake" / "docs" / "staged").iterdir()) == []
 
@@ -242,7 +242,7 @@ def test_run_cut_off_between_rows_and_ledger_is_recorded_by_the_next(
     assert planned.why == "its line in the ledger is missing"
     encoded: Counter[str] = fail_on([], monkeypatch)
     fragments = [one.fragment_id for one in table_of(recipe).dataset().get_fragments()]
-    assert run_sliced(recipe).exit_code == DONE
+    assert run_sliced(recipe).outcome == "done"
     (line,) = file_lines(recipe)
     assert (line.source_uri, line.rows, line.embedded) == (str(path), n_records, n_records)
     assert [one.fragment_id for one in table_of(recipe).dataset().get_fragments()] == fragments

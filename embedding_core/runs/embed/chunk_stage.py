@@ -150,20 +150,20 @@ def _batches(
 
 
 def _file_rows(
-    work: ChunkedFiles, planned: PlannedFile, part: Slice | None
+    work: ChunkedFiles, planned: PlannedFile, slice_: Slice | None
 ) -> Iterator[dict[str, object]]:
     """A file's rows; at its end its counts, or its rejection as a whole, are noted."""
     gave = _FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
-        for record in read_documents(planned.file, work.recipe.source, part):
+        for record in read_documents(planned.file, work.recipe.source, slice_):
             if isinstance(record, Reject):
                 tally["rejected"] += 1
                 work.rejects.add(record)
                 reasons[record.reason] += 1
             else:
                 tally["documents"] += 1
-                if part is not None:
+                if slice_ is not None:
                     work.ids.add(record)
                 yield from _document_rows(work, planned, record, gave)
     except RejectedInput as error:

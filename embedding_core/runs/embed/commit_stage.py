@@ -28,7 +28,7 @@ from embedding_core.runs.prepared import prepared
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     """Make the table if need be and list the files that could not even be fingerprinted.
 
-    Indexes that cannot be used are dropped first: a filter would fail; ``finish`` makes them anew.
+    Indexes that cannot be used are dropped first: a filter would fail; ``finish`` makes them again.
     Raises ``SetupError`` before any change when the plan removes too much; see
     ``check_removals``.
     """
@@ -75,11 +75,11 @@ def commit_units(
     uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
     ledger.record_rejects(table, uris, _rejects(table, new), job.run_id, claims)
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
-    staging.drop_staged(table, {one for unit in units for one in _unit_ids(unit)})
+    staging.drop_staged(table, {unit_id for unit in units for unit_id in _unit_ids(unit)})
 
 
 def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
-    rows = sum(one.rows for one in unit.counts if one.file_key == planned.file_key)
+    rows = sum(counts.rows for counts in unit.counts if counts.file_key == planned.file_key)
     return lake_commit.Claim(
         planned.file_key,
         (planned.file.uri, *([planned.moved_from] if planned.moved_from else [])),
@@ -96,10 +96,12 @@ def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordB
     """Everything the units left out; of a file rejected as a whole only that."""
     for unit in units:
         yield from staging.reject_batches(unit.file_rejects)
-        whole = pa.array([reject.source_uri for reject in unit.file_rejects], pa.string())
+        rejected_uris = pa.array([reject.source_uri for reject in unit.file_rejects], pa.string())
         for path in unit.reject_paths:
             for batch in staging.read_staged(table, path):
-                yield batch.filter(pc.invert(pc.is_in(batch.column("source_uri"), value_set=whole)))
+                yield batch.filter(
+                    pc.invert(pc.is_in(batch.column("source_uri"), value_set=rejected_uris))
+                )
 
 
 def _uris(unit: EmbeddedUnit, planned: PlannedFile) -> list[str]:
@@ -126,11 +128,11 @@ def _commit_rows(
     removed_keys: Collection[str],
     claims: Sequence[lake_commit.Claim],
 ) -> None:
-    present = table.rows_by_key({one.file_key for unit in units for one in unit.counts})
+    present = table.rows_by_key({counts.file_key for unit in units for counts in unit.counts})
     drop = set(removed_keys)
     fragments: list[str] = []
     for unit in units:
-        expected = {one.file_key: one.rows for one in unit.counts if one.rows}
+        expected = {counts.file_key: counts.rows for counts in unit.counts if counts.rows}
         if expected and all(present[key] == n_rows for key, n_rows in expected.items()):
             continue  # an earlier commit of this unit went through; its reply was lost
         fragments.extend(unit.fragments)
@@ -154,18 +156,18 @@ def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
 
 
 def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
-    fingerprints = {one.file_key: one.file.fingerprint for one in unit.unit.files}
+    fingerprints = {counts.file_key: counts.file.fingerprint for counts in unit.unit.files}
     retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in RETRIED}
-    tokens = sum(one.tokens for one in unit.counts) or 1
+    tokens = sum(counts.tokens for counts in unit.counts) or 1
     return [
         ledger.LedgerEntry(
-            counts=one,
-            fingerprint=fingerprints[one.file_key],
+            counts=counts,
+            fingerprint=fingerprints[counts.file_key],
             rows_id=job.rows_id,
             space_id=job.space_id,
-            seconds=unit.seconds * one.tokens / tokens,
+            seconds=unit.seconds * counts.tokens / tokens,
             run_id=job.run_id,
         )
-        for one in unit.counts
-        if one.source_uri not in retry
+        for counts in unit.counts
+        if counts.source_uri not in retry
     ]

@@ -66,11 +66,14 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     embedded = EmbeddedUnit.of(
         staged,
         counts=tuple(_with_vectors(counts, parts) for counts in staged.counts),
-        reasons=dict(sum((part.reasons for part in parts), Counter(staged.reasons))),
-        reject_paths=(*staged.reject_paths, *(part.reject_path for part in parts if part.failed)),
+        reasons=dict(sum((portion.reasons for portion in parts), Counter(staged.reasons))),
+        reject_paths=(
+            *staged.reject_paths,
+            *(portion.reject_path for portion in parts if portion.failed),
+        ),
         seconds=staged.seconds + time.perf_counter() - started,
-        fragments=tuple(fragment for part in parts for fragment in part.fragments),
-        recomputed=sum(part.recomputed for part in parts),
+        fragments=tuple(fragment for portion in parts for fragment in portion.fragments),
+        recomputed=sum(portion.recomputed for portion in parts),
     )
     save_report(table, embedded)
     return embedded
@@ -81,14 +84,14 @@ def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
     unit_id = staged.unit.unit_id
     parts = saved_parts(table, unit_id, _usable_rows(table, staged))
     # 1. What is left to do, and which of its texts have a vector in the table.
-    done = sum(part.rows for part in parts)
+    done = sum(portion.rows for portion in parts)
     left = _left(table, staged, done)
-    known = _known(job, table, staged, left)
+    reusable = _reusable(job, table, staged, left)
     # 2. One stream of encoded blocks: the encoder may read ahead into the next part.
     ready = prepared(job)
-    encoder = ready.encoder() if left.hashes - known.row_ids.keys() else None
+    encoder = ready.encoder() if left.hashes - reusable.row_ids.keys() else None
     vector_field = schema.vector_field(ready.model.space)
-    blocks = _blocks(table, staged, done, known, vector_field.type.list_size)
+    blocks = _blocks(table, staged, done, reusable, vector_field.type.list_size)
     encoded = encode_blocks(encoder, blocks, frozenset(left.repeated))
     # 3. The stream in parts. Each is saved when it is written; the unit's report covers the last.
     announcer = Announcer(
@@ -97,15 +100,15 @@ def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
     arrow_schema = schema.row_schema(job.recipe).append(vector_field)
     total_rows = done + left.n_rows
     while done < total_rows:
-        part = Part.begun(table, unit_id, len(parts))
-        with staging.reject_writer(table, part.reject_path) as rejects:
+        portion = Part.begun(table, unit_id, len(parts))
+        with staging.reject_writer(table, portion.reject_path) as rejects:
             in_part = _up_to(encoded, job.resources.part_rows)
-            batches = _batches(in_part, part, rejects, announcer, arrow_schema)
-            part.fragments = write_fragments(table, batches, arrow_schema)
-        done += part.rows
+            batches = _batches(in_part, portion, rejects, announcer, arrow_schema)
+            portion.fragments = write_fragments(table, batches, arrow_schema)
+        done += portion.rows
         if done < total_rows:
-            part.save(table, unit_id, len(parts))
-        parts.append(part)
+            portion.save(table, unit_id, len(parts))
+        parts.append(portion)
     return parts
 
 
@@ -158,7 +161,7 @@ def _former_uri(staged: StagedUnit) -> str | None:
     return (planned.moved_from or planned.file.uri) if planned.replaces else None
 
 
-def _known(job: Job, table: Table, staged: StagedUnit, left: _Left) -> KnownVectors:
+def _reusable(job: Job, table: Table, staged: StagedUnit, left: _Left) -> KnownVectors:
     """Vectors of the texts that are left, as far as the table has them."""
     if job.recipe.reuse == "table":
         old_rows = OldRows("text_hash", left.hashes)
@@ -177,9 +180,9 @@ def _with_vectors(counts: FileCounts, parts: Sequence[Part]) -> FileCounts:
     key = counts.file_key
     return replace(
         counts,
-        embedded=sum(part.embedded[key] for part in parts),
-        reused=sum(part.reused[key] for part in parts),
-        failed=sum(part.failed[key] for part in parts),
+        embedded=sum(portion.embedded[key] for portion in parts),
+        reused=sum(portion.reused[key] for portion in parts),
+        failed=sum(portion.failed[key] for portion in parts),
     )
 
 
@@ -199,22 +202,22 @@ def _after(batches: Iterator[pa.RecordBatch], n_rows: int) -> Iterator[pa.Record
 
 
 def _blocks(
-    table: Table, staged: StagedUnit, done: int, known: KnownVectors, dim: int
+    table: Table, staged: StagedUnit, done: int, reusable: KnownVectors, dim: int
 ) -> Iterator[Block[pa.Table]]:
     """The unit's rows after the first ``done``, in blocks."""
     for rows in _tables(_after(_usable_rows(table, staged), done)):
         hashes = rows.column("text_hash").to_pylist()
-        has_vector = np.array([hashed in known.row_ids for hashed in hashes], np.bool_)
-        stored = partial(_stored, known, hashes, dim)
+        has_vector = np.array([hashed in reusable.row_ids for hashed in hashes], np.bool_)
+        stored = partial(_stored, reusable, hashes, dim)
         yield Block(rows, rows.column("text"), hashes, has_vector, stored)
 
 
-def _stored(known: KnownVectors, hashes: Sequence[str], dim: int) -> Vectors:
+def _stored(reusable: KnownVectors, hashes: Sequence[str], dim: int) -> Vectors:
     """(n_rows, dim) vectors that the table has; NaN for the other rows."""
     vectors = np.full((len(hashes), dim), np.nan, np.float32)
-    vector_by_hash = known.read(hashes)
+    vector_by_hash = reusable.read(hashes)
     for index, hashed in enumerate(hashes):
-        if hashed in known.row_ids:
+        if hashed in reusable.row_ids:
             vectors[index] = vector_by_hash[hashed]
     return vectors
 
@@ -234,7 +237,7 @@ def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _batches(
     blocks: Iterator[EncodedBlock[pa.Table]],
-    part: Part,
+    portion: Part,
     rejects: staging.RejectWriter,
     announcer: Announcer,
     arrow_schema: pa.Schema,
@@ -242,7 +245,7 @@ def _batches(
     """The part's rows with their vectors, in staged order; rows without a vector are rejected."""
     vector_field = arrow_schema.field(schema.VECTOR)
     for block in blocks:
-        _count(part, rejects, block)
+        _count(portion, rejects, block)
         announcer.add(block.rows.num_rows)
         has_vector = np.ones(block.rows.num_rows, np.bool_)
         has_vector[list(block.failures)] = False
@@ -251,20 +254,20 @@ def _batches(
         yield from rows.cast(arrow_schema).to_batches()
 
 
-def _count(part: Part, rejects: staging.RejectWriter, block: EncodedBlock[pa.Table]) -> None:
+def _count(portion: Part, rejects: staging.RejectWriter, block: EncodedBlock[pa.Table]) -> None:
     for index, key in enumerate(block.rows.column("file_key").to_pylist()):
         reason = block.failures.get(index)
         if reason is not None:
             rejects.add(_no_vector(block.rows, index, reason))
-            part.failed[key] += 1
-            part.reasons[reason] += 1
+            portion.failed[key] += 1
+            portion.reasons[reason] += 1
         elif block.computed[index]:
-            part.embedded[key] += 1
+            portion.embedded[key] += 1
         else:
-            part.reused[key] += 1
-    part.recomputed += block.n_recomputed
-    part.rows += block.rows.num_rows
-    part.last_chunk_id = block.rows.column("chunk_id")[-1].as_py()
+            portion.reused[key] += 1
+    portion.recomputed += block.n_recomputed
+    portion.rows += block.rows.num_rows
+    portion.last_chunk_id = block.rows.column("chunk_id")[-1].as_py()
 
 
 def _no_vector(rows: pa.Table, index: int, reason: str) -> Reject:

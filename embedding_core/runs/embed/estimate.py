@@ -25,7 +25,7 @@ STARTING_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of the files that have to be embedded; texts whose vectors are kept make it less."""
+    """The work of the files to embed; less where the table has vectors of their texts."""
 
     chunks: int
     tokens: int
@@ -53,21 +53,21 @@ class SampledFile:
 
 def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> Estimate:
     """Chunks and tokens of all files at the rate of a sample spread over them."""
-    sampled = sampled_files([one.file for one in files], recipe)
+    sampled = sampled_files([file.file for file in files], recipe)
     problems = list(sample_problems(sampled, recipe))
     counter = _Counter(recipe, cutting, cutting.chunker())
     shares = []
-    for one in sampled:
+    for sample in sampled:
         try:
-            shares.append(counter.count(one))
+            shares.append(counter.count(sample))
         except (Transient, SetupError):
             raise
         except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
-            problems.append(f"{one.file.uri}: cutting it broke off with {_kind(error)}")
+            problems.append(f"{sample.file.uri}: cutting it broke off with {_kind(error)}")
     n_bytes = sum(share.n_bytes for share in shares)
     if not n_bytes:
         return Estimate(0, 0, tuple(problems), _nothing_usable(sampled))
-    scale = sum(one.file.size_bytes for one in files) / n_bytes
+    scale = sum(file.file.size_bytes for file in files) / n_bytes
     return Estimate(
         chunks=round(scale * sum(share.chunks for share in shares)),
         tokens=round(scale * sum(share.tokens for share in shares)),
@@ -88,9 +88,11 @@ def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFi
 def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str, ...]:
     """What a run over these files would stumble on: files that cannot be read, and more rejected
     records than the recipe tolerates, with the most frequent reason."""
-    problems = [f"{one.file.uri}: {one.problem}" for one in sampled if one.problem is not None]
-    rejects = [reject for one in sampled for reject in one.rejects]
-    n_records = sum(one.n_records for one in sampled)
+    problems = [
+        f"{sample.file.uri}: {sample.problem}" for sample in sampled if sample.problem is not None
+    ]
+    rejects = [reject for sample in sampled for reject in sample.rejects]
+    n_records = sum(sample.n_records for sample in sampled)
     if len(rejects) > recipe.max_rejected_share * n_records:
         ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
         example = next(reject for reject in rejects if reject.reason == reason)
@@ -102,8 +104,8 @@ def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str
 
 
 def _nothing_usable(sampled: Sequence[SampledFile]) -> bool:
-    n_rejects = sum(len(one.rejects) for one in sampled)
-    return 0 < n_rejects == sum(one.n_records for one in sampled)
+    n_rejects = sum(len(sample.rejects) for sample in sampled)
+    return 0 < n_rejects == sum(sample.n_records for sample in sampled)
 
 
 def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
@@ -115,8 +117,8 @@ def _first_records(file: SourceFile, recipe: Recipe) -> SampledFile:
         return SampledFile(file, (), (), str(error))
     except Exception as error:  # noqa: BLE001  the run finds it too, and lists the file
         return SampledFile(file, (), (), f"reading it broke off with {_kind(error)}")
-    documents = tuple(one for one in records if isinstance(one, Document))
-    rejects = tuple(one for one in records if isinstance(one, Reject))
+    documents = tuple(record for record in records if isinstance(record, Document))
+    rejects = tuple(record for record in records if isinstance(record, Reject))
     return SampledFile(file, documents, rejects, None)
 
 
@@ -168,9 +170,9 @@ class _Counter:
         if sampled.n_records < SAMPLE_RECORDS:
             return file.size_bytes
         each = bytes_per_record(file, self.recipe.source)
-        places = [one.position for one in sampled.documents]
-        places += [one.position for one in sampled.rejects if one.position is not None]
-        last = max(places, default=None)
+        positions = [document.position for document in sampled.documents]
+        positions += [reject.position for reject in sampled.rejects if reject.position is not None]
+        last = max(positions, default=None)
         if each is None or last is None:
             return file.size_bytes
         return min(file.size_bytes, each * (last + 1))

@@ -18,9 +18,9 @@ from embedding_core.records import EmbeddedUnit, FileCounts, Plan
 from embedding_core.runs.embed.commit_stage import replaced_keys
 from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
+from embedding_core.runs.outcome import Outcome, exit_code_of
 
-DONE, FAILED, REJECTED = 0, 1, 3
-"""Exit codes of a run; 2 (bad usage) and 4 (the gate said no) come from elsewhere."""
+DONE, FAILED, REJECTED = 0, 1, 3  # for tests of other rooms, until they ask for the outcome
 
 
 @dataclass(slots=True)
@@ -51,15 +51,15 @@ class RunTally:
         self.replaced_keys.extend(replaced_keys(units))
 
     def forget_changed(self, uris: Collection[str]) -> None:
-        """Count some of ``changed_uris`` no longer: they are worked on once more."""
-        self.counts = [one for one in self.counts if one.source_uri not in uris]
+        """Stop counting some of ``changed_uris``: they are worked on once more."""
+        self.counts = [counts for counts in self.counts if counts.source_uri not in uris]
         self.rejected_files -= len(uris)
         self.reasons -= Counter({CHANGED.name: len(uris)})
         self.changed_uris -= set(uris)
 
     def total(self, name: str) -> int:
         """Sum of one count over all files."""
-        return sum(getattr(one, name) for one in self.counts)
+        return sum(getattr(counts, name) for counts in self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,13 @@ class RunReport:
     maintenance: MaintenanceReport | None
     """What maintenance did, when the run left too many small fragments."""
     verification: Verification
-    exit_code: int
-    """0 done, 1 failed, 3 finished with more rejects than the recipe tolerates."""
+    outcome: Outcome
+    """``done``, ``failed``, or ``rejected``: more rejects than the recipe tolerates."""
+
+    @property
+    def exit_code(self) -> int:
+        """For tests of other rooms, until they ask for the outcome."""
+        return exit_code_of(self.outcome)
 
 
 def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunReport:
@@ -114,12 +119,12 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     table = table_of(job.recipe)
     exists = table.exists()
     index = _refresh_indexes(table, job) if exists else None
-    gone = [*planned.removed_keys, *tally.replaced_keys]
-    verification = _verified(table, tally, gone) if exists else Verification(0, 0, ())
+    old_keys = [*planned.removed_keys, *tally.replaced_keys]
+    verification = _verified(table, tally, old_keys) if exists else Verification(0, 0, ())
     needed = exists and verification.passed and needs_maintenance(job.recipe, table)
     maintenance = maintain(job.recipe) if needed else None
     dataset = table.dataset() if exists else None
-    changes = Counter(one.change for one in planned.files)
+    changes = Counter(file.change for file in planned.files)
     tokens = tally.total("tokens")
     seconds = time.perf_counter() - started
     return RunReport(
@@ -150,7 +155,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         index=index,
         maintenance=maintenance,
         verification=verification,
-        exit_code=_exit_code(job, planned, tally, verification),
+        outcome=_outcome(job, planned, tally, verification),
     )
 
 
@@ -174,8 +179,10 @@ def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
     return tried_again(f"index {table.uri}", refresh)
 
 
-def _verified(table: Table, tally: RunTally, gone: Collection[str]) -> Verification:
-    return tried_again(f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, gone))
+def _verified(table: Table, tally: RunTally, old_keys: Collection[str]) -> Verification:
+    return tried_again(
+        f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, old_keys)
+    )
 
 
 def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
@@ -202,9 +209,9 @@ def _unreadable(planned: Plan) -> Counter[str]:
     return Counter(reject.reason for reject in planned.unreadable)
 
 
-def _exit_code(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> int:
+def _outcome(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> Outcome:
     if tally.failures or not verification.passed or _gave_nothing(planned, tally):
-        return FAILED
+        return "failed"
     rejected, documents = tally.total("rejected"), tally.total("documents")
     left_out, chunks = tally.total("dropped") + tally.total("failed"), tally.total("chunks")
     tolerated = job.recipe.max_rejected_share
@@ -213,4 +220,4 @@ def _exit_code(job: Job, planned: Plan, tally: RunTally, verification: Verificat
         or rejected > tolerated * (documents + rejected)
         or left_out > tolerated * chunks
     )
-    return REJECTED if too_many else DONE
+    return "rejected" if too_many else "done"

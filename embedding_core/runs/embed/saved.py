@@ -57,13 +57,13 @@ def saved_parts(table: Table, unit_id: str, rows: Iterator[pa.RecordBatch]) -> l
     parts: list[Part] = []
     while (content := staging.read_json(table, _part_path(table, unit_id, len(parts)))) is not None:
         counters = {name: Counter(n) for name, n in content.items() if isinstance(n, dict)}
-        part = Part(**(content | counters | {"fragments": tuple(content["fragments"])}))
-        if not fragments_exist(table, part.fragments):
+        portion = Part(**(content | counters | {"fragments": tuple(content["fragments"])}))
+        if not fragments_exist(table, portion.fragments):
             break
-        parts.append(part)
+        parts.append(portion)
     if not parts:
         return []
-    position = sum(part.rows for part in parts)
+    position = sum(portion.rows for portion in parts)
     for batch in rows:
         if position <= batch.num_rows:
             fits = batch.column("chunk_id")[position - 1].as_py() == parts[-1].last_chunk_id
@@ -75,7 +75,7 @@ def saved_parts(table: Table, unit_id: str, rows: Iterator[pa.RecordBatch]) -> l
 def save_report(table: Table, unit: EmbeddedUnit) -> None:
     """Keep what became of a unit until it is committed."""
     content = asdict(unit)
-    del content["unit"]  # the next run has a plan and units of its own
+    del content["unit"]  # the next run makes its units itself
     staging.save_json(table, _report_path(table, unit.unit.unit_id), content)
 
 

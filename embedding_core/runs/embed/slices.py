@@ -52,16 +52,17 @@ class Gatherer:
         self._slices: dict[str, dict[int, EmbeddedUnit]] = defaultdict(dict)
 
     def add(self, unit: EmbeddedUnit) -> list[EmbeddedUnit]:
-        """Take a slice; all slices of its file in order once the last is there, else nothing."""
-        part = unit.unit.slice
-        if part is None:
+        """Take a unit. Gives a unit of whole files at once, and all slices of a file, in order,
+        when the last has come; else nothing."""
+        slice_ = unit.unit.slice
+        if slice_ is None:
             return [unit]
         key = unit.unit.files[0].file_key
-        self._slices[key][part.number] = unit
-        if len(self._slices[key]) < part.count:
+        self._slices[key][slice_.number] = unit
+        if len(self._slices[key]) < slice_.count:
             return []
-        found = self._slices.pop(key)
-        return [found[number] for number in sorted(found)]
+        slices = self._slices.pop(key)
+        return [slices[number] for number in sorted(slices)]
 
 
 def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
@@ -69,18 +70,18 @@ def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
 
     Memory: 24 bytes per document of the file, and only where the recipe names an id field.
     """
-    if not slices or any(one.ids_path is None or one.rejected_keys for one in slices):
+    if not slices or any(result.ids_path is None or result.rejected_keys for result in slices):
         return []
     table = table_of(job.recipe)
-    ids = [_read_ids(table, one.ids_path) for one in slices if one.ids_path is not None]
-    digests = np.concatenate([one["digest"] for one in ids])
+    ids = [_read_ids(table, result.ids_path) for result in slices if result.ids_path is not None]
+    digests = np.concatenate([used["digest"] for used in ids])
     order = np.argsort(digests.view(f"S{ID_DIGEST_BYTES}"), kind="stable")
-    again = np.zeros(len(digests), np.bool_)
-    again[order[1:]] = digests[order][1:] == digests[order][:-1]
+    repeats = np.zeros(len(digests), np.bool_)
+    repeats[order[1:]] = digests[order][1:] == digests[order][:-1]
     redo, start = [], 0
-    for unit, own in zip(slices, ids, strict=True):
-        positions = own["position"][again[start : start + len(own)]]
-        start += len(own)
+    for unit, unit_ids in zip(slices, ids, strict=True):
+        positions = unit_ids["position"][repeats[start : start + len(unit_ids)]]
+        start += len(unit_ids)
         if len(positions):
             redo.append(_without(unit.unit, positions.tolist()))
     return redo
@@ -89,15 +90,14 @@ def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
 def _without(unit: WorkUnit, positions: list[int]) -> WorkUnit:
     if unit.slice is None:
         return unit
-    part = replace(unit.slice, duplicates=(*unit.slice.duplicates, *positions))
-    return replace(sliced(unit, part), pieces=_staged_ids(unit))
+    fewer = replace(unit.slice, duplicates=(*unit.slice.duplicates, *positions))
+    return replace(sliced(unit, fewer), pieces=_staged_ids(unit))
 
 
-def sliced(unit: WorkUnit, part: Slice) -> WorkUnit:
-    """One slice of what the unit is."""
-    place = [part.number, part.span.start, part.span.end, *part.duplicates]
-    own = digest([unit.unit_id, place])
-    return replace(unit, unit_id=own, slice=part)
+def sliced(unit: WorkUnit, slice_: Slice) -> WorkUnit:
+    """The unit with only a slice of its file."""
+    identity = [slice_.number, slice_.span.start, slice_.span.end, *slice_.duplicates]
+    return replace(unit, unit_id=digest([unit.unit_id, identity]), slice=slice_)
 
 
 def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
@@ -105,38 +105,38 @@ def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
 
 
 def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
-    """One file of its slices, in order, as if it had never been cut.
+    """Join the slices of a file, in order, as if it had never been cut.
 
-    A file that changed while it was read, or of which a slice was rejected as a whole, is rejected;
-    where a slice only failed, what is staged of the others stays for the next run.
+    The file is rejected when it changed while it was read, or when a slice was rejected as a whole.
+    When a slice only failed, staged files of the other slices stay for the next run.
     """
     first = slices[0]
     planned = first.unit.files[0]
-    ids = tuple(staged for one in slices for staged in _staged_ids(one.unit))
-    whole = replace(
+    ids = tuple(staged for result in slices for staged in _staged_ids(result.unit))
+    joined_unit = replace(
         first,
         unit=WorkUnit(digest(ids), first.unit.files, pieces=ids),
-        fragments=tuple(fragment for one in slices for fragment in one.fragments),
+        fragments=tuple(fragment for result in slices for fragment in result.fragments),
         counts=(reduce(add, (unit.counts[0] for unit in slices)),),
-        reasons=dict(sum((Counter(one.reasons) for one in slices), Counter())),
-        reject_paths=tuple(path for one in slices for path in one.reject_paths),
-        recomputed=sum(one.recomputed for one in slices),
-        seconds=sum(one.seconds for one in slices),
+        reasons=dict(sum((Counter(result.reasons) for result in slices), Counter())),
+        reject_paths=tuple(path for result in slices for path in result.reject_paths),
+        recomputed=sum(result.recomputed for result in slices),
+        seconds=sum(result.seconds for result in slices),
     )
-    rejects = [reject for one in slices for reject in one.file_rejects]
+    rejects = [reject for result in slices for reject in result.file_rejects]
     try:
         check_unchanged(planned.file)
     except RejectedInput as error:
         rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
     if not rejects:
-        return whole
+        return joined_unit
     failed = rejects[0].reason == FAILED.name
-    unit = replace(whole.unit, pieces=()) if failed else whole.unit
+    unit = replace(joined_unit.unit, pieces=()) if failed else joined_unit.unit
     return replace(
         EmbeddedUnit.rejected(unit, rejects[0]),
-        reject_paths=whole.reject_paths,
-        recomputed=whole.recomputed,
-        seconds=whole.seconds,
+        reject_paths=joined_unit.reject_paths,
+        recomputed=joined_unit.recomputed,
+        seconds=joined_unit.seconds,
     )
 
 

@@ -33,8 +33,8 @@ def work_units(
             pack, packed_bytes = [], 0
         spans = slices(file.file, source, unit_bytes) if source is not None else ()
         if spans:
-            whole = whole_files([file], planned)
-            yield from (sliced(whole, span) for span in spans)
+            unit = whole_files([file], planned)
+            yield from (sliced(unit, span) for span in spans)
             continue
         pack.append(file)
         packed_bytes += size_bytes

@@ -1,9 +1,10 @@
-"""A model change from end to end: what its steps share, and what it reports."""
+"""The steps of a model change, and its report."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Literal
 
 from embedding_core.lake.faults import tried_again
@@ -13,14 +14,13 @@ from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import Job
-from embedding_core.runs.space.build import SpaceReport, build_space
-from embedding_core.runs.space.judgement import REFUSED, GateReport
+from embedding_core.runs.space.build import FilledFragment, SpaceReport, build_space, space_report
+from embedding_core.runs.space.judgement import GateReport
+from embedding_core.runs.space.sample import SampledPart
 
 Promotion = Literal["auto", "never", "force"]
 """``auto``: promote when the gate says yes; ``force``: whatever it says; ``never``: build only."""
 Outcome = Literal["in service already", "promoted", "built", "refused", "failed"]
-
-DONE, FAILED = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ReembedReport:
     """``built``: every row has a vector, nothing was put in service."""
     space_id: str
     column: str | None
-    """Where its vectors are now; None when a sample was enough to refuse it."""
+    """The column of its vectors; None when a sample was enough to refuse it."""
     sampled_rows: int
     """Rows embedded to judge a sample; 0 without one."""
     sampled_tokens: int
@@ -49,22 +49,63 @@ class ReembedReport:
     """One sentence per group of fragments that could not be filled; the next run goes on there."""
     seconds: float
 
+
+@dataclass(slots=True)
+class Reembedding:
+    """What a run for a new model did so far."""
+
+    job: Job
+    started: float = field(default_factory=time.perf_counter)
+    filled: list[FilledFragment] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    sampled: list[SampledPart] = field(default_factory=list)
+    sample: GateReport | None = None
+    gate: GateReport | None = None
+    index: IndexReport | None = None
+
     @property
-    def exit_code(self) -> int:
-        """0 done, 1 failed, 4 the gate said no."""
-        return {"refused": REFUSED, "failed": FAILED}.get(self.outcome, DONE)
+    def filled_ids(self) -> set[int]:
+        """Fragments that were worked on."""
+        return {fragment.fragment_id for fragment in self.filled}
+
+    def is_incomplete(self) -> bool:
+        """Whether rows lack a vector, or work on them failed."""
+        return bool(self.failures) or missing_vectors(self.job) > 0
+
+    def report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
+        """The report of a run that ends now."""
+        job = self.job
+        begun = is_begun(job)
+        return ReembedReport(
+            run_id=job.run_id,
+            recipe=job.recipe.name,
+            table=table_of(job.recipe).uri,
+            model=job.recipe.model.name,
+            outcome=outcome,
+            space_id=job.space_id,
+            column=column_of(job) if begun else None,
+            sampled_rows=sum(sampled.rows for sampled in self.sampled),
+            sampled_tokens=sum(sampled.tokens for sampled in self.sampled),
+            sample=self.sample,
+            space=space_report(job, self.filled, self.started) if begun else None,
+            gate=self.gate,
+            index=self.index,
+            release=release,
+            failures=tuple(self.failures),
+            seconds=time.perf_counter() - self.started,
+        )
 
 
 def is_in_service(job: Job) -> bool:
-    """Whether the job's space is the one that queries get already."""
+    """Whether queries are answered by the job's space already."""
     return bool(table_of(job.recipe).space()[0] == job.space_id)
 
 
 def has_left(job: Job) -> bool:
-    """Whether the job's space was taken out of service, or retired, and is not back in it; among
-    the changes that the table remembers."""
-    table = table_of(job.recipe)
-    return not is_in_service(job) and any(one.from_space == job.space_id for one in releases(table))
+    """Whether the job's space left service and is not back, by the changes that the table
+    remembers."""
+    changes = releases(table_of(job.recipe))
+    return not is_in_service(job) and any(change.from_space == job.space_id for change in changes)
 
 
 def is_begun(job: Job) -> bool:
@@ -75,11 +116,6 @@ def is_begun(job: Job) -> bool:
 def missing_vectors(job: Job) -> int:
     """Rows of the table without a vector of the job's space."""
     return sum(missing_rows(table_of(job.recipe).dataset(), job.space_id).values())
-
-
-def table_uri(job: Job) -> str:
-    """Where the job's table is."""
-    return table_of(job.recipe).uri
 
 
 def index_space(job: Job) -> IndexReport | None:

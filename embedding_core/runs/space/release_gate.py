@@ -53,10 +53,12 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     )
     report = judge(recipe, partial(_rows, snapshot, column), old, new, version=snapshot.version)
     ann = OldNew(_ann(snapshot, old), _ann(snapshot, new))
-    whole = replace(report, ann=ann, latency=_latency(snapshot, old, new))
-    rules_broken = findings(whole, recipe.release, recipe.index.target_recall)
+    complete = replace(report, ann=ann, latency=_latency(snapshot, old, new))
+    rules_broken = findings(complete, recipe.release, recipe.index.target_recall)
     seconds = time.perf_counter() - started
-    return replace(whole, findings=rules_broken, verdict=verdict_of(rules_broken), seconds=seconds)
+    return replace(
+        complete, findings=rules_broken, verdict=verdict_of(rules_broken), seconds=seconds
+    )
 
 
 def _check_filled(snapshot: Snapshot, column: str) -> None:

@@ -72,7 +72,7 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
 
     To these come the rows of documents that the recipe's labelled queries judge relevant, of some
     queries chosen by a seed: at most as many documents as the sample has rows. Raises
-    ``UsageError`` for a share that is none and for malformed labels.
+    ``UsageError`` for a wrong share and for malformed labels.
     """
     if not 0 < share <= 1:
         raise UsageError(f"the sample is {share} of the rows; give a share like 0.05, or 5%")
@@ -106,7 +106,7 @@ def _judged(recipe: Recipe, most: int) -> set[str]:
     return judged
 
 
-def embed_sample(job: Job, part: SamplePart) -> SampledPart:
+def embed_sample(job: Job, sample_part: SamplePart) -> SampledPart:
     """Embed a part's rows with the job's model and stage them with the vectors in service.
 
     Memory is bounded by some batches. Raises ``LakeError`` when the store fails or the table's
@@ -122,7 +122,9 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
     new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
     arrow_schema = pa.schema([*old, new])
     read = [*names, "text_hash"]
-    batches = rows_between(snapshot, part.low, part.high, part.doc_ids, read, ROWS_PER_BATCH)
+    batches = rows_between(
+        snapshot, sample_part.low, sample_part.high, sample_part.doc_ids, read, ROWS_PER_BATCH
+    )
     tally: Counter[str] = Counter()
 
     def sampled() -> Iterator[pa.RecordBatch]:
@@ -134,7 +136,7 @@ def embed_sample(job: Job, part: SamplePart) -> SampledPart:
             columns = [*block.rows.columns, vectors]
             yield pa.RecordBatch.from_arrays(columns, schema=arrow_schema)
 
-    path = staging.staged_path(table, sample_unit(job), f"{part.number}.arrow")
+    path = staging.staged_path(table, sample_unit(job), f"{sample_part.number}.arrow")
     staging.write_staged(table, path, arrow_schema, sampled())
     return SampledPart(path, tally["rows"], tally["tokens"], time.perf_counter() - started)
 
@@ -169,10 +171,10 @@ def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     _, space = table.space()
     serving = serving_model(job.recipe, table)
     planned = prepared(job).model.space
-    n_rows = sum(part.rows for part in parts)
+    n_rows = sum(sampled.rows for sampled in parts)
     return judge(
         job.recipe,
-        partial(_read, table, tuple(part.path for part in parts)),
+        partial(_read, table, tuple(sampled.path for sampled in parts)),
         side_of(schema.VECTOR, space, serving, job.resources),
         side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
         sampled_share=n_rows / table.dataset().count_rows(),

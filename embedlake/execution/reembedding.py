@@ -1,0 +1,141 @@
+"""The steps of a re-embed run, from the sample to the switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.tasks import Task
+
+from embedding_core.errors import LakeError, Transient, Unfilled
+from embedding_core.lake.lock import Lock
+from embedding_core.recipe import Recipe
+from embedding_core.reports.picture import picture_uri
+from embedding_core.reports.reembed import ReembedView
+from embedding_core.runs.job import Job
+from embedding_core.runs.space.build import add_space, fragments_to_fill
+from embedding_core.runs.space.judgement import GateReport
+from embedding_core.runs.space.release import (
+    Promotion,
+    Reembedding,
+    ReembedReport,
+    column_of,
+    index_space,
+    is_begun,
+    is_in_service,
+    promote_space,
+)
+from embedding_core.runs.space.sample import choose_sample, forget_sample
+from embedding_core.store.retry import CATCH_UPS
+from embedlake.cli import interrupts
+from embedlake.execution.training import train_if_due
+from embedlake.execution.window import each
+from embedlake.orchestration import tasks
+from embedlake.orchestration.outcome import ended
+from embedlake.orchestration.publishing import publish, publish_picture
+
+BY = "reembed"
+"""Who promoted, in the table's releases."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ReembedRun:
+    """One run of a new model inside a flow, under the lock of a build."""
+
+    def __init__(self, job: Job, promotion: Promotion, lock: Lock) -> None:
+        self._job, self._promotion, self._lock = job, promotion, lock
+        self._so_far = Reembedding(job)
+
+    @interrupts.not_mistaken()
+    def to_the_end(self, sample_share: float | None) -> ReembedReport:
+        """Every step that is left to do."""
+        so_far = self._so_far
+        # 1. A space in service may lack rows after a rollback that did not wait for them.
+        if is_in_service(self._job):
+            self._fill()
+            return so_far.report("failed" if so_far.is_incomplete() else "in service already")
+        # 2. A sample says no before everything is embedded.
+        if sample_share is not None and not is_begun(self._job):
+            so_far.sample = self._judged_sample(sample_share)
+            if so_far.sample.verdict == "no" and self._promotion != "force":
+                return so_far.report("refused")
+        # 3. A vector for every row.
+        add_space(self._job)
+        self._fill()
+        if so_far.is_incomplete():
+            return so_far.report("failed")
+        # 4. The gate looks at the whole table.
+        so_far.gate = self._caught_up(self._judged)
+        if self._promotion != "force" and so_far.gate.verdict == "no":
+            return so_far.report("refused")
+        # 5. The switch.
+        if self._promotion == "never":
+            return so_far.report("built")
+        release = self._caught_up(lambda: promote_space(self._job, BY))
+        return so_far.report("promoted", release)
+
+    def _judged_sample(self, share: float) -> GateReport:
+        parts = choose_sample(self._job, share)
+        try:
+            self._so_far.sampled = self._all(tasks.sample, parts)
+            (judged,) = self._all(tasks.judge_sample, [tuple(self._so_far.sampled)])
+        finally:
+            forget_sample(self._job)
+        return judged
+
+    def _fill(self) -> None:
+        """Fill rows that lack vectors, and rows that arrive meanwhile, each fragment once."""
+        so_far = self._so_far
+        while todo := fragments_to_fill(self._job, so_far.filled_ids):
+            self._lock.check()
+            get_run_logger().info("%d groups of fragments to fill", len(todo))
+            failed_before = len(so_far.failures)
+            for fragments in self._each(tasks.backfill, todo):
+                so_far.filled += fragments
+            if len(so_far.failures) > failed_before:
+                return  # the next run goes on there
+
+    def _judged(self) -> GateReport:
+        train_if_due(self._job)
+        self._so_far.index = index_space(self._job)
+        (judged,) = self._all(tasks.gate, [column_of(self._job)])
+        return judged
+
+    def _caught_up(self, step: Callable[[], Result]) -> Result:
+        """A step that needs a vector in every row; rows that came since are filled first."""
+        for _ in range(CATCH_UPS):
+            self._lock.check()
+            try:
+                return step()
+            except Unfilled:
+                n_filled = len(self._so_far.filled)
+                self._fill()
+                if len(self._so_far.filled) == n_filled:
+                    raise
+        raise LakeError(
+            f"rows arrived faster than they could be embedded, {CATCH_UPS} times in a row; "
+            "nothing was switched: run the same command again when less is being written"
+        )
+
+    def _all(self, task: Task[Any, Result], items: Iterable[Item]) -> list[Result]:
+        """``_each``; every result is needed."""
+        results = list(self._each(task, items))
+        if self._so_far.failures:
+            raise Transient("; ".join(self._so_far.failures))
+        return results
+
+    def _each(self, task: Task[Any, Result], items: Iterable[Item]) -> Iterator[Result]:
+        return each(task, self._job, items, self._so_far.failures)
+
+
+def published(report: ReembedReport, recipe: Recipe) -> dict[str, Any] | State[dict[str, Any]]:
+    """Show the report in the log and as artifacts; what the flow returns."""
+    view = ReembedView(report)
+    publish("reembed-report", recipe, view)
+    if (judged := report.gate or report.sample) is not None:
+        publish_picture("reembed-gate", recipe, picture_uri(judged))
+    return ended(view)
