@@ -20,10 +20,11 @@ from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.reports.report import EXIT_CODES, HINTS, WRITTEN, report_of, said
+from embedding_core.reports.report import HINTS, WRITTEN, report_of, said
 from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.outcome import EXIT_CODES
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.evaluation import evaluate
 from embedding_core.runs.space.release import ReembedReport
@@ -182,7 +183,7 @@ class ToyReport:
 ASK = """
 from toy_reports import Toy
 
-from embedding_core.reports.report import EXIT_CODES, WRITTEN, report_of
+from embedding_core.reports.report import WRITTEN, report_of
 
 report = report_of(Toy())
 (problem,) = WRITTEN.problems()

@@ -12,8 +12,9 @@ from embedding_core.records import Plan
 from embedding_core.reports.plan import PlanView
 from embedding_core.reports.report import LINES_SHOWN, table
 from embedding_core.reports.run import RunView
-from embedding_core.runs.embed.finish_stage import FAILED, RunReport
+from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.outcome import Outcome
 from tests.driver import recipe_for, run, write_jsonl
 
 
@@ -102,7 +103,7 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
         failures=("a.jsonl: no answer from the store",),
         verification=Verification(1, 0, ("a.jsonl: 0 rows in the table, 1 counted",)),
         recomputed=3,
-        exit_code=FAILED,
+        outcome="failed",
     )
     lines = RunView(failed).lines()
     assert "VERIFICATION FAILED: 1 problems" in lines
@@ -113,13 +114,14 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "outcome"), [(0, "done:"), (1, "failed:"), (3, "finished with rejects:")]
+    ("exit_code", "outcome", "words"),
+    [(0, "done", "done:"), (1, "failed", "failed:"), (3, "rejected", "finished with rejects:")],
 )
 def test_run_summary_begins_with_the_outcome(
-    report: RunReport, exit_code: int, outcome: str
+    report: RunReport, exit_code: int, outcome: Outcome, words: str
 ) -> None:
-    ended = replace(report, exit_code=exit_code)
-    assert RunView(ended).summary().startswith(outcome)
+    ended = replace(report, outcome=outcome)
+    assert RunView(ended).summary().startswith(words)
     assert RunView(ended).data()["summary"] == RunView(ended).summary()
     assert RunView(ended).data()["exit_code"] == exit_code
 
