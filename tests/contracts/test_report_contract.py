@@ -107,8 +107,8 @@ def test_markdown_is_a_page(name: str, records: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "ended_badly", "outcome"),
     [
-        ("run", lambda run: replace(run, exit_code=1), "failed"),
-        ("run", lambda run: replace(run, exit_code=3), "rejected"),
+        ("run", lambda run: replace(run, outcome="failed"), "failed"),
+        ("run", lambda run: replace(run, outcome="rejected"), "rejected"),
         ("maintenance", lambda done: replace(done, problems=("no answer",)), "failed"),
         ("gate", lambda gate: replace(gate, verdict="no"), "refused"),
         ("reembed", lambda run: replace(run, outcome="refused"), "refused"),
