@@ -7,7 +7,7 @@ Which strategies there are is decided here, so that a recipe can be validated; w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import (
@@ -18,10 +18,12 @@ from pydantic_core import (
     core_schema,
 )
 
-from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.section import Section
 from embedding_core.records import Chunk, Document
 from embedding_core.registry import CHUNK_STRATEGIES, Registry
+
+if TYPE_CHECKING:
+    from embedding_core.protocols import Tokenizer
 
 DEFAULT_STRATEGY = "tokens"
 
