@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 
 from embedding_core.chunking import Tokenizer, apply_length_policy, chunker_for
+from embedding_core.encoder import resolve_model
 from embedding_core.recipe import ChunkSpec, TokenWindows, WholeDocuments
 from tests.chunking.tokenizers import WordTokenizer
-from tests.models import describe
 
 TEXTS = {
     "prose": topics["exceptions"],
@@ -28,7 +28,9 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     if request.param == "words":
         return WordTokenizer()
     name = request.param
-    return describe(name if name == "hashing" else str(request.getfixturevalue(name))).tokenizer
+    return resolve_model(
+        name if name == "hashing" else str(request.getfixturevalue(name))
+    ).tokenizer
 
 
 @pytest.fixture(params=["tokens", "none"])
