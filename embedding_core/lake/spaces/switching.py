@@ -139,13 +139,15 @@ def column_before(table: Table) -> str:
     return str(_previous(table.open()).name)
 
 
-def retire_left(table: Table, longer_than: timedelta, by: str) -> list[Release]:
-    """Retire every column that left service longer ago than this.
+def retire_left(
+    table: Table, longer_than: timedelta, by: str, now: datetime | None = None
+) -> list[Release]:
+    """Retire every column that left service longer ago than this; ``now`` default: the clock.
 
     Not while a space is being built, which may fill one of them again, and not while an index is
     trained. Raises ``Locked`` then.
     """
-    before = datetime.now(UTC) - longer_than
+    before = (now or datetime.now(UTC)) - longer_than
     hidden = [field for field in table.open().schema if schema.is_hidden(field)]
     left_at = {field.name: schema.Origin.of(field).served_until for field in hidden}
     old = [name for name, at in left_at.items() if at and datetime.fromisoformat(at) < before]
