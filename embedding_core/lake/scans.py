@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 import lance
 import pyarrow as pa
@@ -20,54 +20,49 @@ ROWS_PER_JUDGED_BATCH = 8_192
 """Rows that the gate searches at once: 12 MiB of float32 per space at 384 dimensions."""
 
 
+class ScanOptions(TypedDict, total=False):
+    """What else a scan can be told."""
+
+    fragments: Sequence[lance.LanceFragment]
+    """Rows of these fragments alone."""
+    batch_rows: int
+    row_address: bool
+    """Add Lance's column ``_rowaddr``."""
+    row_ids: bool
+    """Add Lance's column ``_rowid``."""
+
+
 def scan(
     snapshot: Snapshot,
     columns: Sequence[str] | Mapping[str, str],
     where: str | None = None,
-    *,
-    fragments: Sequence[lance.LanceFragment] = (),
-    batch_rows: int | None = None,
-    row_address: bool = False,
-    row_ids: bool = False,
     doing: str = "reading",
+    **options: Unpack[ScanOptions],
 ) -> Iterator[pa.RecordBatch]:
     """Rows batch by batch, in the table's order; faults and damage are named.
 
-    ``columns``: names, or SQL by name. ``row_address`` and ``row_ids`` add Lance's own columns
-    ``_rowaddr`` and ``_rowid``. ``doing`` is what an error says was going on.
+    ``columns``: names, or SQL by name. ``doing`` is what an error says was going on.
     """
     with snapshot.table.faults(doing):
-        yield from raw_scan(
-            snapshot.dataset,
-            columns,
-            where,
-            fragments=fragments,
-            batch_rows=batch_rows,
-            row_address=row_address,
-            row_ids=row_ids,
-        )
+        yield from raw_scan(snapshot.dataset, columns, where, **options)
 
 
 def raw_scan(
     dataset: lance.LanceDataset,
     columns: Sequence[str] | Mapping[str, str],
     where: str | None = None,
-    *,
-    fragments: Sequence[lance.LanceFragment] = (),
-    batch_rows: int | None = None,
-    row_address: bool = False,
-    row_ids: bool = False,
+    **options: Unpack[ScanOptions],
 ) -> Iterator[pa.RecordBatch]:
     """``scan`` whose errors are Lance's own, for those who look for damage themselves."""
     read_ahead = READ_AHEAD if any(map(schema.is_vector_column, columns)) else {}
-    options: dict[str, Any] = {"fragments": list(fragments)} if fragments else {}
+    fragments = options.get("fragments")
     scanner = dataset.scanner(
         columns=dict(columns) if isinstance(columns, Mapping) else list(columns),
         filter=where,
-        batch_size=batch_rows,
-        with_row_address=row_address,
-        with_row_id=row_ids,
-        **options,
+        fragments=None if fragments is None else list(fragments),
+        batch_size=options.get("batch_rows"),
+        with_row_address=options.get("row_address", False),
+        with_row_id=options.get("row_ids", False),
         **read_ahead,
     )
     yield from scanner.to_batches()
@@ -85,23 +80,12 @@ def scan_values(
     column: str,
     values: Collection[str],
     columns: Sequence[str],
-    *,
-    batch_rows: int | None = None,
-    row_address: bool = False,
-    row_ids: bool = False,
     doing: str = "reading",
+    **options: Unpack[ScanOptions],
 ) -> Iterator[pa.RecordBatch]:
-    """Rows whose ``column`` has one of ``values``, by its index, some values at a time."""
+    """Rows whose ``column`` has one of ``values``, by its index, many values at a time."""
     for group in key_groups(values):
-        yield from scan(
-            snapshot,
-            columns,
-            is_in(column, group),
-            batch_rows=batch_rows,
-            row_address=row_address,
-            row_ids=row_ids,
-            doing=doing,
-        )
+        yield from scan(snapshot, columns, is_in(column, group), doing, **options)
 
 
 def row_counts(snapshot: Snapshot, column: str, values: Collection[str]) -> Counter[str]:
@@ -128,7 +112,7 @@ def rows_between(
     high: str,
     doc_ids: Collection[str],
     columns: Sequence[str],
-    batch_rows: int | None = None,
+    batch_rows: int = ROWS_PER_JUDGED_BATCH,
 ) -> Iterator[pa.RecordBatch]:
     """Rows with ``low <= chunk_id < high``; with ``doc_ids`` only those of these documents."""
     where = f"chunk_id >= {quote(low)} AND chunk_id < {quote(high)}"
