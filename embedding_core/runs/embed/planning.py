@@ -1,4 +1,4 @@
-"""The source against the table: what a run would do, before anything is paid for."""
+"""Plan a run: what it would do, before anything is paid for."""
 
 from __future__ import annotations
 
