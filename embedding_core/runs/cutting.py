@@ -85,7 +85,9 @@ def _cutting(
 
 def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ResolvedModel:
     """The model whose tokenizer cut the table's rows."""
-    way_out = "name a model with the same tokenizer as chunk.tokenizer; any other cuts every file again"
+    way_out = (
+        "name a model with the same tokenizer as chunk.tokenizer; any other cuts each file again"
+    )
     where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
     try:
         resolved = resolve(model)
