@@ -1,4 +1,4 @@
-"""A run is never silent for long, and Lance does not chatter in between."""
+"""Keep a run from being silent for long, and Lance from saying too much."""
 
 from __future__ import annotations
 

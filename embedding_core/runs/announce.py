@@ -1,4 +1,4 @@
-"""Lines about work that takes long, said while it goes on."""
+"""Tell people about long work while it goes on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unannounced(_model: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def announcing(loading: Loading) -> Iterator[None]:
-    """Load every model in a context that ``loading`` makes, whoever asks for the model."""
+    """Load every model inside a context that ``loading`` makes, whoever asks for the model."""
     token = _loading.set(loading)
     try:
         yield

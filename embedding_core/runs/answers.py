@@ -1,4 +1,4 @@
-"""Queries in words, answered by a recipe's table with the recipe's model."""
+"""Answer queries in words from a recipe's table."""
 
 from __future__ import annotations
 

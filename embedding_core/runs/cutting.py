@@ -1,4 +1,4 @@
-"""How texts are cut: by the tokenizer that the table was made with, whatever model serves now.
+"""Texts are cut by the tokenizer that the table was made with, whatever model serves now.
 
 Chunk boundaries belong to the rows. If they moved with every new model, a promote would make the
 next run cut and embed every file again.
@@ -34,11 +34,11 @@ class Cutting:
     """The model that the tokenizer belongs to."""
 
     def chunker(self) -> Chunker:
-        """The chunker for this."""
+        """The chunker of this cutting."""
         return chunker_for(self.spec, self.tokenizer, self.limit)
 
     def stored(self) -> schema.Cutter:
-        """What the table remembers of it."""
+        """What the table remembers of the cutting."""
         model = self.model.model_dump(mode="json")
         return schema.Cutter(model, self.digest, self.limit, self.prompt)
 
@@ -86,7 +86,7 @@ def _cutting(
 def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ResolvedModel:
     """The model whose tokenizer cut the table's rows."""
     way_out = (
-        "name a model with the same tokenizer as chunk.tokenizer; any other cuts every file anew"
+        "name a model with the same tokenizer as chunk.tokenizer; any other cuts each file again"
     )
     where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
     try:

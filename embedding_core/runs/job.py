@@ -1,4 +1,4 @@
-"""What every task of one run shares, and the model it names."""
+"""What all tasks of a run share, and how they load its model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embedding_core.runs.announce import loading_context
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run over one recipe; small, pickles, holds no model and no connection."""
+    """A run over a recipe. Small, pickles, has no model and no connection."""
 
     recipe: Recipe
     resources: Resources

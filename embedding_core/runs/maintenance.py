@@ -1,4 +1,4 @@
-"""Maintenance of everything a recipe keeps: its table, the ledger, the rejects, staged files."""
+"""Maintain everything that a recipe keeps: its table, the ledger, the rejects, staged files."""
 
 from __future__ import annotations
 
@@ -118,5 +118,5 @@ def needs_maintenance(recipe: Recipe, table: Table) -> bool:
 
 def _beside(table: Table) -> list[Table]:
     """The ledger and the rejects, as far as they exist."""
-    both = (ledger.ledger_table(table), ledger.rejects_table(table))
-    return [beside for beside in both if beside.exists()]
+    tables = (ledger.ledger_table(table), ledger.rejects_table(table))
+    return [beside for beside in tables if beside.exists()]

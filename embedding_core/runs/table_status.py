@@ -1,4 +1,4 @@
-"""What a recipe's table holds and how it came to that."""
+"""The state of a recipe's table, and its last runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class SpaceLine:
-    """One space that the table has vectors of."""
+    """A space that the table has vectors of."""
 
     column: str
     """``vector`` for the one in service, else ``vector__…``."""
@@ -86,7 +86,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class FileLine:
-    """One file, as it is in the table now or as it was last tried."""
+    """A file, as the table has it now or as it was last tried."""
 
     source_uri: str
     rows: int
@@ -107,7 +107,7 @@ class FileLine:
 
 @dataclass(frozen=True, slots=True)
 class RejectLine:
-    """One thing that was left out."""
+    """A file, record or chunk that was left out."""
 
     source_uri: str
     doc_id: str | None

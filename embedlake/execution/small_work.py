@@ -1,4 +1,4 @@
-"""Work so small that starting Ray for it would cost more than the work itself."""
+"""Find work so small that starting Ray would cost more than the work itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vector index, trained where the embed tasks run: there are the GPU and the memory for it."""
+"""Train the vector index where the embed tasks run: that machine has the GPU and the memory."""
 
 from __future__ import annotations
 

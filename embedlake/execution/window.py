@@ -1,4 +1,4 @@
-"""Many tasks with a bounded number of them in flight: Ray hangs with thousands."""
+"""Run many tasks, a bounded number of them at a time: Ray hangs with thousands."""
 
 from __future__ import annotations
 

@@ -119,7 +119,8 @@ def latest_request(own_run: FlowRun, runs: Iterable[FlowRun]) -> FlowRun | None:
 
 
 def _asked_at(run: FlowRun) -> datetime:
-    """When its event was sent: of events in a row, runs are made in any order. A schedule makes its
+    """When a run was asked for: when its event was sent, since runs of several events start in any
+    order. A schedule makes its
     runs long before they are due; everyone else when they want them."""
     if run.parameters.get(ANNOUNCED):
         return datetime.fromisoformat(run.parameters[ANNOUNCED])

@@ -1,4 +1,4 @@
-"""What Prefect shows a run as: its name, its tags and the keys of its artifacts, per table."""
+"""Names that Prefect shows: of runs, their tags and the keys of their artifacts, per table."""
 
 from __future__ import annotations
 

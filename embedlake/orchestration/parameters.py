@@ -1,4 +1,4 @@
-"""Parameters that a deployment's run was given and its flow does not take, or lacks.
+"""Explain parameters of a deployment's run that its flow does not take, or lacks.
 
 Prefect compares them before the flow begins, so the flow cannot say a word; the process ends, and
 its worker calls what stands in ``on_crashed``.

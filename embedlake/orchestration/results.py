@@ -1,4 +1,4 @@
-"""Where Prefect keeps task results: beside the lake, so that any worker of any run finds them."""
+"""Keep Prefect's task results beside the lake, so that any worker of any run finds them."""
 
 from __future__ import annotations
 

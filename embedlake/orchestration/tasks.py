@@ -138,11 +138,11 @@ def index(job: Job) -> IndexReport | None:
     return index_space(placed_job(job))
 
 
-@_over_table("sample", "sample part {part.number}")
-def sample(job: Job, part: SamplePart) -> SampledPart:
+@_over_table("sample", "sample part {sample_part.number}")
+def sample(job: Job, sample_part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
     with announcing(told_to_the_flow):
-        return embed_sample(placed_job(job), part)
+        return embed_sample(placed_job(job), sample_part)
 
 
 @_over_table("judge-sample", "judge a sample")

@@ -271,7 +271,7 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     report = maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
     assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
-    assert report.outcome == 1
+    assert report.outcome == "failed"
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
     assert ended.outcome == "done" and ended.maintenance is not None

@@ -152,7 +152,7 @@ def _batches(
 def _file_rows(
     work: ChunkedFiles, planned: PlannedFile, slice_: Slice | None
 ) -> Iterator[dict[str, object]]:
-    """A file's rows; at its end its counts, or its rejection as a whole, are noted."""
+    """A file's rows. Notes its counts at its end, or that it was rejected as a whole."""
     gave = _FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
@@ -187,7 +187,7 @@ def _file_rows(
 
 @dataclass(slots=True)
 class _FileTally:
-    """What one file gave so far."""
+    """Counts of a file so far."""
 
     tally: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""Embedded units into the table: one atomic commit per group, with everything it replaces."""
+"""Commit embedded units: one atomic commit per group, with everything that it replaces."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_table(recipe: Recipe, resolved: ResolvedModel) -> Table:
 
 
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
-    """Units of which something is no longer in the store: a cached result outlived its files."""
+    """Units whose files are gone from the store: their cached results outlived them."""
     table = table_of(job.recipe)
     usable = {unit.unit.unit_id for unit in usable_units(table, units)}
     return [unit for unit in units if unit.unit.unit_id not in usable]
@@ -93,7 +93,7 @@ def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
 
 
 def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:
-    """Everything the units left out; of a file rejected as a whole only that."""
+    """All rejects of the units; for a file rejected as a whole, that reject alone."""
     for unit in units:
         yield from staging.reject_batches(unit.file_rejects)
         rejected_uris = pa.array([reject.source_uri for reject in unit.file_rejects], pa.string())
@@ -105,7 +105,7 @@ def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordB
 
 
 def _uris(unit: EmbeddedUnit, planned: PlannedFile) -> list[str]:
-    """Where rejects of the file were listed: under a URI it moved from, too."""
+    """URIs that rejects of the file are listed under: also the URI that it moved from."""
     moved = planned.moved_from is not None and planned.file_key not in unit.rejected_keys
     return [planned.file.uri, *([planned.moved_from] if moved and planned.moved_from else [])]
 
@@ -144,7 +144,7 @@ def _commit_rows(
 
 
 def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
-    """Versions whose rows go; a file rejected as a whole keeps the rows of its last good one."""
+    """File keys whose rows go. A file rejected as a whole keeps rows of its last good version."""
     return [
         old
         for unit in units

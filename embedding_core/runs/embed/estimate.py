@@ -1,4 +1,4 @@
-"""What a plan will cost and whether its files can be used, told from a sample of their records."""
+"""Estimate from a sample of records what a plan costs and whether its files can be used."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
 
 
 def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
-    """Another run may be indexing the same rows: whoever is second looks again.
+    """Refresh the indexes; try again when another run indexes the same rows.
 
     Indexes that cannot be used are dropped first, and those just made that a lost write cut off.
     """

@@ -1,4 +1,4 @@
-"""What an embed task leaves beside the staged rows, so that a crash costs one part at most."""
+"""Save each part of an embed task beside the staged rows: a crash costs one part at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Huge files put together again: all slices of a file are committed as one unit, or none is.
+"""Put huge files together again: all slices of a file are committed as one unit, or no slice is.
 
 Nothing of the split is left in the table: positions and ids are those of the whole file, and of
 several records with one id the first in the file wins, whatever slice it is in.

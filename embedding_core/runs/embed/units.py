@@ -1,4 +1,4 @@
-"""The plan cut into work units: small files packed, huge ones sliced."""
+"""Cut a plan into work units: pack small files, slice huge ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def work_units(
 
 
 def halves(unit: WorkUnit) -> list[WorkUnit]:
-    """The unit's files in two units, to find the one that it fails for; one file as it is."""
+    """The unit's files in two units, to find the file that it fails for; a single file stays."""
     if len(unit.files) == 1:
         return [unit]
     middle = len(unit.files) // 2
