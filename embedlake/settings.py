@@ -86,15 +86,15 @@ def read_settings() -> Settings:
 
 def _refuse_unknown_names() -> None:
     """A misspelt variable would be ignored without a word."""
-    known = [PREFIX + name.upper() for name in Settings.model_fields] + [DEMO_MODEL]
+    variables = [PREFIX + name.upper() for name in Settings.model_fields] + [DEMO_MODEL]
     for variable in os.environ:
         name = variable.upper().partition("__")[0]
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in variables:
             if (resource := name.removeprefix(PREFIX).lower()) in Resources.model_fields:
                 right = f"{PREFIX}RESOURCES__{resource.upper()}"
                 raise UsageError(f"{variable} in the environment is no setting; write {right}")
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            close = difflib.get_close_matches(name, variables, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(variables)}"
             raise UsageError(f"{variable} in the environment is no setting; {hint}")
 
 

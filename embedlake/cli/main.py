@@ -82,6 +82,6 @@ def _fail(error: EmbedlakeError) -> NoReturn:
 
 
 def _answer_error(message: str, kind: type[BaseException]) -> None:
-    """With ``--json`` an error is an object on stdout too."""
+    """Print the error as an object on stdout if the command has ``--json``."""
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": message, "kind": kind.__name__}))

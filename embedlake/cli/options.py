@@ -92,7 +92,7 @@ def requested_resources(settings: Settings, changes: Sequence[str]) -> dict[str,
 
 
 def reachable_api(settings: Settings) -> str | None:
-    """The Prefect API that is named or that ``embedlake up`` started; None when there is none.
+    """The Prefect API that is named or that ``embedlake up`` started; None without one.
 
     Raises ``SetupError`` when it does not answer.
     """

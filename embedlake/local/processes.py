@@ -1,6 +1,6 @@
-"""Starting and stopping servers of our own: each in a session of its own, found again by identity.
+"""Starts and stops the servers of the local stack, each in a new session.
 
-A process id alone may be another process's by now; with the start time it is not.
+A server is recognised by its process id and start time: an id alone may be given to another process.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Server:
 
 def free_ports(n_ports: int) -> list[int]:
     """Different TCP ports of the loopback interface that nobody uses now."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(n_ports)]
+    with ExitStack() as sockets:
+        probes = [sockets.enter_context(socket.socket()) for _ in range(n_ports)]
         for probe in probes:
             probe.bind((LOOPBACK, 0))
         return [int(probe.getsockname()[1]) for probe in probes]

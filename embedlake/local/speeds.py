@@ -29,8 +29,10 @@ def keep(settings: Settings, space_id: str, speed: ModelSpeed) -> None:
 
 
 def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Settings) -> Plan:
-    """The plan with the time that its run takes: at the model's measured rate when its table has no
-    rate of its own, and with the start that the run has, on Ray or in its own process."""
+    """The plan with the time that its run takes, the start on Ray or in this process included.
+
+    The rate is that of the table's earlier runs; for a table without runs, the model's measured one.
+    """
     path = _path(settings, planned.space_id)
     if planned.work_seconds is None and path.exists():
         rate = json.loads(path.read_text())["tokens_per_second"]

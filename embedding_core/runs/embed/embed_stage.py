@@ -129,7 +129,7 @@ class _Left:
 
     n_rows: int
     hashes: set[str]
-    """Of their texts."""
+    """Hashes of their texts."""
     repeated: set[str]
     """Hashes of texts that stand in several of the rows."""
     chunk_ids: set[str]

@@ -18,7 +18,8 @@ SAMPLE_FILES = 3
 SAMPLE_RECORDS = 100
 """Per sampled file; 300 documents tell tokens per byte to a few percent on even corpora."""
 SAMPLE_CHARACTERS = 200_000
-"""Of one document at most: a longer one says no more, and a plan must not wait for it."""
+"""Most characters that are read of one document: a longer one says no more, and a plan must not
+wait for it."""
 STARTING_SECONDS = 10.0
 """Starting Ray and loading a small model on two cores; a run on Ray takes at least this long."""
 

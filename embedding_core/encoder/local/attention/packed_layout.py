@@ -50,7 +50,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a token sees of its own text, and how scores are scaled."""
+    """What a token sees of the text it belongs to, and how scores are scaled."""
 
     causal: bool
     """Whether a token sees nothing after itself."""

@@ -1,4 +1,4 @@
-"""Layers of our own in the place of transformers' ones: the same weights and formula, fewer passes.
+"""Layers that replace transformers' ones: the same weights and formula, fewer passes.
 
 On a GPU projections of one input are one matrix product and what stands between the matrices is
 one kernel a step; on a CPU matrices run as oneDNN likes them. A model whose layers are not replaced

@@ -49,7 +49,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """The three functions, by torch or by kernels of our own."""
+    """The three functions, by torch or by our kernels."""
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     norm_rotate: Callable[[Tensor, Tensor | None, float, Tensor, Tensor], Tensor]
