@@ -201,7 +201,7 @@ def test_every_problem_is_named_at_once() -> None:
         Recipe.load({"name": "x", "source": {}, "lake": {"uri": 3, "table": "t"}, "colour": 1})
     message = str(caught.value)
     assert all(word in message for word in ("source.uri", "model", "lake.uri", "colour"))
-    assert "embedlake schema" in message
+    assert caught.value.action == "schema"
 
 
 @pytest.mark.parametrize("name", [*sorted(RESERVED_COLUMNS), "_rowid", "_x", "vector__12345678"])
@@ -250,7 +250,7 @@ def test_a_wrong_value_is_named_with_what_it_should_be(path: str, value: Any, sa
 def test_a_device_that_is_none_is_refused(device: str) -> None:
     with pytest.raises(UsageError, match="use auto, cpu, cuda or cuda:N") as caught:
         Resources().updated({"device": device})
-    assert "embedlake embed --help" in str(caught.value)
+    assert caught.value.action == "resources"
 
 
 @pytest.mark.parametrize("table", ["a__b", "__x", "", "-x", "a/b", "a b", "../x", "x\n", "é"])

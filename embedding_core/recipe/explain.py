@@ -8,12 +8,14 @@ import reprlib
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from embedding_core.errors import UsageError
+from embedding_core.errors import Action, UsageError
 from embedding_core.recipe.chunk import ChunkOptions, sections
 
 
-def explain(error: ValidationError, origin: str, root: type[BaseModel], advice: str) -> UsageError:
-    """One error with every problem in the words of YAML, ``advice`` at its end."""
+def explain(
+    error: ValidationError, origin: str, root: type[BaseModel], action: Action
+) -> UsageError:
+    """One error with every problem in the words of YAML."""
     lines = [f"{origin} cannot be used:"]
     for problem in error.errors():
         section, path = _section(root, problem["loc"])
@@ -28,8 +30,7 @@ def explain(error: ValidationError, origin: str, root: type[BaseModel], advice: 
             )
         else:
             lines.append(f"  {where}: {_wrong(problem)}")
-    lines.append(advice)
-    return UsageError("\n".join(lines))
+    return UsageError("\n".join(lines), action=action)
 
 
 def _wrong(problem: ErrorDetails) -> str:

@@ -76,7 +76,7 @@ def _mapping(text: str | bytes, origin: str) -> dict[str, Any]:
         raise UsageError(f"{origin} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(
-            f"{origin} holds no recipe: expected keys such as name, source, model, lake; "
-            "see `embedlake schema`"
+            f"{origin} holds no recipe: expected keys such as name, source, model, lake",
+            action="schema",
         )
     return content

@@ -45,5 +45,4 @@ class Resources(Section):
         try:
             return Resources.model_validate(self.model_dump() | dict(changes))
         except ValidationError as error:
-            advice = "`embedlake embed --help` lists the resources."
-            raise explain(error, "resources", Resources, advice) from error
+            raise explain(error, "resources", Resources, action="resources") from error

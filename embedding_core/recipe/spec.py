@@ -253,6 +253,5 @@ def _validated(written: load.Written) -> Recipe:
     try:
         recipe = Recipe.model_validate(written.content)
     except ValidationError as error:
-        advice = "`embedlake schema` prints every key with its meaning."
-        raise explain(error, written.origin, Recipe, advice) from error
+        raise explain(error, written.origin, Recipe, action="schema") from error
     return with_absolute_paths(recipe, written.base, written.origin)
