@@ -87,6 +87,9 @@ class TextsWithoutVector(RejectedInput):
         self.reasons = dict(reasons)
         self.indices = tuple(indices)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return without_vector, (self.reasons,)
+
 
 class NonFiniteVectors(TextsWithoutVector):
     """Texts for which the model gives no finite vector even in fp32."""

@@ -1,6 +1,6 @@
 """Starts and stops the servers of the local stack, each in a new session.
 
-A server is recognised by its process id and start time: an id alone may be given to another process.
+A server is recognised by its process id and start time: an id alone may be another process later.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def keep(settings: Settings, space_id: str, speed: ModelSpeed) -> None:
 def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Settings) -> Plan:
     """The plan with the time that its run takes, the start on Ray or in this process included.
 
-    The rate is that of the table's earlier runs; for a table without runs, the model's measured one.
+    The rate is that of the table's earlier runs; before the first run, the model's measured rate.
     """
     path = _path(settings, planned.space_id)
     if planned.work_seconds is None and path.exists():

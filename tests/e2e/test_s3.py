@@ -49,7 +49,6 @@ def test_embed_on_s3_first_again_changed_removed(
 
     again = commands.run("embedlake", "embed", str(path), "--json")
     assert commands.task_runs(again.json["run_id"]) == []
-    assert again.seconds < 10
 
     put_documents(s3, bucket, "d2", "now about pears")
     s3.filesystem().rm_file(f"{bucket}/in/d1.jsonl")
