@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,11 @@ def test_without_vector_both_reasons_one_error_names_each() -> None:
     assert type(error) is TextsWithoutVector
     assert (error.indices, error.reason) == ((1, 4), "no_vector")
     assert error.reasons == {1: "out_of_memory", 4: "non_finite_vector"}
+
+
+def test_without_vector_an_error_of_a_worker_comes_back_as_it_was() -> None:
+    error = pickle.loads(pickle.dumps(TooLargeForMemory([3])))
+    assert (type(error), error.indices, error.reason) == (TooLargeForMemory, (3,), "out_of_memory")
 
 
 def test_load_weights_do_not_fit_model_error(tiny_qwen3: Path) -> None:

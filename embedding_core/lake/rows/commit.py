@@ -105,7 +105,7 @@ def replace_rows(
     tried again on the newer version; a commit whose reply was lost shows in the table's history.
 
     ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
-    when another space is in service meanwhile. A switch of spaces is a conflict, so none goes unseen.
+    when another space came into service. A switch of spaces is a conflict, so none goes unseen.
     ``check`` looks at the very version that the commit builds on; what it raises ends the commit.
     ``unique``: a column by whose values a commit replaces rows, see ``withdraw_second_copies``.
     A snapshot saves opening the table when it is still the newest version.
