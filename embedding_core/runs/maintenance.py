@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 
 from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.lake import ledger
-from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
-from embedding_core.lake.index.scalar import refresh_scalar_indexes
-from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
+from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
+from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.spaces.switching import Release, retire_left
 from embedding_core.lake.table import Lake, Table
@@ -65,13 +64,7 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     indexes: list[IndexReport | None] = []
 
     def refresh() -> None:
-        drop_broken_indexes(table)
-        if table.dataset().count_rows():
-            refresh_scalar_indexes(
-                table, recipe.index.full_text, text_hash=recipe.reuse == "table", merge=True
-            )
-            indexes.append(refresh_vector_index(table, recipe.index, merge=True))
-            check_index_sizes(table)
+        indexes.append(refresh_indexes(table, IndexPlan.of(recipe), merge=True))
 
     problems: list[str] = []
     retired: list[Release] = []

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from embedding_core.lake import ledger
 from embedding_core.lake.faults import tried_again
-from embedding_core.lake.index.scalar import refresh_scalar_indexes
-from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.table import Lake, Table
@@ -85,7 +84,9 @@ def repair(
             table = _table(recipe)
             take_out(table, audited.damages)
             _list_rejects_again(table, audited.damages)
-            tried_again(f"index {table.uri}", lambda _attempt: _refresh_indexes(recipe, table))
+            tried_again(
+                f"index {table.uri}", lambda _attempt: refresh_indexes(table, IndexPlan.of(recipe))
+            )
     return _report(recipe, audited, bool(audited.damages), started)
 
 
@@ -122,13 +123,6 @@ def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
     ]
     replace_rows(table, "file_key", keys, ())
     ledger.drop_entries(table, keys)
-
-
-def _refresh_indexes(recipe: Recipe, table: Table) -> None:
-    if table.dataset().count_rows():
-        reuse = recipe.reuse == "table"
-        refresh_scalar_indexes(table, recipe.index.full_text, text_hash=reuse)
-        refresh_vector_index(table, recipe.index)
 
 
 def _report(recipe: Recipe, audited: Audit, repaired: bool, started: float) -> AuditReport:

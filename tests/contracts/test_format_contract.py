@@ -46,7 +46,7 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     ".ndjson.gz": as_gzip,
     ".parquet": as_parquet,
 }
-WHOLE_FILE = {".txt", ".md"}
+WHOLE_FILE = (".txt", ".md")
 """Formats without records: a file is one document."""
 
 

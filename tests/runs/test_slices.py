@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedding_core.errors import Transient
 from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
@@ -22,10 +24,9 @@ from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
 from embedding_core.sources import documents
 from embedding_core.sources.formats import jsonl
-from embedlake.execution import scheduler
-from embedlake.settings import Settings
+from embedlake.execution.scheduler import run_units
 from tests.driver import begin, recipe_for, rejects, rows, run
-from tests.embedlake.test_units import InProcessRunner, SilentProgress, break_the_code
+from tests.embedlake.test_units import Begun, InProcess, break_the_code
 from tests.runs.test_no_vector import fail_on
 
 SLICE_BYTES = 2_000
@@ -36,15 +37,13 @@ COLUMNS = ["chunk_id", "file_key", "doc_id", "chunk_index", "text", "n_tokens", 
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "SMALLEST_SLICE_BYTES", 1)
     monkeypatch.setattr(jsonl, "READ_BYTES", 777)
-    monkeypatch.setattr(scheduler, "_UnitRunner", InProcessRunner)
-    monkeypatch.setattr(scheduler, "RunProgress", SilentProgress)
 
 
-def run_sliced(recipe: Recipe) -> RunReport:
+def run_sliced(recipe: Recipe, execution: InProcess | None = None) -> RunReport:
     """A run whose units are sliced, through the code that the flow uses."""
     job, planned = begin(recipe, Resources(unit_bytes=SLICE_BYTES, units_per_commit=4))
     tally = RunTally()
-    scheduler.run_units(job, planned, tally, Settings(), lambda: None)
+    run_units(job, planned, tally, execution or InProcess(), lambda: None)
     return finish(job, planned, tally, 0.0)
 
 
@@ -133,20 +132,16 @@ def test_run_readers_never_see_half_of_a_sliced_file(tmp_path: Path) -> None:
 def test_run_failed_slice_keeps_its_file_out_and_takes_no_other_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OneSliceFails(InProcessRunner):
-        def collect(self, group: Any, tally: RunTally, _progress: Any = None) -> list[EmbeddedUnit]:
-            (unit,) = group
-            if unit.slice is not None and unit.slice.number == 2:
-                tally.failures.append(unit.label)
-                return []
-            return super().collect(group, tally)
+    class OneSliceFails(InProcess):
+        def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+            if submitted.unit.slice is not None and submitted.unit.slice.number == 2:
+                return Transient("no answer")
+            return super().result(submitted)
 
     big_file(tmp_path, "big.jsonl")
     big_file(tmp_path, "small.jsonl", n_records=3)
     recipe = recipe_for(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(scheduler, "_UnitRunner", OneSliceFails)
-        report = run_sliced(recipe)
+    report = run_sliced(recipe, OneSliceFails())
     assert report.outcome == "failed" and report.rows == 3
     assert report.failures[0].startswith("big.jsonl [3/")
     encoded: Counter[str] = fail_on([], monkeypatch)
@@ -172,37 +167,31 @@ def test_run_slice_that_fails_by_itself_is_all_that_the_next_run_does(
 
 
 def test_run_sliced_parquet_written_over_meanwhile_has_changed_and_is_not_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "src" / "a.parquet"
     path.parent.mkdir()
     table = pa.table({"id": [f"d{n}" for n in range(200)], "text": ["some words"] * 200})
     pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
 
-    class CutWhileRead(InProcessRunner):
-        def submit(self, group: Any) -> list[WorkUnit]:
+    class CutWhileRead(InProcess):
+        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
             path.write_bytes(path.read_bytes()[:500])
-            return super().submit(group)
+            return super().submit(units, refresh)
 
-    recipe = recipe_for(tmp_path)
-    monkeypatch.setattr(scheduler, "_UnitRunner", CutWhileRead)
-    assert run_sliced(recipe).rejects == {"changed": 1}
+    assert run_sliced(recipe_for(tmp_path), CutWhileRead()).rejects == {"changed": 1}
 
 
-def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(tmp_path: Path) -> None:
     path = big_file(tmp_path)
 
-    class ChangedWhileRead(InProcessRunner):
-        def submit(self, group: Any) -> list[WorkUnit]:
+    class ChangedWhileRead(InProcess):
+        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
             path.write_text(path.read_text().replace("number 1", "number I"))
-            return super().submit(group)
+            return super().submit(units, refresh)
 
     recipe = recipe_for(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(scheduler, "_UnitRunner", ChangedWhileRead)
-        report = run_sliced(recipe)
+    report = run_sliced(recipe, ChangedWhileRead())
     assert (report.rejects, report.rows) == ({"changed": 1}, 0)
     assert run_sliced(recipe).rows == 300
 

@@ -8,9 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from embedding_core.lake.faults import tried_again
-from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
-from embedding_core.lake.index.scalar import refresh_scalar_indexes
-from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
+from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
+from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.rows.verification import Verification, verify
 from embedding_core.lake.table import Table, table_of
 from embedding_core.reasons import CHANGED
@@ -160,23 +159,9 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
 
 
 def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
-    """Refresh the indexes; try again when another run indexes the same rows.
-
-    Indexes that cannot be used are dropped first, and those just made that a lost write cut off.
-    """
-    if table.dataset().count_rows() == 0:
-        return None
-
-    def refresh(_attempt: int) -> IndexReport | None:
-        drop_broken_indexes(table)
-        refresh_scalar_indexes(
-            table, job.recipe.index.full_text, text_hash=job.recipe.reuse == "table"
-        )
-        index = refresh_vector_index(table, job.recipe.index)
-        check_index_sizes(table)
-        return index
-
-    return tried_again(f"index {table.uri}", refresh)
+    """Refresh the indexes; try again when another run indexes the same rows."""
+    indexes = IndexPlan.of(job.recipe)
+    return tried_again(f"index {table.uri}", lambda _attempt: refresh_indexes(table, indexes))
 
 
 def _verified(table: Table, tally: RunTally, old_keys: Collection[str]) -> Verification:
