@@ -25,7 +25,8 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.machine import RESULTS, about
 from embedding_core import Encoder, Recipe
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import model_spec
+from embedding_core.encoder.local.engine import CHECKPOINT
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
 
@@ -90,7 +91,7 @@ def _side(name: str, rows: pa.Table) -> tuple[Side, pa.FixedSizeListArray]:
 
 def _with_noise(folder: Path, noise: float) -> Path:
     """A copy of the model with noise in its matrices."""
-    copy, checkpoint = folder / f"noise-{noise}", resolve_model(MODEL).directory
+    copy, checkpoint = folder / f"noise-{noise}", CHECKPOINT.describe(model_spec(MODEL)).directory
     assert checkpoint is not None
     shutil.copytree(checkpoint, copy)
     weights, chance = load_file(copy / "model.safetensors"), np.random.default_rng(0)

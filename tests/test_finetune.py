@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.encoder import resolve_model
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
 from embedding_core.runs.embed.finish_stage import DONE
@@ -18,6 +17,7 @@ from embedding_core.runs.space.labels import read_labels
 from examples import finetune
 from tests.checkpoints import TEXTS
 from tests.driver import run
+from tests.models import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = "{title}: {text}"
@@ -156,7 +156,7 @@ def test_finetuned_checkpoint_is_another_space_that_a_recipe_can_name(
     assert done.returncode == 0, done.stderr
     written = Path(done.stdout.splitlines()[-1])
     latest = str(tmp_path / "models" / "latest")
-    old, new = resolve_model(minilm).space, resolve_model(latest).space
+    old, new = describe(minilm).space, describe(latest).space
     assert new.revision == written.name
     assert set(new.identity).isdisjoint(old.identity), "trained weights"
     assert (new.tokenizer, new.max_tokens, new.dim, new.pooling) == (

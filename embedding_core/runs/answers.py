@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from embedding_core.encoder import InvalidText
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import UsageError
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query, check_query_space
 from embedding_core.lake.table import Lake
 from embedding_core.quality import read_queries
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load, resolve
+from embedding_core.runs.job import load
 from embedding_core.runs.serving import serving_model
 from embedding_core.store import storage
 
@@ -42,7 +43,7 @@ def search(
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     model = serving_model(recipe, table, query.column)
-    check_query_space(resolve(model).space, *table.space(query.column))
+    check_query_space(describe_model(model).space, *table.space(query.column))
     encoder = load(model, resources)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):

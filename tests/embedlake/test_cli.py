@@ -370,7 +370,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
     (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\tcat\t1\n")
     files = {"q": tmp_path / "q.jsonl", "r": tmp_path / "r.tsv"}
     name, *arguments = (argument.format(**files) for argument in command)
-    spoke, load = threading.Event(), job.load_resolved
+    spoke, load = threading.Event(), job.load_model
 
     def slow(*arguments: Any) -> Encoder:
         assert spoke.wait(60)
@@ -381,7 +381,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
         spoke.set()
 
     monkeypatch.setattr(job, "_loaded", {})
-    monkeypatch.setattr(job, "load_resolved", slow)
+    monkeypatch.setattr(job, "load_model", slow)
     monkeypatch.setattr(options, "say", say)
     answer = embedlake(name, str(embedded), *arguments, "--json")
     assert answer.code == DONE and answer.json

@@ -235,13 +235,13 @@ def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
 def test_load_lets_one_model_go_before_the_next_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.ref(load(OLD, RESOURCES))
     assert load(OLD, RESOURCES) is held()
-    real, at_loading = job.load_resolved, []
+    real, at_loading = job.load_model, []
 
     def watched(*given: Any) -> Encoder:
         at_loading.append(held())
         return real(*given)
 
-    monkeypatch.setattr(job, "load_resolved", watched)
+    monkeypatch.setattr(job, "load_model", watched)
     load(NEW, RESOURCES)
     assert at_loading == [None]
 
