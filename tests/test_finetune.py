@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import UsageError
+from embedding_core.quality.labels import read_labels
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE
-from embedding_core.runs.space.labels import read_labels
 from examples import finetune
 from tests.checkpoints import TEXTS
 from tests.driver import run
@@ -163,7 +162,7 @@ def test_finetuned_checkpoint_is_another_space_that_a_recipe_can_name(
         old.tokenizer, old.max_tokens, old.dim, old.pooling,
     )  # fmt: skip
     recipe = recipe_of(tmp_path, latest)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert read_labels(recipe).texts, "the held-out queries are there too"
 
 

@@ -47,7 +47,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     folder = tmp_path_factory.mktemp("search")
     write_jsonl(folder, "a.jsonl", RECORDS)
     recipe = recipe_for(folder, source={"metadata": COLUMNS}, index={"full_text": True})
-    assert run(recipe).exit_code == 0
+    assert run(recipe).outcome == "done"
     return Lake.open(recipe.lake.uri).table("docs")
 
 
