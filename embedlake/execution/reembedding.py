@@ -29,7 +29,7 @@ from embedding_core.runs.space.release import (
 )
 from embedding_core.runs.space.sample import choose_sample, forget_sample
 from embedding_core.store.retry import CATCH_UPS
-from embedlake.cli import interrupts
+from embedlake import interrupts
 from embedlake.execution.training import train_if_due
 from embedlake.execution.window import each
 from embedlake.orchestration import tasks

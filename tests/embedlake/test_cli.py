@@ -26,10 +26,11 @@ from embedding_core.reports.run import RunView
 from embedding_core.runs import job, table_status
 from embedding_core.runs.embed.estimate import STARTING_SECONDS
 from embedding_core.runs.outcome import Outcome
-from embedlake.cli import interrupts, options
+from embedlake import interrupts
+from embedlake.cli import options
 from embedlake.cli.main import cli
 from embedlake.execution.runner import Runner
-from embedlake.execution.small_work import LOADING_SECONDS
+from embedlake.local.small_work import LOADING_SECONDS
 from embedlake.orchestration.outcome import ended
 from embedlake.silence import saying_a_slow_load
 from tests.driver import run, write_jsonl
