@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedding_core.chunking import Chunker, Tokenizer, chunker_for, resolve_chunk_spec
+from embedding_core.chunking import Chunker, Tokenizer, chunker_for, settled
 from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.table import table_of
-from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
+from embedding_core.recipe import ChunkOptions, ModelSpec, Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
     """The chunk section with its lengths filled in, and the tokenizer to count with."""
 
-    spec: ChunkSpec
+    spec: ChunkOptions
     tokenizer: Tokenizer
     digest: str
     """Digest of the tokenizer, as in a space."""
@@ -71,7 +71,7 @@ def _of_model(recipe: Recipe, model: ModelSpec, info: ModelInfo) -> Cutting:
 
 def _cutting(recipe: Recipe, model: ModelSpec, info: ModelInfo, limit: int, prompt: str) -> Cutting:
     return Cutting(
-        spec=resolve_chunk_spec(recipe.chunk, limit),
+        spec=settled(recipe.chunk, limit),
         tokenizer=info.tokenizer_for(prompt),
         digest=info.space.tokenizer,
         limit=limit,

@@ -23,8 +23,7 @@ from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment
 from embedding_core.lake.spaces.switching import promote
 from embedding_core.lake.spaces.vector_columns import columns
 from embedding_core.lake.table import table_of
-from embedding_core.protocols import Corpus, JudgedRows
-from embedding_core.quality.exact import Vectors
+from embedding_core.protocols import Corpus, JudgedRows, Vectors
 from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs import job

@@ -30,6 +30,7 @@ from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
 from embedding_core.runs.job import locked_for_build
 from embedding_core.runs.maintenance import maintain, needs_maintenance
+from embedding_core.store.retry import STORE_ATTEMPTS
 from tests.driver import recipe_for, run, texts, write_jsonl
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files
@@ -271,7 +272,7 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     lost.clear()
     report = maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
-    assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
+    assert len(lost) == 2 * STORE_ATTEMPTS  # of the table and of its ledger
     assert report.outcome == "failed"
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
