@@ -38,9 +38,10 @@ import torch
 from benchmarks.encoders import DTYPES, padding_share, peer_batch, reference, variants
 from benchmarks.machine import RESULTS, about
 from benchmarks.shapes import QWEN3_SHAPES, shaped_checkpoint
-from embedding_core.encoder import ResolvedModel, resolve_model
+from embedding_core.encoder import model_spec
 from embedding_core.encoder.bench.flops import forward_cost, matrix_rate, sustained_rate
 from embedding_core.encoder.bench.workloads import cut_texts, token_lengths
+from embedding_core.encoder.local.engine import CHECKPOINT, CheckpointInfo
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 WORKLOADS = ("512", "50", "mix", "8192")
@@ -78,8 +79,8 @@ def main() -> None:
     target = RESULTS / f"{args.name or _default_name(args)}.json"
     target.parent.mkdir(exist_ok=True)
     with _checkpoint(args) as model, _busy(args.neighbours):
-        resolved = resolve_model(model, max_tokens=args.max_tokens)
-        result = _measure(args, resolved, target)
+        info = CHECKPOINT.describe(model_spec(model, max_tokens=args.max_tokens))
+        result = _measure(args, info, target)
     for row in result["results"]:
         print(
             f"{row['workload']:>5} {row['variant']:40} {row['tokens_per_second']:10.0f} tokens/s "
@@ -143,26 +144,25 @@ def _busy(n_processes: int) -> Iterator[None]:
             neighbour.wait()
 
 
-def _measure(args: argparse.Namespace, resolved: ResolvedModel, target: Path) -> dict[str, Any]:
+def _measure(args: argparse.Namespace, info: CheckpointInfo, target: Path) -> dict[str, Any]:
     """The whole result; what is measured so far stands in ``target`` after every variant."""
-    assert resolved.checkpoint is not None
     origin = _about(args)  # first: the code that runs is the code of now
-    workloads = _workloads(args.workloads, args.tokens, resolved)
+    workloads = _workloads(args.workloads, args.tokens, info)
     device = torch.device(args.device)
     types = ("fp16", "bf16", "fp32") if args.device == "cuda" else ("bf16", "fp32")
     rates = {name: matrix_rate(device, DTYPES[name]) for name in types}
     sustained = {name: sustained_rate(device, DTYPES[name]) for name in types[:2]}
-    loaders = variants(args.device, resolved)
-    vectors = reference(args.device, resolved, [one.sample for one in workloads])
+    loaders = variants(args.device, info)
+    vectors = reference(args.device, info, [one.sample for one in workloads])
     truth = {one.name: some for one, some in zip(workloads, vectors, strict=True)}
-    cost = forward_cost(resolved.checkpoint)
+    cost = forward_cost(info.checkpoint)
     flops = {one.name: sum(map(cost.flops, one.counts)) for one in workloads}
     first, names = next(iter(loaders)), [one.name for one in workloads]
     result = origin | {
         "model": args.model,
         "matrix_tflops_per_second": _tera(rates),
         "sustained_tflops_per_second": _tera(sustained),
-        "starts_seconds": _starts(resolved) if args.device == "cuda" else None,
+        "starts_seconds": _starts(info) if args.device == "cuda" else None,
         "workloads": {one.name: _described(one) for one in workloads},
     }
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -170,7 +170,7 @@ def _measure(args: argparse.Namespace, resolved: ResolvedModel, target: Path) ->
         for variant in loaders:
             print(f"turn {turn + 1}: {variant}", file=sys.stderr, flush=True)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                some = alone.submit(_turn, args.device, args.threads, resolved, variant, workloads)
+                some = alone.submit(_turn, args.device, args.threads, info, variant, workloads)
                 for one, measured in zip(workloads, some.result(), strict=True):
                     row = rows.setdefault((one.name, variant), {})
                     _add(row, measured)
@@ -189,14 +189,14 @@ def _tera(rates: dict[str, float]) -> dict[str, float]:
 def _turn(
     device: str,
     threads: int | None,
-    resolved: ResolvedModel,
+    info: CheckpointInfo,
     variant: str,
     workloads: Sequence[Workload],
 ) -> list[dict[str, Any]]:
     """One turn of a variant over every workload, in a process of its own."""
     if threads:
         torch.set_num_threads(threads)
-    loaded = variants(device, resolved)[variant]()
+    loaded = variants(device, info)[variant]()
     rows = []
     for one in workloads:
         batch = peer_batch(one.counts)
@@ -238,15 +238,15 @@ def _add(row: dict[str, Any], measured: dict[str, Any]) -> None:
     }
 
 
-def _workloads(names: Sequence[str], n_tokens: int, resolved: ResolvedModel) -> list[Workload]:
+def _workloads(names: Sequence[str], n_tokens: int, info: CheckpointInfo) -> list[Workload]:
     """Each kind of text once, cut from Python's language reference."""
     corpus = "\n\n".join(text for _, text in sorted(topics.topics.items()))
     found: dict[str, Workload] = {}
     for asked in names:
-        limit = resolved.space.max_tokens
+        limit = info.space.max_tokens
         name, lengths = token_lengths(asked, n_tokens, limit)
-        texts = cut_texts(corpus, resolved.tokenizer, lengths)
-        counts = [min(count, limit) for count in resolved.tokenizer.count(texts)]
+        texts = cut_texts(corpus, info.tokenizer, lengths)
+        counts = [min(count, limit) for count in info.tokenizer.count(texts)]
         step = max(1, len(texts) // REFERENCE_TEXTS)
         found[name] = Workload(name, texts, counts, texts[::step][:REFERENCE_TEXTS])
     return list(found.values())
@@ -328,11 +328,11 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _starts(resolved: ResolvedModel) -> dict[str, float]:
+def _starts(info: CheckpointInfo) -> dict[str, float]:
     """Seconds of two starts of a process, the first with an empty cache of compiled kernels."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache}
-        command = [sys.executable, "-c", START, str(resolved.directory), "cuda"]
+        command = [sys.executable, "-c", START, str(info.directory), "cuda"]
         return {
             name: round(float(subprocess.check_output(command, env=environment)), 2)
             for name in ("first", "second")

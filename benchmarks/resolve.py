@@ -25,9 +25,9 @@ from tests.checkpoints import build_qwen3
 
 RECOGNISE = """
 import sys
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import describe_model, model_spec
 from embedding_core.identity import space_id
-print(space_id(resolve_model(sys.argv[1]).space))
+print(space_id(describe_model(model_spec(sys.argv[1])).space))
 """
 LAYERS = 16
 """Of the dimensions of Qwen3-0.6B, in bf16: 500 MB with a small vocabulary."""

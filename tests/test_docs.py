@@ -22,16 +22,16 @@ from embedding_core.lake.spaces.switching import Release
 from embedding_core.lake.upkeep.compaction import TableReport, TableState
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
+from embedding_core.quality.judgement import GateReport, JudgedSpace
 from embedding_core.reasons import Reason
 from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
-from embedding_core.runs.embed.finish_stage import REJECTED, RunReport
+from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.maintenance import MaintenanceReport
 from embedding_core.runs.repair import AuditReport
 from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.evaluation import Evaluation
-from embedding_core.runs.space.judgement import GateReport, JudgedSpace
 from embedding_core.runs.space.release import ReembedReport
 from embedding_core.runs.table_status import FileLine, RejectLine, SpaceLine, Status
 from embedlake.cli.main import cli
@@ -227,7 +227,7 @@ def articles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (block,) = blocks((ROOT / "README.md").read_text(), "yaml")
     (folder / "articles.yaml").write_text(block)
     write_jsonl(folder, "../articles/a.jsonl", ARTICLES)
-    assert run(Recipe.load(folder / "articles.yaml")).exit_code == REJECTED
+    assert run(Recipe.load(folder / "articles.yaml")).outcome == "rejected"
     return folder
 
 

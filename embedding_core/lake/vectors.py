@@ -7,9 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedding_core.protocols import Vectors
-
-NORM_TOLERANCE = 5e-3
-"""A unit vector rounded to float16 keeps its length to about 5e-4; ten times that is wrong."""
+from embedding_core.records.space import NORM_TOLERANCE
 
 
 def plain(column: pa.Array) -> pa.FixedSizeListArray:

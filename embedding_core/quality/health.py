@@ -9,8 +9,8 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-NORM_TOLERANCE = 5e-3
-"""A unit vector rounded to float16 keeps its length to about 5e-4; ten times that is wrong."""
+from embedding_core.records.space import NORM_TOLERANCE
+
 DISTINCT_KEPT = 1 << 18
 """Different vectors that are remembered to find equal ones: 8 MiB. A larger corpus is sampled by
 the digest of the vector, so that equal vectors stay together."""

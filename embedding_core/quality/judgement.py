@@ -30,9 +30,6 @@ from embedding_core.quality.verdict import findings, verdict_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import Space
 
-REFUSED = 4
-"""Exit code of a gate that says no."""
-
 
 @dataclass(frozen=True, slots=True)
 class JudgedSpace:
@@ -75,11 +72,6 @@ class GateReport(Evidence):
     def outcome(self) -> Literal["done", "refused"]:
         """``refused`` when the verdict is no."""
         return "done" if self.verdict == "yes" else "refused"
-
-    @property
-    def exit_code(self) -> int:
-        """0 for yes, 4 for no."""
-        return 0 if self.verdict == "yes" else REFUSED
 
 
 def judge(

@@ -5,7 +5,6 @@ the rest: what only changes speed, never part of any digest.
 """
 
 from embedding_core.recipe.chunk import ChunkOptions
-from embedding_core.recipe.chunk import ChunkOptions as ChunkSpec
 from embedding_core.recipe.explain import section_variants
 from embedding_core.recipe.paths import model_path
 from embedding_core.recipe.resources import Resources
@@ -25,7 +24,6 @@ from embedding_core.recipe.spec import (
 __all__ = [
     "RESERVED_COLUMNS",
     "ChunkOptions",
-    "ChunkSpec",
     "IndexKind",
     "IndexSpec",
     "LakeSpec",

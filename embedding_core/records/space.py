@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+NORM_TOLERANCE = 5e-3
+"""A unit vector rounded to float16 keeps its length to about 5e-4; ten times that is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Space:

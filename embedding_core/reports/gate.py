@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.quality import Interval
+from embedding_core.quality.judgement import GateReport, JudgedSpace
 from embedding_core.reports.report import Report
 from embedding_core.runs.outcome import EXIT_CODES, Outcome
-from embedding_core.runs.space.judgement import GateReport, JudgedSpace
 
 MARKS = {"failed": "NO ", "warning": "!  ", "passed": "ok ", "info": "   "}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedding_core.quality import QUANTILES, Comparison, Interval
-from embedding_core.runs.space.judgement import GateReport
+from embedding_core.quality.judgement import GateReport
 
 if TYPE_CHECKING:  # half a second to import, so that the functions that draw do it
     from matplotlib.axes import Axes

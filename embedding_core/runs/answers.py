@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from embedding_core.encoder import InvalidText
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import UsageError
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query, check_query_space
 from embedding_core.lake.table import Lake
-from embedding_core.quality import read_queries
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load, resolve
+from embedding_core.runs.job import load
 from embedding_core.runs.serving import serving_model
-from embedding_core.store import storage
 
 QUERIES_PER_CALL = 256
 """Queries encoded together."""
@@ -42,7 +41,7 @@ def search(
     """
     table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
     model = serving_model(recipe, table, query.column)
-    check_query_space(resolve(model).space, *table.space(query.column))
+    check_query_space(describe_model(model).space, *table.space(query.column))
     encoder = load(model, resources)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
@@ -55,18 +54,3 @@ def search(
             raise UsageError(f"query {list(texts)[error.index]!r} {error.why}") from error
         for (query_id, words), hits in zip(texts.items(), hits_by_query, strict=True):
             yield Answer(query_id, words, tuple(hits))
-
-
-def queries_from(uri: str, recipe: Recipe) -> dict[str, str]:
-    """Query texts by id from JSON lines with ``_id`` and ``text``. ``UsageError`` for bad ones."""
-    return read_queries(labelled_bytes(uri, recipe, "queries"), uri)
-
-
-def labelled_bytes(uri: str, recipe: Recipe, kind: str) -> bytes:
-    """A file of queries or judgements. Raises ``UsageError`` when it cannot be read."""
-    try:
-        return storage.read_bytes(uri, recipe.source.storage)
-    except FileNotFoundError as error:
-        raise UsageError(f"no {kind} file at {uri}; check --{kind} or release.{kind}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read the {kind} file {uri}: {error}") from error

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedding_core.chunking import Chunker, Tokenizer, chunker_for, resolve_chunk_spec
-from embedding_core.encoder import ResolvedModel
+from embedding_core.chunking import Chunker, Tokenizer, chunker_for, settled
+from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.table import table_of
-from embedding_core.recipe import ChunkSpec, ModelSpec, Recipe
-from embedding_core.runs.job import resolve
+from embedding_core.recipe import ChunkOptions, ModelSpec, Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
     """The chunk section with its lengths filled in, and the tokenizer to count with."""
 
-    spec: ChunkSpec
+    spec: ChunkOptions
     tokenizer: Tokenizer
     digest: str
     """Digest of the tokenizer, as in a space."""
@@ -43,8 +42,8 @@ class Cutting:
         return schema.Cutter(model, self.digest, self.limit, self.prompt)
 
 
-def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
-    """How the recipe's texts are cut; ``resolved`` is its model.
+def cutting_of(recipe: Recipe, info: ModelInfo) -> Cutting:
+    """How the recipe's texts are cut; ``info`` describes its model.
 
     ``chunk.tokenizer`` decides, else the table, else the model. Raises ``ModelError`` when the
     tokenizer that the table was cut with is not where it was, ``UsageError`` for lengths that do
@@ -52,50 +51,48 @@ def cutting_of(recipe: Recipe, resolved: ResolvedModel) -> Cutting:
     """
     if recipe.chunk.tokenizer is not None:
         model = ModelSpec(name=recipe.chunk.tokenizer)
-        return _of_model(recipe, model, resolve(model))
+        return _of_model(recipe, model, describe_model(model))
     table = table_of(recipe)
     snapshot = table.open() if table.exists() else None
     stored = snapshot.cutter() if snapshot is not None and snapshot.n_rows else None
     if stored is None:
-        return _of_model(recipe, recipe.model, resolved)
+        return _of_model(recipe, recipe.model, info)
     model = ModelSpec(**stored.model)
-    if stored.tokenizer == resolved.space.tokenizer:  # the usual fine-tune
-        return _cutting(recipe, model, resolved, stored.max_tokens, stored.prompt)
+    if stored.tokenizer == info.space.tokenizer:  # the usual fine-tune
+        return _cutting(recipe, model, info, stored.max_tokens, stored.prompt)
     cutter = _cutter_of_table(recipe, model, stored)
     return _cutting(recipe, model, cutter, stored.max_tokens, stored.prompt)
 
 
-def _of_model(recipe: Recipe, model: ModelSpec, resolved: ResolvedModel) -> Cutting:
-    space = resolved.space
-    return _cutting(recipe, model, resolved, space.max_tokens, space.document_prompt)
+def _of_model(recipe: Recipe, model: ModelSpec, info: ModelInfo) -> Cutting:
+    space = info.space
+    return _cutting(recipe, model, info, space.max_tokens, space.document_prompt)
 
 
-def _cutting(
-    recipe: Recipe, model: ModelSpec, resolved: ResolvedModel, limit: int, prompt: str
-) -> Cutting:
+def _cutting(recipe: Recipe, model: ModelSpec, info: ModelInfo, limit: int, prompt: str) -> Cutting:
     return Cutting(
-        spec=resolve_chunk_spec(recipe.chunk, limit),
-        tokenizer=resolved.tokenizer_for(prompt),
-        digest=resolved.space.tokenizer,
+        spec=settled(recipe.chunk, limit),
+        tokenizer=info.tokenizer_for(prompt),
+        digest=info.space.tokenizer,
         limit=limit,
         prompt=prompt,
         model=model,
     )
 
 
-def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ResolvedModel:
+def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ModelInfo:
     """The model whose tokenizer cut the table's rows."""
     way_out = (
         "name a model with the same tokenizer as chunk.tokenizer; any other cuts each file again"
     )
     where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
     try:
-        resolved = resolve(model)
+        info = describe_model(model)
     except ModelError as error:
         raise ModelError(f"{where}, which cannot be loaded: {error}; {way_out}") from error
-    if resolved.space.tokenizer != stored.tokenizer:
+    if info.space.tokenizer != stored.tokenizer:
         raise ModelError(
             f"{where}, which has another tokenizer now (was {stored.tokenizer[:SHOWN_DIGITS]}, is "
-            f"{resolved.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
+            f"{info.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
         )
-    return resolved
+    return info

@@ -13,11 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedding_core.lake.vectors import to_numpy
-from embedding_core.protocols import TextEncoder
-from embedding_core.protocols import Vectors as Vectors
-
-vectors_in = to_numpy
-"""The name that `judgement` still uses."""
+from embedding_core.protocols import TextEncoder, Vectors
 
 Rows = TypeVar("Rows")
 """What the caller keeps of a block: a table, a batch and its offsets, …"""

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from embedding_core.encoder import Encoder, ResolvedModel, resolve_model
-from embedding_core.encoder.load import load_resolved, unload
+from embedding_core.encoder.engines import ModelInfo, describe_model, free_memory, load_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.table import table_of
+from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Plan
 from embedding_core.runs.announce import loading_context
@@ -39,38 +39,23 @@ class Job:
         )
 
 
-def resolve(model: ModelSpec) -> ResolvedModel:
-    """The recipe's model, found and described but not loaded."""
-    return resolve_model(
-        model.name,
-        revision=model.revision,
-        dtype=model.dtype,
-        dim=model.dim,
-        max_tokens=model.max_tokens,
-        allow_unverified=model.allow_unverified,
-        adapter=model.adapter,
-        adapter_revision=model.adapter_revision,
-        storage=model.storage,
-    )
+def load(model: ModelSpec, resources: Resources) -> TextEncoder:
+    """The encoder of what the model's name means now; see ``load_described``."""
+    return load_described(describe_model(model), model, resources)
 
 
-def load(model: ModelSpec, resources: Resources) -> Encoder:
-    """The encoder of what the model's name means now; see ``load_found``."""
-    return load_found(resolve(model), model.name, resources)
-
-
-def load_found(resolved: ResolvedModel, name: str, resources: Resources) -> Encoder:
-    """The encoder of a model that was found; the process keeps the encoder it used last.
+def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> TextEncoder:
+    """The encoder of a model that ``info`` describes; the process keeps the encoder it used last.
 
     That encoder goes before another comes: two may not fit the device. ``announcing`` decides what
-    people hear of it, under ``name``.
+    people hear of it, under the model's name.
     """
-    loading = (resolved, resources.device, resources.batch_tokens)
+    loading = (info, resources.device, resources.batch_tokens)
     if loading not in _loaded:
         _loaded.clear()
-        unload()
-        with loading_context(name):
-            _loaded[loading] = load_resolved(*loading)
+        free_memory()
+        with loading_context(model.name):
+            _loaded[loading] = load_model(info, model, resources)
     return _loaded[loading]
 
 
@@ -89,7 +74,7 @@ def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterat
         yield lock
 
 
-_loaded: dict[tuple[ResolvedModel, str, int | None], Encoder] = {}
+_loaded: dict[tuple[ModelInfo, str, int | None], TextEncoder] = {}
 """The encoder that was used last, under what it was loaded with."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 from embedding_core.encoder.bench.measure import ModelSpeed, measure_speed
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import Recipe, Resources, SourceSpec
 from embedding_core.records import Document, SourceFile
-from embedding_core.runs.job import resolve
 from embedding_core.sources import discover, read_documents
 
 SAMPLE_FILES = 5
@@ -18,10 +18,10 @@ SAMPLE_DOCUMENTS = 100
 
 def measure(recipe: Recipe, resources: Resources, seconds: float) -> ModelSpeed:
     """Measure for about ``seconds`` per workload. See ``ModelSpeed`` for what comes of it."""
-    resolved = resolve(recipe.model)
+    info = describe_model(recipe.model)
     files = discover(recipe.source).files[:SAMPLE_FILES]
     sample = [text for file in files for text in _texts(file, recipe.source)]
-    return measure_speed(resolved, sample, resources.device, seconds)
+    return measure_speed(info, sample, resources.device, seconds)
 
 
 def _texts(file: SourceFile, source: SourceSpec) -> list[str]:

@@ -11,8 +11,3 @@ no."""
 
 EXIT_CODES: Mapping[str, int] = {"done": 0, "failed": 1, "rejected": 3, "refused": 4}
 """The command line's. 2, for a wrong recipe or command, is no outcome of a run."""
-
-
-def exit_code_of(outcome: str) -> int:
-    """The exit code of a command whose work ended so. Every good end of a re-embed gives 0."""
-    return EXIT_CODES.get(outcome, 0)

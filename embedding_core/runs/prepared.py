@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from embedding_core.chunking import Chunker
-from embedding_core.encoder import Encoder, ResolvedModel
+from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.identity import space_id
 from embedding_core.lake.spaces.references import keep_reference, read_reference
-from embedding_core.recipe import LakeSpec, Recipe, Resources
+from embedding_core.protocols import TextEncoder
+from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
 from embedding_core.runs.cutting import Cutting, cutting_of
-from embedding_core.runs.job import Job, check_planned_space, load_found, resolve
+from embedding_core.runs.job import Job, check_planned_space, load_described
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Prepared:
     """A job whose model is here and is the one that was planned."""
 
     job: Job
-    model: ResolvedModel
+    model: ModelInfo
 
     @property
     def pinned_recipe(self) -> Recipe:
@@ -39,15 +40,17 @@ class Prepared:
         """The chunker for this cutting; the same object in this process."""
         return _decided(self._question()).chunker
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> TextEncoder:
         """The model, loaded; the process keeps the encoder that it used last.
 
         The first worker of a space keeps the vectors of a few fixed texts beside the lake. Every
         other process compares its own before any work. Raises ``ModelError`` when they differ.
         """
         job = self.job
-        encoder = load_found(self.model, job.recipe.model.name, job.resources)
-        _check_parity_once(self.model, job.recipe.lake, job.space_id, job.resources)
+        encoder = load_described(self.model, job.recipe.model, job.resources)
+        _check_parity_once(
+            self.model, job.recipe.model, job.recipe.lake, job.space_id, job.resources
+        )
         return encoder
 
     def _question(self) -> _Question:
@@ -60,7 +63,7 @@ def prepared(job: Job) -> Prepared:
     Every task looks where the model is now: a name may have moved since the plan. Raises
     ``ModelError`` when it did.
     """
-    model = resolve(job.recipe.model)
+    model = describe_model(job.recipe.model)
     check_planned_space(job, space_id(model.space))
     return Prepared(job, model)
 
@@ -69,7 +72,7 @@ def prepared(job: Job) -> Prepared:
 class _Question:
     """What decides how a job's texts are cut; equal for all tasks of a run."""
 
-    model: ResolvedModel
+    model: ModelInfo
     rows_id: str
     run_id: str
     recipe: Recipe = field(compare=False)
@@ -89,9 +92,9 @@ def _decided(question: _Question) -> _Decided:
 
 @lru_cache(maxsize=8)
 def _check_parity_once(
-    model: ResolvedModel, lake: LakeSpec, planned: str, resources: Resources
+    info: ModelInfo, model: ModelSpec, lake: LakeSpec, planned: str, resources: Resources
 ) -> None:
-    encoder = load_found(model, model.space.model, resources)
+    encoder = load_described(info, model, resources)
     reference = read_reference(lake, planned)
     if reference is None:
         keep_reference(lake, planned, parity_vectors(encoder))

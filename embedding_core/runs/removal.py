@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from embedding_core.errors import LakeError
 from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.table import table_of
-from embedding_core.lake.upkeep.belongings import belongings, drop_table
+from embedding_core.lake.upkeep.belongings import drop_table, folders_of
 from embedding_core.recipe import Recipe
 from embedding_core.runs.job import locked_for, locked_for_build
 
@@ -38,7 +38,7 @@ def what_drop_removes(recipe: Recipe) -> Belongings:
             rows = None
         if rows is not None:
             check_recipe(table, recipe)
-    return Belongings(table.uri, rows, tuple(belongings(table)))
+    return Belongings(table.uri, rows, tuple(folders_of(table)))
 
 
 def drop(recipe: Recipe, wait_seconds: float) -> Belongings:

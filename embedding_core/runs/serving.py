@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import EmbedlakeError
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
 from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import ModelSpec, Recipe
-from embedding_core.runs.job import resolve
 
 
 def following(recipe: Recipe) -> Recipe:
@@ -40,6 +40,6 @@ def serving_model(recipe: Recipe, table: Table, column: str = schema.VECTOR) -> 
 def _space_of(model: ModelSpec) -> str | None:
     """The model's space; None for a model that is not here, since the table may name another."""
     try:
-        return space_id(resolve(model).space)
+        return space_id(describe_model(model).space)
     except EmbedlakeError:
         return None

@@ -21,8 +21,7 @@ import fsspec
 from pydantic import BaseModel, ConfigDict
 
 from embedding_core.errors import UsageError, words
-from embedding_core.store.faults import Fault, fault_of
-from embedding_core.store.faults import without_credentials as without_credentials
+from embedding_core.store.faults import Fault, fault_of, without_credentials
 
 SCHEMES = ("", "file", "s3")
 

@@ -18,12 +18,12 @@ from embedding_core import __version__
 from embedding_core.errors import EmbedlakeError, SetupError, UsageError
 from embedding_core.reports.report import said
 from embedding_core.runs.outcome import EXIT_CODES
+from embedlake import interrupts
 from embedlake.cli import (
     deploy,
     doctor,
     drop,
     embed,
-    interrupts,
     models,
     search,
     spaces,

@@ -131,14 +131,9 @@ def run_flow(entrypoint: str, *arguments: Any) -> dict[str, Any]:
     what Ray prints go to stderr. A flow that failed with a report raises nothing, since its report
     has the exit code; any other error is raised.
     """
-    from embedding_core.reports.report import report_of
+    from embedlake.orchestration.outcome import report_of
 
     module, _, name = entrypoint.partition(":")
     flow = getattr(import_module(module), name)
     with redirect_stdout(sys.stderr):
-        result = flow(*arguments, return_state=True).result(raise_on_failure=False)
-    if not isinstance(result, BaseException):
-        return dict(result)
-    if (record := getattr(result, "report", None)) is not None:
-        return report_of(record).data()
-    raise result
+        return report_of(flow(*arguments, return_state=True))

@@ -56,8 +56,9 @@ def search_table(
     if params and where is None:
         raise UsageError("--param gives a value for the filter, and there is none; give --where")
     from embedding_core.lake.query.search import Query
+    from embedding_core.quality.labels import queries_from
     from embedding_core.reports.answers import AnswerView
-    from embedding_core.runs.answers import queries_from, search
+    from embedding_core.runs.answers import search
 
     loaded = Recipe.load(recipe)
     values = dict(_parameter(param) for param in params)

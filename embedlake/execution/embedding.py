@@ -15,7 +15,7 @@ from embedding_core.runs.embed.commit_stage import prepare
 from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
 from embedding_core.runs.embed.planning import check_removals, is_outdated, plan
 from embedding_core.runs.job import Job, locked_for
-from embedlake.cli import interrupts
+from embedlake import interrupts
 from embedlake.execution.runner import current_runner
 from embedlake.execution.scheduler import run_plan
 from embedlake.execution.training import train_if_due

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,16 +18,10 @@ from prefect.utilities.collections import visit_collection
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
-from ray.experimental.internal_kv import (
-    _internal_kv_del,
-    _internal_kv_get,
-    _internal_kv_list,
-    _internal_kv_put,
-)
 
 from embedding_core.errors import SetupError
-from embedlake.execution.placement import SEES_ALL_GPUS
 from embedlake.local.hardware import Needs
+from embedlake.orchestration.placement import SEES_ALL_GPUS
 from embedlake.settings import Settings
 from embedlake.silence import lance_environment
 
@@ -39,9 +31,6 @@ QUIET = {
     "ray._private.authentication": logging.ERROR,  # says that authentication is on, as it should be
 }
 """Loggers whose ordinary lines mislead."""
-
-LINES = b"embedlake-lines"
-"""Namespace of Ray's key-value store in which tasks leave lines for their flow."""
 
 DIED_ALONE = (WorkerCrashedError, OutOfMemoryError, RayTaskError)
 """Ray's errors that one task can cause. Any other means that Ray itself, or a node, broke down."""
@@ -156,23 +145,6 @@ def broke_down(error: object) -> bool:
 def nodes() -> list[Mapping[str, float]]:
     """What each node of the cluster has, by Ray's names: ``CPU``, ``GPU``, …"""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def tell(run_id: str, line: str) -> None:
-    """Leave a line for the flow of a task that runs on Ray: what a worker prints stays on its node,
-    and what it logs goes to Prefect alone. The line says which worker it is of."""
-    worker = f"worker {os.getpid()} on {socket.gethostname()}"
-    key = f"{run_id}/{time.time_ns():020}/{worker}"
-    _internal_kv_put(key.encode(), f"{worker}: {line}".encode(), namespace=LINES)
-
-
-def told(run_id: str) -> list[str]:
-    """Lines that tasks of a flow run left, in the order of their time, each once."""
-    lines = []
-    for key in sorted(_internal_kv_list(f"{run_id}/".encode(), namespace=LINES)):
-        lines.append((_internal_kv_get(key, namespace=LINES) or b"").decode())
-        _internal_kv_del(key, namespace=LINES)
-    return lines
 
 
 def options(needs: Needs, keeps_process: bool = True) -> AbstractContextManager[Any]:

@@ -11,12 +11,12 @@ from prefect.tasks import Task
 
 from embedding_core.errors import LakeError, Transient, Unfilled
 from embedding_core.lake.lock import Lock
+from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe
 from embedding_core.reports.picture import picture_uri
 from embedding_core.reports.reembed import ReembedView
 from embedding_core.runs.job import Job
 from embedding_core.runs.space.build import add_space, fragments_to_fill
-from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.release import (
     Promotion,
     Reembedding,
@@ -29,7 +29,7 @@ from embedding_core.runs.space.release import (
 )
 from embedding_core.runs.space.sample import choose_sample, forget_sample
 from embedding_core.store.retry import CATCH_UPS
-from embedlake.cli import interrupts
+from embedlake import interrupts
 from embedlake.execution.training import train_if_due
 from embedlake.execution.window import each
 from embedlake.orchestration import tasks

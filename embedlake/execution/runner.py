@@ -24,7 +24,7 @@ from prefect.tasks import Task
 
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Resources
-from embedlake.cli import interrupts
+from embedlake import interrupts
 from embedlake.local.folders import check_folders
 from embedlake.local.hardware import Needs, lacking
 from embedlake.settings import Settings
@@ -213,7 +213,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         return self._prepared
 
     def _repeat_lines(self) -> None:
-        from embedlake.execution.ray_runner import told
+        from embedlake.orchestration.worker_lines import told
 
         for line in told(str(flow_run.get_id())):
             get_run_logger().info(line)

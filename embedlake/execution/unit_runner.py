@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
 from embedding_core.runs.job import Job
 from embedlake.execution.runner import current_runner
-from embedlake.execution.small_work import is_small
+from embedlake.local.small_work import is_small
 from embedlake.orchestration import tasks
 from embedlake.orchestration.progress import RunProgress
 from embedlake.orchestration.results import result_storage

@@ -12,7 +12,7 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
 from embedding_core.runs.embed.units import work_units
-from embedlake.execution.small_work import LOADING_SECONDS, is_small
+from embedlake.local.small_work import LOADING_SECONDS, is_small
 from embedlake.settings import Settings
 
 if TYPE_CHECKING:  # it loads torch, which only `bench` needs

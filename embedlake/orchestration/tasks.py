@@ -20,6 +20,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from embedding_core.errors import Transient
 from embedding_core.lake.index.vector import IndexReport
+from embedding_core.quality.judgement import GateReport
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
 from embedding_core.runs.announce import announcing, telling
 from embedding_core.runs.embed.chunk_stage import chunk_unit
@@ -28,11 +29,10 @@ from embedding_core.runs.job import Job
 from embedding_core.runs.space import release_gate
 from embedding_core.runs.space import sample as sampling
 from embedding_core.runs.space.build import FilledFragment, backfill_fragment
-from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.release import index_space
 from embedding_core.runs.space.sample import SampledPart, SamplePart, embed_sample
 from embedding_core.store.retry import FIRST_TASK_PAUSE_SECONDS, TASK_JITTER, TASK_RETRIES
-from embedlake.execution.placement import placed, placed_job
+from embedlake.orchestration.placement import placed, placed_job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,7 +61,7 @@ def told_to_the_flow(model: str) -> AbstractContextManager[None]:
     say = get_run_logger().info
     if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
         return telling(say, model)
-    from embedlake.execution.ray_runner import tell
+    from embedlake.orchestration.worker_lines import tell
 
     def say_twice(line: str) -> None:
         say(line)

@@ -240,7 +240,7 @@ PARAGRAPHS = Strategy()
 CUT = """
 import json
 from embedding_core.chunking import chunker_for, settled
-from embedding_core.encoder import resolve_model
+from embedding_core.encoder import describe_model, model_spec
 from embedding_core.errors import SetupError
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document
@@ -261,7 +261,7 @@ said = {"refused": refused(at_most=3), "unknown": refused(strategy="pages")}
 if %r:
     loaded = recipe(at_least=4)
     again = Recipe.model_validate_json(loaded.model_dump_json())
-    tokenizer = resolve_model("hashing").tokenizer
+    tokenizer = describe_model(model_spec("hashing")).tokenizer
     chunker = chunker_for(settled(loaded.chunk, 512), tokenizer, 512)
     chunks = chunker.chunk(Document("d", 0, "a\\n\\nsome words\\n\\nmore"))
     said |= {

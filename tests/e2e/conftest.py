@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.local import stack
 from embedlake.settings import Settings
 
@@ -82,6 +83,8 @@ class Commands:
             time.sleep(0.2)
 
 
+DONE, FAILED, REJECTED = (EXIT_CODES[outcome] for outcome in ("done", "failed", "rejected"))
+"""Exit codes of commands."""
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 

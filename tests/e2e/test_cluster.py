@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.runs.embed.finish_stage import DONE
 from embedlake.local import processes
 from embedlake.local.processes import Server
-from tests.e2e.conftest import ROOT, Commands
+from tests.e2e.conftest import DONE, ROOT, Commands
 from tests.e2e.recipes import write_recipe, write_ten_files
 
 pytestmark = pytest.mark.e2e

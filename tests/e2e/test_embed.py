@@ -16,13 +16,12 @@ import pytest
 
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE, FAILED, REJECTED
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import locked_for
 from embedlake.orchestration.naming import artifact_key
 from tests.driver import rejects, rows, run, texts, write_jsonl
-from tests.e2e.conftest import ROOT, Commands, run_command
+from tests.e2e.conftest import DONE, FAILED, REJECTED, ROOT, Commands, run_command
 from tests.e2e.recipes import write_recipe, write_ten_files
 
 pytestmark = pytest.mark.e2e

@@ -22,13 +22,12 @@ import pytest
 from embedding_core.lake.spaces.vector_columns import missing_rows
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.embed.finish_stage import DONE, FAILED
 from embedding_core.runs.job import load, locked_for_build
 from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import is_begun
 from embedding_core.runs.table_status import status
 from tests.driver import rows, run, write_jsonl
-from tests.e2e.conftest import ENDED, ROOT, Commands
+from tests.e2e.conftest import DONE, ENDED, FAILED, ROOT, Commands
 from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE, FAILED
 from embedding_core.store.conditional_put import check_conditional_put
 from tests.driver import rows, run, texts
-from tests.e2e.conftest import Commands
+from tests.e2e.conftest import DONE, FAILED, Commands
 from tests.e2e.recipes import write_recipe
 from tests.s3 import S3Server
 
@@ -65,10 +64,10 @@ def test_run_on_s3_gives_the_same_rows_as_on_disk(s3: S3Server, tmp_path: Path) 
     for number in range(3):
         put_documents(s3, bucket, f"d{number}", f"document number {number}")
     remote = Recipe.load(s3_recipe(s3, bucket, tmp_path))
-    assert run(remote).exit_code == DONE
+    assert run(remote).outcome == "done"
     lake = remote.lake.model_copy(update={"uri": str(tmp_path / "lake")})
     local = remote.model_copy(update={"lake": lake})
-    assert run(local).exit_code == DONE
+    assert run(local).outcome == "done"
     columns = ("chunk_id", "file_key", "source_uri", "text", "vector")
     assert rows(remote, *columns) == rows(local, *columns)
 
@@ -83,7 +82,7 @@ def test_run_on_s3_that_leaves_many_fragments_maintains_the_table(
     for number in range(3):
         put_documents(s3, bucket, f"d{number}", f"document number {number}")
         report = run(recipe)
-        assert report.exit_code == DONE
+        assert report.outcome == "done"
     assert report.maintenance is not None and report.maintenance.problems == ()
     assert [one.after.fragments for one in report.maintenance.tables] == [1, 1, 0]
     assert texts(recipe) == [f"document number {number}" for number in range(3)]

@@ -16,9 +16,8 @@ import psutil
 import pytest
 
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.finish_stage import DONE, FAILED
 from tests.driver import rejects, write_jsonl
-from tests.e2e.conftest import ROOT, Commands
+from tests.e2e.conftest import DONE, FAILED, ROOT, Commands
 from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e

@@ -22,12 +22,16 @@ import yaml
 from embedding_core import Encoder, __version__
 from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import Recipe
+from embedding_core.reports.run import RunView
 from embedding_core.runs import job, table_status
 from embedding_core.runs.embed.estimate import STARTING_SECONDS
-from embedlake.cli import interrupts, options
+from embedding_core.runs.outcome import Outcome
+from embedlake import interrupts
+from embedlake.cli import options
 from embedlake.cli.main import cli
 from embedlake.execution.runner import Runner
-from embedlake.execution.small_work import LOADING_SECONDS
+from embedlake.local.small_work import LOADING_SECONDS
+from embedlake.orchestration.outcome import ended
 from embedlake.silence import saying_a_slow_load
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
@@ -54,7 +58,7 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.fixture
 def embedded(recipe: Path) -> Path:
     """The same, embedded."""
-    assert run(Recipe.load(recipe)).exit_code == DONE
+    assert run(Recipe.load(recipe)).outcome == "done"
     return recipe
 
 
@@ -370,7 +374,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
     (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\tcat\t1\n")
     files = {"q": tmp_path / "q.jsonl", "r": tmp_path / "r.tsv"}
     name, *arguments = (argument.format(**files) for argument in command)
-    spoke, load = threading.Event(), job.load_resolved
+    spoke, load = threading.Event(), job.load_model
 
     def slow(*arguments: Any) -> Encoder:
         assert spoke.wait(60)
@@ -381,7 +385,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
         spoke.set()
 
     monkeypatch.setattr(job, "_loaded", {})
-    monkeypatch.setattr(job, "load_resolved", slow)
+    monkeypatch.setattr(job, "load_model", slow)
     monkeypatch.setattr(options, "say", say)
     answer = embedlake(name, str(embedded), *arguments, "--json")
     assert answer.code == DONE and answer.json
@@ -683,17 +687,14 @@ def test_down_when_nothing_runs_is_done(embedlake: Embedlake) -> None:
     assert (answer.code, answer.out) == (DONE, "nothing was running\n")
 
 
-@pytest.mark.parametrize("code", [1, 3])
-def test_flow_that_failed_with_a_report_gives_its_data_and_exit_code(
-    embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    from embedlake.flows.embed import RunFailed
-    from prefect.states import Failed
-
+@pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("rejected", 3)])
+def test_flow_that_ended_badly_gives_its_report_and_exit_code(
+    embedlake: Embedlake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome, code: int,
+) -> None:  # fmt: skip
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
-    ended = replace(run(Recipe.load(write_recipe(tmp_path))), exit_code=code)
-    failed = Failed(message="failed", data=RunFailed(ended))
-    monkeypatch.setattr("embedlake.flows.embed.embed", lambda *_, **__: failed)
+    report = replace(run(Recipe.load(write_recipe(tmp_path))), outcome=outcome)
+    monkeypatch.setattr("embedlake.flows.embed.embed", lambda *_, **__: ended(RunView(report)))
     monkeypatch.setattr("embedlake.cli.embed.reachable_api", lambda _settings: NOBODY_LISTENS)
     monkeypatch.setattr("embedlake.cli.embed.use_or_start_api", lambda _settings: None)
     answer = embedlake("embed", str(write_recipe(tmp_path)), "--json")

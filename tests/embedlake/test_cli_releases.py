@@ -27,7 +27,7 @@ def recipe(tmp_path: Path) -> str:
     """A recipe over two embedded documents."""
     write_jsonl(tmp_path, "a.jsonl", {"cat": "the cat sleeps", "tax": "taxes rose again"})
     path = write_recipe(tmp_path)
-    assert run(Recipe.load(path)).exit_code == DONE
+    assert run(Recipe.load(path)).outcome == "done"
     return str(path)
 
 
@@ -84,7 +84,7 @@ def test_rollback_rows_that_came_since_are_found_afterwards(
     embedlake("promote", recipe, build(recipe))
     newer = Recipe.load(recipe).model_copy(update={"model": NEW})
     write_jsonl(tmp_path, "b.jsonl", {"dog": "the dog barks"})
-    assert run(newer).exit_code == DONE
+    assert run(newer).outcome == "done"
     assert embedlake("rollback", recipe, *options).code == DONE
     hits = embedlake("search", recipe, "cat", "--json").json["hits"]
     assert {hit["doc_id"] for hit in hits} == {"cat", "tax", "dog"}
@@ -132,7 +132,7 @@ def judged(tmp_path: Path) -> str:
     (tmp_path / "qrels.tsv").write_text("query\tdocument\tgrade\nq\tcat\t1\n")
     release = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
     path = write_recipe(tmp_path, model={"dim": 256}, release=release)
-    assert run(Recipe.load(path)).exit_code == DONE
+    assert run(Recipe.load(path)).outcome == "done"
     return str(path)
 
 

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.reports.gate import GateView
 from embedding_core.reports.picture import picture_uri, write_picture
 from embedding_core.runs.space.build import build_space
-from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.release_gate import gate
 from tests.driver import recipe_for, run, write_jsonl
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import pytest
 
 from embedding_core.recipe import Resources
-from embedlake.execution.placement import device_of, placed
+from embedlake.orchestration.placement import device_of, placed
 
 PROGRAM = """
 import json, os, ray
 from embedding_core.recipe import Resources
-from embedlake.execution.placement import SEES_ALL_GPUS, placed
+from embedlake.orchestration.placement import SEES_ALL_GPUS, placed
 
 def look():
     device = placed(Resources()).device

@@ -26,12 +26,11 @@ from embedding_core.records import Plan, WorkUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
-from embedlake.execution import small_work
-from embedlake.execution.placement import SEES_ALL_GPUS
 from embedlake.execution.ray_runner import RayRunner, broke_down, options, own_signals
 from embedlake.execution.runner import Runner, ray_broke_down
-from embedlake.local import hardware
+from embedlake.local import hardware, small_work
 from embedlake.local.hardware import Needs, lacking
+from embedlake.orchestration.placement import SEES_ALL_GPUS
 from embedlake.settings import Settings
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
 from tests.driver import begin, recipe_for, write_jsonl

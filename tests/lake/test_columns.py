@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
@@ -31,14 +32,13 @@ from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep import compaction
 from embedding_core.lake.upkeep.compaction import maintain_table
 from embedding_core.recipe import IndexSpec, ModelSpec
-from embedding_core.runs.job import resolve
 from tests.driver import recipe_for
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files, arrow_schema_of, rows
 
 CLUSTERS = Clusters.make(30, 32)
 NEW_MODEL = ModelSpec(name="hashing", dim=16)
-NEW = resolve(NEW_MODEL).space
+NEW = describe_model(NEW_MODEL).space
 NEW_ID = space_id(NEW)
 HIDDEN = schema.hidden_name(NEW_ID)
 

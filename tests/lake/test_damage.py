@@ -22,7 +22,6 @@ from embedding_core.lake.spaces import filling, switching
 from embedding_core.lake.spaces.switching import promote, releases, retire
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.maintenance import maintain
 from embedding_core.runs.space.build import build_space
@@ -116,7 +115,7 @@ def test_refresh_vector_index_column_retired_all_the_same_leaves_no_index(
         refresh_vector_index(table, SPEC, column=column)
     assert homeless_indexes(table.dataset()) == ()
     assert table.dataset().count_rows("doc_id = '7'") == 1
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
 
 
 def test_refresh_vector_index_column_switched_all_the_same_is_not_measured_on_another(
@@ -149,7 +148,7 @@ def test_run_drops_an_index_whose_column_is_gone(tmp_path: Path, idle: bool) -> 
     recipe = homeless(tmp_path)
     if not idle:
         write_jsonl(tmp_path, "a.jsonl", documents(299))
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert homeless_indexes(table_of(recipe).dataset()) == ()
 
 
@@ -196,7 +195,7 @@ def test_run_makes_indexes_anew_that_cannot_be_used(
     if not idle:
         write_jsonl(tmp_path, "a.jsonl", documents(299))
     report = run(recipe)
-    assert report.exit_code == DONE and report.index is not None
+    assert report.outcome == "done" and report.index is not None
     dataset = table_of(recipe).dataset()
     assert set(scalar.coverage(dataset)) == names
     assert dataset.count_rows("doc_id = '7'") == 1
@@ -224,7 +223,7 @@ def test_run_index_cut_off_by_a_lost_write_is_made_again(
             shorten(file)
 
     monkeypatch.setattr(lance.LanceDataset, "create_scalar_index", create)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert not left and table_of(recipe).dataset().count_rows("source_uri != ''") == 300
 
 
@@ -261,7 +260,7 @@ def test_write_cut_off_without_an_error_is_never_committed(
     lost_write(monkeypatch, tmp_path, name)
     with pytest.raises(Transient, match=r"has [\d,]+ bytes, its metadata says.*a write was lost"):
         run(recipe)
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x"]
     assert ledger.reject_rows(table_of(recipe)).num_rows == 1
 

@@ -15,7 +15,6 @@ from embedding_core.lake import faults
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
 from embedding_core.lake.table import table_of
-from embedding_core.runs.embed.finish_stage import DONE
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.table_status import status
 from tests.driver import recipe_for, rows, run, write_jsonl
@@ -113,7 +112,7 @@ def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
         status(recipe)
     assert ".rs:" not in str(caught.value)
     newest.rename(tmp_path / "away")
-    assert run(recipe).exit_code == DONE
+    assert run(recipe).outcome == "done"
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x", "x"]
 
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from embedding_core import Encoder, Lake
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.index.scalar import unindexed_rows
@@ -25,7 +26,6 @@ from embedding_core.lake.snapshot import INDEX_KEY
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
 from embedding_core.runs.answers import search
-from embedding_core.runs.job import resolve
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
@@ -47,7 +47,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     folder = tmp_path_factory.mktemp("search")
     write_jsonl(folder, "a.jsonl", RECORDS)
     recipe = recipe_for(folder, source={"metadata": COLUMNS}, index={"full_text": True})
-    assert run(recipe).exit_code == 0
+    assert run(recipe).outcome == "done"
     return Lake.open(recipe.lake.uri).table("docs")
 
 
@@ -324,7 +324,7 @@ def test_embedding_function_has_every_option_that_the_metadata_names(tmp_path: P
     import embedlake.lancedb_client  # noqa: F401
 
     recipe = recipe_for(tmp_path)
-    space = resolve(recipe.model).space
+    space = describe_model(recipe.model).space
     (entry,) = json.loads(function_metadata(recipe.model, space, "text", "vector"))
     options = get_registry().get(entry["name"]).model_fields
     assert entry["model"].keys() <= options.keys()

@@ -10,6 +10,7 @@ import lance
 import numpy as np
 import pytest
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.lake import ledger
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
@@ -23,7 +24,6 @@ from embedding_core.lake.spaces.vector_columns import columns
 from embedding_core.lake.table import Table, file_versions
 from embedding_core.recipe import IndexSpec, Recipe
 from embedding_core.records import Reject
-from embedding_core.runs.job import resolve
 from tests.driver import recipe_for
 from tests.synthetic import Clusters, add_files
 
@@ -69,7 +69,7 @@ def test_search_vectors_of_a_snapshot_never_opens_it_again(
 
 def test_search_vectors_of_another_space_is_refused(tmp_path: Path) -> None:
     snapshot = made_up(recipe_for(tmp_path)).open()
-    other = resolve(recipe_for(tmp_path, model={"dim": 16}).model).space
+    other = describe_model(recipe_for(tmp_path, model={"dim": 16}).model).space
     with pytest.raises(LakeError, match="differ in dim"):
         snapshot.search_vectors(np.zeros((1, 16), np.float32), other)
 
@@ -124,7 +124,7 @@ def test_refresh_indexes_trains_where_it_pays_and_drops_what_nobody_asks_for(
 
 def test_ensure_table_opens_it_at_most_once(tmp_path: Path, opens: list[str]) -> None:
     recipe = recipe_for(tmp_path)
-    space = resolve(recipe.model).space
+    space = describe_model(recipe.model).space
     cutter = Cutter({"name": "hashing"}, space.tokenizer, 8, "")
     table = ensure_table(recipe, space, cutter)
     assert opens == [] and table.open().cutter() == cutter

@@ -11,9 +11,9 @@ import pytest
 from embedding_core.errors import LakeError, ModelError, SetupError, UsageError
 from embedding_core.lake.lock import locked
 from embedding_core.lake.table import Lake
+from embedding_core.quality.labels import queries_from
 from embedding_core.recipe import Recipe, SourceSpec
 from embedding_core.records import SourceFile
-from embedding_core.runs.answers import queries_from
 from embedding_core.runs.embed.planning import plan
 from embedding_core.sources import read_documents
 from embedding_core.store.storage import StorageSpec

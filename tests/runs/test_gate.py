@@ -18,18 +18,20 @@ from embedding_core.errors import LakeError, UsageError
 from embedding_core.lake import schema
 from embedding_core.lake.index import tuning
 from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.scans import to_judged
 from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment
 from embedding_core.lake.spaces.switching import promote
 from embedding_core.lake.spaces.vector_columns import columns
 from embedding_core.lake.table import table_of
-from embedding_core.quality.exact import Vectors
+from embedding_core.protocols import Corpus, JudgedRows, Vectors
+from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs import job
 from embedding_core.runs.job import load
 from embedding_core.runs.space.build import begin_space, build_space
 from embedding_core.runs.space.evaluation import evaluate
-from embedding_core.runs.space.judgement import REFUSED, Corpus, GateReport, Side, judge, side_of
 from embedding_core.runs.space.release_gate import gate
+from embedding_core.runs.space.sides import side_of
 from tests.driver import recipe_for, run, write_jsonl
 
 RESOURCES = Resources()
@@ -90,8 +92,8 @@ def corpus_of(old: Vectors, new: Vectors, rows: slice = slice(None)) -> Corpus:
     )
     chosen = pa.array(list(range(N_DOCUMENTS))[rows], pa.int64())
 
-    def corpus() -> Iterator[pa.RecordBatch]:
-        yield from table.take(chosen).to_batches(max_chunksize=64)
+    def corpus() -> Iterator[JudgedRows]:
+        yield from map(to_judged, table.take(chosen).to_batches(max_chunksize=64))
 
     return corpus
 
@@ -107,7 +109,7 @@ def failed(report: GateReport) -> list[str]:
 
 def test_judge_same_vectors_differ_by_exactly_nothing(tmp_path: Path) -> None:
     report = judged(tmp_path, vectors_of(OLD), OLD, **labelled(tmp_path))
-    assert (report.verdict, report.exit_code, report.queries_kind) == ("yes", 0, "labelled")
+    assert (report.verdict, report.outcome, report.queries_kind) == ("yes", "done", "labelled")
     assert report.rows == N_DOCUMENTS and report.queries == N_DOCUMENTS / 5
     assert report.metrics["ndcg@10"].old.mean > 0.9
     for one in report.metrics.values():
@@ -125,7 +127,7 @@ def test_judge_other_dimensions_of_the_same_encoder_pass(tmp_path: Path) -> None
 def test_judge_random_vectors_are_refused(tmp_path: Path, with_labels: bool) -> None:
     release = labelled(tmp_path) if with_labels else {}
     report = judged(tmp_path, random_vectors(), **release)
-    assert (report.verdict, report.exit_code) == ("no", REFUSED)
+    assert (report.verdict, report.outcome) == ("no", "refused")
     assert failed(report) == ["ndcg@10"] and report.metrics["ndcg@10"].difference.high < -0.5
 
 
@@ -235,13 +237,13 @@ def test_judge_no_rows_are_refused(tmp_path: Path, with_labels: bool) -> None:
 def test_load_lets_one_model_go_before_the_next_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     held = weakref.ref(load(OLD, RESOURCES))
     assert load(OLD, RESOURCES) is held()
-    real, at_loading = job.load_resolved, []
+    real, at_loading = job.load_model, []
 
     def watched(*given: Any) -> Encoder:
         at_loading.append(held())
         return real(*given)
 
-    monkeypatch.setattr(job, "load_resolved", watched)
+    monkeypatch.setattr(job, "load_model", watched)
     load(NEW, RESOURCES)
     assert at_loading == [None]
 
@@ -294,7 +296,7 @@ def test_gate_ruined_column_is_refused(tmp_path: Path) -> None:
     (fragment,) = table.dataset().get_fragments()
     assert fill_fragment(table, job.space_id, fragment.fragment_id, [rows]).missing_rows == 0
     report = gate(recipe, RESOURCES, schema.hidden_name(job.space_id))
-    assert report.exit_code == REFUSED and failed(report) == ["ndcg@10"]
+    assert report.outcome == "refused" and failed(report) == ["ndcg@10"]
 
 
 def test_gate_title_column_makes_the_known_items(tmp_path: Path) -> None:

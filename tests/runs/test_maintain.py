@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from embedding_core import Encoder
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.lake import faults, ledger, schema
 from embedding_core.lake.index.vector import refresh_vector_index
@@ -27,8 +28,9 @@ from embedding_core.lake.upkeep.compaction import maintain_table  # fmt: skip
 from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
-from embedding_core.runs.job import locked_for_build, resolve
+from embedding_core.runs.job import locked_for_build
 from embedding_core.runs.maintenance import maintain, needs_maintenance
+from embedding_core.store.retry import STORE_ATTEMPTS
 from tests.driver import recipe_for, run, texts, write_jsonl
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files
@@ -245,7 +247,7 @@ def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> N
     impatient = recipe_for(tmp_path, maintain={"small_fragments": 2})
     table, model = table_of(recipe), ModelSpec(name="hashing", dim=16)
     maintain_table(ledger.ledger_table(table), AT_ONCE)
-    add_column(table, resolve(model).space, model, "a build")
+    add_column(table, describe_model(model).space, model, "a build")
     with locked_for_build(recipe, "a build", 0):
         assert not needs_maintenance(impatient, table)
     assert needs_maintenance(impatient, table)
@@ -270,7 +272,7 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     lost.clear()
     report = maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
-    assert len(lost) == 2 * faults.ATTEMPTS  # of the table and of its ledger
+    assert len(lost) == 2 * STORE_ATTEMPTS  # of the table and of its ledger
     assert report.outcome == "failed"
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from embedding_core.encoder import Encoder, hashing
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError, ModelError
 from embedding_core.identity import space_id, text_hash
 from embedding_core.lake import ledger
@@ -24,7 +25,7 @@ from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.embed.finish_stage import RunTally, finish
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
-from embedding_core.runs.job import Job, resolve
+from embedding_core.runs.job import Job
 from tests.driver import begin, recipe_for, rows, run, texts, write_jsonl
 
 TEN = [f"file-{number}.jsonl" for number in range(10)]
@@ -225,7 +226,7 @@ def test_plan_lake_of_another_space_names_both_and_the_way_out(tmp_path: Path) -
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe, other = recipe_for(tmp_path), recipe_for(tmp_path, model={"dim": 64})
     run(recipe)
-    held, wanted = (space_id(resolve(one.model).space)[:12] for one in (recipe, other))
+    held, wanted = (space_id(describe_model(one.model).space)[:12] for one in (recipe, other))
     said = rf"space {held} .* space {wanted} .*dim .*never mix: `embedlake reembed RECIPE`"
     with pytest.raises(LakeError, match=said):
         plan(other)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from embedding_core import Encoder
-from embedding_core.encoder import resolve_model
 from embedding_core.lake.spaces.switching import promote
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
@@ -16,6 +15,7 @@ from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.space.build import build_space
 from tests.checkpoints import build_qwen3
 from tests.driver import recipe_for, rejects, rows, run, write_jsonl
+from tests.models import describe
 
 LIMIT = 24
 TEXTS = {"long": "ed words of a text that goes on " * 30, "short": "ed", "letters": "ed " * 100}
@@ -112,6 +112,6 @@ def test_run_texts_of_unknown_tokens_are_kept_and_listed(tmp_path: Path, minilm:
     assert report.embedded == 4
     listed = {one["doc_id"]: one["detail"] for one in rejects(recipe)}
     assert listed.keys() == {"thai", "word"} and "100%" in listed["word"]
-    tokenizer = resolve_model(minilm).tokenizer
+    tokenizer = describe(minilm).tokenizer
     for row in rows(recipe, "text", "n_tokens"):
         assert [row["n_tokens"]] == tokenizer.count([row["text"]])

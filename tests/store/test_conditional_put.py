@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.runs.embed.commit_stage import make_table
-from embedding_core.runs.job import locked_for, resolve
+from embedding_core.runs.job import locked_for
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
 from tests.driver import recipe_for
@@ -43,7 +44,7 @@ def test_store_that_overwrites_is_refused_before_the_first_write(
         recipe = recipe_for(tmp_path, lake={"uri": "s3://bucket/lake", "storage": storage})
         with pytest.raises(LakeError, match="ignores If-None-Match"):
             if begin == "a table":
-                make_table(recipe, resolve(recipe.model))
+                make_table(recipe, describe_model(recipe.model))
             else:
                 locked_for(recipe, "run", 0).__enter__()
         assert store.written

@@ -21,9 +21,6 @@ def folders_of(table: Table) -> list[str]:
         return [folder for folder in folders if fs.exists(folder)]
 
 
-belongings = folders_of
-
-
 def drop_table(table: Table) -> list[str]:
     """Remove the table and its belongings; the folders that were removed.
 

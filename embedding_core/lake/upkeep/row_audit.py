@@ -19,7 +19,8 @@ from embedding_core.lake.ledger import LedgerEntry
 from embedding_core.lake.scans import raw_scan
 from embedding_core.lake.spaces.vector_columns import field_id, holder, missing_rows
 from embedding_core.lake.table import Table
-from embedding_core.lake.vectors import NORM_TOLERANCE, is_unit, plain, to_numpy
+from embedding_core.lake.vectors import is_unit, plain, to_numpy
+from embedding_core.records.space import NORM_TOLERANCE
 
 ROWS_NAMED = 20
 """Rows that a damage lists by number; the count is exact."""

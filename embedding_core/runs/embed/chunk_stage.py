@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from embedding_core.chunking import Chunker, Cut, Tokenizer, apply_length_policy
+from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_length_policy
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
@@ -89,7 +89,7 @@ class ServingModel:
         reads_all = counts_alike and cutting.limit <= space.max_tokens
         return cls(ready.model.tokenizer, space.max_tokens, reads_all)
 
-    def cut_off(self, cut: Cut) -> Iterator[tuple[Chunk, str]]:
+    def cut_off(self, cut: LengthResult) -> Iterator[tuple[Chunk, str]]:
         """Chunks of which the model reads only the beginning, with the details of their rejects."""
         if self.reads_all:
             yield from cut.truncated

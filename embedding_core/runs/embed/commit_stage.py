@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.encoder import ResolvedModel
+from embedding_core.encoder.engines import ModelInfo
 from embedding_core.lake import ledger, staging
 from embedding_core.lake.index.broken import drop_broken_indexes
 from embedding_core.lake.ownership.owner import ensure_table
@@ -44,10 +44,10 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
         ledger.record_rejects(table, uris, rejects, job.run_id)
 
 
-def make_table(recipe: Recipe, resolved: ResolvedModel) -> Table:
-    """The recipe's table, made when it is missing; ``resolved`` is the recipe's model."""
-    fixed = recipe.model_copy(update={"model": recipe.model.pinned(resolved.space.revision)})
-    return ensure_table(fixed, resolved.space, cutting_of(fixed, resolved).stored())
+def make_table(recipe: Recipe, info: ModelInfo) -> Table:
+    """The recipe's table, made when it is missing; ``info`` describes the recipe's model."""
+    fixed = recipe.model_copy(update={"model": recipe.model.pinned(info.space.revision)})
+    return ensure_table(fixed, info.space, cutting_of(fixed, info).stored())
 
 
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:

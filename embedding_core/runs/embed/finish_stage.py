@@ -17,9 +17,7 @@ from embedding_core.records import EmbeddedUnit, FileCounts, Plan
 from embedding_core.runs.embed.commit_stage import replaced_keys
 from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
-from embedding_core.runs.outcome import Outcome, exit_code_of
-
-DONE, FAILED, REJECTED = 0, 1, 3  # for tests of other rooms, until they ask for the outcome
+from embedding_core.runs.outcome import Outcome
 
 
 @dataclass(slots=True)
@@ -103,11 +101,6 @@ class RunReport:
     verification: Verification
     outcome: Outcome
     """``done``, ``failed``, or ``rejected``: more rejects than the recipe tolerates."""
-
-    @property
-    def exit_code(self) -> int:
-        """For tests of other rooms, until they ask for the outcome."""
-        return exit_code_of(self.outcome)
 
 
 def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import SetupError
 from embedding_core.identity import row_rules, rows_id, space_id
 from embedding_core.lake import ledger
@@ -15,7 +16,6 @@ from embedding_core.records import Plan
 from embedding_core.runs.cutting import Cutting, cutting_of
 from embedding_core.runs.embed.comparison import Comparison, table_state
 from embedding_core.runs.embed.estimate import STARTING_SECONDS, estimate
-from embedding_core.runs.job import resolve
 from embedding_core.sources import discover
 
 
@@ -26,11 +26,11 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     again though they did not change. Raises ``SetupError`` when the source, the model or the table
     cannot be used.
     """
-    resolved = resolve(recipe.model)
-    cutting = cutting_of(recipe, resolved)
+    info = describe_model(recipe.model)
+    cutting = cutting_of(recipe, info)
     rules = rules_of(recipe, cutting)
     table = table_of(recipe)
-    state = table_state(table, recipe, resolved.space)
+    state = table_state(table, recipe, info.space)
     source = discover(recipe.source, may_be_empty=bool(state.versions) and not recipe.keep_removed)
     comparison = Comparison(
         rules,
@@ -50,7 +50,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     rate = ledger.tokens_per_second(table)
     return Plan(
         recipe=recipe.name,
-        space_id=space_id(resolved.space),
+        space_id=space_id(info.space),
         rows_id=rows_id(rules),
         files=files,
         removed_uris=removed,

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.encoder import FAILURES
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import ledger
@@ -34,7 +35,7 @@ from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
-from embedding_core.runs.job import Job, resolve
+from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared
 
 REJECTS_PER_COMMIT = 50_000
@@ -162,9 +163,9 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
             f"table {table.name!r} in {table.lake.uri} has no rows to embed; run `embedlake embed` "
             "first"
         )
-    resolved = resolve(model)
-    fixed = recipe.model_copy(update={"model": model.pinned(resolved.space.revision)})
-    return Job(fixed, resources, space_id(resolved.space), "", run_id)
+    info = describe_model(model)
+    fixed = recipe.model_copy(update={"model": model.pinned(info.space.revision)})
+    return Job(fixed, resources, space_id(info.space), "", run_id)
 
 
 def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:

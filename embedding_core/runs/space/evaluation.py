@@ -12,11 +12,11 @@ from embedding_core.lake.scans import has_documents
 from embedding_core.lake.schema import VECTOR
 from embedding_core.lake.table import Lake
 from embedding_core.quality import Interval, score_run
+from embedding_core.quality.labels import Labels, nothing_known, read_labels
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.answers import QUERIES_PER_CALL
 from embedding_core.runs.job import load
 from embedding_core.runs.serving import serving_model
-from embedding_core.runs.space.labels import Labels, nothing_known, read_labels
 
 DOCUMENTS = 100
 """Ranked documents per query: recall@100 needs that many."""

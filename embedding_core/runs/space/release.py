@@ -12,10 +12,10 @@ from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, 
 from embedding_core.lake.spaces.switching import Release, column_before, promote, releases, rollback
 from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
 from embedding_core.lake.table import table_of
+from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import Job
 from embedding_core.runs.space.build import FilledFragment, SpaceReport, build_space, space_report
-from embedding_core.runs.space.judgement import GateReport
 from embedding_core.runs.space.sample import SampledPart
 
 Promotion = Literal["auto", "never", "force"]

@@ -7,30 +7,27 @@ and how long a search takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 
 from embedding_core.errors import LakeError, Unfilled, UsageError
 from embedding_core.lake import schema
 from embedding_core.lake.index.tuning import Sample
 from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.scans import has_text, scan, vectors_at
+from embedding_core.lake.scans import judged_rows, vectors_at
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import missing_rows
 from embedding_core.lake.table import Lake
 from embedding_core.protocols import Vectors
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
+from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.serving import serving_model
-from embedding_core.runs.space.judgement import GateReport, Side, judge, side_of
+from embedding_core.runs.space.sides import side_of
 
-ROWS_PER_BATCH = 8_192
-"""Rows searched at once: 12 MiB of float32 per space at 384 dimensions."""
 TIMED_SEARCHES = 30
 """Searches of each space whose median is the latency; as many before them warm up."""
 
@@ -51,7 +48,8 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
         side_of(name, snapshot.space(name)[1], serving_model(recipe, table, name), resources)
         for name in (schema.VECTOR, column)
     )
-    report = judge(recipe, partial(_rows, snapshot, column), old, new, version=snapshot.version)
+    rows = partial(judged_rows, snapshot, schema.VECTOR, column)
+    report = judge(recipe, rows, old, new, version=snapshot.version)
     ann = OldNew(_ann(snapshot, old), _ann(snapshot, new))
     complete = replace(report, ann=ann, latency=_latency(snapshot, old, new))
     rules_broken = findings(complete, recipe.release, recipe.index.target_recall)
@@ -83,15 +81,6 @@ def _check_filled(snapshot: Snapshot, column: str) -> None:
             "so it cannot be judged yet; fill them with `embedlake reembed RECIPE` and the "
             "column's model, then try again"
         )
-
-
-def _rows(snapshot: Snapshot, column: str) -> Iterator[pa.RecordBatch]:
-    names = {"chunk_id": "chunk_id", "doc_id": "doc_id", "text": "text"}
-    names |= {schema.VECTOR: "old", column: "new"}
-    if has_text(snapshot.schema, "title"):
-        names["title"] = "title"
-    for batch in scan(snapshot, list(names), batch_rows=ROWS_PER_BATCH):
-        yield batch.select(list(names)).rename_columns(list(names.values()))
 
 
 def _ann(snapshot: Snapshot, side: Side) -> Ann:

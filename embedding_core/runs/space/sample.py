@@ -21,16 +21,18 @@ import pyarrow as pa
 
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
-from embedding_core.lake.scans import has_text, key_groups, rows_between
+from embedding_core.lake.scans import has_text, key_groups, rows_between, to_judged
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.vectors import to_lists
+from embedding_core.protocols import JudgedRows
+from embedding_core.quality.judgement import GateReport, judge
+from embedding_core.quality.labels import read_labels
 from embedding_core.recipe import Recipe
 from embedding_core.runs.encode import Block, encode_blocks
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared
 from embedding_core.runs.serving import serving_model
-from embedding_core.runs.space.judgement import GateReport, judge, side_of
-from embedding_core.runs.space.labels import read_labels
+from embedding_core.runs.space.sides import side_of
 
 FEWEST_ROWS = 1_000
 """A smaller sample says little; a table with fewer rows is taken whole."""
@@ -155,9 +157,9 @@ def sample_unit(job: Job) -> str:
     return f"sample-{job.space_id}-{job.run_id}"
 
 
-def _read(table: Table, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _read(table: Table, paths: Sequence[str]) -> Iterator[JudgedRows]:
     for path in paths:
-        yield from staging.read_staged(table, path)
+        yield from map(to_judged, staging.read_staged(table, path))
 
 
 def forget_sample(job: Job) -> None:
