@@ -69,7 +69,7 @@ def documents(spec: SourceSpec) -> list[Document]:
 
 
 def test_every_registered_format_is_in_this_contract() -> None:
-    assert set(suffixes()) == set(FORMATS) | WHOLE_FILE
+    assert set(suffixes()) == set(FORMATS) | set(WHOLE_FILE)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

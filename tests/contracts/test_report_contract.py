@@ -184,6 +184,7 @@ ASK = """
 from toy_reports import Toy
 
 from embedding_core.reports.report import WRITTEN, report_of
+from embedding_core.runs.outcome import EXIT_CODES
 
 report = report_of(Toy())
 (problem,) = WRITTEN.problems()

@@ -250,7 +250,7 @@ def test_refresh_vector_index_gpu_that_does_not_work_gives_way_to_the_cpu(
     assert "training IVF_PQ on the GPU failed" in caplog.text
     caplog.clear()
     refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_SQ"))
-    assert caplog.text == ""
+    assert "on the GPU failed" not in caplog.text
 
 
 def test_refresh_vector_index_shrunk_table_is_searched_exactly_again(tmp_path: Path) -> None:
