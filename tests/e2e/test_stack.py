@@ -34,14 +34,20 @@ def test_page_of_the_server_asks_the_server_itself(commands: Commands) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_page_in_a_browser_shows_the_pool(commands: Commands, tmp_path: Path) -> None:
-    page = commands.api_url.removesuffix("/api")
-    shown = subprocess.run(
+    page = f"{commands.api_url.removesuffix('/api')}/work-pools"
+    # The browser counts virtual time while it waits for the server: a busy one may need another go.
+    shown = (page_in_browser(page, tmp_path / str(attempt)) for attempt in range(10))
+    assert any(f"work-pool/{stack.WORK_POOL}" in document for document in shown)
+
+
+def page_in_browser(url: str, profile: Path) -> str:
+    """The document as a browser has it once its scripts have run."""
+    return subprocess.run(
         [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu",
-         "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000",
-         "--dump-dom", f"{page}/work-pools"],
+         "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--virtual-time-budget=20000",
+         "--dump-dom", url],
         capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip
-    assert f"work-pool/{stack.WORK_POOL}" in shown
 
 
 def test_up_takes_the_usual_port_and_returns_when_the_worker_takes_runs(
