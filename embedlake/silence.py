@@ -1,8 +1,7 @@
-"""Keep a run from being silent for long, and Lance from saying too much."""
+"""Keep a run from being silent for long."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,22 +11,6 @@ SILENT_SECONDS = 10.0
 """A run that waits for longer says what for."""
 MOMENT_SECONDS = 1.0
 """What is done sooner is not worth a word."""
-
-
-LANCE_LOG = (
-    # Said at every commit of a vector column: the operation is young.
-    "warn,lance_table::transaction::manifest_build=error,"
-    # Said of every partition of an index that a small commit brings no vector for.
-    "lance::index::vector::builder=error"
-)
-
-
-def lance_environment() -> dict[str, str]:
-    """The environment of a process that works with Lance: ``LANCE_LOG``, unless it is set already.
-
-    Lance reads it once, when it is imported.
-    """
-    return {"LANCE_LOG": os.environ.get("LANCE_LOG", LANCE_LOG)}
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from embedlake.cli import (
     table,
     verify,
 )
+from embedlake.environment import process_environment
 from embedlake.extras import how_to_install
-from embedlake.silence import lance_environment
 
 BAD_USAGE = 2
 STOPPED = "stopped. What was committed is kept; the same command goes on where this ended"
@@ -52,7 +52,7 @@ for module in MODULES:
 
 def main() -> None:
     """Run the console script and leave with an exit code."""
-    os.environ.update(lance_environment())
+    os.environ.update(process_environment())
     interrupts.handle_signals()
     try:
         with interrupts.not_mistaken():

@@ -20,10 +20,10 @@ from prefect_ray.context import remote_options
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from embedding_core.errors import SetupError
+from embedlake.environment import process_environment
 from embedlake.local.hardware import Needs
 from embedlake.orchestration.placement import SEES_ALL_GPUS
 from embedlake.settings import Settings
-from embedlake.silence import lance_environment
 
 CONNECT_SECONDS = 5.0
 QUIET = {
@@ -56,7 +56,7 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
             }
             return cls(address="local", init_kwargs=options)
         # Workers of a Ray that this process starts have its environment; others do not.
-        joined = {"log_to_driver": False, "runtime_env": {"env_vars": lance_environment()}}
+        joined = {"log_to_driver": False, "runtime_env": {"env_vars": process_environment()}}
         if settings.ray_address == "auto":  # as an address, the parent would start a Ray
             return cls(init_kwargs={"address": "auto", **joined})
         return cls(address=settings.ray_address, init_kwargs=joined)

@@ -16,12 +16,12 @@ import fsspec
 from embedding_core.errors import SetupError
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
+from embedlake.environment import process_environment
 from embedlake.local import processes
 from embedlake.local.folders import check_folders
 from embedlake.local.ports import Say, chosen_port, usual_ports
 from embedlake.local.processes import LOOPBACK, Server
 from embedlake.settings import API_URL, Settings
-from embedlake.silence import lance_environment
 
 WORK_POOL = "embedlake"
 PREFECT_SERVER, PREFECT_WORKER, S3_SERVER = "prefect server", "prefect worker", "s3 server"
@@ -299,7 +299,7 @@ def _prefect_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_URL": "",
-        **lance_environment(),
+        **process_environment(),
     }
 
 
