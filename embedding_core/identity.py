@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from embedding_core.records import SourceFile, Space
@@ -71,6 +72,7 @@ def chunk_id(source_uri: str, doc_id: str, chunk_index: int, text_digest: str) -
     return digest([source_uri, doc_id, chunk_index, text_digest])
 
 
+@lru_cache(maxsize=64)
 def space_id(space: Space) -> str:
     """Digest of everything that decides whether vectors may be compared; names do not count."""
     fields = asdict(space)

@@ -60,7 +60,7 @@ class Registry(Generic[T]):
 
     def working(self) -> dict[str, T]:
         """Every implementation that loads, by name; the log warns of the others once."""
-        return {name: self.get(name) for name in self.names() if self._problem(name) is None}
+        return self._working
 
     def problems(self) -> tuple[str, ...]:
         """A sentence for each name that cannot be used; ``doctor`` shows them."""
@@ -72,6 +72,10 @@ class Registry(Generic[T]):
         ]
         broken = (self._problem(name) for name in self.names())
         return (*clashes, *(why for why in broken if why is not None))
+
+    @cached_property
+    def _working(self) -> dict[str, T]:
+        return {name: self.get(name) for name in self.names() if self._problem(name) is None}
 
     @cached_property
     def _points(self) -> tuple[EntryPoint, ...]:

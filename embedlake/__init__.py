@@ -1,8 +1,9 @@
 """Turn files into a LanceDB table of embeddings and keep it true.
 
 The public names of the library, loaded at first use: importing this package loads nothing heavy.
-``embed`` a recipe from the command line or by the flows; from Python ``plan`` what it would do,
-``search`` the table, and load an ``Encoder`` to make vectors of a model.
+``plan`` what a recipe would do, ``embed`` it in this process, ``search`` its table, or load an
+``Encoder`` to make vectors of a model. The command line and the flows do the same work by Prefect
+tasks, on Ray where there is much to do.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from embedding_core.recipe import Recipe, Resources
     from embedding_core.runs.answers import search
     from embedding_core.runs.embed.planning import plan
+    from embedding_core.runs.embed.run import embed
     from embedding_core.runs.maintenance import maintain
     from embedding_core.runs.table_status import status
 
@@ -33,6 +35,7 @@ __all__ = [
     "Resources",
     "Table",
     "__version__",
+    "embed",
     "maintain",
     "plan",
     "search",
@@ -48,6 +51,7 @@ _HOMES = {
     "Recipe": "embedding_core.recipe",
     "Resources": "embedding_core.recipe",
     "Table": "embedding_core.lake.table",
+    "embed": "embedding_core.runs.embed.run",
     "maintain": "embedding_core.runs.maintenance",
     "plan": "embedding_core.runs.embed.planning",
     "search": "embedding_core.runs.answers",

@@ -18,7 +18,7 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.reports.run import RunView
 from embedding_core.runs.serving import following
-from embedlake.execution.embedding import EmbedRun
+from embedlake.execution.embedding import embed_in_flow
 from embedlake.execution.runner import Runner
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
@@ -51,8 +51,9 @@ def embed(
     started = time.perf_counter()
     try:
         loaded = following(Recipe.load(recipe))
-        run = EmbedRun(loaded, resources or {}, allow_removals, retry_reasons or ())
-        report = run.to_the_end(started)
+        report = embed_in_flow(
+            loaded, resources or {}, allow_removals, retry_reasons or (), started
+        )
     except EmbedlakeError as error:
         return failed(error)
     view = RunView(report)

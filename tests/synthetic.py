@@ -12,10 +12,11 @@ import pyarrow as pa
 from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema
+from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.commit_stage import make_table
+from embedding_core.runs.cutting import cutting_of
 
 ROWS_PER_BATCH = 8_192
 NOISE = 0.8
@@ -69,6 +70,12 @@ def arrow_schema_of(recipe: Recipe) -> pa.Schema:
     return schema.row_schema(recipe).append(schema.vector_field(space))
 
 
+def make_table(recipe: Recipe) -> Table:
+    """The recipe's table, made when it is missing."""
+    info = describe_model(recipe.model)
+    return ensure_table(recipe, info.space, cutting_of(recipe, info, None).stored()).table
+
+
 def add_files(
     recipe: Recipe,
     uris: Sequence[str],
@@ -80,7 +87,7 @@ def add_files(
     """Commit made-up files to the recipe's table, which is made when missing."""
     table = table_of(recipe)
     if not table.exists():
-        make_table(recipe, describe_model(recipe.model))
+        make_table(recipe)
     files = [(uri, text_hash(f"{uri} {seed}")) for uri in uris]
     batches = rows(recipe, files, rows_per_file, clusters, seed, no_vector)
     fragments = write_fragments(table, batches, arrow_schema_of(recipe))

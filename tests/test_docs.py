@@ -19,6 +19,7 @@ from embedding_core import reasons
 from embedding_core.encoder.checkpoint.treatments import TABLES, Rule
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.spaces.switching import Release
+from embedding_core.lake.spaces.vector_columns import VectorColumn
 from embedding_core.lake.upkeep.compaction import TableReport, TableState
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
@@ -33,7 +34,7 @@ from embedding_core.runs.repair import AuditReport
 from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.evaluation import Evaluation
 from embedding_core.runs.space.release import ReembedReport
-from embedding_core.runs.table_status import FileLine, RejectLine, SpaceLine, Status
+from embedding_core.runs.table_status import FileLine, RejectLine, Status
 from embedlake.cli.main import cli
 from embedlake.orchestration.events import Announcement
 from embedlake.settings import Settings
@@ -113,7 +114,7 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("gate", Health),
         ("gate", Ann),
         ("gate", Finding),
-        ("status", SpaceLine),
+        ("status", VectorColumn),
         ("promote", Release),
         ("releases", Release),
         ("announce-model", Announcement),

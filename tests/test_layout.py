@@ -11,7 +11,7 @@ import pytest
 from embedding_core.identity import ROW_RULES_VERSION
 from embedlake.extras import EXTRAS
 from embedlake.orchestration.tasks import RESULTS_VERSION
-from tests.driver import recipe_for, run, write_jsonl
+from tests.driver import recipe_for, write_jsonl
 
 HEAVY = ("torch", "transformers", "lancedb", "lance", "prefect", "ray")
 MOST_MODULES = 40
@@ -91,18 +91,18 @@ def core_only(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_core_install_encodes_and_searches_without_prefect_and_ray(tmp_path: Path) -> None:
+def test_core_install_embeds_and_searches_without_prefect_and_ray(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"})
     recipe = recipe_for(tmp_path)
-    run(recipe)
     code = """
-from embedlake import Encoder, Lake
-lake, table, dim = sys.argv[1:]
-encoder = Encoder.load("hashing", dim=int(dim))
-print(*[hit.doc_id for hit in Lake.open(lake).table(table).search("words", encoder)])
+from embedlake import Encoder, Lake, Recipe, embed
+recipe = Recipe.load(sys.argv[1])
+assert embed(recipe).outcome == "done"
+encoder = Encoder.load("hashing", dim=recipe.model.dim)
+table = Lake.open(recipe.lake.uri).table(recipe.lake.table)
+print(*[hit.doc_id for hit in table.search("words", encoder)])
 """
-    lake = recipe.lake
-    done = core_only(code, lake.uri, lake.table, str(recipe.model.dim))
+    done = core_only(code, recipe.model_dump_json())
     assert (done.returncode, done.stdout.strip()) == (0, "x"), done.stderr
 
 

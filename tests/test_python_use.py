@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 import embedding_core
+import embedlake
 from embedding_core import Encoder, Lake
+from embedding_core.errors import SetupError
 from embedding_core.lake.table import Table
+from embedding_core.recipe import Resources
 from tests.driver import recipe_for, run, write_jsonl
 
 
@@ -33,6 +36,33 @@ def test_dir_shows_the_public_names() -> None:
     assert dir(embedding_core) == sorted(embedding_core.__all__)
     for name in embedding_core.__all__:
         assert getattr(embedding_core, name) is not None
+
+
+def test_embed_runs_a_recipe_in_this_process_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"a": "about pears", "b": "about plums"})
+    write_jsonl(tmp_path, "b.jsonl", {"c": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    resources = Resources(unit_bytes=1, units_per_commit=1)
+    report = embedlake.embed(recipe, resources)
+    assert (report.outcome, report.rows, report.rejects) == ("done", 2, {"empty_text": 1})
+    assert embedlake.embed(recipe).unchanged == 2
+    write_jsonl(tmp_path, "a.jsonl", {"b": "about plums", "d": "about figs"})
+    again = embedlake.embed(recipe)
+    assert (again.outcome, again.embedded, again.reused, again.rows) == ("done", 1, 1, 2)
+
+
+def test_embed_waits_for_nobody_who_has_ended_and_asks_before_it_empties_a_table(
+    tmp_path: Path,
+) -> None:
+    paths = [write_jsonl(tmp_path, f"{name}.jsonl", {name: "words"}) for name in "abc"]
+    recipe = recipe_for(tmp_path)
+    embedlake.embed(recipe)
+    for path in paths[1:]:
+        path.unlink()
+    with pytest.raises(SetupError, match=r"2 files are no longer") as caught:
+        embedlake.embed(recipe)
+    assert caught.value.action == "allow_removals"
+    assert embedlake.embed(recipe, allow_removals=True).rows == 1
 
 
 def test_table_is_readable_and_counts_its_rows(table: Table, tmp_path: Path) -> None:

@@ -12,15 +12,13 @@ import lance
 import pyarrow as pa
 
 from benchmarks.lake_cases.tables import clusters, lake_on, percentiles, recipe_for, timed
-from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import text_hash
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table  # fmt: skip
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.commit_stage import make_table
 from tests.s3 import s3_server
-from tests.synthetic import arrow_schema_of, rows
+from tests.synthetic import arrow_schema_of, make_table, rows
 
 FRAGMENTS = 10_000
 ROWS_PER_FILE = 4
@@ -39,7 +37,7 @@ def ten_thousand_fragments(folder: Path) -> dict[str, Any]:
 
 
 def _commits(recipe: Recipe) -> dict[str, Any]:
-    table = make_table(recipe, describe_model(recipe.model))
+    table = make_table(recipe)
     old = [(f"/made-up/{number}", text_hash(str(number))) for number in range(FRAGMENTS)]
     replace_rows(table, "file_key", (), _one_fragment_each(recipe, table, old))
     indexing = timed(lambda: refresh_scalar_indexes(table))
@@ -73,7 +71,7 @@ def _one_fragment_each(
         mode="append",
         max_rows_per_file=ROWS_PER_FILE,
         max_rows_per_group=ROWS_PER_FILE,
-        storage_options=table.lake.options(),
+        storage_options=table.lake.options,
     )
     assert len(written) == len(files), f"{len(written)} fragments of {len(files)} files"
     return tuple(json.dumps(fragment.to_json()) for fragment in written)
@@ -90,5 +88,5 @@ def _bare_append(table: Table, fragments: Sequence[str]) -> None:
     dataset = table.dataset()
     lance.LanceDataset.commit(
         table.uri, lance.LanceOperation.Append(added), read_version=dataset.version,
-        storage_options=table.lake.options(),
+        storage_options=table.lake.options,
     )  # fmt: skip

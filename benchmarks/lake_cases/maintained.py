@@ -15,7 +15,6 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree, IvfSq
 
 from benchmarks.lake_cases.tables import clusters, lake_on, peak_memory, recipe_for, size_bytes
-from embedding_core.encoder.engines import describe_model
 from embedding_core.identity import text_hash
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import refresh_vector_index
@@ -27,10 +26,9 @@ from embedding_core.lake.upkeep.compaction import (  # fmt: skip
     state_of,
 )
 from embedding_core.recipe import Recipe
-from embedding_core.runs.embed.commit_stage import make_table
 from embedding_core.store import storage
 from tests.s3 import s3_server
-from tests.synthetic import add_files, arrow_schema_of, rows
+from tests.synthetic import add_files, arrow_schema_of, make_table, rows
 
 MANY_ROWS, MANY_FRAGMENTS = 1_000_000, 200
 COMMITS = 1_000
@@ -135,7 +133,7 @@ def hash_of(name: str, version: int) -> int:
 
 
 def _ours(recipe: Recipe) -> dict[str, Any]:
-    table, course = make_table(recipe, describe_model(recipe.model)), _Course()
+    table, course = make_table(recipe), _Course()
     spec = recipe.index.model_copy(update={"min_rows": MIN_ROWS})
 
     def refresh(merge: bool = False) -> None:
@@ -154,7 +152,7 @@ def _ours(recipe: Recipe) -> dict[str, Any]:
         course.index_ms.append((time.perf_counter() - committed) * 1_000)
         course.fragments = max(course.fragments, len(table.dataset().get_fragments()))
         course.versions = max(course.versions, _versions(recipe))
-        if small_fragments(table) > recipe.maintain.small_fragments:
+        if small_fragments(table.open()) > recipe.maintain.small_fragments:
             started = time.perf_counter()
             report = maintain_table(table, KEEP, lambda: refresh(merge=True))
             course.maintenance_seconds.append(time.perf_counter() - started)
@@ -171,7 +169,7 @@ def _ours(recipe: Recipe) -> dict[str, Any]:
 
 def _fresh(recipe: Recipe, of: Table) -> int:
     """Bytes of a table that was loaded with the same rows at once and has the same indexes."""
-    table = make_table(recipe, describe_model(recipe.model))
+    table = make_table(recipe)
     loaded = of.dataset().scanner().to_batches()
     arrow_schema = arrow_schema_of(recipe)
     batches = (batch.cast(arrow_schema) for batch in loaded)

@@ -78,7 +78,7 @@ def minilm(folder: Path) -> dict[str, Any]:
 
 def _encoder_rate(recipe: Recipe, source: Path) -> int:
     """Tokens per second of the encoder alone, warm, on chunks from all over the first file."""
-    cutting = cutting_of(recipe, describe_model(recipe.model))
+    cutting = cutting_of(recipe, describe_model(recipe.model), None)
     chunker = cutting.chunker()
     lines = min(source.iterdir()).read_text().splitlines()
     texts = [

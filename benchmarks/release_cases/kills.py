@@ -77,7 +77,8 @@ def _trial(folder: Path, seed: int, environment: dict[str, str]) -> dict[str, An
 def _filled(recipe: Recipe) -> tuple[int, bool]:
     """Fragments that have the new vectors already, and whether they are in service."""
     table = table_of(recipe)
-    for one in columns(table):
-        if one.dim == NEW["dim"]:
-            return N_FILES - len(missing_rows(table.dataset(), one.space_id)), one.name == "vector"
+    for space in columns(table):
+        if space.dim == NEW["dim"]:
+            n_missing = len(missing_rows(table.dataset(), space.space_id))
+            return N_FILES - n_missing, space.column == "vector"
     return 0, False

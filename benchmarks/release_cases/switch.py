@@ -87,7 +87,7 @@ def _asked_meanwhile(table: Table, column: str) -> tuple[Counter[str], list[str]
     names = {OLD_DIM: "old", NEW_DIM: "new"}
 
     def ask() -> None:
-        client = lancedb.connect(table.lake.uri, storage_options=table.lake.options())
+        client = lancedb.connect(table.lake.uri, storage_options=table.lake.options)
         while not stop.is_set():
             try:
                 opened = client.open_table(table.name)

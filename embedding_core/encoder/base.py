@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -31,7 +30,7 @@ from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.protocols import Kind, Tokenizer, Vectors
 from embedding_core.reasons import ALL, NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY, Reason
-from embedding_core.recipe import Resources
+from embedding_core.recipe import Resources, paths
 from embedding_core.records import Space
 
 
@@ -115,12 +114,6 @@ def without_vector(reasons: Mapping[int, str]) -> TextsWithoutVector:
     return TextsWithoutVector(reasons)
 
 
-def _with_folder(name: str) -> str:
-    """A folder of the working directory as a path; a name without a slash is no hub id."""
-    is_bare = "/" not in name and ":" not in name
-    return f"./{name}" if is_bare and Path(name, "config.json").is_file() else name
-
-
 class Encoder(ABC):
     """A loaded model: texts to unit vectors of one space."""
 
@@ -154,7 +147,7 @@ class Encoder(ABC):
         Raises ``ModelError`` when the model cannot be found, trusted or run here, ``Transient``
         when a bucket does not answer.
         """
-        model = model_spec(_with_folder(name), **options)
+        model = model_spec(paths.with_folder(name), **options)
         try:
             resources = Resources(device=device, batch_tokens=batch_tokens)
         except ValidationError as error:

@@ -101,29 +101,28 @@ def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
     """The error for a version whose manifest cannot be what was written."""
     return LakeError(
         f"the manifest of version {version} of {table_uri} is damaged ({why}); put that file in "
-        "_versions back from a copy, or move it away: the table is then as it was before, and "
-        "`embedlake embed` does the rest"
+        "_versions back from a copy, or move it away: the table is then as it was before, and the "
+        "next run does the rest",
+        action="embed",
     )
 
 
-def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> str | None:
-    """What is damaged in a version of a table, and what to do; None when nothing is.
+def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> LakeError | None:
+    """The error that names what is damaged in a version of a table; None when nothing is.
 
     For use after a failed read: it lists the table's data files.
     """
     if homeless := homeless_indexes(dataset):
-        return (
+        return LakeError(
             f"the column of index {', '.join(homeless)} is gone, and Lance refuses every filter "
-            "with such an index; run `embedlake maintain RECIPE`, which drops it"
+            "with such an index; maintenance drops it",
+            action="maintain",
         )
     fragments = (fragment.metadata for fragment in dataset.get_fragments())
     wrong = all_wrong_sizes(table_uri, spec, fragments)
     if wrong:
         more = f", and {len(wrong) - 1} files more" if len(wrong) > 1 else ""
-        return (
-            f"{wrong[0]}{more}: what was in it is lost; `embedlake verify RECIPE --repair` takes "
-            "its rows out of the table, and the next `embedlake embed` makes them again"
-        )
+        return LakeError(f"{wrong[0]}{more}: what was in it is lost", action="repair")
     return None
 
 

@@ -1,11 +1,8 @@
-"""Classify store faults by class and number, and try again after those that may pass."""
+"""What Lance raises, as this package's errors: what it means is said by ``store.faults``."""
 
 from __future__ import annotations
 
-import errno
-import random
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,14 +10,11 @@ from typing import TypeVar
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
-from embedding_core.errors import LakeError, Transient, words
-from embedding_core.store.faults import without_credentials
-from embedding_core.store.retry import FIRST_PAUSE_SECONDS, STORE_ATTEMPTS
+from embedding_core.errors import EmbedlakeError, LakeError, Transient, words
+from embedding_core.store import retry
+from embedding_core.store.faults import Fault, fault_of, without_credentials
 
 Result = TypeVar("Result")
-
-DENIED = (errno.EACCES, errno.EPERM)
-FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 LANCE_IO = "LanceError(IO)"
 """Part of the text of an ``ArrowInvalid`` that comes from the store, not from bad values."""
@@ -49,15 +43,40 @@ def store_faults(doing: str) -> Iterator[None]:
     - a panic of Lance, which is not an ``Exception`` and would end a worker.
     """
     try:
-        with _io_faults(doing):
-            yield
+        yield
     except BaseException as error:
-        if not is_panic(error):
+        fault = store_fault(doing, error)
+        if fault is None:
             raise
-        raise Transient(
-            f"{doing}: Lance gave up in its middle ({plain(error)}); run the same command again. "
-            "If that ends the same way, `embedlake verify RECIPE --deep` names what is damaged"
-        ) from error
+        raise fault from error
+
+
+def store_fault(doing: str, error: BaseException) -> EmbedlakeError | None:
+    """What ``store_faults`` makes of an error; None for an error that is no fault of a store."""
+    if is_panic(error):
+        return Transient(
+            f"{doing}: Lance gave up in its middle ({plain(error)}); run the same command again, "
+            "and look for damage if that ends the same way",
+            action="verify",
+        )
+    is_arrow, message = isinstance(error, pa.ArrowInvalid), str(error)
+    if not (is_arrow or isinstance(error, OSError | BotoCoreError)):
+        return None
+    if is_arrow and LANCE_IO not in message and not message.startswith(FILE_GONE):
+        return None
+    fault = fault_of(_numbered(error))
+    if fault is Fault.DENIED:
+        why = without_credentials(error) or (
+            f"access denied ({plain(error)}); check the AWS credentials, or the permissions of the "
+            "folder"
+        )
+        return LakeError(f"{doing}: {why}")
+    if fault is Fault.FULL:
+        return LakeError(
+            f"{doing}: {plain(error)}; make room or make it writable, then run the same command "
+            "again"
+        )
+    return Transient(f"{doing}: {plain(error)}; it may pass: run the same command again")
 
 
 def is_panic(error: BaseException) -> bool:
@@ -65,58 +84,18 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-@contextmanager
-def _io_faults(doing: str) -> Iterator[None]:
-    """Classify errors of Lance's I/O, of its streams and of s3fs."""
-    try:
-        yield
-    except (OSError, BotoCoreError, pa.ArrowInvalid) as error:
-        is_arrow, message = isinstance(error, pa.ArrowInvalid), str(error)
-        if is_arrow and LANCE_IO not in message and not message.startswith(FILE_GONE):
-            raise
-        if (missing := without_credentials(error)) is not None:
-            raise LakeError(f"{doing}: {missing}") from error
-        number = _number(error)
-        if number in DENIED or isinstance(error, PermissionError):
-            raise LakeError(
-                f"{doing}: access denied ({plain(error)}); check the AWS credentials, or the "
-                "permissions of the folder"
-            ) from error
-        if number in FULL_OR_READ_ONLY:
-            raise LakeError(
-                f"{doing}: {plain(error)}; make room or make it writable, then run the same "
-                "command again"
-            ) from error
-        raise Transient(
-            f"{doing}: {plain(error)}; it may pass: run the same command again"
-        ) from error
-
-
-def _number(error: Exception) -> int | None:
-    """The operating system's number for an error, if it has one."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
+def _numbered(error: BaseException) -> BaseException:
+    """The error, as Python's own of the operating system's number that Lance wrote into it."""
     named = _ERROR_NUMBER.search(str(error))
-    return int(named.group(1)) if named else None
+    has_number = isinstance(error, OSError) and error.errno is not None
+    return error if named is None or has_number else OSError(int(named[1]), str(error))
 
 
-def tried_again(doing: str, action: Callable[[int], Result]) -> Result:
-    """Call ``action`` with the attempt's number, from 1, until it ends without a passing fault.
+def tried_again(doing: str, step: Callable[[int], Result]) -> Result:
+    """``store.retry.tried_again`` for a step that Lance does: its faults are classified first."""
 
-    The action must look at the table before it writes: an attempt whose reply was lost may have
-    done its work. Raises the last ``Transient`` with what to do.
-    """
-    attempt = 1
-    while True:
-        try:
-            with store_faults(doing):
-                return action(attempt)
-        except Transient as error:
-            if attempt == STORE_ATTEMPTS:
-                raise Transient(
-                    f"could not {doing} in {STORE_ATTEMPTS} attempts "
-                    f"({plain(error.__cause__ or error)}); look for another writer or a "
-                    "failing store, then run the same command again"
-                ) from error
-        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
-        attempt += 1
+    def classified(attempt: int) -> Result:
+        with store_faults(doing):
+            return step(attempt)
+
+    return retry.tried_again(doing, classified, said=plain)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import chain
@@ -22,14 +22,7 @@ from embedding_core.errors import LakeError
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import quote
-from embedding_core.lake.rows.commit import (
-    Check,
-    Claim,
-    check_claims,
-    replace_rows,
-    withdraw,
-    write_fragments,
-)
+from embedding_core.lake.rows.commit import Check, replace_rows, withdraw, write_fragments
 from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.staging import reject_batches
@@ -88,24 +81,20 @@ def record_rejects(
     uris: Collection[str],
     rejects: Iterable[pa.RecordBatch],
     run_id: str,
-    claims: Sequence[Claim] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
     ``rejects`` are batches of ``staging.STAGED_REJECTS``. They stream, so a million need no memory.
-    Without any the rejects table is made all the same: whoever looks sees it empty. ``claims``:
-    the table's rows of these files, which say whose list counts. Raises ``LakeError``, with our
-    list withdrawn, when another run has changed them.
+    Without any the rejects table is made all the same: whoever looks sees it empty. ``check``
+    raises ``LakeError`` when another run has changed the rows of these files, whose list then
+    counts; ours is withdrawn.
     """
     batches = _stamped(rejects, run_id, datetime.now(UTC))
     listed = rejects_table(table)
-    rows = table.open() if claims else None
-
-    def check(_listed: Snapshot | None = None) -> None:
-        if rows is not None:
-            check_claims(rows.newest(), claims)
-
-    fragments = _replace(listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, check)
+    fragments = _replace(
+        listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, lambda _listed: check()
+    )
     try:
         check()
     except LakeError:
@@ -161,16 +150,24 @@ def _stamped(
             )
 
 
-def ledger_rows(table: Table, columns: Sequence[str], where: str | None = None) -> pa.Table:
+def open_ledger(table: Table) -> Snapshot | None:
+    """The ledger beside a table, to read from; None before the first run."""
+    return ledger_table(table).open_if_made()
+
+
+def ledger_rows(
+    ledger: Snapshot | None, columns: Sequence[str], where: str | None = None
+) -> pa.Table:
     """Rows of the ledger; none before the first run."""
-    return _read(ledger_table(table), schema.LEDGER_SCHEMA, columns, where)
+    return _read(ledger, schema.LEDGER_SCHEMA, columns, where)
 
 
 def reject_rows(table: Table, run_id: str | None = None, limit: int | None = None) -> pa.Table:
     """Rows of the rejects table, of one run or all."""
     where = f"run_id = {quote(run_id)}" if run_id is not None else None
     names = schema.REJECTS_SCHEMA.names
-    return _read(rejects_table(table), schema.REJECTS_SCHEMA, names, where, limit)
+    listed = rejects_table(table).open_if_made()
+    return _read(listed, schema.REJECTS_SCHEMA, names, where, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +181,13 @@ class KnownRejects:
 
 def known_rejects(table: Table) -> dict[str, KnownRejects]:
     """Files with rejects, by URI; memory grows with the files, not with their rejects."""
-    listed = rejects_table(table)
-    if not listed.exists():
+    listed = rejects_table(table).open_if_made()
+    if listed is None:
         return {}
     names = ["source_uri", "reason", "run_id"]
     columns = {name: name for name in names} | {"is_file": "doc_id IS NULL AND position IS NULL"}
     reasons, runs = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    for batch in scan(listed.open(), columns):
+    for batch in scan(listed, columns):
         kinds = pa.Table.from_batches([batch]).group_by(batch.schema.names).aggregate([])
         for row in kinds.to_pylist():
             reasons[row["source_uri"]].add(row["reason"])
@@ -201,13 +198,13 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     }
 
 
-def known_versions(table: Table) -> dict[str, FileVersion]:
+def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
     """Every file version in the ledger, by file key."""
     names = [
         "file_key", "source_uri", "fingerprint", "rows_id", "embedded", "reused", "failed",
         "run_id",
     ]  # fmt: skip
-    columns = ledger_rows(table, names).to_pydict()
+    columns = ledger_rows(ledger, names).to_pydict()
     return {
         key: FileVersion(uri, key, fingerprint, rows_id, embedded + reused, failed, run_id)
         for key, uri, fingerprint, rows_id, embedded, reused, failed, run_id in zip(
@@ -216,12 +213,12 @@ def known_versions(table: Table) -> dict[str, FileVersion]:
     }
 
 
-def entries(table: Table) -> dict[str, LedgerEntry]:
+def entries(ledger: Snapshot | None) -> dict[str, LedgerEntry]:
     """Every line of the ledger, by file key."""
     counted = [field.name for field in fields(FileCounts)]
     names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id"]
     by_key = {}
-    for row in ledger_rows(table, names).to_pylist():
+    for row in ledger_rows(ledger, names).to_pylist():
         counts = FileCounts(**{name: row.pop(name) for name in counted})
         by_key[counts.file_key] = LedgerEntry(counts, **row)
     return by_key
@@ -246,33 +243,32 @@ def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
 
     tried_again(
         f"write to {uri}",
-        lambda attempt: attempt_once(first.dataset if attempt == 1 else first.table.dataset()),
+        lambda attempt: attempt_once(first.at(attempt).dataset),
     )
 
 
-def known_rules(table: Table) -> dict[str, dict[str, Any]]:
+def known_rules(ledger: Snapshot | None) -> dict[str, dict[str, Any]]:
     """Row rules by ``rows_id``."""
-    ledger = ledger_table(table)
-    if not ledger.exists():
+    if ledger is None:
         return {}
     with schema.metadata_read(RULES_KEY.encode()):
         return {
             name.removeprefix(RULES_KEY): json.loads(rules)
-            for name, rules in ledger.dataset().metadata.items()
+            for name, rules in ledger.dataset.metadata.items()
             if name.startswith(RULES_KEY)
         }
 
 
-def tokens_per_second(table: Table) -> float | None:
+def tokens_per_second(ledger: Snapshot | None) -> float | None:
     """Rate of earlier runs on this table; None before the first."""
-    done = ledger_rows(table, ["tokens", "seconds"], "embedded > 0")
+    done = ledger_rows(ledger, ["tokens", "seconds"], "embedded > 0")
     seconds = pc.sum(done.column("seconds")).as_py()
     return pc.sum(done.column("tokens")).as_py() / seconds if seconds else None
 
 
 def rejects_by_reason(table: Table) -> dict[str, int]:
     """How many rejects each reason has; their details are not read."""
-    rows = _read(rejects_table(table), schema.REJECTS_SCHEMA, ["reason"], None)
+    rows = _read(rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA, ["reason"], None)
     counts = rows.column("reason").value_counts().to_pylist()
     return {pair["values"]: pair["counts"] for pair in counts}
 
@@ -298,14 +294,13 @@ def _replace(
 
 
 def _read(
-    table: Table,
+    snapshot: Snapshot | None,
     arrow_schema: pa.Schema,
     columns: Sequence[str],
     where: str | None,
     limit: int | None = None,
 ) -> pa.Table:
-    if not table.exists():
+    if snapshot is None:
         return arrow_schema.empty_table().select(columns)
-    dataset = table.dataset()
-    with table.faults("reading"):
-        return dataset.to_table(columns=list(columns), filter=where, limit=limit)
+    with snapshot.table.faults("reading"):
+        return snapshot.dataset.to_table(columns=list(columns), filter=where, limit=limit)

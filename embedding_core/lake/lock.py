@@ -156,8 +156,8 @@ def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timi
         if n_changes and now - started >= wait_seconds:
             raise Locked(
                 f"{_holder(record[1])} is {DOING[kind]} table {table.name!r} in {table.lake.uri}; "
-                "run the same command again when it has ended, or wait longer "
-                "(EMBEDLAKE_LOCK_WAIT_SECONDS)"
+                "nothing was changed",
+                action="wait",
             )
         time.sleep(timing.poll)
 

@@ -284,7 +284,8 @@ def metadata_read(key: bytes) -> Iterator[None]:
         raise LakeError(
             f"the table's metadata {key.decode()!r} is damaged ({words(error)}); put the table's "
             "newest manifest (in _versions) back from a copy, or move it away: the table is then "
-            "as it was a version before, and `embedlake embed` does the rest"
+            "as it was a version before, and the next run does the rest",
+            action="embed",
         ) from error
 
 

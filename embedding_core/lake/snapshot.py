@@ -69,6 +69,10 @@ class Snapshot:
             is_newest = self.dataset.latest_version == self.dataset.version
         return self if is_newest else self.table.open()
 
+    def at(self, attempt: int) -> Snapshot:
+        """This snapshot for the first attempt at something, the newest version for later ones."""
+        return self if attempt == 1 else self.newest()
+
     def field(self, column: str) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
         return self.table.field(column, self.schema)

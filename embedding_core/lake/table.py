@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,10 +16,10 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
 from embedding_core.lake.damage import damage_of, damaged_manifest
-from embedding_core.lake.faults import is_panic, plain, store_faults
+from embedding_core.lake.faults import is_panic, plain, store_fault, store_faults
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.scans import row_counts, scan
+from embedding_core.lake.scans import scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import Recipe
@@ -61,6 +60,11 @@ class Lake:
 
     uri: str
     storage: StorageSpec = field(default_factory=StorageSpec)
+    options: Mapping[str, str] = field(init=False, compare=False)
+    """Lance's storage options for this database."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", storage.lance_options(self.storage))
 
     @classmethod
     def open(cls, uri: str, storage: StorageSpec | None = None) -> Lake:
@@ -72,14 +76,11 @@ class Lake:
         table = Table(self, name)
         if not table.exists():
             raise LakeError(
-                f"there is no table {name!r} in {self.uri}; run `embedlake embed` with a recipe "
-                "that names it, or check lake.uri and lake.table"
+                f"there is no table {name!r} in {self.uri}; check lake.uri and lake.table, or let "
+                "a recipe that names it make it",
+                action="embed",
             )
         return table
-
-    def options(self) -> dict[str, str]:
-        """Lance's storage options for this database."""
-        return storage.lance_options(self.storage)
 
     def __repr__(self) -> str:
         return f"<Lake {self.uri}>"
@@ -91,11 +92,11 @@ class Table:
 
     lake: Lake
     name: str
+    uri: str = field(init=False, compare=False)
+    """Where the Lance dataset is."""
 
-    @property
-    def uri(self) -> str:
-        """Where the Lance dataset is."""
-        return storage.join(self.lake.uri, f"{self.name}.lance")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", storage.join(self.lake.uri, f"{self.name}.lance"))
 
     def __repr__(self) -> str:
         return f"<Table {self.name} in {self.lake.uri}>"
@@ -150,6 +151,10 @@ class Table:
         """The newest version, or ``version`` if it is still there, to read from."""
         return Snapshot(self, self.dataset(version))
 
+    def open_if_made(self) -> Snapshot | None:
+        """The newest version; None before the table is made."""
+        return self.open() if self.exists() else None
+
     def dataset(self, version: int | None = None) -> lance.LanceDataset:
         """The newest version of the dataset, or ``version`` if it is still there."""
         with store_faults(f"opening {self.uri}"):
@@ -174,14 +179,19 @@ class Table:
         When the cause is damage that no retry heals, a ``LakeError`` names it.
         """
         try:
-            with store_faults(f"{doing} {self.uri}"):
-                yield
-        except (Transient, ValueError) as error:
-            with store_faults(f"looking for damage in {self.uri}"):
-                damage = damage_of(self.uri, self.lake.storage, self._open())
-            if damage is None:
+            yield
+        except BaseException as error:
+            fault = store_fault(f"{doing} {self.uri}", error)
+            if isinstance(fault or error, Transient | ValueError):
+                with store_faults(f"looking for damage in {self.uri}"):
+                    damage = damage_of(self.uri, self.lake.storage, self._open())
+                if damage is not None:
+                    raise LakeError(f"{doing} {self.uri}: {damage}", action=damage.action) from (
+                        fault or error
+                    )
+            if fault is None:
                 raise
-            raise LakeError(f"{doing} {self.uri}: {damage}") from error
+            raise fault from error
 
     def _open(self, session: lance.Session | None = None) -> lance.LanceDataset:
         try:
@@ -192,12 +202,12 @@ class Table:
             why = f"cannot open {self.uri}: {plain(error)}"
             if not self.exists():
                 raise LakeError(
-                    f"{why}; if it was deleted, `embedlake embed` makes it again"
+                    f"{why}; if it was deleted, the next run makes it again", action="embed"
                 ) from error
         return self._parsed_again(session, why)
 
     def _parsed(self, session: lance.Session | None) -> lance.LanceDataset:
-        dataset = lance.dataset(self.uri, storage_options=self.lake.options(), session=session)
+        dataset = lance.dataset(self.uri, storage_options=self.lake.options, session=session)
         dataset.schema  # noqa: B018  # parsed now: a damaged manifest shows here
         return dataset
 
@@ -233,8 +243,8 @@ class Table:
 
     def ensure(self, arrow_schema: pa.Schema) -> Snapshot:
         """The newest version, or an empty table of this schema where there was none."""
-        if self.exists():
-            return self.open()
+        if snapshot := self.open_if_made():
+            return snapshot
         try:
             return self.create(arrow_schema)
         except Transient:
@@ -251,7 +261,7 @@ class Table:
                 self.uri,
                 schema=arrow_schema,
                 mode="create",
-                storage_options=self.lake.options(),
+                storage_options=self.lake.options,
             )
         return Snapshot(self, dataset)
 
@@ -266,14 +276,6 @@ class Table:
     def file_versions(self) -> Iterator[FileVersion]:
         """Each file version that has rows, once."""
         return file_versions(self.open())
-
-    def rows_by_key(self, file_keys: Collection[str]) -> Counter[str]:
-        """Rows of each of these file versions."""
-        return row_counts(self.open(), "file_key", file_keys)
-
-    def cutter(self) -> schema.Cutter | None:
-        """What the rows were cut with; None for a table that does not say."""
-        return self.open().cutter()
 
     def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
         """How to query a column's index; see ``Snapshot.index_settings``."""
@@ -307,15 +309,15 @@ class Table:
         self, queries: Sequence[str], encoder: TextEncoder, query: Query | None = None
     ) -> list[Hits]:
         """``search`` for several queries, encoded together; results in the queries' order."""
-        return self._open_to_search().search_many(queries, encoder, query)
+        return self.open_to_search().search_many(queries, encoder, query)
 
     def search_vectors(
         self, vectors: Vectors, space: Space, query: Query | None = None
     ) -> list[Hits]:
         """``search_many`` for queries that are vectors of ``space`` already."""
-        return self._open_to_search().search_vectors(vectors, space, query)
+        return self.open_to_search().search_vectors(vectors, space, query)
 
-    def _open_to_search(self) -> Snapshot:
+    def open_to_search(self) -> Snapshot:
         """The newest version; index pages that this process has read stay in memory."""
         with store_faults(f"opening {self.uri}"):
             return Snapshot(self, self._open(_session()))
@@ -357,3 +359,8 @@ def file_versions(snapshot: Snapshot) -> Iterator[FileVersion]:
 def table_of(recipe: Recipe) -> Table:
     """The recipe's table, whether it exists or not."""
     return Table(Lake.open(recipe.lake.uri, recipe.lake.storage), recipe.lake.table)
+
+
+def existing_table(recipe: Recipe) -> Table:
+    """The recipe's table. Raises ``LakeError`` when it is missing."""
+    return Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)

@@ -82,6 +82,12 @@ def is_path(model_name: str) -> bool:
     return kind_of(model_name) == "path"
 
 
+def with_folder(model_name: str) -> str:
+    """A checkpoint's folder in the working directory as a path; other names as they are."""
+    is_folder = kind_of(model_name) == "plain" and Path(model_name, "config.json").is_file()
+    return f"./{model_name}" if is_folder else model_name
+
+
 def _refuse_relative_paths(recipe: Recipe, origin: str) -> None:
     relative = [
         f"  {field}: {path!r} is relative"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.quality import Interval
 from embedding_core.quality.judgement import GateReport, JudgedSpace
-from embedding_core.reports.report import Report
-from embedding_core.runs.outcome import EXIT_CODES, Outcome
+from embedding_core.reports.report import Report, ended_data
+from embedding_core.runs.outcome import Outcome
 
 MARKS = {"failed": "NO ", "warning": "!  ", "passed": "ok ", "info": "   "}
 
@@ -50,11 +50,7 @@ class GateView(Report):
         ]
 
     def data(self) -> dict[str, Any]:
-        return {
-            "summary": self.summary(),
-            **asdict(self.gate),
-            "exit_code": EXIT_CODES[self.outcome],
-        }
+        return ended_data(self, self.gate)
 
     def markdown(self) -> str:
         gate = self.gate

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import Report, text_block
+from embedding_core.reports.report import Report, ended_data, text_block
 from embedding_core.runs.maintenance import MaintenanceReport
-from embedding_core.runs.outcome import EXIT_CODES, Outcome
+from embedding_core.runs.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ class MaintenanceView(Report):
         return [*lines, *(f"NOT DONE, for the next time: {problem}" for problem in done.problems)]
 
     def data(self) -> dict[str, Any]:
-        return {
-            "summary": self.summary(),
-            **asdict(self.maintenance),
-            "exit_code": EXIT_CODES[self.outcome],
-        }
+        return ended_data(self, self.maintenance)
 
     def markdown(self) -> str:
         return f"# Maintenance of {self.maintenance.recipe}\n\n{text_block(self.lines())}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reports.gate import GateView
 from embedding_core.reports.maintenance import index_line
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import LINES_SHOWN, Report, text_block
-from embedding_core.runs.outcome import EXIT_CODES, Outcome
+from embedding_core.reports.report import LINES_SHOWN, Report, ended_data, text_block
+from embedding_core.runs.outcome import Outcome
 from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.release import ReembedReport
 
@@ -58,11 +58,7 @@ class ReembedView(Report):
         return [*lines, *(f"FAILED: {failure}" for failure in run.failures[:LINES_SHOWN])]
 
     def data(self) -> dict[str, Any]:
-        return {
-            "summary": self.summary(),
-            **asdict(self.run),
-            "exit_code": EXIT_CODES[self.outcome],
-        }
+        return ended_data(self, self.run)
 
     def markdown(self) -> str:
         """The steps, then the evidence of each judgement."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
-from embedding_core.errors import Action, EmbedlakeError, PluginError
+from embedding_core.errors import Action, PluginError, words
 from embedding_core.registry import REPORTS, Registry
-from embedding_core.runs.outcome import Outcome
+from embedding_core.runs.outcome import EXIT_CODES, Outcome
 
 HINTS: Mapping[Action, str] = {
     "embed": "run `embedlake embed RECIPE`",
@@ -23,7 +24,8 @@ HINTS: Mapping[Action, str] = {
     "plan": "`embedlake plan RECIPE` shows what a run would do",
     "evaluate": "or give --queries and --qrels to `embedlake evaluate`",
     "allow_removals": "if the rows are meant to go, run with --allow-removals",
-    "wait": "wait for the other run, or set EMBEDLAKE_LOCK_WAIT_SECONDS to wait longer",
+    "wait": "run the same command again when it has ended, or wait longer "
+    "(EMBEDLAKE_LOCK_WAIT_SECONDS)",
     "schema": "`embedlake schema` prints what a recipe may say",
     "resources": "set the resource with --set NAME=VALUE or EMBEDLAKE_RESOURCES__NAME",
 }
@@ -94,9 +96,16 @@ def report_of(record: object) -> Report:
     raise TypeError(f"no report is about records of the class {type(record).__name__}")
 
 
-def said(error: EmbedlakeError) -> str:
+def said(error: BaseException) -> str:
     """The message of an error, and what to do about it on the command line."""
-    return str(error) if error.action is None else f"{error}; {HINTS[error.action]}"
+    action: Action | None = getattr(error, "action", None)
+    return words(error) if action is None else f"{words(error)}; {HINTS[action]}"
+
+
+def ended_data(report: Report, record: Any) -> dict[str, Any]:
+    """A record's values, with the report's summary and the exit code of how the work ended."""
+    code = EXIT_CODES[report.outcome]
+    return {"summary": report.summary(), **asdict(record), "exit_code": code}
 
 
 def text_block(lines: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
@@ -10,11 +10,12 @@ from embedding_core.reports.maintenance import MaintenanceView, index_line
 from embedding_core.reports.report import (
     LINES_SHOWN,
     Report,
+    ended_data,
     table,
     text_block,
 )
 from embedding_core.runs.embed.finish_stage import RunReport
-from embedding_core.runs.outcome import EXIT_CODES, Outcome
+from embedding_core.runs.outcome import Outcome
 
 LEDGER = (
     "documents", "rejected", "chunks", "embedded", "reused", "dropped", "failed", "tokens",
@@ -65,9 +66,9 @@ class RunView(Report):
         return [*lines, *(f"FAILED: {failure}" for failure in run.failures[:LINES_SHOWN])]
 
     def data(self) -> dict[str, Any]:
-        values = asdict(self.run)
+        values = ended_data(self, self.run)
         del values["outcome"]  # the exit code says it
-        return {"summary": self.summary(), **values, "exit_code": EXIT_CODES[self.outcome]}
+        return values
 
     def markdown(self) -> str:
         """What the run did: the ledger, rejects by reason, and the command that lists them."""

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.lake.spaces.vector_columns import VectorColumn
 from embedding_core.reports.maintenance import index_line
 from embedding_core.reports.releases import release_line
 from embedding_core.reports.report import Report
-from embedding_core.runs.table_status import FileLine, RejectLine, SpaceLine, Status
+from embedding_core.runs.table_status import FileLine, RejectLine, Status
 
 RETIRED_SHOWN = 3
 """Retired spaces in the lines; `embedlake releases` lists all."""
@@ -87,7 +88,7 @@ class StatusView(Report):
         ]
 
 
-def _other_space_line(space: SpaceLine) -> str:
+def _other_space_line(space: VectorColumn) -> str:
     """A space that is not in service."""
     filled = "every row" if not space.missing_rows else f"{space.filled_share:.1%} of the rows"
     since = f", in service until {space.served_until}" if space.served_until else ""

@@ -11,7 +11,7 @@ from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import UsageError
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query, check_query_space
-from embedding_core.lake.table import Lake
+from embedding_core.lake.table import existing_table
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import load
 from embedding_core.runs.serving import serving_model
@@ -39,9 +39,9 @@ def search(
     ``UsageError`` for a query without words or a bad filter. Raises ``LakeError``, before the model
     is loaded, when that model gives vectors of another space here.
     """
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    model = serving_model(recipe, table, query.column)
-    check_query_space(describe_model(model).space, *table.space(query.column))
+    snapshot = existing_table(recipe).open_to_search()
+    model = serving_model(recipe, snapshot, query.column)
+    check_query_space(describe_model(model).space, *snapshot.space(query.column))
     encoder = load(model, resources)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
@@ -49,7 +49,7 @@ def search(
             if not words.strip():
                 raise UsageError(f"query {query_id!r} has no words; write what to look for")
         try:
-            hits_by_query = table.search_many(list(texts.values()), encoder, query)
+            hits_by_query = snapshot.search_many(list(texts.values()), encoder, query)
         except InvalidText as error:
             raise UsageError(f"query {list(texts)[error.index]!r} {error.why}") from error
         for (query_id, words), hits in zip(texts.items(), hits_by_query, strict=True):

@@ -13,7 +13,7 @@ from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
-from embedding_core.lake.table import table_of
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import ChunkOptions, ModelSpec, Recipe
 
 
@@ -42,8 +42,8 @@ class Cutting:
         return schema.Cutter(model, self.digest, self.limit, self.prompt)
 
 
-def cutting_of(recipe: Recipe, info: ModelInfo) -> Cutting:
-    """How the recipe's texts are cut; ``info`` describes its model.
+def cutting_of(recipe: Recipe, info: ModelInfo, snapshot: Snapshot | None) -> Cutting:
+    """How the recipe's texts are cut; ``info`` describes its model, ``snapshot`` is its table.
 
     ``chunk.tokenizer`` decides, else the table, else the model. Raises ``ModelError`` when the
     tokenizer that the table was cut with is not where it was, ``UsageError`` for lengths that do
@@ -52,8 +52,6 @@ def cutting_of(recipe: Recipe, info: ModelInfo) -> Cutting:
     if recipe.chunk.tokenizer is not None:
         model = ModelSpec(name=recipe.chunk.tokenizer)
         return _of_model(recipe, model, describe_model(model))
-    table = table_of(recipe)
-    snapshot = table.open() if table.exists() else None
     stored = snapshot.cutter() if snapshot is not None and snapshot.n_rows else None
     if stored is None:
         return _of_model(recipe, recipe.model, info)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedding_core.encoder.engines import ModelInfo, describe_model, free_memory, load_model
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake.lock import Lock, locked
-from embedding_core.lake.table import table_of
+from embedding_core.lake.table import Table, table_of
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Plan
@@ -30,6 +30,11 @@ class Job:
     table_version: int | None = None
     """The version of the table that was planned with; None before there is a table. Vectors of
     replaced rows are read from it."""
+    table: Table = field(init=False, compare=False)
+    """The recipe's table."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", table_of(self.recipe))
 
     @classmethod
     def of(cls, planned: Plan, recipe: Recipe, resources: Resources, run_id: str) -> Job:

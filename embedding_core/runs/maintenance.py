@@ -12,9 +12,10 @@ from embedding_core.errors import EmbedlakeError, Locked
 from embedding_core.lake import ledger
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.index.vector import IndexReport
-from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, retire_left
-from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.compaction import (
     TableReport,
     maintain_table,
@@ -58,8 +59,7 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     the clock. Raises ``LakeError`` when there is no table, or when it is another recipe's.
     """
     started = time.perf_counter()
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    check_recipe(table, recipe)
+    table = open_owned(recipe).table
     keep = timedelta(hours=recipe.maintain.keep_hours)
     indexes: list[IndexReport | None] = []
 
@@ -101,12 +101,12 @@ def _noted(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def needs_maintenance(recipe: Recipe, table: Table) -> bool:
+def needs_maintenance(recipe: Recipe, snapshot: Snapshot) -> bool:
     """Whether one of the tables has more small fragments than the recipe allows, and they can be
     merged now."""
     most = recipe.maintain.small_fragments
-    tables = (table, *_beside(table))
-    return any(small_fragments(each) > most and not must_wait(each) for each in tables)
+    snapshots = (snapshot, *(table.open() for table in _beside(snapshot.table)))
+    return any(small_fragments(each) > most and not must_wait(each) for each in snapshots)
 
 
 def _beside(table: Table) -> list[Table]:

@@ -10,6 +10,7 @@ from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.identity import space_id
 from embedding_core.lake.spaces.references import keep_reference, read_reference
+from embedding_core.lake.table import table_of
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
 from embedding_core.runs.cutting import Cutting, cutting_of
@@ -86,7 +87,8 @@ class _Decided:
 
 @lru_cache(maxsize=2)
 def _decided(question: _Question) -> _Decided:
-    cutting = cutting_of(question.recipe, question.model)
+    table = table_of(question.recipe)
+    cutting = cutting_of(question.recipe, question.model, table.open_if_made())
     return _Decided(cutting, cutting.chunker())
 
 

@@ -33,11 +33,12 @@ def what_drop_removes(recipe: Recipe) -> Belongings:
     rows: int | None = 0
     if table.exists():
         try:
-            rows = int(table.dataset().count_rows())
+            snapshot = table.open()
+            rows = snapshot.n_rows
         except LakeError:  # damaged: it can only be removed, and no longer says whose it is
             rows = None
-        if rows is not None:
-            check_recipe(table, recipe)
+        else:
+            check_recipe(snapshot, recipe)
     return Belongings(table.uri, rows, tuple(folders_of(table)))
 
 

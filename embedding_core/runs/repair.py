@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from embedding_core.lake import ledger
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
-from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.rows.commit import replace_rows
-from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.row_audit import DATA, Damage
 from embedding_core.lake.upkeep.table_audit import Audit, take_out
 from embedding_core.lake.upkeep.table_audit import audit as audit_table
@@ -81,7 +81,7 @@ def repair(
         audited = _looked(recipe, resources, deep, sample_rows)
         if audited.damages:
             lock.check()
-            table = _table(recipe)
+            table = open_owned(recipe).table
             take_out(table, audited.damages)
             _list_rejects_again(table, audited.damages)
             tried_again(
@@ -91,21 +91,15 @@ def repair(
 
 
 def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) -> Audit:
-    table = _table(recipe)
+    snapshot = open_owned(recipe)
     if not deep or not sample_rows:
-        return audit_table(table, deep)
-    encoder = load(serving_model(recipe, table), resources)
+        return audit_table(snapshot, deep)
+    encoder = load(serving_model(recipe, snapshot), resources)
 
     def encode(texts: Collection[str]) -> NDArray[np.float32]:
         return encoder.encode_documents(list(texts))
 
-    return audit_table(table, deep, encode, sample_rows)
-
-
-def _table(recipe: Recipe) -> Table:
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    check_recipe(table, recipe)
-    return table
+    return audit_table(snapshot, deep, encode, sample_rows)
 
 
 def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
@@ -117,7 +111,7 @@ def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
     listed = ledger.known_rejects(table)
     keys = [
         key
-        for key, entry in ledger.entries(table).items()
+        for key, entry in ledger.entries(ledger.open_ledger(table)).items()
         if entry.counts.source_uri not in listed
         and (entry.counts.rejected or entry.counts.dropped or entry.counts.failed)
     ]

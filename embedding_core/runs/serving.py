@@ -6,8 +6,9 @@ from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import EmbedlakeError
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import model_of
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe
 
 
@@ -17,21 +18,17 @@ def following(recipe: Recipe) -> Recipe:
     A table without rows has no model in service. Raises ``LakeError`` when the table does not name
     its model.
     """
-    table = table_of(recipe)
-    if not recipe.release.follow or not table.exists():
-        return recipe
-    snapshot = table.open()
-    if not snapshot.n_rows:
+    snapshot = table_of(recipe).open_if_made() if recipe.release.follow else None
+    if snapshot is None or not snapshot.n_rows:
         return recipe
     stored = model_of(snapshot.dataset, schema.VECTOR)
     model = stored.model_copy(update={"over_length": recipe.model.over_length})
     return recipe.model_copy(update={"model": model})
 
 
-def serving_model(recipe: Recipe, table: Table, column: str = schema.VECTOR) -> ModelSpec:
+def serving_model(recipe: Recipe, snapshot: Snapshot, column: str = schema.VECTOR) -> ModelSpec:
     """The model whose vectors a column holds: the recipe's if its space is the column's, else the
     model that the table names. Raises ``LakeError`` when the table names none."""
-    snapshot = table.open()
     if _space_of(recipe.model) == snapshot.space(column)[0]:
         return recipe.model
     return model_of(snapshot.dataset, column)

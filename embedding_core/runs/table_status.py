@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from embedding_core.lake import ledger
 from embedding_core.lake.index.scalar import unindexed_rows
 from embedding_core.lake.index.vector import IndexReport, stored_index
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, releases
 from embedding_core.lake.spaces.vector_columns import VectorColumn, columns
-from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.table import existing_table, file_versions
 from embedding_core.recipe import Recipe
 
 LAST_RUNS = 5
@@ -33,28 +34,6 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceLine:
-    """A space that the table has vectors of."""
-
-    column: str
-    """``vector`` for the one in service, else ``vector__…``."""
-    state: str
-    """``in service``, ``building``, ``ready`` (built, never in service) or ``previous``."""
-    space_id: str
-    model: str
-    dim: int
-    filled_share: float
-    """Rows with a vector, of all rows."""
-    missing_rows: int
-    made_at: str | None
-    """When its column was added, ISO 8601, UTC; null for the column the table was made with."""
-    run_id: str | None
-    """The run that added it."""
-    served_until: str | None
-    """When it last left service, ISO 8601, UTC."""
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """A table at its newest version."""
 
@@ -68,7 +47,7 @@ class Status:
     space_id: str
     space: dict[str, Any]
     """Description of the space in service."""
-    spaces: tuple[SpaceLine, ...]
+    spaces: tuple[VectorColumn, ...]
     """All spaces of the table, the one in service first."""
     retired: tuple[Release, ...]
     """Spaces whose vectors were dropped, newest first; what the table remembers of them."""
@@ -124,14 +103,14 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
 
     Files whose rows left the table are no longer among them.
     """
-    table = _table(recipe)
+    table = existing_table(recipe)
     present_keys: set[str] = set()
     rows = Counter[str]()
-    for version in table.file_versions():
+    for version in file_versions(table.open()):
         present_keys.add(version.file_key)
         rows[version.uri] += version.n_rows
     names = [field.name for field in fields(FileLine) if field.name != "rows"]
-    entries = ledger.ledger_rows(table, ["file_key", *names])
+    entries = ledger.ledger_rows(ledger.open_ledger(table), ["file_key", *names])
     newest: dict[str, int] = {}  # the last in the ledger's order, whatever the clocks said
     shown = ("file_key", "source_uri", "embedded", "reused")
     lines = zip(*(entries.column(name).to_pylist() for name in shown), strict=True)
@@ -151,68 +130,48 @@ def file_lines(recipe: Recipe, limit: int | None = None) -> list[FileLine]:
 
 def reject_lines(recipe: Recipe, limit: int | None = None) -> list[RejectLine]:
     """Rows of the rejects table, ``limit`` of them at most."""
-    rejects = ledger.reject_rows(_table(recipe), limit=limit).to_pylist()
+    rejects = ledger.reject_rows(existing_table(recipe), limit=limit).to_pylist()
     return [
         RejectLine(rejected_at=row.pop("rejected_at").isoformat(timespec="seconds"), **row)
         for row in rejects
     ]
 
 
-def _table(recipe: Recipe) -> Table:
-    return Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-
-
 def status(recipe: Recipe) -> Status:
     """Read the recipe's table and ledger. Raises ``LakeError`` when there is no table."""
-    table = _table(recipe)
-    dataset = table.dataset()
-    identifier, space = table.space()
-    keys = {version.file_key for version in table.file_versions()}
+    table = existing_table(recipe)
+    snapshot, history = table.open(), ledger.open_ledger(table)
+    identifier, space = snapshot.space()
+    keys = {version.file_key for version in file_versions(snapshot)}
     return Status(
         table=table.uri,
-        version=int(dataset.version),
-        recipe=table.recipe_name(),
-        rows=dataset.count_rows(),
+        version=snapshot.version,
+        recipe=snapshot.recipe_name(),
+        rows=snapshot.n_rows,
         files=len(keys),
-        fragments=len(dataset.get_fragments()),
+        fragments=len(snapshot.dataset.get_fragments()),
         space_id=identifier,
         space=asdict(space),
-        spaces=tuple(_space_line(column) for column in columns(table)),
-        retired=tuple(release for release in releases(table) if release.action == "retire"),
-        vector_index=stored_index(table),
-        unindexed_rows=unindexed_rows(dataset),
-        ledger=_sums(table, keys),
+        spaces=columns(snapshot),
+        retired=tuple(release for release in releases(snapshot) if release.action == "retire"),
+        vector_index=stored_index(snapshot),
+        unindexed_rows=unindexed_rows(snapshot.dataset),
+        ledger=_sums(history, keys),
         rejects=ledger.rejects_by_reason(table),
-        runs=_last_runs(table),
+        runs=_last_runs(history),
     )
 
 
-def _space_line(column: VectorColumn) -> SpaceLine:
-    return SpaceLine(
-        column=column.name,
-        state=column.state,
-        space_id=column.space_id,
-        model=column.model,
-        dim=column.dim,
-        filled_share=column.filled_share,
-        missing_rows=column.missing_rows,
-        made_at=column.made_at,
-        run_id=column.run_id,
-        served_until=column.served_until,
-    )
-
-
-def _sums(table: Table, keys: set[str]) -> dict[str, int]:
+def _sums(history: Snapshot | None, keys: set[str]) -> dict[str, int]:
     names = ["documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens"]
-    entries = ledger.ledger_rows(table, ["file_key", *names])
+    entries = ledger.ledger_rows(history, ["file_key", *names])
     is_current = pc.is_in(entries.column("file_key"), value_set=pa.array(keys, pa.string()))
     current = entries.filter(is_current)
     return {name: pc.sum(current.column(name)).as_py() or 0 for name in names}
 
 
-def _last_runs(table: Table) -> tuple[RunLine, ...]:
-    columns = ["run_id", "committed_at", "chunks", "tokens"]
-    lines = ledger.ledger_rows(table, columns)
+def _last_runs(history: Snapshot | None) -> tuple[RunLine, ...]:
+    lines = ledger.ledger_rows(history, ["run_id", "committed_at", "chunks", "tokens"])
     order = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
     summed = (
         lines.append_column("place", order)

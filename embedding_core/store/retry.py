@@ -7,7 +7,8 @@
     run               2 passes                       files that changed while they were read
     re-embed          CATCH_UPS        = 20          rows that arrive before the gate or the switch
 
-A step inside a task is tried 5 x 4 = 20 times within about a minute; nothing above repeats it.
+The layers multiply: a store step inside a task is tried 5 x 4 = 20 times within about a minute. No
+layer above repeats it: those repeat other work, for other reasons than a store that fails.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ def tried_again(
     doing: str,
     step: Callable[[int], Result],
     said: Callable[[BaseException], str] = words,
-    pause: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Run a step, again after a pause when it raises ``Transient``; pauses double from 0.4 s.
 
@@ -51,7 +51,8 @@ def tried_again(
                 raise Transient(
                     f"could not {doing} in {STORE_ATTEMPTS} attempts "
                     f"({said(error.__cause__ or error)}); look for another writer or a failing "
-                    "store, then run the same command again"
+                    "store, then run the same command again",
+                    action=error.action,
                 ) from error
-        pause(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
+        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
         attempt += 1

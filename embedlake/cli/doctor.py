@@ -12,6 +12,7 @@ import click
 
 from embedding_core.errors import EmbedlakeError, SetupError
 from embedding_core.recipe import Recipe
+from embedding_core.reports.report import said
 from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.cli.options import json_option, respond
 from embedlake.settings import Settings, prefect_api_url, read_settings
@@ -71,7 +72,7 @@ def _try(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
     except (EmbedlakeError, ImportError, OSError) as error:
-        return Check(name, False, str(error))
+        return Check(name, False, said(error))
 
 
 def _packages() -> str:

@@ -88,13 +88,9 @@ def _change(action: Literal["promote", "retire"], recipe: str, column: str, as_j
 
 def _owned_table(recipe: str) -> Table:
     """The recipe's table. Raises ``LakeError`` when it is missing or belongs to another recipe."""
-    from embedding_core.lake.ownership.owner import check_recipe
-    from embedding_core.lake.table import Lake
+    from embedding_core.lake.ownership.owner import open_owned
 
-    loaded = Recipe.load(recipe)
-    table = Lake.open(loaded.lake.uri, loaded.lake.storage).table(loaded.lake.table)
-    check_recipe(table, loaded)
-    return table
+    return open_owned(Recipe.load(recipe)).table
 
 
 def _respond_release(release: Release, as_json: bool) -> None:

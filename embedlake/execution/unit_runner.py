@@ -1,97 +1,41 @@
-"""Who works on a run's units: what the scheduler asks for, and the answer by Prefect tasks."""
+"""A run inside a flow: its units are Prefect tasks on Ray or in this process."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias, TypeVar
 
 from prefect import get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 
 from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
+from embedding_core.reports.plan import PlanView
+from embedding_core.runs.embed.execution import Log
 from embedding_core.runs.job import Job
 from embedlake.execution.runner import current_runner
+from embedlake.execution.training import train_if_due
+from embedlake.local import speeds
 from embedlake.local.small_work import is_small
 from embedlake.orchestration import tasks
 from embedlake.orchestration.progress import RunProgress
+from embedlake.orchestration.publishing import publish
 from embedlake.orchestration.results import result_storage
 from embedlake.settings import Settings
 
-Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
-
-
-class Submitted(Protocol):
-    """A unit that is being worked on."""
-
-    @property
-    def unit(self) -> WorkUnit: ...
-
-
-SubmittedT = TypeVar("SubmittedT", bound=Submitted)
-
-
-class UnitRunner(Protocol[SubmittedT]):
-    """Works on units of one job."""
-
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[SubmittedT]:
-        """Begin some units. ``refresh``: results kept from earlier are not used."""
-        ...
-
-    def first_to_end(self, in_flight: Sequence[SubmittedT], seconds: float) -> SubmittedT | None:
-        """A unit that has ended; None when none has after ``seconds``."""
-        ...
-
-    def result(self, submitted: SubmittedT) -> EmbeddedUnit | BaseException:
-        """What became of a unit; waits for its end. Raises what would hit every other unit too."""
-        ...
-
-
-class Progress(Protocol):
-    """Shows how far a run is."""
-
-    @property
-    def seconds_to_speak(self) -> float:
-        """Until the run has been silent for too long."""
-        ...
-
-    def finished(self, unit: EmbeddedUnit | None) -> None:
-        """Note a unit that ended; None for one that failed."""
-        ...
-
-    def still_working(self, n_under_way: int) -> None:
-        """Say that the run goes on if nothing was said for a while."""
-        ...
-
-    def publish(self) -> None:
-        """Say how far the run is."""
-        ...
-
-
-class Execution(Protocol):
-    """What the scheduler needs from its surroundings."""
-
-    log: Log
-
-    def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> UnitRunner[Any]:
-        """Who works on these units of a plan."""
-        ...
-
-    def progress(
-        self, job: Job, n_units: int, estimated_chunks: int
-    ) -> AbstractContextManager[Progress]:
-        """Who shows how far they are."""
-        ...
-
 
 class PrefectExecution:
-    """A flow run: tasks on Ray or in this process, a bar and an artifact."""
+    """An ``Execution`` of a flow run: tasks on Ray or in this process, a bar and an artifact."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.log: Log = get_run_logger()
+
+    def planned(self, job: Job, planned: Plan) -> Plan:
+        """The plan with its time on this machine, shown in the log and as an artifact."""
+        planned = speeds.estimated(planned, job.recipe, job.resources, self._settings)
+        cost = speeds.cost(planned.estimated_seconds, self._settings)
+        publish("embed-plan", job.recipe, PlanView(planned, cost))
+        return planned
 
     def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> TaskRunner:
         """Tasks in this process when there is little to do, else on Ray."""
@@ -104,6 +48,10 @@ class PrefectExecution:
     def progress(self, job: Job, n_units: int, estimated_chunks: int) -> RunProgress:
         """The bar in the terminal and the artifact in Prefect."""
         return RunProgress(job, n_units, estimated_chunks)
+
+    def train(self, job: Job) -> None:
+        """In a task, with an embed task's hardware."""
+        train_if_due(job)
 
 
 @dataclass(frozen=True, slots=True)

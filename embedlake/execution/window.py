@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from embedding_core.errors import words
+from embedding_core.reports.report import said
 from embedlake.execution.runner import current_runner
 from embedlake.silence import SILENT_SECONDS
 
@@ -47,7 +47,7 @@ def each(
             )
         result, n_ended = runner.result(future), n_ended + 1
         if isinstance(result, BaseException):
-            failures.append(f"{task.name} {item}: {words(result)}")
-            get_run_logger().error("%s %s failed: %s", task.name, item, words(result))
+            failures.append(f"{task.name} {item}: {said(result)}")
+            get_run_logger().error("%s %s failed: %s", task.name, item, said(result))
         else:
             yield result

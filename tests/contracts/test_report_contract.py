@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+import embedding_core
 from embedding_core.encoder.bench.measure import ModelSpeed, Workload
 from embedding_core.errors import Action, LakeError
 from embedding_core.lake.query.search import Query
@@ -139,6 +142,29 @@ def test_error_is_shown_with_the_command_that_heals_it() -> None:
     shown = said(LakeError(message, action="embed"))
     assert shown == "there is no table 'docs'; run `embedlake embed RECIPE`"
     assert set(HINTS) == set(get_args(Action))
+
+
+COMMAND = re.compile(r"`embedlake |(?<![\w-])--[a-z]|EMBEDLAKE_[A-Z]|\bRECIPE\b")
+
+
+def spoken(module: Path) -> Iterator[str]:
+    """Every string of a module that is no docstring."""
+    tree = ast.parse(module.read_text())
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in silent
+        ):
+            yield node.value
+
+
+def test_library_names_no_command_outside_its_reports() -> None:
+    library = Path(embedding_core.__file__).parent
+    modules = set(library.rglob("*.py")) - set((library / "reports").glob("*.py"))
+    named = [text for module in modules for text in spoken(module) if COMMAND.search(text)]
+    assert len(modules) > 100 and named == []
 
 
 def test_reports_load_no_orchestrator_no_terminal_and_no_picture() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from embedding_core.lake.rows.verification import verify
 from embedding_core.lake.schema import Cutter
 from embedding_core.lake.spaces.vector_columns import columns
 from embedding_core.lake.table import Table, file_versions
-from embedding_core.recipe import IndexSpec, Recipe
+from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
-from tests.driver import recipe_for
+from embedding_core.runs.space.build import build_space
+from embedding_core.runs.space.release_gate import gate
+from embedding_core.runs.table_status import status
+from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
 CLUSTERS = Clusters.make(5, 32)
@@ -126,11 +130,52 @@ def test_ensure_table_opens_it_at_most_once(tmp_path: Path, opens: list[str]) ->
     recipe = recipe_for(tmp_path)
     space = describe_model(recipe.model).space
     cutter = Cutter({"name": "hashing"}, space.tokenizer, 8, "")
-    table = ensure_table(recipe, space, cutter)
-    assert opens == [] and table.open().cutter() == cutter
-    opens.clear()
+    assert ensure_table(recipe, space, cutter).cutter() == cutter
+    assert opens == []
     ensure_table(recipe, space, cutter)
     assert len(opens) == 1
+
+
+def opened_by_name(uris: list[str]) -> Counter[str]:
+    """How often each table was opened."""
+    return Counter(uri.rpartition("/")[2].removesuffix(".lance") for uri in uris)
+
+
+def test_run_opens_each_table_once_a_stage(tmp_path: Path, opens: list[str]) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)  # embed, commit, finish; the ledger at its line and at the end, rejects at the end
+    assert opened_by_name(opens) == {"docs": 3, "docs__files": 2, "docs__rejects": 1}
+    opens.clear()
+    run(recipe)  # plan and finish: nothing to do
+    assert opened_by_name(opens) == {"docs": 2, "docs__files": 2, "docs__rejects": 2}
+    write_jsonl(tmp_path, "a.jsonl", {"x": "other words"})
+    opens.clear()
+    run(recipe)
+    assert opened_by_name(opens)["docs"] <= 8 and len(opens) <= 14
+
+
+def test_gate_opens_the_table_once_its_timed_searches_included(
+    tmp_path: Path, opens: list[str]
+) -> None:
+    texts = {f"d{n}": f"document {n} has the number {n * 7919}" for n in range(40)}
+    write_jsonl(tmp_path, "a.jsonl", texts)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    model = ModelSpec(name="hashing", dim=48)
+    column = build_space(recipe, model, Resources(), "build").column
+    opens.clear()
+    report = gate(recipe, Resources(), column)
+    assert report.latency is not None and len(opens) == 1
+
+
+def test_status_opens_each_table_once(tmp_path: Path, opens: list[str]) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    opens.clear()
+    assert status(recipe).rows == 1
+    assert set(opened_by_name(opens).values()) == {1}
 
 
 def test_record_rejects_opens_the_rejects_once(tmp_path: Path, opens: list[str]) -> None:

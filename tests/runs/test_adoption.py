@@ -74,7 +74,7 @@ def test_run_another_tokenizer_takes_an_empty_table(tmp_path: Path, tiny_qwen3: 
         tmp_path, source={"text": "body"}, model={"name": str(tiny_qwen3), "dim": None}
     )
     assert run(other).rows == 1
-    cutter = table_of(other).cutter()
+    cutter = table_of(other).open().cutter()
     assert cutter is not None and cutter.model["name"] == str(tiny_qwen3)
 
 
@@ -88,8 +88,9 @@ def test_plan_empty_table_of_another_recipe_is_refused(tmp_path: Path) -> None:
 def test_plan_table_with_rows_keeps_its_space(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     run(recipe_for(tmp_path))
-    with pytest.raises(LakeError, match="reembed"):
+    with pytest.raises(LakeError, match="never mix") as caught:
         plan(recipe_for(tmp_path, model={"dim": 64}))
+    assert caught.value.action == "reembed"
 
 
 # Metadata columns come and go

@@ -318,7 +318,7 @@ def test_gate_half_filled_column_is_refused(tmp_path: Path) -> None:
     build(recipe)
     write_jsonl(tmp_path, "b.jsonl", {"late": "it came after the column was built"})
     run(recipe)
-    (column,) = (one.name for one in columns(table_of(recipe)) if one.name != "vector")
+    (column,) = (one.column for one in columns(table_of(recipe)) if one.column != "vector")
     with pytest.raises(
         LakeError, match=f"1 of 301 rows of table 'docs' have no vector in {column}"
     ):

@@ -17,7 +17,7 @@ import pytest
 from embedding_core import Encoder
 from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
-from embedding_core.lake import faults, ledger, schema
+from embedding_core.lake import ledger, schema
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.rows import commit
 from embedding_core.lake.spaces.vector_columns import add_column
@@ -30,7 +30,7 @@ from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
 from embedding_core.runs.job import locked_for_build
 from embedding_core.runs.maintenance import maintain, needs_maintenance
-from embedding_core.store.retry import STORE_ATTEMPTS
+from embedding_core.store import retry
 from tests.driver import recipe_for, run, texts, write_jsonl
 from tests.s3 import S3Server
 from tests.synthetic import Clusters, add_files
@@ -249,8 +249,8 @@ def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> N
     maintain_table(ledger.ledger_table(table), AT_ONCE)
     add_column(table, describe_model(model).space, model, "a build")
     with locked_for_build(recipe, "a build", 0):
-        assert not needs_maintenance(impatient, table)
-    assert needs_maintenance(impatient, table)
+        assert not needs_maintenance(impatient, table.open())
+    assert needs_maintenance(impatient, table.open())
 
 
 def test_maintain_conflict_that_passes_is_tried_again(
@@ -272,7 +272,7 @@ def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     lost.clear()
     report = maintain(recipe)
     assert len(report.problems) == 2 and "preempted" in report.problems[0]
-    assert len(lost) == 2 * STORE_ATTEMPTS  # of the table and of its ledger
+    assert len(lost) == 2 * retry.STORE_ATTEMPTS  # of the table and of its ledger
     assert report.outcome == "failed"
     write_jsonl(tmp_path, "last.jsonl", {"d": "text number 9"})
     ended = run(recipe)  # its own maintenance fails: the run has done its work all the same
@@ -311,7 +311,7 @@ def stage_conflicts(
             return real(*given)
 
     monkeypatch.setattr(compaction, "Compaction", Conflicting)
-    monkeypatch.setattr(faults, "FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0)
     return lost
 
 
@@ -341,8 +341,9 @@ def test_maintain_table_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_maintain_without_a_table_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(LakeError, match="embedlake embed"):
+    with pytest.raises(LakeError, match="no table 'docs'") as caught:
         maintain(recipe_for(tmp_path))
+    assert caught.value.action == "embed"
 
 
 def test_maintain_empty_table_has_nothing_to_do(tmp_path: Path) -> None:
@@ -362,7 +363,7 @@ def test_maintain_on_s3(s3: S3Server) -> None:
     for number in range(4):
         lance.write_dataset(
             pa.table({"chunk_id": [str(number)]}), table.uri, mode="append",
-            storage_options=lake.options(),
+            storage_options=lake.options,
         )  # fmt: skip
     s3.put(lake.uri.split("/")[2], "lake/_embedlake/docs/staged/a.arrow", b"12345")
     report = maintain_table(table, AT_ONCE)

@@ -129,7 +129,7 @@ def test_plan_after_a_promote_says_what_to_write(tmp_path: Path) -> None:
         plan(recipe)
     said = str(caught.value)
     assert 'model: {"name": "hashing", "dim": 16}' in said and "release: {follow: true}" in said
-    assert "embedlake promote RECIPE vector__" in said or "embedlake reembed RECIPE" in said
+    assert caught.value.action in ("promote", "reembed")
 
 
 def test_with_model_takes_a_name_or_a_section(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_backfill_fragment_keeps_the_vectors_that_rows_have(tmp_path: Path) -> N
     table = table_of(recipe)
     maintain(newer)  # one fragment: a row with the old vector, one without
     (fragment,) = table.dataset().get_fragments()
-    old = columns(table)[1].name
+    old = columns(table)[1].column
     before = rows(recipe, "doc_id", old)
     batches = fragment_rows(table, fragment.fragment_id, ["doc_id"], columns(table)[1].space_id)
     assert sum(batch.column(KNOWN).null_count for _, batch in batches) == 1
@@ -284,5 +284,5 @@ def test_maintain_retires_what_left_service_long_ago(
         assert maintain(soon).retired == ()
     later = datetime.now(UTC) + timedelta(seconds=2)  # times are kept to the second
     assert [release.action for release in maintain(soon, later).retired] == ["retire"]
-    assert [column.name for column in columns(table_of(recipe))] == ["vector"]
+    assert [column.column for column in columns(table_of(recipe))] == ["vector"]
     assert releases(table_of(recipe))[0].by == "maintenance"

@@ -24,6 +24,7 @@ from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import load
+from embedding_core.runs.prepared import prepared
 from embedding_core.runs.space.build import build_space
 from tests.checkpoints import build_adapter, build_qwen3
 from tests.driver import ONE_FILE_PER_UNIT, begin, recipe_for, rows, run, write_jsonl
@@ -193,3 +194,10 @@ def test_column_remembers_adapter_and_storage(tmp_path: Path, tiny_qwen3: Path) 
         report = build_space(recipe, model, Resources(), "build")
         assert (report.encoded, report.missing_rows) == (1, 0)
         assert model_of(table_of(recipe).dataset(), report.column) == model
+
+
+def test_tasks_of_a_process_find_the_model_once(tmp_path: Path, tiny_qwen3: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"1": "words"})
+    job, _planned = begin(recipe_for(tmp_path, model={"name": str(tiny_qwen3), "dim": None}))
+    first, second = prepared(job), prepared(job)
+    assert first.model is second.model and first.chunker is second.chunker

@@ -74,8 +74,9 @@ def test_plan_tokenizer_changed_is_named_from_what_the_ledger_kept(tmp_path: Pat
     recipe = recipe_for(tmp_path)
     run(recipe)
     table = table_of(recipe)
-    (known,) = ledger.known_rules(table)
-    other = ledger.known_rules(table)[known] | {"tokenizer": "another"}
+    rules = ledger.known_rules(ledger.open_ledger(table))
+    (known,) = rules
+    other = rules[known] | {"tokenizer": "another"}
     table.lake.table("docs__files").dataset().update_metadata(
         {ledger.RULES_KEY + known: json.dumps(other)}
     )
@@ -87,7 +88,7 @@ def test_plan_ledger_of_an_older_embedlake_is_still_read(tmp_path: Path) -> None
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     recipe = recipe_for(tmp_path)
     run(recipe)
-    (known,) = ledger.known_rules(table_of(recipe))
+    (known,) = ledger.known_rules(ledger.open_ledger(table_of(recipe)))
     old = table_of(recipe).lake.table("docs__files").dataset()
     old.update_metadata({ledger.RULES_KEY + known: None})
     assert why(recipe_for(tmp_path, chunk={"max_tokens": 16})).startswith("rules changed (text")
@@ -183,8 +184,9 @@ def test_run_too_many_files_gone_stops_before_any_change_and_asks(tmp_path: Path
         path.unlink()
     planned = plan(recipe)
     assert planned.removes_too_much and len(planned.removed_uris) == 4
-    with pytest.raises(SetupError, match=r"4 files are no.*40%.*--allow-removals"):
+    with pytest.raises(SetupError, match=r"4 files are no.*40%") as caught:
         run(recipe)
+    assert caught.value.action == "allow_removals"
     assert table_of(recipe).dataset().version == version
     assert run(recipe, allow_removals=True).rows == 6
 
@@ -223,7 +225,7 @@ def test_run_last_file_gone_asks_for_leave_and_goes_with_it(tmp_path: Path) -> N
     recipe = recipe_for(tmp_path)
     run(recipe)
     path.unlink()
-    with pytest.raises(SetupError, match=r"1 files are no.*100%.*--allow-removals"):
+    with pytest.raises(SetupError, match=r"1 files are no.*100%.*keep_removed: true"):
         run(recipe)
     with pytest.raises(SetupError, match="nothing to read"):
         run(recipe_for(tmp_path, keep_removed=True))

@@ -247,8 +247,9 @@ def test_run_with_the_model_of_a_built_column_is_refused_and_told_to_promote(
     recipe = recipe_for(tmp_path)
     run(recipe)
     column = build(recipe).column
-    with pytest.raises(LakeError, match=f"promote RECIPE {column}"):
+    with pytest.raises(LakeError, match=f"promote the recipe's, {column}") as caught:
         run(recipe_for(tmp_path, model={"dim": 16}))
+    assert caught.value.action == "promote"
 
 
 def test_run_whose_space_left_service_meanwhile_commits_nothing(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_evaluate_column_under_construction_is_judged_by_its_own_model(tmp_path:
     run(recipe)
     table = table_of(recipe)
     started = begin_space(recipe, ModelSpec(name="hashing", dim=64), RESOURCES, "r")
-    (column,) = (one.name for one in columns(table) if one.state == "building")
+    (column,) = (one.column for one in columns(table) if one.state == "building")
     assert evaluate(recipe, RESOURCES, column=column).metrics["mrr@10"].mean == 0.0
     backfill_fragment(started, max(missing_rows(table.dataset(), started.space_id)))
     found = evaluate(recipe, RESOURCES, column=column)

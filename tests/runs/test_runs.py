@@ -191,7 +191,7 @@ def test_commit_units_twice_changes_nothing(tmp_path: Path) -> None:
     commit_units(job, done)
     assert table_of(recipe).dataset().version == version
     assert len(rows(recipe)) == 1
-    assert ledger.ledger_rows(table_of(recipe), ["file_key"]).num_rows == 1
+    assert ledger.ledger_rows(ledger.open_ledger(table_of(recipe)), ["file_key"]).num_rows == 1
 
 
 def test_lost_units_fragments_deleted_are_found(tmp_path: Path) -> None:
@@ -227,9 +227,10 @@ def test_plan_lake_of_another_space_names_both_and_the_way_out(tmp_path: Path) -
     recipe, other = recipe_for(tmp_path), recipe_for(tmp_path, model={"dim": 64})
     run(recipe)
     held, wanted = (space_id(describe_model(one.model).space)[:12] for one in (recipe, other))
-    said = rf"space {held} .* space {wanted} .*dim .*never mix: `embedlake reembed RECIPE`"
-    with pytest.raises(LakeError, match=said):
+    said = rf"space {held} .* space {wanted} .*dim .*never mix: build the recipe's beside it"
+    with pytest.raises(LakeError, match=said) as caught:
         plan(other)
+    assert caught.value.action == "reembed"
 
 
 def test_plan_estimates_tokens_within_a_fifth_on_an_even_corpus(tmp_path: Path) -> None:

@@ -18,16 +18,17 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import EmbeddedUnit, WorkUnit
+from embedding_core.runs.embed.execution import Begun, InProcess
 from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.scheduler import run_units
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
 from embedding_core.sources import documents
 from embedding_core.sources.formats import jsonl
-from embedlake.execution.scheduler import run_units
 from tests.driver import begin, recipe_for, rejects, rows, run
-from tests.embedlake.test_units import Begun, InProcess, break_the_code
 from tests.runs.test_no_vector import fail_on
+from tests.runs.test_scheduler import break_the_code
 
 SLICE_BYTES = 2_000
 COLUMNS = ["chunk_id", "file_key", "doc_id", "chunk_index", "text", "n_tokens", "char_start"]
@@ -71,7 +72,8 @@ def outcome(recipe: Recipe) -> Any:
     left_out = [{name: one[name] for name in ("doc_id", "position", "reason", "detail")}
                 for one in rejects(recipe)]  # fmt: skip
     names = ["file_key", "documents", "rejected", "chunks", "dropped", "failed", "tokens"]
-    return rows(recipe, *COLUMNS), left_out, ledger.ledger_rows(table_of(recipe), names).to_pylist()
+    lines = ledger.ledger_rows(ledger.open_ledger(table_of(recipe)), names).to_pylist()
+    return rows(recipe, *COLUMNS), left_out, lines
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])

@@ -61,7 +61,8 @@ def check_is_as_the_source_says(recipe: Recipe, words: str) -> None:
     assert texts(recipe) == [f"{words} a", f"{words} b"]
     uris = Counter(row["source_uri"].rpartition("/")[2] for row in rejects(recipe))
     assert uris == {"a.jsonl": 1, "b.jsonl": 1}
-    keys = ledger.ledger_rows(table_of(recipe), ["file_key"]).column("file_key").to_pylist()
+    history = ledger.open_ledger(table_of(recipe))
+    keys = ledger.ledger_rows(history, ["file_key"]).column("file_key").to_pylist()
     assert len(keys) == len(set(keys))
     assert plan(recipe).is_empty
 

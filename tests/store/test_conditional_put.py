@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
-from embedding_core.runs.embed.commit_stage import make_table
 from embedding_core.runs.job import locked_for
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
 from tests.driver import recipe_for
 from tests.lake.forgetful_s3 import forgetful_store
+from tests.synthetic import make_table
 
 
 def test_check_conditional_put_local_folder_passes(tmp_path: Path) -> None:
@@ -44,7 +43,7 @@ def test_store_that_overwrites_is_refused_before_the_first_write(
         recipe = recipe_for(tmp_path, lake={"uri": "s3://bucket/lake", "storage": storage})
         with pytest.raises(LakeError, match="ignores If-None-Match"):
             if begin == "a table":
-                make_table(recipe, describe_model(recipe.model))
+                make_table(recipe)
             else:
                 locked_for(recipe, "run", 0).__enter__()
         assert store.written

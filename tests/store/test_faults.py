@@ -67,32 +67,38 @@ def test_status_of_error_without_an_answer_is_none() -> None:
     assert status_of(behind(answered(418))) == 418
 
 
-def test_tried_again_until_it_succeeds_with_growing_pauses() -> None:
-    pauses: list[float] = []
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that a test would have waited."""
+    seconds: list[float] = []
+    monkeypatch.setattr("time.sleep", seconds.append)
+    return seconds
+
+
+def test_tried_again_until_it_succeeds_with_growing_pauses(pauses: list[float]) -> None:
 
     def step(attempt: int) -> str:
         if attempt < 4:
             raise Transient("a hiccup")
         return f"attempt {attempt}"
 
-    assert tried_again("do it", step, pause=pauses.append) == "attempt 4"
+    assert tried_again("do it", step) == "attempt 4"
     assert [0.2 * 2**n <= pause <= 0.6 * 2**n for n, pause in enumerate(pauses)] == [True] * 3
 
 
-def test_tried_again_gives_up_with_the_cause_and_what_to_do() -> None:
-    pauses: list[float] = []
-
+def test_tried_again_gives_up_with_the_cause_and_what_to_do(pauses: list[float]) -> None:
     def step(attempt: int) -> None:
         raise Transient("it may pass") from OSError(f"number {attempt}")
 
     with pytest.raises(Transient, match=r"could not do it in 5 attempts \(number 5\); look for"):
-        tried_again("do it", step, pause=pauses.append)
+        tried_again("do it", step)
     assert len(pauses) == STORE_ATTEMPTS - 1
 
 
-def test_tried_again_other_errors_are_not_tried_again() -> None:
+def test_tried_again_other_errors_are_not_tried_again(pauses: list[float]) -> None:
     def step(attempt: int) -> None:
         raise LakeError(f"attempt {attempt}")
 
     with pytest.raises(LakeError, match="attempt 1"):
-        tried_again("do it", step, pause=pytest.fail)
+        tried_again("do it", step)
+    assert pauses == []

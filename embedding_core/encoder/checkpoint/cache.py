@@ -72,6 +72,15 @@ def file_version(file: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_dev} {stat.st_ino}"
 
 
+def folder_version(folder: Path) -> tuple[tuple[str, str], ...]:
+    """What changes when a file of a folder, or of a folder in it, is added, removed or changed.
+
+    Links are followed: the hub's cache keeps the files elsewhere.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return tuple(sorted((str(path), file_version(path)) for path in files))
+
+
 def _written_ns(file: Path) -> int:
     stat = file.stat()
     return max(stat.st_mtime_ns, stat.st_ctime_ns)

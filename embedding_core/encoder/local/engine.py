@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from embedding_core.encoder.checkpoint.adapter import read_adapter
 from embedding_core.encoder.checkpoint.backend import backend_digest
-from embedding_core.encoder.checkpoint.cache import file_digest
+from embedding_core.encoder.checkpoint.cache import file_digest, folder_version
 from embedding_core.encoder.checkpoint.describe import Checkpoint, read_checkpoint
 from embedding_core.encoder.checkpoint.files import check_published
+from embedding_core.encoder.checkpoint.latest import Located
 from embedding_core.encoder.checkpoint.locate import is_location, locate
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
 from embedding_core.encoder.engines import ModelInfo, ModelOptions
@@ -62,35 +64,17 @@ class CheckpointEngine:
         return is_location(name)
 
     def describe(self, model: ModelSpec) -> CheckpointInfo:
-        """See ``Engine.describe``."""
+        """See ``Engine.describe``. Looks where the model is now; its files are read once in this
+        process as long as none of them changes."""
         if model.adapter is None and model.adapter_revision is not None:
             raise ModelError(
                 f"adapter_revision {model.adapter_revision!r} without an adapter; remove it"
             )
-        location = locate(model.name, model.revision, model.storage)
-        checkpoint = read_checkpoint(location.directory, model.allow_unverified)
-        _check_limits(model, checkpoint)
-        shown = model.name
+        folders = [locate(model.name, model.revision, model.storage)]
         if model.adapter is not None:
-            folder = locate(model.adapter, model.adapter_revision, model.storage)
-            adapter = read_adapter(
-                folder.directory, model.adapter, model.name, checkpoint.weight_files
-            )
-            checkpoint = replace(checkpoint, adapter=adapter)
-            shown += f" + {model.adapter}" + (f"@{folder.revision}" if folder.revision else "")
-        space = Space(
-            model=shown,
-            revision=location.revision,
-            identity=_weight_digests(checkpoint),
-            tokenizer=_tokenizer_digest(checkpoint),
-            pooling=checkpoint.pooling,
-            query_prompt=checkpoint.query_prompt,
-            document_prompt=checkpoint.document_prompt,
-            max_tokens=model.max_tokens or checkpoint.max_tokens,
-            dim=model.dim or checkpoint.dim,
-            dtype_class=DTYPE_CLASSES.get(model.dtype, "half"),
-        )
-        return CheckpointInfo(space, model.dtype, checkpoint)
+            folders.append(locate(model.adapter, model.adapter_revision, model.storage))
+        versions = tuple(folder_version(folder.directory) for folder in folders)
+        return _described(model, tuple(folders), versions)
 
     def load(self, info: ModelInfo, resources: Resources) -> TextEncoder:
         """See ``Engine.load``."""
@@ -103,6 +87,38 @@ class CheckpointEngine:
 
 
 CHECKPOINT = CheckpointEngine()
+
+
+@lru_cache(maxsize=8)
+def _described(
+    model: ModelSpec, folders: tuple[Located, ...], _versions: tuple[object, ...]
+) -> CheckpointInfo:
+    """The model in the first of ``folders``, with the adapter in the second if there is one.
+
+    ``_versions`` are those of the folders' files, so that a changed file is read again.
+    """
+    location, *adapters = folders
+    checkpoint = read_checkpoint(location.directory, model.allow_unverified)
+    _check_limits(model, checkpoint)
+    shown = model.name
+    for folder in adapters:
+        assert model.adapter is not None
+        adapter = read_adapter(folder.directory, model.adapter, model.name, checkpoint.weight_files)
+        checkpoint = replace(checkpoint, adapter=adapter)
+        shown += f" + {model.adapter}" + (f"@{folder.revision}" if folder.revision else "")
+    space = Space(
+        model=shown,
+        revision=location.revision,
+        identity=_weight_digests(checkpoint),
+        tokenizer=_tokenizer_digest(checkpoint),
+        pooling=checkpoint.pooling,
+        query_prompt=checkpoint.query_prompt,
+        document_prompt=checkpoint.document_prompt,
+        max_tokens=model.max_tokens or checkpoint.max_tokens,
+        dim=model.dim or checkpoint.dim,
+        dtype_class=DTYPE_CLASSES.get(model.dtype, "half"),
+    )
+    return CheckpointInfo(space, model.dtype, checkpoint)
 
 
 def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:

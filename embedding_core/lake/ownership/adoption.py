@@ -65,7 +65,7 @@ def start_again(table: Table, arrow_schema: pa.Schema) -> None:
             table.uri,
             schema=arrow_schema,
             mode="overwrite",
-            storage_options=table.lake.options(),
+            storage_options=table.lake.options,
         )
 
 
@@ -116,4 +116,4 @@ def _ordered(arrow_schema: pa.Schema, recipe: Recipe) -> pa.Schema:
 
 
 def _commit(table: Table, dataset: lance.LanceDataset, new_schema: pa.Schema) -> None:
-    commit_schema(dataset, new_schema, table.lake.options())
+    commit_schema(dataset, new_schema, table.lake.options)

@@ -16,14 +16,14 @@ from embedding_core.lake import schema
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.ownership.adoption import adapt_columns, is_adapted, start_again
-from embedding_core.lake.snapshot import Snapshot, opened
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import model_of
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.table import existing_table, table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import Space
 
 
-def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
+def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Snapshot:
     """The recipe's table, made when missing, refused when it is another recipe's.
 
     A table without rows takes the recipe's columns and space as they are now. A table with rows
@@ -42,9 +42,21 @@ def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Table:
         snapshot = table.open()
     if not _is_described(snapshot, recipe, space, cutter):
         tried_again(
-            f"describe {table.uri}", lambda _attempt: _describe(table, recipe, space, cutter)
+            f"describe {table.uri}",
+            lambda _attempt: _describe(table.open(), recipe, space, cutter),
         )
-    return table
+        snapshot = table.open()
+    return snapshot
+
+
+def open_owned(recipe: Recipe) -> Snapshot:
+    """The newest version of the recipe's table.
+
+    Raises ``LakeError`` when there is no table, or when it is another recipe's.
+    """
+    snapshot = existing_table(recipe).open()
+    check_recipe(snapshot, recipe)
+    return snapshot
 
 
 def _is_described(snapshot: Snapshot, recipe: Recipe, space: Space, cutter: schema.Cutter) -> bool:
@@ -52,21 +64,19 @@ def _is_described(snapshot: Snapshot, recipe: Recipe, space: Space, cutter: sche
     return description.items() <= (snapshot.schema.metadata or {}).items()
 
 
-def _describe(table: Table, recipe: Recipe, space: Space, cutter: schema.Cutter) -> None:
+def _describe(snapshot: Snapshot, recipe: Recipe, space: Space, cutter: schema.Cutter) -> None:
     """Let the table name its models as the recipe now does."""
-    snapshot = table.open()
     if not _is_described(snapshot, recipe, space, cutter):
         check_owner(snapshot, recipe, space)  # another space may have been put in service
         metadata = snapshot.schema.metadata or {}
         described = snapshot.schema.with_metadata(
             {**metadata, **schema.described(recipe, space, cutter)}
         )
-        commit_schema(snapshot.dataset, described, table.lake.options())
+        commit_schema(snapshot.dataset, described, snapshot.table.lake.options)
 
 
-def check_recipe(table: Table | Snapshot, recipe: Recipe) -> None:
+def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
     """Raise ``LakeError`` unless the table is this recipe's."""
-    snapshot = opened(table)
     owner = snapshot.recipe_name()
     if owner != recipe.name:
         raise LakeError(
@@ -75,13 +85,12 @@ def check_recipe(table: Table | Snapshot, recipe: Recipe) -> None:
         )
 
 
-def check_owner(table: Table | Snapshot, recipe: Recipe, space: Space) -> None:
+def check_owner(snapshot: Snapshot, recipe: Recipe, space: Space) -> None:
     """Raise ``LakeError`` unless the table is this recipe's and has this space in service.
 
     Columns of other spaces, being built or kept, make no difference. Neither do metadata columns,
     which follow the recipe. A table without rows can take any space.
     """
-    snapshot = opened(table)
     where = f"table {snapshot.table.name!r} in {snapshot.table.lake.uri}"
     check_recipe(snapshot, recipe)
     if not snapshot.n_rows:
@@ -89,11 +98,15 @@ def check_owner(table: Table | Snapshot, recipe: Recipe, space: Space) -> None:
     in_service, serving = snapshot.space()
     recipes_id = space_id(space)
     if in_service != recipes_id:
+        built = schema.hidden_name(recipes_id)
+        is_built = built in snapshot.schema.names
+        way_out = f"promote the recipe's, {built}" if is_built else "build the recipe's beside it"
         raise LakeError(
             f"{where} holds vectors of space {in_service[:SHOWN_DIGITS]} ({serving.model}), the "
             f"recipe's model gives space {recipes_id[:SHOWN_DIGITS]} ({space.model}); they differ "
-            f"in {schema.difference(serving, space)}. Vectors of two spaces never mix: "
-            f"{_way_out(snapshot, recipes_id)}"
+            f"in {schema.difference(serving, space)}. Vectors of two spaces never mix: {way_out}, "
+            f"or {_to_stay(snapshot)}",
+            action="promote" if is_built else "reembed",
         )
     fixed = pa.schema([*schema.FIXED_FIELDS, schema.vector_field(space)])
     missing = [field.name for field in fixed if field not in snapshot.schema]
@@ -110,19 +123,12 @@ def check_owner(table: Table | Snapshot, recipe: Recipe, space: Space) -> None:
         )
 
 
-def _way_out(snapshot: Snapshot, recipes_id: str) -> str:
-    """What to do when the recipe's model is not in service."""
+def _to_stay(snapshot: Snapshot) -> str:
+    """What to do when the model in service is to stay and the recipe names another."""
     in_service = model_of(snapshot.dataset, schema.VECTOR).model_dump(exclude_defaults=True)
-    stay = (
-        f"to stay with the model in service, write `model: {json.dumps(in_service)}` into "
-        "the recipe, or `release: {follow: true}`, which goes with every promote"
-    )
-    other = schema.hidden_name(recipes_id)
-    if other in snapshot.schema.names:
-        return f"`embedlake promote RECIPE {other}` puts the recipe's in service; {stay}"
     return (
-        "`embedlake reembed RECIPE` builds the recipe's beside it, judges it and puts it in "
-        f"service; {stay}"
+        f"stay with the model in service: write `model: {json.dumps(in_service)}` into the "
+        "recipe, or `release: {follow: true}`, which goes with every promote"
     )
 
 

@@ -98,7 +98,8 @@ def search_dataset(
     if schema.FULL_TEXT_INDEX not in {index.name for index in indexes_of(dataset)}:
         raise UsageError(
             "the table has no full-text index, which a hybrid search needs; set index.full_text: "
-            "true in the recipe and run `embedlake embed`"
+            "true in the recipe, then let a run make it",
+            action="embed",
         )
     depth = max(query.k, FUSED_DEPTH)
     return [

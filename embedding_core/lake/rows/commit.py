@@ -52,7 +52,7 @@ def write_fragments(
             table.uri,
             schema=arrow_schema,
             mode="append",
-            storage_options=table.lake.options(),
+            storage_options=table.lake.options,
         )
     except BaseException as error:
         if raised:
@@ -98,16 +98,17 @@ def replace_rows(
     space_id: str | None = None,
     check: Check = lambda _snapshot: None,
     unique: str | None = None,
-) -> int:
+) -> Snapshot:
     """Drop the rows whose ``column`` has one of ``values`` and add ``fragments``, in one commit.
 
-    Returns the version that holds the change. A conflict with a writer or with maintenance is
+    Returns a snapshot that holds the change. A conflict with a writer or with maintenance is
     tried again on the newer version; a commit whose reply was lost shows in the table's history.
 
     ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
     when another space came into service. A switch of spaces is a conflict, so none goes unseen.
     ``check`` looks at the very version that the commit builds on; what it raises ends the commit.
-    ``unique``: a column by whose values a commit replaces rows, see ``withdraw_second_copies``.
+    ``unique``: a column by whose values a commit replaces rows, see ``withdraw_second_copies``,
+    which a commit right upon the snapshot that was given does without: nobody came between.
     A snapshot saves opening the table when it is still the newest version.
     Raises ``Transient`` when a data file of ``fragments`` is not as long as it should be.
     """
@@ -126,12 +127,12 @@ def replace_rows(
     def newest() -> Snapshot:
         return table.newest() if isinstance(table, Snapshot) else table.open()
 
-    target = table.table if isinstance(table, Snapshot) else table
+    target, seen = (table.table, table.version) if isinstance(table, Snapshot) else (table, None)
     check_sizes(target, map(FragmentMetadata.from_json, fragments))
     with target.faults("committing to"):
         committed = tried_again(f"commit to {target.uri}", lambda _attempt: attempt_once(newest()))
-    if unique is None:
-        return committed.version
+    if unique is None or (seen is not None and committed.version == seen + 1):
+        return committed
     return withdraw_second_copies(committed, unique, fragments)
 
 
@@ -147,18 +148,14 @@ class Claim:
     gives_rows: bool
 
 
-def check_claims(
-    table: Table | Snapshot, claims: Sequence[Claim], snapshot: Snapshot | None = None
-) -> None:
+def check_claims(claims: Sequence[Claim], snapshot: Snapshot) -> None:
     """Raise ``LakeError`` when another run changed one of the files since this run was planned.
 
-    The table may hold the versions planned with, or the claim's own. It looks at ``snapshot``, or
-    at the newest version.
+    The table may hold the versions planned with, or the claim's own.
     """
     uris = {uri for claim in claims for uri in claim.uris}
     if not uris:
         return
-    snapshot = snapshot or opened(table)
     keys_by_uri = _keys_by_uri(snapshot, uris)
     for claim in claims:
         keys = {key for uri in claim.uris for key in keys_by_uri.get(uri, ())}
@@ -237,20 +234,22 @@ def _transaction_id(dataset: lance.LanceDataset, version: int) -> str | None:
     return None if transaction is None else str(transaction.uuid)
 
 
-def withdraw_second_copies(table: Table | Snapshot, column: str, fragments: Sequence[str]) -> int:
+def withdraw_second_copies(
+    table: Table | Snapshot, column: str, fragments: Sequence[str]
+) -> Snapshot:
     """Delete our rows whose ``column`` has a value that another run committed before us.
 
     Two runs over the same files may look at the same version, and Lance lets both append. Fragment
     ids grow from commit to commit, so both runs agree on who was second, and that run withdraws.
-    ``column``: a commit replaces all older rows with the same value of it. Returns the version
-    without second copies. A snapshot must be one that ``fragments`` are committed in.
+    ``column``: a commit replaces all older rows with the same value of it. Returns a snapshot
+    without second copies. A snapshot given must be one that ``fragments`` are committed in.
     """
 
-    def attempt_once(snapshot: Snapshot) -> int:
+    def attempt_once(snapshot: Snapshot) -> Snapshot:
         # 1. Our fragments' ids; none are left if maintenance merged them already.
         our_ids = _ids_of(snapshot.dataset, fragments)
         if not our_ids:
-            return snapshot.version
+            return snapshot
         # 2. Every fragment that has one of our values, with those values.
         our_values = _values_in(snapshot, column, our_ids)
         values_by_fragment = _locate(snapshot, column, our_values)
@@ -268,14 +267,14 @@ def withdraw_second_copies(table: Table | Snapshot, column: str, fragments: Sequ
             if (values := values_by_fragment[fragment_id] & were_first)
         }
         dropped = _drop(snapshot.dataset, column, second_copies)
-        return int(_commit(snapshot.table, snapshot.dataset, dropped, (), {}).version)
+        return Snapshot(snapshot.table, _commit(snapshot.table, snapshot.dataset, dropped, (), {}))
 
     first = opened(table)
     if not fragments:
-        return first.version
+        return first
     return tried_again(
         f"commit to {first.table.uri}",
-        lambda attempt: attempt_once(first if attempt == 1 else first.table.open()),
+        lambda attempt: attempt_once(first.at(attempt)),
     )
 
 

@@ -143,7 +143,7 @@ def _write(
             path,
             arrow_schema,
             version=dataset.data_storage_version,
-            storage_options=table.lake.options(),
+            storage_options=table.lake.options,
         )
     with writer:
         for placed in vectors:
@@ -173,7 +173,7 @@ def _checked_size(table: Table, name: str, n_rows: int) -> int:
     with store_faults(f"looking at {path}"):
         size_bytes = int(storage.filesystem(path, table.lake.storage).info(path)["size"])
         try:
-            metadata = LanceFileReader(path, storage_options=table.lake.options()).metadata()
+            metadata = LanceFileReader(path, storage_options=table.lake.options).metadata()
         except ValueError as error:
             raise OSError(words(error)) from error
     least = (
@@ -252,6 +252,6 @@ def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) 
             table.uri,
             lance.LanceOperation.DataReplacement([group]),
             read_version=dataset.version,
-            storage_options=table.lake.options(),
+            storage_options=table.lake.options,
         )
     return True

@@ -195,7 +195,7 @@ def _commit(
         kept = [asdict(record) for record in (*records, new)][-RECORDS_KEPT:]
         metadata = {**(change.new_schema.metadata or {}), RECORDS_KEY: json.dumps(kept).encode()}
         new_schema = change.new_schema.with_metadata(metadata)
-        commit_schema(snapshot.dataset, new_schema, table.lake.options(), change.renamed)
+        commit_schema(snapshot.dataset, new_schema, table.lake.options, change.renamed)
         return new
 
     with locked(table, by, wait_seconds, kind="index"):
@@ -276,7 +276,8 @@ def _previous(snapshot: Snapshot) -> pa.Field:
     if not replaced:
         raise LakeError(
             f"there is nothing to go back to: the space in service of {where} took no other's "
-            "place; see `embedlake releases`"
+            "place",
+            action="releases",
         )
     field = field_of(snapshot.dataset, replaced[-1])
     if field is None:
@@ -292,7 +293,8 @@ def _check_complete(snapshot: Snapshot, field: pa.Field) -> None:
     if not n_rows:
         raise LakeError(
             f"table {table.name!r} in {table.lake.uri} has no rows, so no space can be put in "
-            "service; run `embedlake embed` first"
+            "service",
+            action="embed",
         )
     with table.faults("reading"):
         n_missing = sum(missing_rows(snapshot.dataset, schema.space_of(field)[0]).values())
@@ -300,8 +302,8 @@ def _check_complete(snapshot: Snapshot, field: pa.Field) -> None:
         raise Unfilled(
             f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in "
             f"{field.name}, and a search would not find them; nothing was changed. Fill them with "
-            "`embedlake reembed RECIPE` and the column's model, then try again; rows whose text "
-            "has no vector are in `embedlake status --rejects`"
+            "the column's model, then try again; texts without a vector are listed as rejects",
+            action="reembed",
         )
 
 

@@ -55,11 +55,6 @@ class VectorColumn:
     served_until: str | None
     """When it last left service, ISO 8601, UTC."""
 
-    @property
-    def name(self) -> str:
-        """``column``."""
-        return self.column
-
 
 def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str:
     """Make room for a space beside the space in service; the column's name.
@@ -78,8 +73,9 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
         if name in dataset.schema.names:
             raise LakeError(
                 f"table {table.name!r} in {table.lake.uri} has a column {name!r} that is not of "
-                f"space {identifier[:SHOWN_DIGITS]}; drop it first: `embedlake retire RECIPE "
-                f"{name}`, or LanceDB's drop_columns when embedlake did not make it"
+                f"space {identifier[:SHOWN_DIGITS]}; drop it first, by LanceDB's drop_columns when "
+                "embedlake did not make it",
+                action="retire",
             )
         pinned = model.pinned(space.revision)
         origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)

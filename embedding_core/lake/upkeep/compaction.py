@@ -21,7 +21,7 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.scalar import coverage
 from embedding_core.lake.lock import try_lock_and_release
-from embedding_core.lake.snapshot import Snapshot, opened
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import under_construction
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
@@ -129,14 +129,15 @@ def _state_of(table: Table) -> TableState:
     )
 
 
-def small_fragments(table: Table | Snapshot) -> int:
+def small_fragments(snapshot: Snapshot) -> int:
     """Fragments that compaction would merge or rewrite."""
-    return _Layout.of(opened(table).dataset).n_small
+    return _Layout.of(snapshot.dataset).n_small
 
 
-def must_wait(table: Table) -> bool:
+def must_wait(snapshot: Snapshot) -> bool:
     """Whether compaction has to wait, because a live run is filling a vector column."""
-    return bool(under_construction(table.dataset())) and not try_lock_and_release(table, "build")
+    is_filled = bool(under_construction(snapshot.dataset))
+    return is_filled and not try_lock_and_release(snapshot.table, "build")
 
 
 def compact(table: Table) -> int:
@@ -148,7 +149,7 @@ def compact(table: Table) -> int:
     Does nothing while a run fills a vector column, which it does fragment by fragment. A column
     that no run fills keeps the vectors it has.
     """
-    if must_wait(table):
+    if must_wait(table.open()):
         return 0
 
     def attempt_once(attempt: int) -> int:

@@ -20,7 +20,13 @@ from embedding_core.lake.damage import all_wrong_sizes, indexes_of
 from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.index.broken import LARGEST_READ_BYTES, broken_indexes, drop_index
-from embedding_core.lake.ledger import LedgerEntry, entries, ledger_table, rejects_table
+from embedding_core.lake.ledger import (
+    LedgerEntry,
+    entries,
+    ledger_table,
+    open_ledger,
+    rejects_table,
+)
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.scans import key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
@@ -66,7 +72,7 @@ class Audit:
 
 
 def audit(
-    table: Table, deep: bool = False, encode: Encode | None = None, sample_rows: int = 0
+    snapshot: Snapshot, deep: bool = False, encode: Encode | None = None, sample_rows: int = 0
 ) -> Audit:
     """Look for damage in a table, its ledger and its rejects; changes nothing.
 
@@ -74,8 +80,7 @@ def audit(
     opens the indexes. A ``deep`` one also reads every row, compares its columns with each other,
     and about ``sample_rows`` vectors with what ``encode`` makes of their texts.
     """
-    snapshot = table.open()
-    dataset, n_rows = snapshot.dataset, snapshot.n_rows
+    table, dataset, n_rows = snapshot.table, snapshot.dataset, snapshot.n_rows
     ledger_entries, damages = _ledger(table)
     cutter = snapshot.cutter()
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
@@ -117,7 +122,7 @@ def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
     """The ledger's good lines by file key, and a damage for each other line."""
     ledger = ledger_table(table)
     try:
-        by_key = entries(table)
+        by_key = entries(open_ledger(table))
     except BaseException as error:
         if not is_of_the_data(error):
             raise
@@ -147,7 +152,7 @@ def _counted(snapshot: Snapshot, seen: Seen) -> list[Damage]:
     except BaseException as error:
         if not is_of_the_data(error):
             raise
-        message = f"rows cannot be read: {plain(error)}; see --deep"
+        message = f"rows cannot be read: {plain(error)}; a deep audit names them"
         return [Damage(DATA, snapshot.table.name, message)]
     return []
 

@@ -13,7 +13,6 @@ from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_leng
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
-from embedding_core.lake.table import table_of
 from embedding_core.reasons import OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
@@ -46,7 +45,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     fails and ``ModelError`` when the model is not the planned one.
     """
     started = time.perf_counter()
-    table, ready = table_of(job.recipe), prepared(job)
+    table, ready = job.table, prepared(job)
     path = staging.staged_path(table, unit.unit_id)
     reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)

@@ -8,17 +8,15 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedding_core.encoder.engines import ModelInfo
 from embedding_core.lake import ledger, staging
 from embedding_core.lake.index.broken import drop_broken_indexes
 from embedding_core.lake.ownership.owner import ensure_table
-from embedding_core.lake.rows import commit as lake_commit
-from embedding_core.lake.rows.commit import replace_rows
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.rows.commit import Claim, check_claims, replace_rows
+from embedding_core.lake.scans import row_counts
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.table import Table
 from embedding_core.reasons import RETRIED
-from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
-from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.embed.planning import check_removals, rules_of
 from embedding_core.runs.embed.saved import usable_units
 from embedding_core.runs.job import Job
@@ -35,8 +33,9 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
     check_removals(planned, allow_removals)
     ready = prepared(job)
     cutting = ready.cutting
-    table = ensure_table(ready.pinned_recipe, ready.model.space, cutting.stored())
-    drop_broken_indexes(table)
+    snapshot = ensure_table(ready.pinned_recipe, ready.model.space, cutting.stored())
+    drop_broken_indexes(snapshot)
+    table = snapshot.table
     ledger.keep_rules(table, job.rows_id, rules_of(job.recipe, cutting))
     uris = [reject.source_uri for reject in planned.unreadable]
     if uris:
@@ -44,15 +43,9 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
         ledger.record_rejects(table, uris, rejects, job.run_id)
 
 
-def make_table(recipe: Recipe, info: ModelInfo) -> Table:
-    """The recipe's table, made when it is missing; ``info`` describes the recipe's model."""
-    fixed = recipe.model_copy(update={"model": recipe.model.pinned(info.space.revision)})
-    return ensure_table(fixed, info.space, cutting_of(fixed, info).stored())
-
-
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
     """Units whose files are gone from the store: their cached results outlived them."""
-    table = table_of(job.recipe)
+    table = job.table
     usable = {unit.unit.unit_id for unit in usable_units(table, units)}
     return [unit for unit in units if unit.unit.unit_id not in usable]
 
@@ -67,20 +60,26 @@ def commit_units(
     first because their commit tells two runs apart. Raises ``LakeError`` when another run has
     changed one of the files since the plan; see ``lake.rows.commit.check_claims``.
     """
-    table = table_of(job.recipe)
+    table = job.table
     claims = [_claim(unit, planned) for unit in units for planned in unit.unit.files]
-    _commit_rows(job, table, units, removed_keys, claims)
+    committed = _commit_rows(job, table.open(), units, removed_keys, claims)
     # Staged rejects that are gone were recorded by an earlier commit of the same unit.
     new = [unit for unit in units if all(staging.is_staged(table, p) for p in unit.reject_paths)]
     uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
-    ledger.record_rejects(table, uris, _rejects(table, new), job.run_id, claims)
+    ledger.record_rejects(
+        table,
+        uris,
+        _rejects(table, new),
+        job.run_id,
+        lambda: check_claims(claims, committed.newest()),
+    )
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
     staging.drop_staged(table, {unit_id for unit in units for unit_id in _unit_ids(unit)})
 
 
-def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> lake_commit.Claim:
+def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> Claim:
     rows = sum(counts.rows for counts in unit.counts if counts.file_key == planned.file_key)
-    return lake_commit.Claim(
+    return Claim(
         planned.file_key,
         (planned.file.uri, *([planned.moved_from] if planned.moved_from else [])),
         frozenset(planned.replaces),
@@ -114,7 +113,7 @@ def forget_removed(job: Job, planned: Plan) -> None:
     """Drop the rejects of files that left the source, and the ledger's lines of those that gave no
     rows; rows went with ``commit_units``. Lines of rows that are gone stay: such a version is known
     when it comes back."""
-    table = table_of(job.recipe)
+    table = job.table
     if planned.removed_uris:
         ledger.record_rejects(table, planned.removed_uris, (), job.run_id)
     if planned.rowless_keys:
@@ -123,12 +122,13 @@ def forget_removed(job: Job, planned: Plan) -> None:
 
 def _commit_rows(
     job: Job,
-    table: Table,
+    snapshot: Snapshot,
     units: Sequence[EmbeddedUnit],
     removed_keys: Collection[str],
-    claims: Sequence[lake_commit.Claim],
-) -> None:
-    present = table.rows_by_key({counts.file_key for unit in units for counts in unit.counts})
+    claims: Sequence[Claim],
+) -> Snapshot:
+    keys = {counts.file_key for unit in units for counts in unit.counts}
+    present = row_counts(snapshot, "file_key", keys)
     drop = set(removed_keys)
     fragments: list[str] = []
     for unit in units:
@@ -138,9 +138,10 @@ def _commit_rows(
         fragments.extend(unit.fragments)
         drop |= {key for key in expected if present[key]}
     drop |= set(replaced_keys(units))
-    check = partial(lake_commit.check_claims, table, claims)
-    replace_rows(table, "file_key", drop, fragments, job.space_id, check)
-    lake_commit.withdraw_second_copies(table, "source_uri", fragments)
+    check = partial(check_claims, claims)
+    return replace_rows(
+        snapshot, "file_key", drop, fragments, job.space_id, check, unique="source_uri"
+    )
 
 
 def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:

@@ -12,7 +12,8 @@ from embedding_core.lake import ledger
 from embedding_core.lake.ownership.adoption import NO_CHANGES, ColumnChanges, column_changes
 from embedding_core.lake.ownership.owner import check_owner
 from embedding_core.lake.rows.foreign import check_all_ours
-from embedding_core.lake.table import Table
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.table import file_versions
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
 from embedding_core.runs.embed.saved import reported_keys
@@ -83,17 +84,20 @@ class TableState:
         )
 
 
-def table_state(table: Table, recipe: Recipe, space: Space) -> TableState:
-    if not table.exists():
+def table_state(
+    snapshot: Snapshot | None, history: Snapshot | None, recipe: Recipe, space: Space
+) -> TableState:
+    """What a table and its ledger, ``history``, say now. Errors as ``check_owner``."""
+    if snapshot is None:
         return TableState({}, {}, (), {}, {}, None)
-    check_owner(table, recipe, space)
-    newest = int(table.dataset().version)
+    table = snapshot.table
+    check_owner(snapshot, recipe, space)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
-    for version in table.file_versions():
+    for version in file_versions(snapshot):
         versions[version.uri][version.file_key] = version.n_rows
-    entries = ledger.known_versions(table)
+    entries = ledger.known_versions(history)
     unknown = {key for rows_by_key in versions.values() for key in rows_by_key} - entries.keys()
-    check_all_ours(table, unknown)
+    check_all_ours(snapshot, unknown)
     unrecorded = unknown & reported_keys(table) if unknown else ()
     rejects = ledger.known_rejects(table)
     return TableState(
@@ -101,9 +105,9 @@ def table_state(table: Table, recipe: Recipe, space: Space) -> TableState:
         entries=entries,
         unrecorded=unrecorded,
         rejects=rejects,
-        rules=ledger.known_rules(table),
-        version=newest,
-        columns=column_changes(recipe, table.dataset().schema) if versions else NO_CHANGES,
+        rules=ledger.known_rules(history),
+        version=snapshot.version,
+        columns=column_changes(recipe, snapshot.schema) if versions else NO_CHANGES,
     )
 
 

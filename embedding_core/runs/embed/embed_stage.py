@@ -21,7 +21,7 @@ from embedding_core.identity import chunk_id
 from embedding_core.lake import schema, staging
 from embedding_core.lake.rows.commit import check_in_service, write_fragments
 from embedding_core.lake.rows.reuse import KnownVectors, OldRows, known_vectors
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
 from embedding_core.protocols import Vectors
 from embedding_core.records import EmbeddedUnit, FileCounts, Reject, StagedUnit
@@ -53,7 +53,7 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     another space was put in service meanwhile, ``Transient`` when the store fails.
     """
     started = time.perf_counter()
-    table = table_of(job.recipe)
+    table = job.table
     check_in_service(table, job.space_id)
     before = saved_report(table, staged.unit)
     if before is not None and usable_units(table, [before]):

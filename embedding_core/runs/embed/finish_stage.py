@@ -11,7 +11,7 @@ from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.rows.verification import Verification, verify
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.reasons import CHANGED
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan
 from embedding_core.runs.embed.commit_stage import replaced_keys
@@ -108,14 +108,16 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
 
     ``started`` is what ``time.perf_counter()`` said when the run began.
     """
-    table = table_of(job.recipe)
-    exists = table.exists()
-    index = _refresh_indexes(table, job) if exists else None
-    old_keys = [*planned.removed_keys, *tally.replaced_keys]
-    verification = _verified(table, tally, old_keys) if exists else Verification(0, 0, ())
-    needed = exists and verification.passed and needs_maintenance(job.recipe, table)
-    maintenance = maintain(job.recipe) if needed else None
-    dataset = table.dataset() if exists else None
+    table = job.table
+    snapshot = table.open_if_made()
+    index, verification, maintenance = None, Verification(0, 0, ()), None
+    if snapshot is not None:
+        index = _refresh_indexes(snapshot, job)
+        snapshot = snapshot.newest()
+        verification = _verified(snapshot, tally, [*planned.removed_keys, *tally.replaced_keys])
+        if verification.passed and needs_maintenance(job.recipe, snapshot):
+            maintenance = maintain(job.recipe)
+            snapshot = snapshot.newest()
     changes = Counter(file.change for file in planned.files)
     tokens = tally.total("tokens")
     seconds = time.perf_counter() - started
@@ -123,8 +125,8 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         run_id=job.run_id,
         recipe=planned.recipe,
         table=table.uri,
-        version=int(dataset.version) if dataset is not None else None,
-        rows=dataset.count_rows() if dataset is not None else 0,
+        version=snapshot.version if snapshot is not None else None,
+        rows=snapshot.n_rows if snapshot is not None else 0,
         added=changes["added"],
         changed=changes["changed"],
         moved=changes["moved"],
@@ -151,15 +153,19 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     )
 
 
-def _refresh_indexes(table: Table, job: Job) -> IndexReport | None:
+def _refresh_indexes(snapshot: Snapshot, job: Job) -> IndexReport | None:
     """Refresh the indexes; try again when another run indexes the same rows."""
     indexes = IndexPlan.of(job.recipe)
-    return tried_again(f"index {table.uri}", lambda _attempt: refresh_indexes(table, indexes))
-
-
-def _verified(table: Table, tally: RunTally, old_keys: Collection[str]) -> Verification:
     return tried_again(
-        f"verify {table.uri}", lambda _attempt: verify(table, tally.counts, old_keys)
+        f"index {snapshot.table.uri}",
+        lambda attempt: refresh_indexes(snapshot.at(attempt), indexes),
+    )
+
+
+def _verified(snapshot: Snapshot, tally: RunTally, old_keys: Collection[str]) -> Verification:
+    return tried_again(
+        f"verify {snapshot.table.uri}",
+        lambda attempt: verify(snapshot.at(attempt), tally.counts, old_keys),
     )
 
 
@@ -178,8 +184,8 @@ def _why_nothing(planned: Plan, tally: RunTally) -> list[str]:
     reasons = tally.reasons + _unreadable(planned)
     shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
     return [
-        f"nothing of what was read came into the table ({shown}); `embedlake status RECIPE "
-        "--rejects` lists why. Correct the recipe or the files, then run again"
+        f"nothing of what was read came into the table ({shown}); the list of rejects says why. "
+        "Correct the recipe or the files, then run again"
     ]
 
 

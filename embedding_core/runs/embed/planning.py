@@ -27,10 +27,11 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     cannot be used.
     """
     info = describe_model(recipe.model)
-    cutting = cutting_of(recipe, info)
-    rules = rules_of(recipe, cutting)
     table = table_of(recipe)
-    state = table_state(table, recipe, info.space)
+    snapshot, history = table.open_if_made(), ledger.open_ledger(table)
+    cutting = cutting_of(recipe, info, snapshot)
+    rules = rules_of(recipe, cutting)
+    state = table_state(snapshot, history, recipe, info.space)
     source = discover(recipe.source, may_be_empty=bool(state.versions) and not recipe.keep_removed)
     comparison = Comparison(
         rules,
@@ -47,7 +48,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     removed_keys = [key for uri in removed for key in state.versions.get(uri, ())]
     unknown = [file for file in files if file.change != "moved" and file.same_as is None]
     expected = estimate(unknown, recipe, cutting)
-    rate = ledger.tokens_per_second(table)
+    rate = ledger.tokens_per_second(history)
     return Plan(
         recipe=recipe.name,
         space_id=space_id(info.space),
@@ -88,22 +89,22 @@ def check_removals(planned: Plan, allowed: bool) -> None:
             f"the recipe was changed and can use none of the records that were sampled "
             f"({'; '.join(planned.sample_problems)}), so {planned.lost_share:.0%} of the table's "
             f"files would lose their rows, more than {planned.max_removed_share:.0%} "
-            "(max_removed_share). Nothing was changed: correct the recipe, or run with "
-            "--allow-removals if the rows are meant to go"
+            "(max_removed_share). Nothing was changed: correct the recipe",
+            action="allow_removals",
         )
     if planned.removes_too_much and not allowed:
         raise SetupError(
             f"{len(planned.removed_uris):,} files are no longer in the source, with "
             f"{planned.removed_share:.0%} of those in the table; above "
             f"{planned.max_removed_share:.0%} (max_removed_share) a run stops before any change, "
-            "because a source that is only partly there would empty the table. Look at "
-            "`embedlake plan`; if they are meant to go, run with --allow-removals, or set "
-            "keep_removed: true to keep their rows"
+            "because a source that is only partly there would empty the table. Look at the plan, "
+            "or set keep_removed: true to keep their rows",
+            action="allow_removals",
         )
 
 
 def is_outdated(planned: Plan, recipe: Recipe) -> bool:
     """Whether the table was changed after it was planned with."""
-    table = table_of(recipe)
-    version = int(table.dataset().version) if table.exists() else None
+    snapshot = table_of(recipe).open_if_made()
+    version = None if snapshot is None else snapshot.version
     return version != planned.table_version

@@ -88,7 +88,7 @@ def was_begun(recipe: Recipe, unit: WorkUnit) -> bool:
 def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
     """Units of whole files that an earlier run embedded and did not commit, as they were packed
     then. The same files may be packed another way now, if files came or went since."""
-    table = table_of(job.recipe)
+    table = job.table
     files = {file.file_key: file for file in planned.files}
     packs: list[EmbeddedUnit] = []
     for unit_id in sorted(staging.staged_units(table)) if files else ():
@@ -113,7 +113,7 @@ def reported_keys(table: Table) -> set[str]:
 
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
     """The ``units`` that an earlier run embedded and did not commit, ready to be committed."""
-    table = table_of(job.recipe)
+    table = job.table
     staged = staging.staged_units(table)
     reports = [saved_report(table, unit) for unit in units if unit.unit_id in staged]
     return usable_units(table, [report for report in reports if report is not None])

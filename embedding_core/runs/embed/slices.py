@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import ID_DIGEST_BYTES, digest, id_digest
 from embedding_core.lake import staging
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.table import Table
 from embedding_core.reasons import FAILED
 from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
@@ -72,7 +72,7 @@ def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
     """
     if not slices or any(result.ids_path is None or result.rejected_keys for result in slices):
         return []
-    table = table_of(job.recipe)
+    table = job.table
     ids = [_read_ids(table, result.ids_path) for result in slices if result.ids_path is not None]
     digests = np.concatenate([used["digest"] for used in ids])
     order = np.argsort(digests.view(f"S{ID_DIGEST_BYTES}"), kind="stable")

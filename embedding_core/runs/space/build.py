@@ -26,10 +26,10 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import ledger
 from embedding_core.lake.index.broken import drop_broken_indexes
-from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.spaces.filling import KNOWN, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.spaces.vector_columns import add_column, field_of, missing_rows
-from embedding_core.lake.table import Lake, Table, table_of
+from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_numpy
 from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
@@ -103,7 +103,7 @@ def fragments_to_fill(job: Job, tried: Collection[int] = ()) -> list[tuple[int, 
     Small ones are packed to ``ROWS_PER_TASK`` rows. Those in ``tried`` are left out: what they
     still lack is text without a vector.
     """
-    missing = missing_rows(table_of(job.recipe).dataset(), job.space_id)
+    missing = missing_rows(job.table.dataset(), job.space_id)
     groups: list[list[int]] = []
     rows = ROWS_PER_TASK
     for fragment_id in sorted(missing.keys() - set(tried)):
@@ -117,7 +117,7 @@ def fragments_to_fill(job: Job, tried: Collection[int] = ()) -> list[tuple[int, 
 
 def space_report(job: Job, done: Sequence[FilledFragment], started: float) -> SpaceReport:
     """What filling came to. ``started`` is what ``time.perf_counter()`` said at the beginning."""
-    table = table_of(job.recipe)
+    table = job.table
     dataset = table.dataset()
     column, missing = field_of(dataset, job.space_id), missing_rows(dataset, job.space_id)
     if not missing:  # rows that an earlier attempt found no vector for have one, or are gone
@@ -148,7 +148,7 @@ def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
 def add_space(job: Job) -> None:
     """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
     used are dropped first; a filter would fail."""
-    space, table = prepared(job).model.space, table_of(job.recipe)
+    space, table = prepared(job).model.space, job.table
     drop_broken_indexes(table)
     add_column(table, space, job.recipe.model, job.run_id)
 
@@ -156,12 +156,11 @@ def add_space(job: Job) -> None:
 def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> Job:
     """The work of embedding a table's rows with ``model``; nothing is changed. Errors as
     ``build_space``."""
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    check_recipe(table, recipe)
-    if not table.dataset().count_rows():
+    snapshot = open_owned(recipe)
+    if not snapshot.n_rows:
+        table = snapshot.table
         raise LakeError(
-            f"table {table.name!r} in {table.lake.uri} has no rows to embed; run `embedlake embed` "
-            "first"
+            f"table {table.name!r} in {table.lake.uri} has no rows to embed", action="embed"
         )
     info = describe_model(model)
     fixed = recipe.model_copy(update={"model": model.pinned(info.space.revision)})
@@ -172,7 +171,7 @@ def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
     """Fill the job's space for one fragment and commit it; see ``fill_fragment`` for what may go on
     meanwhile. Memory is bounded by some blocks of rows and the vectors of repeated texts."""
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), prepared(job).encoder()
+    table, encoder = job.table, prepared(job).encoder()
     log = _FillLog(job, encoder.space.max_tokens)
     blocks = _blocks(job, table, fragment_id, encoder.space.dim)
     encoded = encode_blocks(encoder, blocks, _repeated(table, fragment_id))

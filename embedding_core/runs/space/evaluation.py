@@ -10,7 +10,7 @@ from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.scans import has_documents
 from embedding_core.lake.schema import VECTOR
-from embedding_core.lake.table import Lake
+from embedding_core.lake.table import existing_table
 from embedding_core.quality import Interval, score_run
 from embedding_core.quality.labels import Labels, nothing_known, read_labels
 from embedding_core.recipe import Recipe, Resources
@@ -51,11 +51,10 @@ def evaluate(
     default to the recipe's release section. Raises ``UsageError`` for missing or malformed files,
     and when none of the judged documents is in the table.
     """
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
+    snapshot = existing_table(recipe).open()
     labels = read_labels(recipe, queries, qrels)
-    snapshot = table.open()
     space_id, _ = snapshot.space(column)  # a wrong name is refused before a model is loaded
-    encoder = load(serving_model(recipe, table, column), resources)
+    encoder = load(serving_model(recipe, snapshot, column), resources)
     query = Query(k=_depth(snapshot.n_rows), exact=True, column=column)
     ranked: dict[str, list[str]] = {}
     remaining = iter(labels.texts.items())

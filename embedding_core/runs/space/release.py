@@ -79,7 +79,7 @@ class Reembedding:
         return ReembedReport(
             run_id=job.run_id,
             recipe=job.recipe.name,
-            table=table_of(job.recipe).uri,
+            table=job.table.uri,
             model=job.recipe.model.name,
             outcome=outcome,
             space_id=job.space_id,
@@ -98,29 +98,29 @@ class Reembedding:
 
 def is_in_service(job: Job) -> bool:
     """Whether queries are answered by the job's space already."""
-    return bool(table_of(job.recipe).space()[0] == job.space_id)
+    return bool(job.table.space()[0] == job.space_id)
 
 
 def has_left(job: Job) -> bool:
     """Whether the job's space left service and is not back, by the changes that the table
     remembers."""
-    changes = releases(table_of(job.recipe))
+    changes = releases(job.table)
     return not is_in_service(job) and any(change.from_space == job.space_id for change in changes)
 
 
 def is_begun(job: Job) -> bool:
     """Whether the table has a column of the job's space, however full."""
-    return field_of(table_of(job.recipe).dataset(), job.space_id) is not None
+    return field_of(job.table.dataset(), job.space_id) is not None
 
 
 def missing_vectors(job: Job) -> int:
     """Rows of the table without a vector of the job's space."""
-    return sum(missing_rows(table_of(job.recipe).dataset(), job.space_id).values())
+    return sum(missing_rows(job.table.dataset(), job.space_id).values())
 
 
 def index_space(job: Job) -> IndexReport | None:
     """Build or extend the index of the job's space; None while the table is too small for one."""
-    table = table_of(job.recipe)
+    table = job.table
 
     def refresh(_attempt: int) -> IndexReport | None:
         return refresh_vector_index(table, job.recipe.index, column=column_of(job))
@@ -130,7 +130,7 @@ def index_space(job: Job) -> IndexReport | None:
 
 def index_is_due(job: Job) -> bool:
     """Whether ``index_space`` would train the index, which takes minutes and gigabytes."""
-    table = table_of(job.recipe)
+    table = job.table
 
     def look(_attempt: int) -> bool:
         return training_is_due(table, job.recipe.index, column_of(job))
@@ -140,7 +140,7 @@ def index_is_due(job: Job) -> bool:
 
 def column_of(job: Job) -> str:
     """What the column of the job's space is called now. Raises ``LakeError`` when it is gone."""
-    return str(expect(table_of(job.recipe).dataset(), job.space_id).name)
+    return str(expect(job.table.dataset(), job.space_id).name)
 
 
 def promote_space(job: Job, by: str) -> Release:
@@ -148,7 +148,7 @@ def promote_space(job: Job, by: str) -> Release:
 
     Waits for the training of another index however long: the work is done, only the switch is left.
     """
-    table = table_of(job.recipe)
+    table = job.table
     return promote(table, column_of(job), by, job.run_id, math.inf)
 
 

@@ -15,12 +15,11 @@ import numpy as np
 from embedding_core.errors import LakeError, Unfilled, UsageError
 from embedding_core.lake import schema
 from embedding_core.lake.index.tuning import Sample
-from embedding_core.lake.ownership.owner import check_recipe
+from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.scans import judged_rows, vectors_at
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import missing_rows
-from embedding_core.lake.table import Lake
 from embedding_core.protocols import Vectors
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.quality.judgement import GateReport, Side, judge
@@ -40,12 +39,10 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     ``Unfilled`` for a column that is not in every row yet.
     """
     started = time.perf_counter()
-    table = Lake.open(recipe.lake.uri, recipe.lake.storage).table(recipe.lake.table)
-    check_recipe(table, recipe)
-    snapshot = table.open()
+    snapshot = open_owned(recipe)
     _check_filled(snapshot, column)
     old, new = (
-        side_of(name, snapshot.space(name)[1], serving_model(recipe, table, name), resources)
+        side_of(name, snapshot.space(name)[1], serving_model(recipe, snapshot, name), resources)
         for name in (schema.VECTOR, column)
     )
     rows = partial(judged_rows, snapshot, schema.VECTOR, column)
@@ -65,21 +62,22 @@ def _check_filled(snapshot: Snapshot, column: str) -> None:
     if column == schema.VECTOR:
         raise UsageError(
             f"column {column!r} is the one in service, which the others are judged against; name "
-            "one of those: `embedlake status` lists them"
+            "one of those",
+            action="status",
         )
     space_id, _ = schema.space_of(field)
     n_rows = snapshot.n_rows
     if not n_rows:
         raise LakeError(
-            f"table {table.name!r} in {table.lake.uri} has no rows to judge a space by; run "
-            "`embedlake embed` first"
+            f"table {table.name!r} in {table.lake.uri} has no rows to judge a space by",
+            action="embed",
         )
     n_missing = sum(missing_rows(snapshot.dataset, space_id).values())
     if n_missing:
         raise Unfilled(
             f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in {column}, "
-            "so it cannot be judged yet; fill them with `embedlake reembed RECIPE` and the "
-            "column's model, then try again"
+            "so it cannot be judged yet; fill them with the column's model, then try again",
+            action="reembed",
         )
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
 from embedding_core.lake.scans import has_text, key_groups, rows_between, to_judged
-from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
 from embedding_core.protocols import JudgedRows
 from embedding_core.quality.judgement import GateReport, judge
@@ -78,7 +78,7 @@ def choose_sample(job: Job, share: float) -> tuple[SamplePart, ...]:
     """
     if not 0 < share <= 1:
         raise UsageError(f"the sample is {share} of the rows; give a share like 0.05, or 5%")
-    n_rows = table_of(job.recipe).dataset().count_rows()
+    n_rows = job.table.dataset().count_rows()
     share = min(1.0, max(share, FEWEST_ROWS / max(1, n_rows)))
     n_parts = math.ceil(share * n_rows / ROWS_PER_PART)
     edges = [_threshold(share * n / n_parts) for n in range(n_parts + 1)]
@@ -115,7 +115,7 @@ def embed_sample(job: Job, sample_part: SamplePart) -> SampledPart:
     columns changed meanwhile, ``ModelError`` for a model that is not the one planned.
     """
     started = time.perf_counter()
-    table, encoder = table_of(job.recipe), prepared(job).encoder()
+    table, encoder = job.table, prepared(job).encoder()
     snapshot = table.open()
     names = ["chunk_id", "doc_id", "text", schema.VECTOR]
     names += [name for name in ("title",) if has_text(snapshot.schema, name)]
@@ -164,20 +164,20 @@ def _read(table: Table, paths: Sequence[str]) -> Iterator[JudgedRows]:
 
 def forget_sample(job: Job) -> None:
     """Remove what was staged."""
-    staging.drop_staged(table_of(job.recipe), [sample_unit(job)])
+    staging.drop_staged(job.table, [sample_unit(job)])
 
 
 def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     """Judge the job's model by the sampled rows, against the space in service."""
-    table = table_of(job.recipe)
-    _, space = table.space()
-    serving = serving_model(job.recipe, table)
+    snapshot = job.table.open()
+    _, space = snapshot.space()
+    serving = serving_model(job.recipe, snapshot)
     planned = prepared(job).model.space
     n_rows = sum(sampled.rows for sampled in parts)
     return judge(
         job.recipe,
-        partial(_read, table, tuple(sampled.path for sampled in parts)),
+        partial(_read, snapshot.table, tuple(sampled.path for sampled in parts)),
         side_of(schema.VECTOR, space, serving, job.resources),
         side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
-        sampled_share=n_rows / table.dataset().count_rows(),
+        sampled_share=n_rows / snapshot.n_rows,
     )

@@ -121,6 +121,7 @@ def test_allow_unverified_setting_runs_padded_in_the_same_space(tmp_path: Path, 
     assert space_id(allowed.space) == space_id(packed.space)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedding_core.encoder.checkpoint.describe.FAMILIES", {})
+        (folder / "config.json").touch()  # it is described anew
         padded = Encoder.load(str(folder), dtype="fp32", device="cpu", allow_unverified=True)
         vectors = padded.encode_documents(texts)
     assert space_id(padded.space) == space_id(packed.space)

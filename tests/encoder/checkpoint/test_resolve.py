@@ -113,6 +113,28 @@ def test_resolve_changed_file_new_digest(qwen3: Path) -> None:
     assert describe(str(qwen3)).space.identity != before.identity
 
 
+def test_resolve_reads_the_files_once_until_one_of_them_changes(qwen3: Path) -> None:
+    first = describe(str(qwen3))
+    assert describe(str(qwen3)) is first and describe(str(qwen3), dim=16) is not first
+    # 1. A file that comes, also in a folder of the folder.
+    write_json(qwen3 / "sentence_bert_config.json", {"max_seq_length": 77})
+    shorter = describe(str(qwen3))
+    assert (first.space.max_tokens, shorter.space.max_tokens) == (8192, 77)
+    (qwen3 / "notes").mkdir()
+    (qwen3 / "notes" / "a.txt").write_text("a")
+    assert describe(str(qwen3)) is not shorter
+    # 2. A file of the same length with other content.
+    settings = qwen3 / "sentence_bert_config.json"
+    settings.write_text(settings.read_text().replace("77", "66"))
+    assert describe(str(qwen3)).space.max_tokens == 66
+    # 3. A file that goes.
+    settings.unlink()
+    assert describe(str(qwen3)).space == first.space
+    (qwen3 / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        describe(str(qwen3))
+
+
 def test_resolve_tokenizer_saved_again_with_lengths_is_the_same_one(qwen3: Path) -> None:
     path = qwen3 / "tokenizer.json"
     before = describe(str(qwen3)).space

@@ -15,6 +15,7 @@ from typing import Any
 from embedding_core.errors import Transient, words
 from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
 from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, lost_units
+from embedding_core.runs.embed.execution import Execution, Log, Progress, UnitRunner
 from embedding_core.runs.embed.finish_stage import RunTally
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.saved import finished_packs, finished_units
@@ -22,7 +23,6 @@ from embedding_core.runs.embed.slices import Gatherer, joined, slices_to_redo
 from embedding_core.runs.embed.units import failed_alone, halves, work_units
 from embedding_core.runs.job import Job
 from embedding_core.store.retry import MOST_FAILED_FILES
-from embedlake.execution.unit_runner import Execution, Log, Progress, UnitRunner
 
 GROUPS_IN_FLIGHT = 2
 
