@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test test-fast check docs bench experiments lock clean
+.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in 
 
 test-fast: $(INSTALLED) ## The tests that start no server and take no minute: for while you work
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not server and not slow"
+
+check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)
+	WHEEL_DEPENDENCIES=registry $(BIN)/python -m pytest -o timeout=1800 tests/e2e/test_wheel.py
 
 check: $(INSTALLED) ## Lint, format, types, import rules, names, documentation
 	$(BIN)/ruff check .
