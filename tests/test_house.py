@@ -1,4 +1,4 @@
-"""The rules for tests that no linter has: no private name, no sleep."""
+"""Rules that no linter has: modules of a size; in tests no private name and no sleep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.house import broken_rules_of_tests, modules
+from tools.house import MOST_LINES, broken_rules_of_tests, long_modules, modules
 
 CODE = """
 _loaded = {}
@@ -68,3 +68,11 @@ def test_names_of_others_and_short_waits_are_let_pass(tmp_path: Path, test: str)
 def test_sleep_of_a_second_is_named(tmp_path: Path, test: str) -> None:
     (problem,) = problems(tmp_path, test)
     assert "wait for what happens" in problem
+
+
+def test_module_that_is_too_long_is_named(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    for name, n_lines in (("long", MOST_LINES + 1), ("short", MOST_LINES)):
+        (tmp_path / "code" / f"{name}.py").write_text("pass\n" * n_lines)
+    (problem,) = long_modules(modules(tmp_path, ["code"]))
+    assert problem.startswith(f"code/long.py: {MOST_LINES + 1} lines")

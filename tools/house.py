@@ -23,6 +23,8 @@ from pathlib import Path
 
 PACKAGES = ("embedding_core", "embedlake", "flows")
 TESTS = ("tests",)
+BESIDE = ("benchmarks", "examples", "tools")
+"""Code that no wheel carries."""
 NEVER_A_NAME = frozenset({"one", "found", "held", "wanted", "given", "place", "known"})
 PRONOUNS = NEVER_A_NAME | {
     "part", "some", "own", "mine", "said", "asked", "told", "gone", "come", "taken", "both",
@@ -30,6 +32,8 @@ PRONOUNS = NEVER_A_NAME | {
 }  # fmt: skip
 MOST_PRONOUNS = 1.0
 """Bindings of a pronoun per 1,000 lines."""
+MOST_LINES = 450
+"""Lines of a module."""
 MOST_FILES = 14
 """Modules of one folder, ``__init__`` counted."""
 LONG_SLEEP_SECONDS = 1.0
@@ -88,6 +92,13 @@ def broken_rules(code: dict[str, Module]) -> Iterator[str]:
     for module in code.values():
         for line, text in _prose(module):
             yield f"{module.path}:{line}: {text}"
+
+
+def long_modules(code: dict[str, Module]) -> Iterator[str]:
+    """A line for every module that is too long."""
+    for module in code.values():
+        if module.n_lines > MOST_LINES:
+            yield f"{module.path}: {module.n_lines} lines; at most {MOST_LINES}, split it by noun"
 
 
 def broken_rules_of_tests(tests: dict[str, Module], code: dict[str, Module]) -> Iterator[str]:
@@ -249,7 +260,11 @@ def main() -> int:
     if "--measure" in sys.argv:
         print(json.dumps(measured(code), indent=1))
         return 0
-    problems = [*broken_rules(code), *broken_rules_of_tests(modules(root, TESTS), code)]
+    problems = [
+        *broken_rules(code),
+        *long_modules(code | modules(root, BESIDE)),
+        *broken_rules_of_tests(modules(root, TESTS), code),
+    ]
     print("\n".join(problems) if problems else "the house is in order")
     return bool(problems)
 
