@@ -62,10 +62,14 @@ experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.release --only kills
 
+# The published torch requires this very triton on Linux; its CPU build requires none and would hide that.
+TORCH := torch==2.13.0
+TRITON := triton==3.7.1; sys_platform == "linux"
+
 lock: ## Write requirements.lock from what .venv holds
 	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \
 	   echo '# Made by `make lock`.'; \
-	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/torch==2.13.0/' -e 's/^triton==.*/&; sys_platform == "linux"/'; } > requirements.lock
+	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/$(TORCH)/' -e 's/^triton==.*/$(TRITON)/'; } > requirements.lock
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -20,6 +20,15 @@ from tests.requirements import (
     names,
 )
 
+LOCK = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M
+    )
+}
+TRITON_OF_TORCH = {"2.13.0": "3.7.1"}
+"""What torch's published wheels for Linux require exactly. Its CPU build requires none, so that on
+a machine without a GPU nobody would notice another."""
 UNDECLARED = {
     "pandas",  # for ``Hits.to_pandas`` alone: who calls it has it
     "pydantic-core",  # a part of pydantic
@@ -44,6 +53,17 @@ def test_upper_bound_and_exact_version_have_a_reason_beside_them() -> None:
     bounded = [line for line in lines if re.match(r'\s*"[\w.\[\],-]+[^"]*(<|==)\d', line)]
     assert len(bounded) >= 8
     assert [line for line in bounded if "#" not in line] == []
+
+
+def test_lock_has_a_version_that_fits_of_all_that_is_declared() -> None:
+    for extra in (None, "run", "demo", "lora", "docs", "dev"):
+        for requirement in declared(extra):
+            name = canonicalize_name(requirement.name)
+            assert name == "embedlake" or requirement.specifier.contains(LOCK[name]), requirement
+
+
+def test_lock_has_the_triton_of_its_torch() -> None:
+    assert LOCK["triton"] == TRITON_OF_TORCH[LOCK["torch"]]
 
 
 @pytest.mark.parametrize(
