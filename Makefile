@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test test-fast check docs bench experiments lock clean
+.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in 
 
 test-fast: $(INSTALLED) ## The tests that start no server and take no minute: for while you work
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not server and not slow"
+
+check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)
+	WHEEL_DEPENDENCIES=registry $(BIN)/python -m pytest -o timeout=1800 tests/e2e/test_wheel.py
 
 check: $(INSTALLED) ## Lint, format, types, import rules, names, documentation
 	$(BIN)/ruff check .
@@ -59,10 +62,14 @@ experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.release --only kills
 
+# The published torch requires this very triton on Linux; its CPU build requires none and would hide that.
+TORCH := torch==2.13.0
+TRITON := triton==3.7.1; sys_platform == "linux"
+
 lock: ## Write requirements.lock from what .venv holds
 	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \
 	   echo '# Made by `make lock`.'; \
-	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/torch==2.13.0/' -e 's/^triton==.*/&; sys_platform == "linux"/'; } > requirements.lock
+	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/$(TORCH)/' -e 's/^triton==.*/$(TRITON)/'; } > requirements.lock
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -35,14 +35,14 @@ class Registry(Generic[T]):
 
     def __init__(self, group: str, built_in: Mapping[str, str], protocol: type) -> None:
         """``built_in``: ``"package.module:object"`` by name; ``protocol``: what each must have."""
-        self._group, self._built_in, self._protocol = group, built_in, protocol
+        self.group, self.built_in, self.protocol = group, built_in, protocol
         self._loaded: dict[str, T] = {}
         self._broken: dict[str, PluginError] = {}
 
     def names(self) -> tuple[str, ...]:
         """Ours in the order of their lines, then those of plugins, sorted."""
-        plugins = sorted({point.name for point in self._points} - self._built_in.keys())
-        return (*self._built_in, *plugins)
+        plugins = sorted({point.name for point in self._points} - self.built_in.keys())
+        return (*self.built_in, *plugins)
 
     def get(self, name: str) -> T:
         """The implementation. Raises ``PluginError`` for a broken or ambiguous one, ``KeyError``
@@ -65,10 +65,10 @@ class Registry(Generic[T]):
     def problems(self) -> tuple[str, ...]:
         """A sentence for each name that cannot be used; ``doctor`` shows them."""
         clashes = [
-            f"the package {_package(point)} registers {point.name!r} in {self._group}, which is "
+            f"the package {_package(point)} registers {point.name!r} in {self.group}, which is "
             "embedlake's own and stays so; uninstall the package, or have it renamed"
             for point in self._points
-            if point.name in self._built_in
+            if point.name in self.built_in
         ]
         broken = (self._problem(name) for name in self.names())
         return (*clashes, *(why for why in broken if why is not None))
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _points(self) -> tuple[EntryPoint, ...]:
-        return tuple(entry_points(group=self._group))
+        return tuple(entry_points(group=self.group))
 
     def _problem(self, name: str) -> str | None:
         try:
@@ -89,26 +89,26 @@ class Registry(Generic[T]):
         return None
 
     def _load(self, name: str) -> T:
-        if name in self._built_in:
-            module, _, attribute = self._built_in[name].partition(":")
+        if name in self.built_in:
+            module, _, attribute = self.built_in[name].partition(":")
             return cast("T", getattr(import_module(module), attribute))
         points = [point for point in self._points if point.name == name]
         if not points:
             raise KeyError(name)
         if len(points) > 1:
             raise PluginError(
-                f"{self._group} has {name!r} from {' and from '.join(map(_package, points))}; "
+                f"{self.group} has {name!r} from {' and from '.join(map(_package, points))}; "
                 "uninstall one of them"
             )
         (point,) = points
-        where = f"the plugin {name!r} ({self._group}) of the package {_package(point)}"
+        where = f"the plugin {name!r} ({self.group}) of the package {_package(point)}"
         try:
             loaded = point.load()
         except (Exception, SystemExit) as error:  # whatever a module does when it is imported
             raise PluginError(
                 f"{where} cannot be imported: {words(error)}; upgrade or uninstall the package"
             ) from error
-        missing = [name for name in _members(self._protocol) if not hasattr(loaded, name)]
+        missing = [name for name in _members(self.protocol) if not hasattr(loaded, name)]
         if missing:
             raise PluginError(
                 f"{where} has no {', '.join(missing)}; upgrade or uninstall the package"

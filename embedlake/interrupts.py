@@ -17,7 +17,11 @@ _received: list[int] = []
 
 
 def handle_signals() -> None:
-    """Make SIGTERM and SIGINT raise ``KeyboardInterrupt`` in the main thread."""
+    """Make SIGTERM and SIGINT raise ``KeyboardInterrupt`` in the main thread, from now on.
+
+    Signals that came before are forgotten.
+    """
+    _received.clear()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
 

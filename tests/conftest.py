@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,23 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with servers share those of one process; ``make test-fast`` leaves them out."""
+    """Mark tests by the servers they use; of two processes give one all end-to-end tests, at once.
+
+    These take longest, since they wait for servers, and share a Prefect server and a worker.
+    """
     for item in items:
-        uses_s3 = "s3" in getattr(item, "fixturenames", ())
-        if uses_s3:
+        if "s3" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
-        if uses_s3 or item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("servers"))
+        if _is_e2e(item):
+            item.add_marker(pytest.mark.xdist_group("prefect"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: not _is_e2e(item))
+
+
+def _is_e2e(item: pytest.Item) -> bool:
+    return item.get_closest_marker("e2e") is not None
+
+
+def pytest_collection_finish() -> None:
+    """Full collections, which some tests ask for, pass over all that was imported for the tests."""
+    gc.freeze()

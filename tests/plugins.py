@@ -33,4 +33,4 @@ def install(
 
 def unread(registry: Registry[Any]) -> Registry[Any]:
     """The registry as a fresh process has it: it has not looked for plugins yet."""
-    return Registry(registry._group, registry._built_in, registry._protocol)
+    return Registry(registry.group, registry.built_in, registry.protocol)

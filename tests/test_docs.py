@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel
 
 from embedding_core import reasons
-from embedding_core.encoder.checkpoint.treatments import TABLES, Rule
+from embedding_core.encoder.checkpoint.treatments.rule import Rule
+from embedding_core.encoder.checkpoint.treatments.tables import TABLES
 from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.spaces.switching import Release
 from embedding_core.lake.spaces.vector_columns import VectorColumn

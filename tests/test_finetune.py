@@ -145,6 +145,7 @@ def recipe_of(folder: Path, model: str = "hashing") -> Recipe:
     return Recipe.load(content)
 
 
+@pytest.mark.slow
 def test_finetuned_checkpoint_is_another_space_that_a_recipe_can_name(
     tmp_path: Path, minilm: str
 ) -> None:

@@ -1,16 +1,22 @@
-"""The container files name only what exists; no engine builds them here."""
+"""Files for containers and for CI name only what exists; neither is run here."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text()
+WORKFLOWS = {
+    path.name: yaml.safe_load(path.read_text())
+    for path in (ROOT / ".github" / "workflows").glob("*.yml")
+}
 COMPOSE = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
 
 
@@ -46,3 +52,24 @@ def test_container_commands_and_their_options_exist() -> None:
             check=True,
         )
         assert all(option in shown.stdout for option in options)
+
+
+def steps() -> list[dict[str, Any]]:
+    """All steps of all workflows."""
+    jobs = [job for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
+    return [step for job in jobs for step in job["steps"]]
+
+
+def test_workflows_run_targets_of_the_makefile_and_nothing_else() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    commands = [step["run"] for step in steps() if "run" in step]
+    assert {"make check", "make test"} <= set(commands)
+    assert {command.removeprefix("make ") for command in commands} <= targets
+
+
+def test_workflows_test_each_python_that_the_package_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = [name.rpartition(" ")[2] for name in project["classifiers"] if ":: 3." in name]
+    matrix = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix["python-version"] == versions
+    assert project["requires-python"] == f">={versions[0]}"

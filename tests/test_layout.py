@@ -12,6 +12,7 @@ from embedding_core.identity import ROW_RULES_VERSION
 from embedlake.extras import EXTRAS
 from embedlake.orchestration.tasks import RESULTS_VERSION
 from tests.driver import recipe_for, write_jsonl
+from tests.requirements import modules_outside_the_core
 
 HEAVY = ("torch", "transformers", "lancedb", "lance", "prefect", "ray")
 MOST_MODULES = 40
@@ -85,7 +86,7 @@ sys.meta_path.insert(0, Blocked())
 
 def core_only(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code where only what the core install brings can be imported."""
-    program = CORE_ONLY.format(blocked=set(EXTRAS)) + code
+    program = CORE_ONLY.format(blocked=modules_outside_the_core() | set(EXTRAS)) + code
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )

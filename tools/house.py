@@ -16,12 +16,15 @@ import statistics
 import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 PACKAGES = ("embedding_core", "embedlake", "flows")
+TESTS = ("tests",)
+BESIDE = ("benchmarks", "examples", "tools")
+"""Code that no wheel carries."""
 NEVER_A_NAME = frozenset({"one", "found", "held", "wanted", "given", "place", "known"})
 PRONOUNS = NEVER_A_NAME | {
     "part", "some", "own", "mine", "said", "asked", "told", "gone", "come", "taken", "both",
@@ -29,8 +32,13 @@ PRONOUNS = NEVER_A_NAME | {
 }  # fmt: skip
 MOST_PRONOUNS = 1.0
 """Bindings of a pronoun per 1,000 lines."""
+MOST_LINES = 450
+"""Lines of a module."""
 MOST_FILES = 14
 """Modules of one folder, ``__init__`` counted."""
+LONG_SLEEP_SECONDS = 1.0
+"""A test that sleeps for so long waits for the clock."""
+PRIVATE = re.compile(r"_[a-zA-Z](\w*[a-zA-Z0-9])?")
 MOST_NAMESAKES = 2
 """Modules of one file name, in all folders."""
 DIALECT = re.compile(r"\b(of its own|of their own|of our own|anew|is none|are none|by now)\b")
@@ -52,10 +60,10 @@ class Module:
         return len(self.text.splitlines())
 
 
-def modules(root: Path) -> dict[str, Module]:
-    """Every module below ``root`` by its dotted name."""
+def modules(root: Path, packages: Sequence[str] = PACKAGES) -> dict[str, Module]:
+    """Every module of the packages below ``root`` by its dotted name."""
     read = {}
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -84,6 +92,28 @@ def broken_rules(code: dict[str, Module]) -> Iterator[str]:
     for module in code.values():
         for line, text in _prose(module):
             yield f"{module.path}:{line}: {text}"
+
+
+def long_modules(code: dict[str, Module]) -> Iterator[str]:
+    """A line for every module that is too long."""
+    for module in code.values():
+        if module.n_lines > MOST_LINES:
+            yield f"{module.path}: {module.n_lines} lines; at most {MOST_LINES}, split it by noun"
+
+
+def broken_rules_of_tests(tests: dict[str, Module], code: dict[str, Module]) -> Iterator[str]:
+    """A line for every use of a private name of ``code``, and for every long sleep."""
+    private = {name for module in code.values() for name in _private_names(module)}
+    for module in tests.values():
+        for node in ast.walk(module.tree):
+            where = f"{module.path}:{getattr(node, 'lineno', 0)}"
+            for name in private.intersection(_names_used(node)):
+                yield (
+                    f"{where}: {name} is private; test what is seen from outside, or make it a "
+                    "parameter"
+                )
+            if (seconds := _seconds_slept(node)) >= LONG_SLEEP_SECONDS:
+                yield f"{where}: sleeps {seconds:g} s; wait for what happens"
 
 
 def measured(code: dict[str, Module]) -> dict[str, object]:
@@ -124,6 +154,46 @@ def _names(module: Module) -> Iterator[tuple[str, int]]:
             yield node.id, node.lineno
         elif isinstance(node, ast.arg):
             yield node.arg, node.lineno
+
+
+def _private_names(module: Module) -> Iterator[str]:
+    """Functions, classes, attributes and variables whose name begins with one underscore."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            name = node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        else:
+            continue
+        if PRIVATE.fullmatch(name):
+            yield name
+
+
+def _names_used(node: ast.AST) -> Iterator[str]:
+    """Names that a node takes from something else: ``thing.name``, an import, ``setattr``."""
+    if isinstance(node, ast.Attribute) and not _is_self(node.value):
+        yield node.attr
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        if called in ("setattr", "delattr", "getattr"):
+            texts = (arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant))
+            yield from (str(text).rpartition(".")[2] for text in texts)
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def _seconds_slept(node: ast.AST) -> float:
+    """How long a call of ``sleep`` with a number takes; 0 for any other node."""
+    if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("sleep"):
+        return 0.0
+    seconds = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+    return max((float(n) for n in seconds if isinstance(n, int | float)), default=0.0)
 
 
 def _shadows(code: dict[str, Module]) -> Iterator[str]:
@@ -185,11 +255,16 @@ def _duplicates(code: dict[str, Module]) -> Iterator[tuple[str, str]]:
 
 def main() -> int:
     """Print what is asked for; the exit code."""
-    code = modules(Path(__file__).resolve().parent.parent)
+    root = Path(__file__).resolve().parent.parent
+    code = modules(root)
     if "--measure" in sys.argv:
         print(json.dumps(measured(code), indent=1))
         return 0
-    problems = list(broken_rules(code))
+    problems = [
+        *broken_rules(code),
+        *long_modules(code | modules(root, BESIDE)),
+        *broken_rules_of_tests(modules(root, TESTS), code),
+    ]
     print("\n".join(problems) if problems else "the house is in order")
     return bool(problems)
 

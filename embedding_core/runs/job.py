@@ -44,6 +44,10 @@ class Job:
         )
 
 
+_loaded: dict[tuple[ModelInfo, str, int | None], TextEncoder] = {}
+"""The encoder that was used last, under what it was loaded with."""
+
+
 def load(model: ModelSpec, resources: Resources) -> TextEncoder:
     """The encoder of what the model's name means now; see ``load_described``."""
     return load_described(describe_model(model), model, resources)
@@ -57,11 +61,16 @@ def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> T
     """
     loading = (info, resources.device, resources.batch_tokens)
     if loading not in _loaded:
-        _loaded.clear()
-        free_memory()
+        unload()
         with loading_context(model.name):
             _loaded[loading] = load_model(info, model, resources)
     return _loaded[loading]
+
+
+def unload() -> None:
+    """Let go of the encoder that this process keeps, and of the memory it took."""
+    _loaded.clear()
+    free_memory()
 
 
 @contextmanager
@@ -77,10 +86,6 @@ def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterat
     holder = f"run {run_id[:SHOWN_DIGITS]}"
     with locked(table_of(recipe), holder, wait_seconds, kind="build") as lock:
         yield lock
-
-
-_loaded: dict[tuple[ModelInfo, str, int | None], TextEncoder] = {}
-"""The encoder that was used last, under what it was loaded with."""
 
 
 def check_planned_space(job: Job, space_id_now: str) -> None:

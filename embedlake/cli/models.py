@@ -188,7 +188,7 @@ def announce_model(uri: str, name: str | None, unchecked: bool, as_json: bool) -
         )
     model = model_path(uri, Path.cwd())
     if not unchecked:
-        _check_announced(model)
+        check_announced(model)
     use_prefect_api(url)
     from embedlake.orchestration.events import announce
 
@@ -197,7 +197,7 @@ def announce_model(uri: str, name: str | None, unchecked: bool, as_json: bool) -
     respond(asdict(event), lines, as_json)
 
 
-def _check_announced(model: str) -> None:
+def check_announced(model: str) -> None:
     """Raise ``ModelError`` unless the model can be found and described.
 
     The code of an unverified checkpoint is not refused here: a recipe may allow it.

@@ -138,13 +138,16 @@ def answers(url: str, seconds: float = 2.0) -> bool:
         return False
 
 
-def stop(server: Server) -> None:
-    """Stop a server and everything it started; one that is gone already is fine."""
+def stop(server: Server, patience_seconds: float = STOP_SECONDS) -> None:
+    """Stop a server and everything it started; one that is gone already is fine.
+
+    What has not ended by itself after ``patience_seconds`` is killed.
+    """
     if is_running(server):
         process = psutil.Process(server.pid)
         family = [process, *process.children(recursive=True)]
         _signal(family, signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        _, alive = psutil.wait_procs(family, timeout=patience_seconds)
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=STOP_SECONDS)
     for child in [child for child in _children if child.poll() is not None]:

@@ -15,8 +15,12 @@ import pytest
 import transformers
 
 from embedding_core.encoder import Encoder
-from embedding_core.encoder.checkpoint import treatments
-from embedding_core.encoder.checkpoint.treatments import CONFIG, FAMILY_CONFIG, config_rules
+from embedding_core.encoder.checkpoint.treatments.model_config import (
+    CONFIG,
+    FAMILY_CONFIG,
+    config_rules,
+)
+from embedding_core.encoder.checkpoint.treatments.rule import Rules, offence
 from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
 from tests.models import describe
@@ -222,7 +226,7 @@ def some(key: str) -> Any:
     return 0.25 if any(part in key for part in FRACTIONS) else 1
 
 
-def keys_of(rules: treatments.Rules, treatment: str) -> list[str]:
+def keys_of(rules: Rules, treatment: str) -> list[str]:
     return [key for rule in rules if rule.treatment == treatment for key in rule.keys]
 
 
@@ -334,4 +338,4 @@ def test_config_table_has_all_fields_of_the_configuration(family: str) -> None:
     config = getattr(transformers, f"{CONFIGS[family][0]}Config")(**CONFIGS[family][1])
     rules = (*CONFIG, *FAMILY_CONFIG[family])
     assert set(config.to_dict()) - {key for rule in rules for key in rule.keys} == set()
-    assert treatments.offence(config.to_dict(), rules) is None
+    assert offence(config.to_dict(), rules) is None

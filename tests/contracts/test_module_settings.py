@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from embedding_core.encoder import Encoder
-from embedding_core.encoder.checkpoint.treatments import (
+from embedding_core.encoder.checkpoint.treatments.folder import FILES, SENTENCE_FILES
+from embedding_core.encoder.checkpoint.treatments.sentence_config import (
     CONFIG_KWARGS,
     DENSE,
-    FILES,
     MODEL_KWARGS,
     MODULE,
     NORMALIZE,
     POOLING,
     PROCESSOR_KWARGS,
     SENTENCE_CONFIG,
-    SENTENCE_FILES,
     SENTENCE_TRANSFORMERS_CONFIG,
 )
 from embedding_core.errors import ModelError

@@ -11,7 +11,7 @@ import transformers
 
 from embedding_core.encoder import Encoder
 from embedding_core.encoder.checkpoint.backend import CLASSES, backend_json
-from embedding_core.encoder.checkpoint.treatments import TOKENIZER_CONFIG
+from embedding_core.encoder.checkpoint.treatments.tokenizer_config import TOKENIZER_CONFIG
 from embedding_core.errors import ModelError
 from tests.checkpoints import edit_json, write_json
 from tests.contracts.test_checkpoint_settings import (

@@ -179,7 +179,7 @@ def test_reembed_while_another_build_goes_on_ends_as_locked(
 
 # Cut off
 
-MANY = 800
+MANY = 200
 NEW = {"name": "hashing", "dim": 64}
 
 

@@ -1,7 +1,13 @@
-"""The wheel, installed beside a project of the user's: it owns no name of theirs, and it runs."""
+"""The wheel, installed beside a project of the user's: it owns no name of theirs, and it runs.
+
+What the wheel requires is borrowed from the environment of the tests. ``make check-install`` has
+pip get it from the registry instead, as a user would: minutes, and 3 GB.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -12,11 +18,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.driver import write_jsonl
-from tests.e2e.conftest import ROOT, Answer, Commands, run_command
+from embedding_core.recipe import Recipe
+from tests.driver import run, write_jsonl
+from tests.e2e.conftest import DONE, FAILED, ROOT, Answer, Commands, run_command
+from tests.e2e.recipes import write_recipe
+from tests.models import describe
+from tests.requirements import ORCHESTRATOR
 
 pytestmark = pytest.mark.e2e
 
+SEARCH = """
+import sys
+from embedlake import Encoder, Lake
+lake, model = sys.argv[1:]
+print(Lake.open(lake).table("docs").search("a pet naps", Encoder.load(model))[0].doc_id)
+"""
+FROM_REGISTRY = os.environ.get("WHEEL_DEPENDENCIES") == "registry"
 RECIPE = """
 name: wheel
 source: {{uri: {folder}/in, include: ["**/*.jsonl"], id: id}}
@@ -40,19 +57,29 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel; its dependencies are those of the tests' environment, which
-    does not bring the checkout along: a path file reads no other path files."""
+    """Programs of an environment with the wheel and all that its extra ``run`` requires."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = folder / "bin" / "python"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
-         "--no-index", "--force-reinstall", wheel],
-        check=True,
-    )  # fmt: skip
+    if FROM_REGISTRY:
+        pip_install(folder, torch())  # first: others would pull another
+        pip_install(folder, f"{wheel}[run]")
+    else:  # a path file reads no other path files: the checkout does not come along
+        packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+        (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip_install(folder, "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     return folder / "bin"
+
+
+def pip_install(environment: Path, *arguments: str) -> None:
+    """Install into an environment that has no pip."""
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
+    subprocess.run([*pip, "install", "--quiet", *arguments], check=True)
+
+
+def torch() -> str:
+    """The version of torch that is tested: the newest may be a CUDA build of several GB."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return next(line for line in lines if line.startswith("torch=="))
 
 
 def test_wheel_owns_two_names_and_is_typed(wheel: Path) -> None:
@@ -71,6 +98,34 @@ def test_core_requirements_leave_the_orchestrator_to_an_extra(wheel: Path) -> No
     core = [line for line in required if "extra ==" not in line]
     assert core and not any(name in " ".join(core) for name in ("prefect", "ray", "matplotlib"))
     assert any("prefect" in line and 'extra == "run"' in line for line in required)
+
+
+@pytest.mark.skipif(not FROM_REGISTRY, reason="gets 1 GB from the registry: make check-install")
+def test_core_alone_finds_and_says_what_it_lacks(wheel: Path, minilm: str, tmp_path: Path) -> None:
+    venv.create(tmp_path / "core", symlinks=True)
+    pip_install(tmp_path / "core", torch())
+    pip_install(tmp_path / "core", str(wheel))
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "core/bin/python")]
+    listed = subprocess.run([*pip, "list", "--format", "json"], capture_output=True, check=True)
+    names = {package["name"].lower() for package in json.loads(listed.stdout)}
+    assert {"embedlake", "torch", "pylance"} <= names and not names & ORCHESTRATOR
+    write_jsonl(tmp_path, "a.jsonl", {"cat": "The cat sleeps on the sofa.", "tax": "Taxes rose."})
+    checkpoint = str(describe(minilm).checkpoint.config_file.parent)
+    recipe = write_recipe(tmp_path, model={"name": checkpoint, "dim": None})
+    run(Recipe.load(recipe))
+
+    def core(*command: str) -> Answer:
+        program = str(tmp_path / "core" / "bin" / command[0])
+        return run_command([program, *command[1:]], {"HOME": str(tmp_path)}, cwd=tmp_path)
+
+    searched = core("python", "-c", SEARCH, str(tmp_path / "lake"), checkpoint)
+    assert (searched.code, searched.out) == (DONE, "cat\n"), searched.err
+    searched = core("embedlake", "search", str(recipe), "a pet naps", "--json")
+    assert searched.json["hits"][0]["doc_id"] == "cat"
+    assert core("embedlake", "plan", str(recipe), "--json").json["nothing_to_do"]
+    write_jsonl(tmp_path, "b.jsonl", {"sun": "Leaves turn light into sugar."})
+    refused = core("embedlake", "embed", str(recipe))
+    assert refused.code == FAILED and "pip install 'embedlake[run]'" in refused.err
 
 
 def test_deployment_runs_from_a_project_with_flows_of_its_own(

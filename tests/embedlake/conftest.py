@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embedlake import interrupts
 from embedlake.cli import main
 
 
@@ -33,6 +35,19 @@ class Answer:
 Embedlake = Callable[..., Answer]
 
 
+@contextmanager
+def handled_signals() -> Iterator[None]:
+    """Signals stop a command in this context; afterwards the process is as it was."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    interrupts.handle_signals()
+    try:
+        yield
+    finally:
+        interrupts.handle_signals()  # which forgets the signals of this context
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @pytest.fixture
 def embedlake(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -43,13 +58,8 @@ def embedlake(
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["embedlake", *arguments])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main.main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        with handled_signals(), pytest.raises(SystemExit) as ended:
+            main.main()
         said = capsys.readouterr()
         return Answer(int(ended.value.code or 0), said.out, said.err)
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 import jsonschema
+import lance
 import pydantic
 import pytest
 import yaml
@@ -35,7 +37,7 @@ from embedlake.orchestration.outcome import ended
 from embedlake.silence import saying_a_slow_load
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
-from tests.embedlake.conftest import Embedlake
+from tests.embedlake.conftest import Embedlake, handled_signals
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 COMMANDS = sorted(cli.commands)
@@ -187,21 +189,28 @@ def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
     def serialize(*_: object) -> None:
         Model().model_dump()
 
-    monkeypatch.setattr(interrupts, "_received", [])
     monkeypatch.setattr(table_status, "status", serialize)
     stopped = embedlake("status", str(embedded), "--json")
     assert stopped.code == code and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
 
 
-def test_runner_stops_for_a_signal_that_a_library_kept_to_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(interrupts, "_received", [signal.SIGTERM])
-    with pytest.raises(KeyboardInterrupt):
-        Runner().first_ended([], 1.0)
-    with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
-        raise Transient("the library says something else")
+def test_runner_stops_for_a_signal_that_a_library_kept_to_itself() -> None:
+    with handled_signals():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            Runner().first_ended([], 1.0)
+        with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
+            raise Transient("the library says something else")
+
+
+def test_signal_of_an_earlier_command_stops_no_later_one() -> None:
+    with handled_signals():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        interrupts.handle_signals()
+        interrupts.check()
 
 
 def test_wrong_setting_is_bad_usage_and_named(
@@ -231,11 +240,16 @@ def test_maintain_without_a_named_api_needs_no_server(
 def test_maintain_that_cannot_end_fails_with_its_report(
     embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(*_: object) -> None:
-        raise Transient("the store does not answer")
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("the store does not answer")
 
+<<<<<<< HEAD
     monkeypatch.setattr("embedding_core.lake.upkeep.compaction._remove_versions", unreachable)
     monkeypatch.setattr("embedding_core.store.retry.FIRST_PAUSE_SECONDS", 0)
+=======
+    monkeypatch.setattr(lance.LanceDataset, "cleanup_old_versions", unreachable)
+    monkeypatch.setattr("embedding_core.lake.faults.FIRST_PAUSE_SECONDS", 0)
+>>>>>>> habits12
     answer = embedlake("maintain", str(embedded), "--json")
     assert answer.code == FAILED and len(answer.json["problems"]) == 3
     assert "NOT DONE" in answer.err and "does not answer" in answer.err
@@ -384,7 +398,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
         click.echo("\n".join(lines), err=True)
         spoke.set()
 
-    monkeypatch.setattr(job, "_loaded", {})
+    job.unload()
     monkeypatch.setattr(job, "load_model", slow)
     monkeypatch.setattr(options, "say", say)
     answer = embedlake(name, str(embedded), *arguments, "--json")
@@ -396,7 +410,7 @@ def test_command_that_loads_a_model_for_long_says_so_on_stderr(
 def test_command_that_loads_a_model_at_once_says_nothing(
     embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_loaded", {})
+    job.unload()
     patient = partial(saying_a_slow_load, moment_seconds=600)  # however busy the machine is
     monkeypatch.setattr(options, "saying_a_slow_load", patient)
     assert embedlake("search", str(embedded), "cat").err == ""

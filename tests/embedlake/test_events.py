@@ -11,7 +11,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from embedding_core.errors import ModelError
-from embedlake.cli.models import _check_announced
+from embedlake.cli.models import check_announced
 from embedlake.orchestration.events import latest_request
 from tests.embedlake.conftest import Embedlake
 
@@ -84,8 +84,8 @@ def test_announced_model_that_is_no_checkpoint_is_refused_with_a_way_out(
     (tmp_path / "empty").mkdir()
     named = str(tmp_path / model) if model in ("empty", "missing") else model
     with pytest.raises(ModelError, match=r"Nothing was announced.*--unchecked"):
-        _check_announced(named)
+        check_announced(named)
 
 
 def test_announced_model_that_is_a_checkpoint_is_let_pass(tiny_qwen3: Path) -> None:
-    _check_announced(str(tiny_qwen3))
+    check_announced(str(tiny_qwen3))

@@ -186,6 +186,7 @@ def test_ports_that_cannot_be_read_say_which_file_to_remove(tmp_path: Path) -> N
         usual_ports(tmp_path, ["a"], pytest.fail)
 
 
+@pytest.mark.server
 def test_s3_server_has_its_bucket_at_its_usual_port(tmp_path: Path) -> None:
     port = usual_ports(tmp_path, ["s3.port"], pytest.fail)["s3.port"]
     server = stack.start_s3(tmp_path)
@@ -198,7 +199,7 @@ def test_s3_server_has_its_bucket_at_its_usual_port(tmp_path: Path) -> None:
         )  # fmt: skip
         assert [name.strip("/") for name in store.ls("")] == [stack.BUCKET]
     finally:
-        processes.stop(server)
+        processes.stop(server, patience_seconds=0)
 
 
 # Servers that end with who started them

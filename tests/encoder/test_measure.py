@@ -54,8 +54,9 @@ def test_measure_speed_gives_every_workload_and_the_fastest_budget(tiny_qwen3: P
     assert speed.peak_memory_bytes > 2**20
 
 
-def test_measure_speed_names_the_length_that_was_measured(minilm: str) -> None:
-    speed = measure_speed(describe(minilm, max_tokens=32), ["some words " * 50], "cpu", 0.05)
+def test_measure_speed_names_the_length_that_was_measured(tiny_qwen3: Path) -> None:
+    info = describe(str(tiny_qwen3), max_tokens=32)
+    speed = measure_speed(info, ["some words " * 50], "cpu", 0.05)
     assert [one.name for one in speed.workloads] == ["32", "mix", "mix", "mix"]
 
 

@@ -21,7 +21,7 @@ from tests.s3 import S3Server
 QUICK = Timing(beat=0.02, expiry=0.6, poll=0.01)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
     if request.param == "local":
         return Table(Lake.open(str(tmp_path)), "t")

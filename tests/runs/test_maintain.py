@@ -19,7 +19,6 @@ from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError
 from embedding_core.lake import ledger, schema
 from embedding_core.lake.index.vector import refresh_vector_index
-from embedding_core.lake.rows import commit
 from embedding_core.lake.spaces.vector_columns import add_column
 from embedding_core.lake.staging import staged_path
 from embedding_core.lake.table import Lake, Table, table_of
@@ -180,18 +179,30 @@ def test_maintain_kept_vector_column_and_its_index_survive(tmp_path: Path) -> No
 # Beside a run
 
 
-def test_commit_whose_reply_was_lost_looks_past_compaction(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arrives", [True, False])
+def test_commit_whose_reply_was_lost_looks_past_compaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
     recipe = run_often(tmp_path, 4)
-    table = table_of(recipe)
-    before = int(table.dataset().version)
-    assert (
-        maintain(recipe).tables[0].fragments_merged == 4
-    )  # pylance cannot show what it did to the indexes
-    with pytest.raises(TypeError):
-        table.dataset().get_transactions(int(table.dataset().version) - before)
-    assert not commit._has_committed(table.dataset(), {"another": before})
-    own = table.dataset().read_transaction(before).uuid
-    assert commit._has_committed(table.dataset(), {own: before - 1})
+    table, real = table_of(recipe), lance.LanceDataset.commit
+    maintained: list[int] = []
+
+    def commit_maintain_and_fail(target: Any, *changes: Any, **settings: Any) -> lance.LanceDataset:
+        is_of_rows = isinstance(target, lance.LanceDataset) and target.uri == table.uri
+        if maintained or not is_of_rows:
+            return real(target, *changes, **settings)
+        if arrives:
+            real(target, *changes)
+        before = int(table.dataset().version)
+        maintained.append(maintain(recipe).tables[0].fragments_merged)
+        with pytest.raises(TypeError):  # pylance cannot show what it did to the indexes
+            table.dataset().get_transactions(int(table.dataset().version) - before)
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", commit_maintain_and_fail)
+    run_often(tmp_path, 1, first=4)
+    assert maintained == [4 + arrives]
+    assert texts(recipe) == [f"text number {number}" for number in range(5)]
 
 
 def test_maintain_beside_runs_loses_no_row_and_stops_none(tmp_path: Path) -> None:

@@ -30,14 +30,10 @@ from embedding_core.encoder.checkpoint.modules import (
     read_prompts,
     read_sentence_config,
 )
-from embedding_core.encoder.checkpoint.treatments import (
-    PROCESSOR_FILES,
-    ROPE,
-    TOKENIZER_CONFIG,
-    config_rules,
-    offence,
-    refuse_others,
-)
+from embedding_core.encoder.checkpoint.treatments.folder import PROCESSOR_FILES
+from embedding_core.encoder.checkpoint.treatments.model_config import ROPE, config_rules
+from embedding_core.encoder.checkpoint.treatments.rule import offence, refuse_others
+from embedding_core.encoder.checkpoint.treatments.tokenizer_config import TOKENIZER_CONFIG
 from embedding_core.errors import ModelError
 
 STABLE_ROPES = (None, "default", "linear", "yarn", "llama3")

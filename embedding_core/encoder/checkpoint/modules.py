@@ -19,7 +19,9 @@ from embedding_core.encoder.checkpoint.files import (
     weight_files,
     whole_number,
 )
-from embedding_core.encoder.checkpoint.treatments import (
+from embedding_core.encoder.checkpoint.treatments.folder import SENTENCE_FILES
+from embedding_core.encoder.checkpoint.treatments.rule import Rules, refuse_others
+from embedding_core.encoder.checkpoint.treatments.sentence_config import (
     CONFIG_KWARGS,
     DENSE,
     MODEL_KWARGS,
@@ -28,10 +30,7 @@ from embedding_core.encoder.checkpoint.treatments import (
     POOLING,
     PROCESSOR_KWARGS,
     SENTENCE_CONFIG,
-    SENTENCE_FILES,
     SENTENCE_TRANSFORMERS_CONFIG,
-    Rules,
-    refuse_others,
 )
 from embedding_core.errors import ModelError
 

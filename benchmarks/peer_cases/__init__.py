@@ -1,0 +1,1 @@
+"""What the comparison with peers is made of: files, peers, steps, and an oracle."""
