@@ -26,8 +26,9 @@ from embedding_core.sources import documents
 from embedding_core.sources.formats import jsonl
 from embedlake.execution.scheduler import run_units
 from tests.driver import begin, recipe_for, rejects, rows, run
-from tests.embedlake.test_units import Begun, InProcess, break_the_code
+from tests.embedlake.test_units import break_the_code
 from tests.runs.test_no_vector import fail_on
+from tests.scheduling import Begun, InProcess
 
 SLICE_BYTES = 2_000
 COLUMNS = ["chunk_id", "file_key", "doc_id", "chunk_index", "text", "n_tokens", "char_start"]
