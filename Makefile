@@ -58,7 +58,8 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	@if [ -z "$(PEERS)" ]; then echo "left out, for want of a folder for their environments: make bench PEERS=folder"; \
 	  else $(BIN)/python -m benchmarks.peers --environments $(PEERS); fi
 
-experiments: $(INSTALLED) ## Long fault experiments, not part of the tests
+experiments: $(INSTALLED) ## Long fault experiments; results in experiments/results
+	$(BIN)/python -m experiments.faults
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.release --only kills
 

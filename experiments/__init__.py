@@ -1,0 +1,1 @@
+"""Experiments that take too long for the tests."""
