@@ -40,6 +40,12 @@ TRUNCATED_COMPRESSED = Reason(
 )
 CORRUPT_PARQUET = Reason("corrupt_parquet", "it cannot be read as Parquet", "edit", "file")
 CORRUPT_ARROW = Reason("corrupt_arrow", "it cannot be read as Arrow", "edit", "file")
+CORRUPT_PDF = Reason("corrupt_pdf", "it cannot be read as PDF", "edit", "file")
+CORRUPT_OFFICE = Reason("corrupt_office", "it cannot be read as an Office file", "edit", "file")
+ENCRYPTED = Reason("encrypted", "it asks for a password", "edit", "file")
+MISSING_LIBRARY = Reason(
+    "missing_library", "a library that its format needs is not installed", "next run", "file"
+)
 MISSING_COLUMN = Reason("missing_column", "it has no column that the recipe needs", "edit", "file")
 DUPLICATE_COLUMN = Reason("duplicate_column", "it has two columns of a name", "edit", "file")
 UNCLOSED_QUOTE = Reason("unclosed_quote", "a quote is never closed", "edit", "file")
@@ -60,6 +66,10 @@ MALFORMED_FRONT_MATTER = Reason(
 MALFORMED_ROW = Reason("malformed_row", "quotes of the row are wrong", "edit", "record")
 RAGGED_ROW = Reason(
     "ragged_row", "the row has more or fewer cells than there are columns", "edit", "record"
+)
+CORRUPT_HTML = Reason("corrupt_html", "the markup cannot be parsed", "edit", "record")
+NO_TEXT = Reason(
+    "no_text", "a page, slide or file with pictures or navigation alone", "edit", "record"
 )
 INVALID_UTF8 = Reason("invalid_utf8", "bytes that are not UTF-8", "edit", "record")
 LONE_SURROGATE = Reason("lone_surrogate", "half of a surrogate pair", "edit", "record")

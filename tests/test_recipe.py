@@ -46,6 +46,8 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.formats.csv.header", ("id", "text"), "id"),
     ("source.formats.csv.nulls", ("NA",), "NA"),
     ("source.formats.csv.encoding", "latin-1", "utf-16"),
+    ("source.formats.pdf.record", "file", "line"),
+    ("source.formats.pptx.record", "file", "page"),
     ("source.formats.text.encoding", "utf-16", "utf-99"),
     ("source.formats.markdown.encoding", "cp1252", "rot13"),
     ("source.metadata", {"by": MetadataColumn(field="meta.author", type="string")}, {"by": "name"}),

@@ -73,8 +73,10 @@ BINARIES: dict[str, Callable[[Path], None]] = {
 }
 COMPRESSED = {suffix + end: text for suffix, text in TEXTS.items() for end in COMPRESSORS}
 FORMATS = [*TEXTS, *COMPRESSED, *BINARIES]
-DOCUMENTS = dict.fromkeys([".txt", ".md", ".markdown"], b"two\nlines")
+DOCUMENTS = dict.fromkeys([".txt", ".md", ".markdown", ".html", ".htm", ".xhtml"], b"two\nlines")
 """Formats without records: a file is one document."""
+LAID_OUT = (".pdf", ".docx", ".pptx")
+"""Formats of pages, which ``tests/sources/test_prose.py`` makes files of."""
 SPLIT = (".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
 """Formats whose files can be read in spans."""
 WHOLE_FILE = [suffix + end for suffix in DOCUMENTS for end in ["", *COMPRESSORS]]
@@ -110,7 +112,7 @@ def documents(spec: SourceSpec) -> list[Document]:
 
 
 def test_every_registered_format_is_in_this_contract() -> None:
-    assert sorted(suffixes()) == sorted([*FORMATS, *WHOLE_FILE])
+    assert sorted(suffixes()) == sorted([*FORMATS, *WHOLE_FILE, *LAID_OUT])
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -141,7 +143,7 @@ def test_read_documents_from_s3_are_those_from_disk(
     assert remote == documents(spec_for(str(tmp_path)))
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS, *WHOLE_FILE])
+@pytest.mark.parametrize("suffix", [*FORMATS, *WHOLE_FILE, *LAID_OUT])
 def test_discover_same_content_same_fingerprint_other_content_another(
     tmp_path: Path, suffix: str
 ) -> None:
