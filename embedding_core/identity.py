@@ -92,6 +92,10 @@ def row_rules(
     source = recipe.source
     return {
         "version": ROW_RULES_VERSION,
+        "format": source.format,
+        "formats": {
+            name: hashed for name, options in source.formats.items() if (hashed := options.hashed())
+        },
         "id": source.id,
         "text": source.text,
         "metadata": {name: column.model_dump() for name, column in source.metadata.items()},

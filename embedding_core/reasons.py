@@ -32,15 +32,23 @@ class Reason:
 UNREADABLE = Reason("unreadable", "the file cannot be opened or read", "next run", "file")
 CHANGED = Reason("changed", "the file changed while it was read", "next run", "file")
 FAILED = Reason("failed", "every attempt at the file failed", "next run", "file")
-UNKNOWN_FORMAT = Reason("unknown_format", "no format has the end of its name", "edit", "file")
-WRONG_FORMAT = Reason(
-    "wrong_format", "its content is another format than its name says", "edit", "file"
+UNKNOWN_FORMAT = Reason("unknown_format", "no format has its content or name", "edit", "file")
+WRONG_FORMAT = Reason("wrong_format", "it cannot be read compressed", "edit", "file")
+CORRUPT_COMPRESSED = Reason("corrupt_compressed", "the compressed data is damaged", "edit", "file")
+TRUNCATED_COMPRESSED = Reason(
+    "truncated_compressed", "the compressed data ends too early", "edit", "file"
 )
-CORRUPT_GZIP = Reason("corrupt_gzip", "the compressed data is damaged", "edit", "file")
-TRUNCATED_GZIP = Reason("truncated_gzip", "the compressed data ends too early", "edit", "file")
 CORRUPT_PARQUET = Reason("corrupt_parquet", "it cannot be read as Parquet", "edit", "file")
+CORRUPT_ARROW = Reason("corrupt_arrow", "it cannot be read as Arrow", "edit", "file")
+CORRUPT_PDF = Reason("corrupt_pdf", "it cannot be read as PDF", "edit", "file")
+CORRUPT_OFFICE = Reason("corrupt_office", "it cannot be read as an Office file", "edit", "file")
+ENCRYPTED = Reason("encrypted", "it asks for a password", "edit", "file")
+MISSING_LIBRARY = Reason(
+    "missing_library", "a library that its format needs is not installed", "next run", "file"
+)
 MISSING_COLUMN = Reason("missing_column", "it has no column that the recipe needs", "edit", "file")
 DUPLICATE_COLUMN = Reason("duplicate_column", "it has two columns of a name", "edit", "file")
+UNCLOSED_QUOTE = Reason("unclosed_quote", "a quote is never closed", "edit", "file")
 TEXT_TOO_LONG = Reason("text_too_long", "a text above the limit for a document", "edit", "file")
 MOSTLY_WASTE = Reason(
     "mostly_waste", "hardly anything but blank lines or rejected records", "edit", "file"
@@ -52,6 +60,17 @@ MALFORMED_JSON = Reason("malformed_json", "the line is not strict JSON", "edit",
 NOT_AN_OBJECT = Reason("not_an_object", "the line is JSON but no object", "edit", "record")
 TOO_DEEP = Reason("too_deep", "nested too deep to be parsed", "edit", "record")
 LINE_TOO_LONG = Reason("line_too_long", "the line is too long to be parsed", "edit", "record")
+MALFORMED_FRONT_MATTER = Reason(
+    "malformed_front_matter", "the fields above the text are no YAML or TOML", "edit", "record"
+)
+MALFORMED_ROW = Reason("malformed_row", "quotes of the row are wrong", "edit", "record")
+RAGGED_ROW = Reason(
+    "ragged_row", "the row has more or fewer cells than there are columns", "edit", "record"
+)
+CORRUPT_HTML = Reason("corrupt_html", "the markup cannot be parsed", "edit", "record")
+NO_TEXT = Reason(
+    "no_text", "a page, slide or file with pictures or navigation alone", "edit", "record"
+)
 INVALID_UTF8 = Reason("invalid_utf8", "bytes that are not UTF-8", "edit", "record")
 LONE_SURROGATE = Reason("lone_surrogate", "half of a surrogate pair", "edit", "record")
 NUL_CHARACTER = Reason("nul_character", "a NUL character", "edit", "record")

@@ -21,6 +21,7 @@ from embedding_core.recipe import (
     Resources,
     section_variants,
 )
+from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.recipe.paths import kind_of
 
 MINIMAL: dict[str, Any] = {
@@ -39,6 +40,16 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.id", "_id", 3),
     ("source.text", "{title}\n{text}", ["text"]),
     ("source.exclude", ("**/drafts",), "*.md"),
+    ("source.format", "csv", "cvs"),
+    ("source.formats.json.items", "data.rows", 3),
+    ("source.formats.csv.delimiter", ";", ";;"),
+    ("source.formats.csv.header", ("id", "text"), "id"),
+    ("source.formats.csv.nulls", ("NA",), "NA"),
+    ("source.formats.csv.encoding", "latin-1", "utf-16"),
+    ("source.formats.pdf.record", "file", "line"),
+    ("source.formats.pptx.record", "file", "page"),
+    ("source.formats.text.encoding", "utf-16", "utf-99"),
+    ("source.formats.markdown.encoding", "cp1252", "rot13"),
     ("source.metadata", {"by": MetadataColumn(field="meta.author", type="string")}, {"by": "name"}),
     ("source.storage.endpoint_url", "http://127.0.0.1:1", 3),
     ("source.storage.region", "eu-1", 3),
@@ -109,7 +120,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def field_of(recipe: BaseModel, path: str) -> Any:
     value: Any = recipe
     for name in path.split("."):
-        value = getattr(value, name)
+        if isinstance(value, dict):  # options of a format that the recipe does not name
+            value = value.get(name, KNOWN_FORMATS.get(name).options)
+        else:
+            value = getattr(value, name)
     return value
 
 
@@ -173,6 +187,9 @@ def test_every_field_has_a_meaning_in_the_schema() -> None:
         ("lake.storage.regoin", "did you mean 'region'?"),
         ("index.target_recal", "did you mean 'target_recall'?"),
         ("release.queris", "did you mean 'queries'?"),
+        ("source.formats.cvs", "source.formats.cvs: unknown key; did you mean 'csv'?"),
+        ("source.formats.csv.delimter", "did you mean 'delimiter'?"),
+        ("source.formats.parquet.delimiter", "unknown key"),
         ("lake.zzz", "known keys: uri, table, storage"),
     ],
 )

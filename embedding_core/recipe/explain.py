@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from embedding_core.errors import Action, UsageError
+from embedding_core.recipe import formats
 from embedding_core.recipe.chunk import ChunkOptions, sections
 
 
@@ -71,6 +72,8 @@ def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
     """The sections a field may hold, by tag; ``""`` is that of a field with one kind of section."""
     if annotation is ChunkOptions:
         return sections()
+    if annotation == dict[str, formats.FormatOptions]:
+        return {"": formats.section()}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {"": annotation}
     return {}

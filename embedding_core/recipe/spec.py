@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from embedding_core.recipe import load
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
+from embedding_core.recipe.formats import KNOWN_FORMATS, ByFormat, FormatOptions
 from embedding_core.recipe.paths import kind_of, pinned_name, with_absolute_paths
 from embedding_core.recipe.section import Section
 from embedding_core.records import ColumnType
@@ -58,6 +59,10 @@ class SourceSpec(Section):
     the end of its name. Names that begin with ``_`` or ``.`` are read only if a glob does too."""
     exclude: tuple[str, ...] = ()
     """Globs under ``uri`` for files to leave out, and for folders to leave out with all in them."""
+    format: str | None = None
+    """Name of the format of every file; default: told by each file's content and name."""
+    formats: Annotated[dict[str, FormatOptions], ByFormat] = Field(default_factory=dict)
+    """Options by format: ``{csv: {delimiter: ";"}}``; each format has its own."""
     id: str | None = None
     """Field that holds a document's id, unique in its file; without it, the position counts."""
     text: str = "text"
@@ -67,6 +72,13 @@ class SourceSpec(Section):
     ``{author: {field: "meta.author name", type: string}}``."""
     storage: StorageSpec = StorageSpec()
     """How to reach the bucket, when it is not plain AWS."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str | None) -> str | None:
+        if name is not None and name not in KNOWN_FORMATS.names():
+            raise ValueError(f"{name!r} is unknown; use one of {', '.join(KNOWN_FORMATS.names())}")
+        return name
 
     @field_validator(
         "metadata", mode="before", json_schema_input_type=dict[str, ColumnType | MetadataColumn]

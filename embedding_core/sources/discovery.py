@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from embedding_core.errors import SetupError
 from embedding_core.recipe import SourceSpec
+from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.records import PassedOver, Reject, SourceFile
-from embedding_core.sources.formats.format import KNOWN_FORMATS, suffixes
+from embedding_core.sources.formats.recognition import readable_names
 from embedding_core.sources.selection import Selection
 from embedding_core.sources.template import TextTemplate
 from embedding_core.store.places import place_of
@@ -40,9 +41,9 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     unreadable = [entry for entry in entries if isinstance(entry, Reject)]
     if not may_be_empty and not entries:
         problems = KNOWN_FORMATS.problems()
-        globs = spec.include or [f"**/*{suffix}" for suffix in suffixes()]
+        chosen = spec.include or (("**/*",) if spec.format else (readable_names(),))
         raise SetupError(
-            f"nothing to read in {spec.uri}: no file matches {', '.join(globs)} "
+            f"nothing to read in {spec.uri}: no file matches {', '.join(chosen)} "
             f"({_others(selection.passed_over)}); "
             + "; ".join(["correct source.uri, source.include or source.exclude", *problems])
         )

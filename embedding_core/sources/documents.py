@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Slice, SourceFile
-from embedding_core.sources.formats.format import Flaw, Record, format_of
+from embedding_core.sources.formats.format import Flaw, Record
+from embedding_core.sources.formats.recognition import recognised
 from embedding_core.sources.formats.waste import Waste
 from embedding_core.sources.mapping import RecordMapper
 from embedding_core.store.places import place_of
@@ -29,19 +30,17 @@ def read_documents(
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
     ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
-    (a truncated gzip, a file that changed meanwhile, one that gives hardly anything but rejects):
-    none of them counts then. Raises ``Transient`` when the store cannot be reached. Of a slice,
-    whoever puts the slices together calls ``check_unchanged``.
+    (compressed data that ends early, a file that changed meanwhile, one that gives hardly anything
+    but rejects): none of them counts then. Raises ``Transient`` when the store cannot be reached.
+    Of a slice, whoever puts the slices together calls ``check_unchanged``.
     """
-    format = format_of(file.uri)
-    if piece is not None:
-        mapper = RecordMapper(spec, file.uri, frozenset(piece.duplicates))
-        with place_of(file.uri).open(file, spec.storage) as stream:
-            yield from _mapped(format.records(stream, file, mapper.fields, piece.span), mapper)
-        return
-    mapper = RecordMapper(spec, file.uri)
-    with _unchanging(file, spec.storage) as stream:
-        yield from _mapped(format.records(stream, file, mapper.fields), mapper)
+    duplicates = frozenset(piece.duplicates) if piece is not None else frozenset()
+    mapper = RecordMapper(spec, file.uri, duplicates)
+    opened = _unchanging(file, spec.storage) if piece is None else _opened(file, spec.storage)
+    with opened as stream:
+        source = recognised(stream, file, spec)
+        span = piece.span if piece is not None else None
+        yield from _mapped(source.format.records(source.stream, file, mapper.fields, span), mapper)
 
 
 def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, ...]:
@@ -54,9 +53,8 @@ def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, 
     if file.size_bytes < 2 * size:
         return ()
     try:
-        format = format_of(file.uri)
-        with place_of(file.uri).open(file, spec.storage) as stream:
-            spans = list(format.spans(stream, file, size))
+        with _opened(file, spec.storage) as stream:
+            spans = recognised(stream, file, spec).spans(file, size)
     except (RejectedInput, OSError):
         return ()
     if len(spans) < 2:
@@ -69,9 +67,8 @@ def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
 
     Raises ``RejectedInput`` when the file cannot be opened, ``Transient`` when the store fails.
     """
-    format = format_of(file.uri)
-    with place_of(file.uri).open(file, spec.storage) as stream:
-        return format.bytes_per_record(stream, file)
+    with _opened(file, spec.storage) as stream:
+        return recognised(stream, file, spec).bytes_per_record(file)
 
 
 def check_unchanged(file: SourceFile, storage: StorageSpec = PLAIN_STORAGE) -> None:
@@ -79,12 +76,16 @@ def check_unchanged(file: SourceFile, storage: StorageSpec = PLAIN_STORAGE) -> N
     place_of(file.uri).check_unchanged(file, storage)
 
 
+def _opened(file: SourceFile, storage: StorageSpec) -> AbstractContextManager[RawIOBase]:
+    return place_of(file.uri).open(file, storage)
+
+
 @contextmanager
 def _unchanging(file: SourceFile, storage: StorageSpec) -> Iterator[RawIOBase]:
     """The file as a stream; raises ``RejectedInput`` when it changed before the last read, whatever
     its format made of that: a file that is just being written looks damaged."""
     try:
-        with place_of(file.uri).open(file, storage) as stream:
+        with _opened(file, storage) as stream:
             yield stream
     except RejectedInput:
         check_unchanged(file, storage)

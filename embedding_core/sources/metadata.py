@@ -2,7 +2,8 @@
 
 Missing and null are null, and so is NaN, which is how data frames write a missing number. They
 also write a column of whole numbers with one missing as floats: ``3.0`` is the int 3. Beyond that
-nothing is converted by guessing: ``"3"`` is not an int, nor are ``true`` and ``3.5``.
+nothing is converted by guessing: ``"3"`` is not an int, nor are ``true`` and ``3.5``. A format that
+has texts alone says so by ``Cell``, and its texts are read as the declared type.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from embedding_core.records.scalars import (
     in_utc,
     timestamp,
 )
-from embedding_core.sources.formats.format import EXACT_BELOW, ColumnFloat, Undecodable, wrong_type
+from embedding_core.sources.formats.format import (
+    EXACT_BELOW,
+    Cell,
+    ColumnFloat,
+    Undecodable,
+    wrong_type,
+)
 
 
 def convert(value: object, declared: ColumnType, name: str) -> Scalar:
@@ -35,10 +42,22 @@ def convert(value: object, declared: ColumnType, name: str) -> Scalar:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, Cell):
+        return _of_cell(value, declared, name)
     converted = _CONVERTERS[declared](value)
     if converted is None:
         raise wrong_type(name, EXPECTED[declared], value)
     return converted
+
+
+def _of_cell(cell: Cell, declared: ColumnType, name: str) -> Scalar:
+    """The value that a text stands for; an empty one is null where no text is declared."""
+    if not cell and declared != "string":
+        return None
+    try:
+        return from_text(cell, declared)
+    except ValueError as error:
+        raise wrong_type(name, EXPECTED[declared], cell) from error
 
 
 def whole(value: object) -> int | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver
-from embedding_core.sources.formats.format import suffixes
+from embedding_core.sources.formats.recognition import suffixes
 from embedding_core.sources.globs import Glob, is_hidden
 
 
@@ -21,18 +21,19 @@ class Selection:
 
     include: tuple[Glob, ...]
     exclude: tuple[Glob, ...]
+    ends: tuple[str, ...] = ("",)
+    """Ends of the names that are read, lower case."""
     _counted: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, spec: SourceSpec) -> Selection:
-        """The selection of a source; without ``include`` it takes every known format."""
+        """The selection of a source; without ``include`` it takes known formats, and every file
+        where the recipe names the format."""
+        exclude = tuple(Glob.compile(pattern, finds_hidden=True) for pattern in spec.exclude)
         if spec.include is None:
-            include = tuple(Glob.compile(f"**/*{end}", ignore_case=True) for end in suffixes())
-        else:
-            include = tuple(map(Glob.compile, spec.include))
-        return cls(
-            include, tuple(Glob.compile(pattern, finds_hidden=True) for pattern in spec.exclude)
-        )
+            ends = suffixes() if spec.format is None else ("",)
+            return cls((Glob.compile("**/*"),), exclude, ends)
+        return cls(tuple(map(Glob.compile, spec.include)), exclude)
 
     @property
     def passed_over(self) -> PassedOver:
@@ -51,7 +52,8 @@ class Selection:
         """Whether to read a file of an entered folder; counts a file that is passed over."""
         if any(glob.matches(file) for glob in self.exclude):
             return self._pass_over("excluded")
-        if not any(glob.matches(file) for glob in self.include):
+        is_chosen = any(glob.matches(file) for glob in self.include)
+        if not is_chosen or not file.lower().endswith(self.ends):
             return self._pass_over("hidden" if is_hidden(_last(file)) else "unmatched")
         return True
 

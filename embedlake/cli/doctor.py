@@ -19,7 +19,7 @@ from embedlake.settings import Settings, prefect_api_url, read_settings
 
 PACKAGES = ("prefect", "prefect-ray", "ray", "torch", "transformers", "lancedb", "pylance")
 REGISTRIES = (
-    "embedding_core.sources.formats.format:KNOWN_FORMATS",
+    "embedding_core.recipe.formats:KNOWN_FORMATS",
     "embedding_core.store.places:PLACES",
     "embedding_core.recipe.chunk:STRATEGIES",
     "embedding_core.encoder.engines:KNOWN_ENGINES",

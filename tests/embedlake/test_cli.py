@@ -243,13 +243,8 @@ def test_maintain_that_cannot_end_fails_with_its_report(
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("the store does not answer")
 
-<<<<<<< HEAD
-    monkeypatch.setattr("embedding_core.lake.upkeep.compaction._remove_versions", unreachable)
-    monkeypatch.setattr("embedding_core.store.retry.FIRST_PAUSE_SECONDS", 0)
-=======
     monkeypatch.setattr(lance.LanceDataset, "cleanup_old_versions", unreachable)
-    monkeypatch.setattr("embedding_core.lake.faults.FIRST_PAUSE_SECONDS", 0)
->>>>>>> habits12
+    monkeypatch.setattr("embedding_core.store.retry.FIRST_PAUSE_SECONDS", 0)
     answer = embedlake("maintain", str(embedded), "--json")
     assert answer.code == FAILED and len(answer.json["problems"]) == 3
     assert "NOT DONE" in answer.err and "does not answer" in answer.err

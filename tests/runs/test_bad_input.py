@@ -124,7 +124,7 @@ def test_run_repaired_file_has_no_rejects_left(tmp_path: Path) -> None:
     assert rejects(recipe) == []
 
 
-def test_run_truncated_gzip_rejects_the_file_and_none_of_its_rows_are_seen(
+def test_run_truncated_compressed_rejects_the_file_and_none_of_its_rows_are_seen(
     tmp_path: Path,
 ) -> None:
     write_jsonl(tmp_path, "good.jsonl", GOOD)
@@ -135,7 +135,7 @@ def test_run_truncated_gzip_rejects_the_file_and_none_of_its_rows_are_seen(
     report = run(recipe)
     assert report.outcome == "rejected"
     assert texts(recipe) == [GOOD["good"]]
-    assert [one["reason"] for one in rejects(recipe)] == ["truncated_gzip"]
+    assert [one["reason"] for one in rejects(recipe)] == ["truncated_compressed"]
 
 
 def test_run_file_that_became_unusable_keeps_its_last_good_rows(tmp_path: Path) -> None:

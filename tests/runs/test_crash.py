@@ -166,8 +166,8 @@ def test_run_rejects_of_a_file_that_was_rejected_as_a_whole_are_not_listed(tmp_p
     path.write_bytes(gzip.compress(b"not json\n" * 5_000 + bytes(range(256)) * 400)[:-6])
     recipe = recipe_for(tmp_path)
     report = run(recipe)
-    assert report.rejects == {"truncated_gzip": 1}
-    assert [one["reason"] for one in rejects(recipe)] == ["truncated_gzip"]
+    assert report.rejects == {"truncated_compressed": 1}
+    assert [one["reason"] for one in rejects(recipe)] == ["truncated_compressed"]
     assert table_of(recipe).dataset().count_rows() == 0
 
 

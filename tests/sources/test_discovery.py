@@ -30,7 +30,7 @@ def names_of(root: Path, *include: str) -> list[str]:
 
 
 def test_default_globs_find_every_format_at_any_depth_sorted(tmp_path: Path) -> None:
-    write(tmp_path, "b.jsonl", "a.txt", "x/y/c.md", "x/d.parquet", "e.jsonl.gz", "f.csv", "g")
+    write(tmp_path, "b.jsonl", "a.txt", "x/y/c.md", "x/d.parquet", "e.jsonl.gz", "f.xyz", "g")
     write(tmp_path, "h.ndjson", "i.ndjson.gz", "UPPER.JSONL", "X/Y.Parquet")
     assert names_of(tmp_path) == [
         "UPPER.JSONL", "X/Y.Parquet", "a.txt", "b.jsonl", "e.jsonl.gz", "h.ndjson", "i.ndjson.gz",
@@ -53,7 +53,7 @@ def test_hidden_files_and_folders_are_found_only_when_named(tmp_path: Path) -> N
 
 JOB = [
     "_delta_log/0.jsonl", "_temporary/0/a.jsonl", "_SUCCESS", "x/_b.jsonl", ".c.jsonl",
-    "_day=1/d.jsonl", "e.jsonl", "f.csv",
+    "_day=1/d.jsonl", "e.jsonl", "f.xyz",
 ]  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def test_many_double_stars_do_not_take_for_ever() -> None:
 
 
 def test_a_single_file_is_taken_whatever_the_globs_say(tmp_path: Path) -> None:
-    write(tmp_path, "notes.csv")
-    spec = SourceSpec(uri=str(tmp_path / "notes.csv"))
+    write(tmp_path, "notes.xyz")
+    spec = SourceSpec(uri=str(tmp_path / "notes.xyz"))
     (file,) = discover(spec).files
     with pytest.raises(RejectedInput, match=r"unknown_format.*\.jsonl") as caught:
         list(read_documents(file, spec))

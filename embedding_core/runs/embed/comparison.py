@@ -20,6 +20,8 @@ from embedding_core.runs.embed.saved import reported_keys
 
 CHANGED_RULES = {
     "version": "embedlake cuts texts differently now",
+    "format": "format of the files changed",
+    "formats": "options of a format changed",
     "id": "id field changed",
     "text": "text template changed",
     "metadata": "metadata columns changed",

@@ -1,7 +1,8 @@
-"""What a file format is, which there are, and what they hand over.
+"""What file formats hand over, and what they share.
 
 Formats know how bytes become fields; ``mapping`` knows what the fields must be. A format is a
-module beside this one and a line in ``KNOWN_FORMATS``, or a package with an entry point.
+module beside this one and a line in ``KNOWN_FORMATS`` (``recipe.formats``), or a package with an
+entry point.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from io import RawIOBase
-from typing import Protocol
 from uuid import UUID
+
+from pydantic import field_validator
 
 from embedding_core import reasons
 from embedding_core.errors import RejectedInput
 from embedding_core.reasons import Reason
+from embedding_core.recipe.formats import FormatOptions
 from embedding_core.records import SourceFile, Span
-from embedding_core.registry import FORMATS, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,10 @@ class Undecodable:
 
 EXACT_BELOW = 2.0**53
 """A float64 holds every whole number below this; beyond, a value may stand for several."""
+
+
+class Cell(str):
+    """A value of a format that has texts alone: a declared column reads it as its type."""
 
 
 class ColumnFloat(float):
@@ -90,73 +97,54 @@ class Fields:
         return tuple(dict.fromkeys([*self.required, *self.optional]))
 
 
-class Format(Protocol):
-    """One file format: bytes in, records out. Streams; memory is bounded by a record or a batch.
+class Fit(Enum):
+    """How well a file's content fits a format."""
 
-    Raises ``RejectedInput`` when the file as a whole is bad, possibly after some records.
+    NONE = "it is another format"
+    POSSIBLE = "it may be this format, if its name says so"
+    LIKELY = "it looks like this format, and is, unless its name says otherwise"
+    CERTAIN = "it is this format, whatever its name says"
+
+
+class TextOptions(FormatOptions):
+    """How the bytes of a text are read."""
+
+    encoding: str = "utf-8"
+    """Encoding of the text, by Python's name for it: ``latin-1``, ``cp1252``."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError as error:
+            raise ValueError(
+                f"{encoding!r} is no encoding of texts; use one such as latin-1"
+            ) from error
+        return encoding
+
+
+class TextFormat:
+    """What formats of text share: they are read from beginning to end, so they may be compressed.
+
+    A format sets ``suffixes`` and has ``records``; see ``Format``.
     """
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Ends of file names, lower case; they are the default of ``source.include`` too."""
-        ...
+    suffixes: tuple[str, ...] = ()
+    options: FormatOptions = FormatOptions()
+    is_text = True
 
-    def records(
-        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
-    ) -> Iterator[Record | Flaw]:
-        """The records of a file, or of one of its ``spans``, in file order.
-
-        ``stream`` is unbuffered and seekable, at the start of the file. ``fields`` are the only
-        ones needed; a record may have others too, and a path's value under the whole path.
-        """
-        ...
+    def fit(self, head: bytes, stream: RawIOBase) -> Fit:
+        """See ``Format``: the name decides."""
+        return Fit.POSSIBLE
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
-        """Spans of about that size that can be read apart; none: the file is read as a whole."""
-        ...
+        """See ``Format``: a file is read as a whole."""
+        return iter(())
 
     def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
-        """Stored bytes per record, by a look at the file; None when it cannot be told."""
-        ...
-
-
-KNOWN_FORMATS = Registry[Format](
-    FORMATS,
-    {
-        "jsonl": "embedding_core.sources.formats.jsonl:JSON_LINES",
-        "jsonl.gz": "embedding_core.sources.formats.jsonl:GZIP_JSON_LINES",
-        "parquet": "embedding_core.sources.formats.parquet:PARQUET",
-        "text": "embedding_core.sources.formats.text:TEXT",
-    },
-    Format,
-)
-
-
-def suffixes() -> tuple[str, ...]:
-    """Ends of the names of files that can be read."""
-    return tuple(
-        suffix for format in KNOWN_FORMATS.working().values() for suffix in format.suffixes
-    )
-
-
-def format_of(uri: str) -> Format:
-    """The format of a file, by the longest suffix that its name ends with, in any case.
-
-    Raises ``RejectedInput`` for a name that no format has.
-    """
-    name = uri.rpartition("/")[2].lower()
-    fitting = {
-        suffix: format
-        for format in reversed(KNOWN_FORMATS.working().values())
-        for suffix in format.suffixes
-        if name.endswith(suffix)
-    }
-    if not fitting:
-        advice = "; ".join(["change source.include", *KNOWN_FORMATS.problems()])
-        raise RejectedInput(
-            reasons.UNKNOWN_FORMAT, f"{name!r} is none of {', '.join(suffixes())}; {advice}"
-        )
-    return fitting[max(fitting, key=len)]
+        """See ``Format``: it cannot be told."""
+        return None
 
 
 SHOWN_CHARACTERS = 80

@@ -1,31 +1,36 @@
-"""JSON lines, plain or gzip: one object per line, UTF-8.
+"""JSON lines: one object per line, UTF-8.
 
-Python's parser is made strict where it is lenient (NaN, repeated keys) and its limits (nesting,
-digits) become rejects of one line. Blank lines are no records but count as positions.
+The parser's limits (nesting, digits) become rejects of one line. Blank lines are no records but
+count as positions.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
+import re
 from collections.abc import Iterator
 from io import BufferedReader, RawIOBase
-from typing import IO, NoReturn, cast
+from typing import IO
 
-from embedding_core.errors import RejectedInput, words
+from embedding_core.errors import words
 from embedding_core.reasons import (
-    CORRUPT_GZIP,
     INVALID_UTF8,
     LINE_TOO_LONG,
     MALFORMED_JSON,
     NOT_AN_OBJECT,
     TOO_DEEP,
-    TRUNCATED_GZIP,
-    WRONG_FORMAT,
 )
+from embedding_core.recipe.formats import Format
 from embedding_core.records import SourceFile, Span
-from embedding_core.sources.formats.format import Fields, Flaw, Format, Record, shown, type_name
+from embedding_core.sources.formats.format import (
+    Fields,
+    Fit,
+    Flaw,
+    Record,
+    TextFormat,
+    type_name,
+)
+from embedding_core.sources.formats.strict_json import STRICT
 from embedding_core.sources.formats.waste import Waste
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -38,24 +43,30 @@ BUFFER_BYTES = 1024 * 1024
 """Read-ahead: large enough for few requests to a store, small beside the longest line."""
 
 UTF8_BOM = b"\xef\xbb\xbf"
-GZIP_MAGIC = b"\x1f\x8b"
-PARQUET_MAGIC = b"PAR1"
 
-
+ARRAY_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
+LONG_OBJECT = re.compile(rb'\{\s*"[^"]*"\s*:')
+LONG_LINE_BYTES = 32 * 1024
+"""A first line without an end is one of JSON lines from this length on."""
 LOOK_BYTES = 1024 * 1024
 """Bytes at a file's beginning that tell how many a record takes."""
-MOST_TEXT_BYTES = 16 * 1024 * 1024
-"""Most bytes that a look decompresses."""
-GZIP_WINDOW = 31
-"""zlib's word for the largest window, in a gzip header."""
 READ_BYTES = 4 * 1024 * 1024
 """Bytes searched for line ends at a time."""
 
 
-class JsonLines:
-    """Uncompressed JSON lines. Spans are bytes from the beginning of a line to an end of one."""
+class JsonLines(TextFormat):
+    """JSON lines. Spans are bytes from the beginning of a line to an end of one."""
 
     suffixes = (".jsonl", ".ndjson")
+
+    def fit(self, head: bytes, stream: RawIOBase) -> Fit:
+        """See ``Format``: the first line is an object, or the beginning of a long one."""
+        if ARRAY_OF_OBJECTS.match(head):
+            return Fit.NONE
+        first, _, rest = head.removeprefix(UTF8_BOM).lstrip().partition(b"\n")
+        is_object = first.startswith(b"{") and isinstance(_record(0, first), Record)
+        is_cut_off = not rest and len(head) >= LONG_LINE_BYTES and LONG_OBJECT.match(first)
+        return Fit.LIKELY if is_object or is_cut_off else Fit.POSSIBLE
 
     def records(
         self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
@@ -63,23 +74,16 @@ class JsonLines:
         """See ``Format``."""
         if span is not None:
             stream.seek(span.start)
-            with BufferedReader(stream, BUFFER_BYTES) as buffered:
-                yield from _records(buffered, span.first_position, span.end)
-            return
-        with BufferedReader(stream, BUFFER_BYTES) as buffered:
-            head = buffered.peek(4)
-            if head.startswith(GZIP_MAGIC):
-                raise RejectedInput(WRONG_FORMAT, "gzip data without .gz at the end of the name")
-            if head.startswith(PARQUET_MAGIC):
-                raise RejectedInput(WRONG_FORMAT, "Parquet data in a file named as JSON lines")
-            yield from _records(buffered)
+        with BufferedReader(stream, BUFFER_BYTES) as lines:
+            if span is not None:
+                yield from _records(lines, span.first_position, span.end)
+            else:
+                yield from _records(lines)
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
         """See ``Format``. Reads the whole file, to count its lines."""
         start = first = at = lines = 0
         while block := stream.read(READ_BYTES):
-            if at == 0 and block.startswith((GZIP_MAGIC, PARQUET_MAGIC)):
-                return  # not what its name says
             searched = 0
             while (end := _line_end(block, max(searched, start + target_bytes - at - 1))) > 0:
                 lines += block.count(b"\n", searched, end)
@@ -92,59 +96,17 @@ class JsonLines:
 
     def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
         """See ``Format``."""
-        stored = stream.read(LOOK_BYTES) or b""
-        return _per_line(stored, len(stored))
-
-
-class GzipJsonLines:
-    """A gzip file of one or more members, decompressed as it streams, so that it has no spans."""
-
-    suffixes = (".jsonl.gz", ".ndjson.gz")
-
-    def records(
-        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
-    ) -> Iterator[Record | Flaw]:
-        """See ``Format``."""
-        if file.size_bytes == 0:
-            raise RejectedInput(
-                TRUNCATED_GZIP,
-                "the file has no bytes, not even a header; write it again or remove it",
-            )
-        try:
-            with BufferedReader(stream, BUFFER_BYTES) as buffered, gzip.open(buffered) as lines:
-                yield from _records(cast("IO[bytes]", lines))
-        except EOFError as error:
-            raise RejectedInput(TRUNCATED_GZIP, "the gzip data ends too early") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise RejectedInput(CORRUPT_GZIP, words(error)) from error
-
-    def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
-        """See ``Format``."""
-        return iter(())
-
-    def bytes_per_record(self, stream: RawIOBase, file: SourceFile) -> float | None:
-        """See ``Format``; the bytes are compressed ones."""
-        stored = stream.read(LOOK_BYTES) or b""
-        member = zlib.decompressobj(GZIP_WINDOW)
-        try:
-            text = member.decompress(stored, MOST_TEXT_BYTES)
-        except zlib.error as error:
-            raise RejectedInput(CORRUPT_GZIP, words(error)) from error
-        return _per_line(text, len(stored) - len(member.unconsumed_tail) - len(member.unused_data))
+        text = BufferedReader(stream, LOOK_BYTES).read(LOOK_BYTES)
+        n_lines = text.count(b"\n")
+        return len(text) / n_lines if n_lines else None
 
 
 JSON_LINES: Format = JsonLines()
-GZIP_JSON_LINES: Format = GzipJsonLines()
 
 
 def _line_end(block: bytes, begin: int) -> int:
     """Offset after the first line end at or after ``begin``; 0 without a line end."""
     return block.find(b"\n", begin) + 1
-
-
-def _per_line(text: bytes, n_bytes: int) -> float | None:
-    n_lines = text.count(b"\n")
-    return n_bytes / n_lines if n_lines else None
 
 
 def _records(
@@ -179,7 +141,7 @@ def _skip_line(lines: IO[bytes] | BufferedReader, piece: bytes, waste: Waste) ->
 
 def _record(position: int, line: bytes) -> Record | Flaw:
     try:
-        value = _DECODER.decode(line.decode())
+        value = STRICT.decode(line.decode())
     except UnicodeDecodeError as error:
         detail = f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8"
         return Flaw(position, INVALID_UTF8, detail)
@@ -192,22 +154,3 @@ def _record(position: int, line: bytes) -> Record | Flaw:
     if not isinstance(value, dict):
         return Flaw(position, NOT_AN_OBJECT, f"expected an object, got {type_name(value)}")
     return Record(position, value)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) == len(pairs):
-        return record
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise ValueError(f"key {shown(name)} twice in one object")
-        seen.add(name)
-    return record
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_keys)

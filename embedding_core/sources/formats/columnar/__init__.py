@@ -1,0 +1,1 @@
+"""Formats of typed columns, read by Arrow."""

@@ -1,0 +1,1 @@
+"""Formats of texts that people write and lay out."""
