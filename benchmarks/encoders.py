@@ -220,7 +220,7 @@ def _onnxruntime(info: CheckpointInfo, quantised: bool) -> Loaded:
             path,
             input_names=["ids", "mask"],
             output_names=["hidden"],
-            dynamic_axes={name: axes for name in ("ids", "mask", "hidden")},
+            dynamic_axes=dict.fromkeys(("ids", "mask", "hidden"), axes),
             dynamo=False,
         )
         if quantised:
