@@ -43,7 +43,15 @@ from embedding_core.encoder.bench.flops import forward_cost, matrix_rate, sustai
 from embedding_core.encoder.bench.workloads import cut_texts, token_lengths
 from embedding_core.encoder.local.engine import CHECKPOINT, CheckpointInfo
 
-PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "openvino",
+    "onnxruntime",
+    "tokenizers",
+    "numpy",
+)
 WORKLOADS = ("512", "50", "mix", "8192")
 REFERENCE_TEXTS = 16
 """Texts of each workload whose vectors are compared with fp32."""

@@ -1,7 +1,8 @@
 """What embedlake's encoder is held against, each as its users run it, and embedlake itself.
 
-Every variant turns the same strings into vectors. sentence-transformers is left out where it is not
-installed; its flash path is asked for only where its kernel package is.
+Every variant turns the same strings into vectors. A peer is left out where it is not installed;
+sentence-transformers' flash path is asked for only where its kernel package is. OpenVINO and
+onnxruntime (``pip install openvino onnxruntime onnx``) run on CPUs, on batches in length order.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,6 +68,12 @@ def variants(device: str, info: CheckpointInfo) -> dict[str, Callable[[], Loaded
             flash = {"dtype": torch.bfloat16, "attn_implementation": "flash_attention_2"}
             found["sentence-transformers, bf16, flash"] = lambda: _peer(device, info, flash)
     found["transformers, sorted and padded, bf16"] = lambda: _plain(device, info, torch.bfloat16)
+    if device == "cpu" and importlib.util.find_spec("openvino"):
+        found["OpenVINO, bf16"] = partial(_openvino, info, "LATENCY")
+        found["OpenVINO, bf16, a stream per core"] = partial(_openvino, info, "THROUGHPUT")
+    if device == "cpu" and importlib.util.find_spec("onnxruntime"):
+        found["onnxruntime, fp32"] = partial(_onnxruntime, info, quantised=False)
+        found["onnxruntime, dynamic int8"] = partial(_onnxruntime, info, quantised=True)
     for dtype in ("bf16", "fp16", "fp8") if device == "cuda" else ("bf16", "fp32"):
         found[f"embedlake, {dtype}"] = partial(_ours, device, info, dtype)
     return found
@@ -125,35 +133,142 @@ def _peer(device: str, info: CheckpointInfo, model_options: dict[str, Any]) -> L
 
 def _plain(device: str, info: CheckpointInfo, dtype: torch.dtype) -> Loaded:
     """transformers' model and mask over right-padded batches of texts in length order."""
-    import transformers
-
-    checkpoint = info.checkpoint
-    model = getattr(transformers, checkpoint.rules.model_class).from_pretrained(
-        checkpoint.directory, dtype=dtype, local_files_only=True
-    )
-    model = model.to(device).eval()
-    tokenizer = info.tokenizer
+    model = _transformers_model(info, dtype).to(device)
 
     @torch.inference_mode()
-    def encode(texts: Sequence[str], batch: int) -> Vectors:
-        encoded = tokenizer.encode(texts, "", info.space.max_tokens)
-        ids = [torch.from_numpy(one).long() for one, _ in encoded]
-        out = torch.empty(len(ids), info.space.dim)
-        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        for at in range(0, len(order), batch):
-            rows = order[at : at + batch]
-            padded = torch.nn.utils.rnn.pad_sequence([ids[row] for row in rows], batch_first=True)
-            lengths = torch.tensor([len(ids[row]) for row in rows])
-            real = (torch.arange(padded.shape[1]) < lengths[:, None]).to(device)
-            hidden = model(
-                input_ids=padded.to(device), attention_mask=real.long()
-            ).last_hidden_state.float()
-            pooled = _pooled(hidden, real, checkpoint.pooling)[:, : info.space.dim]
-            out[rows] = torch.nn.functional.normalize(pooled, dim=1).cpu()
-        vectors: Vectors = out.numpy()
-        return vectors
+    def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = model(
+            input_ids=ids.to(device), attention_mask=mask.to(device)
+        ).last_hidden_state
+        return hidden.float()
 
-    return Loaded(encode, dtype)
+    return Loaded(partial(_padded, info, device, states), dtype)
+
+
+def _transformers_model(info: CheckpointInfo, dtype: torch.dtype) -> Any:
+    import transformers
+
+    model_class = getattr(transformers, info.checkpoint.rules.model_class)
+    model = model_class.from_pretrained(
+        info.checkpoint.directory, dtype=dtype, local_files_only=True
+    )
+    return model.eval()
+
+
+class _LastStates(torch.nn.Module):
+    """A transformers model as a function of two tensors, for those that trace it."""
+
+    def __init__(self, info: CheckpointInfo) -> None:
+        super().__init__()
+        self._model = _transformers_model(info, torch.float32)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self._model(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        return hidden
+
+
+def _traced_inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.ones(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)
+
+
+def _openvino(info: CheckpointInfo, hint: str) -> Loaded:
+    """OpenVINO in bf16; with the hint THROUGHPUT several batches are under way at once."""
+    import openvino
+
+    model = openvino.convert_model(_LastStates(info), example_input=_traced_inputs())
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "PERFORMANCE_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        },
+    )
+    queue = openvino.AsyncInferQueue(compiled)  # as many requests as the hint asks for
+
+    def encode(texts: Sequence[str], batch: int) -> Vectors:
+        out = np.empty((len(texts), info.space.dim), dtype=np.float32)
+
+        def pool(request: Any, known: tuple[list[int], torch.Tensor]) -> None:
+            rows, mask = known
+            hidden = torch.from_numpy(request.get_output_tensor(0).data)
+            out[rows] = _unit(hidden, mask.bool(), info)
+
+        queue.set_callback(pool)
+        for rows, ids, mask in _padded_batches(info, texts, batch):
+            queue.start_async([ids.numpy(), mask.numpy()], (rows, mask))
+        queue.wait_all()
+        return out
+
+    return Loaded(encode, torch.bfloat16)
+
+
+def _onnxruntime(info: CheckpointInfo, quantised: bool) -> Loaded:
+    """onnxruntime's CPU provider, in fp32 or with weights and activations in int8."""
+    import onnxruntime
+    from onnxruntime.quantization import quantize_dynamic
+
+    axes = {0: "texts", 1: "tokens"}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = f"{scratch}/model.onnx"
+        torch.onnx.export(
+            _LastStates(info),
+            _traced_inputs(),
+            path,
+            input_names=["ids", "mask"],
+            output_names=["hidden"],
+            dynamic_axes=dict.fromkeys(("ids", "mask", "hidden"), axes),
+            dynamo=False,
+        )
+        if quantised:
+            quantize_dynamic(path, path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+
+    def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        (hidden,) = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+        return torch.from_numpy(hidden)
+
+    return Loaded(partial(_padded, info, "cpu", states), torch.float32)
+
+
+def _padded(
+    info: CheckpointInfo,
+    device: str,
+    states: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    texts: Sequence[str],
+    batch: int,
+) -> Vectors:
+    """(n_texts, dim) by ``states`` of ids and mask, a padded batch after the other."""
+    out = np.empty((len(texts), info.space.dim), dtype=np.float32)
+    for rows, ids, mask in _padded_batches(info, texts, batch):
+        out[rows] = _unit(states(ids, mask), mask.bool().to(device), info)
+    return out
+
+
+def _padded_batches(
+    info: CheckpointInfo, texts: Sequence[str], batch: int
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Positions, ids and mask of right-padded batches of texts, longest first."""
+    encoded = info.tokenizer.encode(texts, "", info.space.max_tokens)
+    ids = [torch.from_numpy(text_ids).long() for text_ids, _ in encoded]
+    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        padded = torch.nn.utils.rnn.pad_sequence([ids[row] for row in rows], batch_first=True)
+        lengths = torch.tensor([len(ids[row]) for row in rows])
+        yield rows, padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+
+
+def _unit(hidden: torch.Tensor, real: torch.Tensor, info: CheckpointInfo) -> Vectors:
+    """(n_texts, dim) unit vectors of (n_texts, n_tokens, hidden_size) states."""
+    pooled = _pooled(hidden.float(), real, info.checkpoint.pooling)[:, : info.space.dim]
+    vectors: Vectors = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+    return vectors
 
 
 def _pooled(hidden: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from embedding_core.encoder import Encoder, TextsWithoutVector, TooLargeForMemory
 from embedding_core.encoder.base import without_vector
 from embedding_core.encoder.local import budget
-from embedding_core.encoder.local.budget import TokenBudget, first_budget
+from embedding_core.encoder.local.budget import TokenBudget, even_share, first_budget
+from embedding_core.encoder.local.cpu import Lanes
 from embedding_core.encoder.local.model import LoadedModel
 from embedding_core.encoder.local.packing import Batch
 from embedding_core.errors import ModelError, RejectedInput
@@ -27,6 +28,8 @@ from tests.checkpoints import TEXTS
 from tests.models import load_with
 
 Rows = npt.NDArray[np.int64]
+CPU = torch.device("cpu")
+ALONE = Lanes(CPU, 1, 1)
 
 
 @given(
@@ -34,9 +37,10 @@ Rows = npt.NDArray[np.int64]
     tokens=st.integers(1, 500),
     memory=st.integers(10, 100),
     padded=st.booleans(),
+    n_lanes=st.integers(1, 4),
 )
 def test_run_any_memory_every_text_once_or_too_large(
-    lengths: list[int], tokens: int, memory: int, padded: bool
+    lengths: list[int], tokens: int, memory: int, padded: bool, n_lanes: int
 ) -> None:
     done: list[int] = []
 
@@ -46,7 +50,7 @@ def test_run_any_memory_every_text_once_or_too_large(
             raise torch.OutOfMemoryError
         done.extend(rows.tolist())
 
-    too_large = TokenBudget(tokens).run(lengths, padded, forward)
+    too_large = TokenBudget(tokens).run(lengths, padded, forward, Lanes(CPU, n_lanes, 1))
     assert sorted(done + too_large) == list(range(len(lengths)))
     assert sorted(too_large) == [row for row, length in enumerate(lengths) if length > memory]
 
@@ -59,11 +63,11 @@ def test_run_out_of_memory_smaller_budget_remembered() -> None:
         if len(rows) > 20:
             raise torch.OutOfMemoryError
 
-    assert tokens.run([1] * 100, False, forward) == []
+    assert tokens.run([1] * 100, False, forward, ALONE) == []
     assert tokens.tokens == 16
     assert sizes[:3] == [64, 32, 16]
     sizes.clear()
-    tokens.run([1] * 32, False, forward)
+    tokens.run([1] * 32, False, forward, ALONE)
     assert sizes == [16, 16]
 
 
@@ -161,7 +165,7 @@ def test_run_a_full_card_in_any_words_halves_the_budget(error: Exception) -> Non
         if len(rows) > 2:
             raise error
 
-    assert tokens.run([1] * 4, False, forward) == []
+    assert tokens.run([1] * 4, False, forward, ALONE) == []
     assert (sizes, tokens.tokens) == ([4, 2, 2], 2)
 
 
@@ -170,7 +174,33 @@ def test_run_another_error_of_the_device_is_raised() -> None:
         raise RuntimeError("an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal"):
-        TokenBudget(4).run([1], False, forward)
+        TokenBudget(4).run([1], False, forward, ALONE)
+
+
+def test_run_error_in_a_lane_is_raised_and_no_further_batch_begins() -> None:
+    begun = []
+
+    def forward(rows: Rows) -> None:
+        begun.append(rows)
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        TokenBudget(1).run([1] * 100, False, forward, Lanes(CPU, 2, 1))
+    assert len(begun) <= 2
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=60),
+    budget_tokens=st.integers(500, 4_000),
+    n_lanes=st.integers(2, 8),
+)
+def test_even_share_no_more_rounds_than_the_budget_takes(
+    lengths: list[int], budget_tokens: int, n_lanes: int
+) -> None:
+    share = even_share(sum(lengths), budget_tokens, n_lanes, max(lengths))
+    assert share <= budget_tokens
+    rounds = -(-sum(lengths) // (budget_tokens * n_lanes))
+    assert share == budget_tokens or share * rounds * n_lanes >= sum(lengths)
 
 
 class _Card:

@@ -1,4 +1,4 @@
-"""All arithmetic on the CPU in one thread: one team of OpenMP workers, whoever calls."""
+"""Arithmetic on the CPU in a few threads, the same ones whoever calls."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from embedding_core.encoder import Encoder
-from embedding_core.encoder.local.cpu import compute
+from embedding_core.encoder.local.cpu import MOST_LANES, Lanes, compute
 from tests.checkpoints import TEXTS
 
 CPU = torch.device("cpu")
@@ -74,6 +75,54 @@ def test_compute_number_of_threads_is_the_caller_s() -> None:
     finally:
         torch.set_num_threads(before)
     assert compute(CPU, torch.get_num_threads) == before
+
+
+def test_lanes_each_has_its_share_of_the_cores_and_new_threads_keep_theirs() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        lanes, met = Lanes(CPU, 3, 2), threading.Barrier(3)
+        seen = []
+
+        def work() -> None:
+            met.wait()  # all lanes at once, or this never ends
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+
+        lanes.run(work)
+        assert [threads for _, threads in seen] == [2, 2, 2]
+        assert len({thread for thread, _ in seen}) == 3
+        counts: list[int] = []
+        thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert counts == [6] == [torch.get_num_threads()]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_tokens", "lanes"),
+    [(1, 9_999, (1, 1)), (2, 9_999, (2, 1)), (2, 100, (1, 2)), (64, 99_999, (MOST_LANES, 8))],
+)
+def test_lanes_as_many_as_cores_unless_there_is_too_little_work(
+    threads: int, n_tokens: int, lanes: tuple[int, int]
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        chosen = Lanes.of(CPU, n_tokens)
+    finally:
+        torch.set_num_threads(before)
+    assert (chosen.number, chosen.threads) == lanes
+    assert Lanes.of(torch.device("meta"), n_tokens).number == 1
+
+
+def test_encode_lanes_same_vectors_as_one_thread(team_of_two: None, tiny_qwen3: Path) -> None:
+    texts = [text[:300] for text in TEXTS[:40]]
+    encoder = Encoder.load(str(tiny_qwen3), device="cpu", dtype="fp32", batch_tokens=256)
+    side_by_side = encoder.encode_documents(texts)
+    torch.set_num_threads(1)
+    assert np.abs(encoder.encode_documents(texts) - side_by_side).max() <= 1e-5
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")

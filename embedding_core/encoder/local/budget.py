@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from embedding_core.encoder.local.cpu import Lanes
 from embedding_core.encoder.local.device import free_bytes, is_out_of_memory
 from embedding_core.encoder.local.packing import pack
 
@@ -29,31 +33,77 @@ class TokenBudget:
         lengths: Sequence[int],
         padded: bool,
         forward: Callable[[npt.NDArray[np.int64]], None],
+        lanes: Lanes,
     ) -> list[int]:
         """Call ``forward`` with the rows of batch after batch; give the rows that do not fit alone.
 
         A batch that runs out of memory halves the budget, and its texts are tried again in smaller
-        batches.
+        batches. Every lane takes the next batch when it is done with one.
         """
-        sizes = np.asarray(lengths, dtype=np.int64)  # (n_texts,)
-        # 1. Pack all texts by the budget as it is, longest first: too large a batch shows at once.
-        todo, too_large = pack(lengths, self.tokens, padded), []
-        while todo:
-            rows, *rest = todo
-            # 2. The batch fits: go on.
-            if _fits(forward, rows):
-                todo = rest
-            # 3. A single text does not fit: no budget helps, so it is left out.
-            elif len(rows) == 1:
-                too_large.append(int(rows[0]))
-                todo = rest
-            # 4. Several texts do not fit: halve what they cost, for good, and pack what is left.
-            else:
-                cost = sizes[rows].max() * len(rows) if padded else sizes[rows].sum()
-                self.tokens = max(1, int(cost) // 2)
-                left = np.concatenate(todo)  # still longest first
-                todo = [left[batch] for batch in pack(sizes[left].tolist(), self.tokens, padded)]
-        return too_large
+        batches = _Batches(self, np.asarray(lengths, dtype=np.int64), padded, lanes.number)
+
+        def work() -> None:
+            while (rows := batches.take()) is not None:
+                if not _fits(forward, rows):
+                    batches.take_back(rows)
+
+        try:
+            lanes.run(work)
+        finally:
+            batches.clear()  # after an error or an interruption the other lanes end soon
+        return batches.too_large
+
+
+class _Batches:
+    """Batches that wait for a lane, longest texts first: too large a batch shows at once."""
+
+    def __init__(
+        self, budget: TokenBudget, sizes: npt.NDArray[np.int64], padded: bool, n_lanes: int
+    ) -> None:
+        self.too_large: list[int] = []
+        """Rows that do not fit alone."""
+        self._budget = budget
+        self._sizes = sizes  # (n_texts,)
+        self._padded = padded
+        self._lock = threading.Lock()
+        tokens = even_share(int(sizes.sum()), budget.tokens, n_lanes, int(sizes.max(initial=0)))
+        self._waiting = deque(pack(sizes.tolist(), tokens, padded))
+
+    def take(self) -> npt.NDArray[np.int64] | None:
+        """The rows of the next batch; None when no batch waits."""
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    def take_back(self, rows: npt.NDArray[np.int64]) -> None:
+        """Let a batch that did not fit wait again, in smaller batches."""
+        with self._lock:
+            # 1. A single text does not fit: no budget helps, so it is left out.
+            if len(rows) == 1:
+                self.too_large.append(int(rows[0]))
+                return
+            # 2. Several texts do not fit: halve what they cost, for good, and pack what is left.
+            sizes = self._sizes[rows]
+            cost = int(sizes.max()) * len(rows) if self._padded else int(sizes.sum())
+            self._budget.tokens = max(1, min(self._budget.tokens, cost // 2))
+            left = np.concatenate([rows, *self._waiting])
+            batches = pack(self._sizes[left].tolist(), self._budget.tokens, self._padded)
+            self._waiting = deque(left[batch] for batch in batches)
+
+    def clear(self) -> None:
+        """Let no batch wait any more."""
+        with self._lock:
+            self._waiting.clear()
+
+
+def even_share(total: int, budget: int, n_lanes: int, longest: int) -> int:
+    """Tokens of a batch, ``budget`` at most, so that all lanes end at about the same time.
+
+    A batch ends before the text that would exceed it, so it gets half a ``longest`` text more.
+    """
+    if n_lanes == 1:
+        return budget
+    n_batches = n_lanes * math.ceil(total / (n_lanes * budget))
+    return min(budget, math.ceil(total / max(1, n_batches)) + longest // 2)
 
 
 def _fits(forward: Callable[[npt.NDArray[np.int64]], None], rows: npt.NDArray[np.int64]) -> bool:

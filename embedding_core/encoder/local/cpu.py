@@ -1,9 +1,15 @@
-"""How a process computes on the CPU: in one thread, with memory that it keeps.
+"""How a process computes on the CPU: batches side by side, with memory that it keeps.
+
+A batch shared by all cores makes every operation wait for the slowest of them: a sixth of the time
+on two quiet cores, most of it where other processes want the cores too. So batches run in *lanes*,
+a thread each, and no lane waits for another. Only work too small to be divided into batches is
+done by a team of all cores.
 
 OpenMP keeps a team of workers for every thread that ever computed. As soon as a process has more of
 them than cores, GNU's library lets workers sleep between two operations instead of waiting awake,
 which costs a small model a tenth of its speed for the rest of the process. Callers come from many
-threads: whoever writes vectors through Lance is asked for them by a thread of Lance's.
+threads: whoever writes vectors through Lance is asked for them by a thread of Lance's. So all of
+them compute in the same few threads.
 
 A batch's activations are blocks of several megabytes. glibc maps and unmaps such blocks for every
 operation, and the kernel fills each page with zeros when it is touched: several percent of a small
@@ -14,8 +20,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar, TypeVarTuple
 
@@ -27,6 +35,12 @@ LARGEST_KEPT_BYTES = 64 * 1024**2
 """Blocks up to this size are kept; larger blocks are mapped and given back as before."""
 MOST_KEPT_BYTES = 256 * 1024**2
 """Free memory that the process keeps at the end of its heap."""
+
+MOST_LANES = 8
+"""Batches side by side. Python starts every operation of every lane, one at a time: it has enough
+to do with so many. A machine with more cores gives each lane several."""
+LEAST_LANE_TOKENS = 256
+"""Fewest tokens that are worth a lane; with fewer a team of all cores is faster."""
 
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
@@ -52,6 +66,42 @@ def compute(device: torch.device, function: Callable[[*Args], Result], *args: *A
     return _thread().submit(shared).result()
 
 
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Threads of a device that work side by side."""
+
+    device: torch.device
+    number: int
+    threads: int
+    """Threads that a lane computes with; 0 where the lanes are the caller itself."""
+
+    @classmethod
+    def of(cls, device: torch.device, n_tokens: int) -> Lanes:
+        """The lanes for so much work: a GPU has one, a CPU one for each core up to ``MOST_LANES``.
+
+        A CPU's cores are those that torch would use for the caller (``set_num_threads``).
+        """
+        if device.type != "cpu":
+            return cls(device, 1, 0)
+        n_threads = torch.get_num_threads()
+        if n_tokens < n_threads * LEAST_LANE_TOKENS:
+            return cls(device, 1, n_threads)
+        number = min(n_threads, MOST_LANES)
+        return cls(device, number, n_threads // number)
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Call ``work`` once in every lane and wait for all; raises the first lane's error.
+
+        ``work`` takes what it does from a queue that all lanes share.
+        """
+        if self.number == 1:
+            compute(self.device, work)
+            return
+        pool = _lanes(self.number, self.threads, torch.get_num_threads())
+        for lane in [pool.submit(work) for _ in range(self.number)]:
+            lane.result()
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Ask the C library, once a process, to reuse blocks; False where it has no such setting.
@@ -74,6 +124,27 @@ def _thread() -> ThreadPoolExecutor:
 
 
 @cache
+def _lanes(number: int, threads: int, callers_threads: int) -> ThreadPoolExecutor:
+    """Threads that compute with ``threads`` threads each; the same ones for every caller."""
+    _forget_thread_in_children()
+    pool = ThreadPoolExecutor(number, thread_name_prefix="embedlake-lane")
+    started = threading.Barrier(number + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # a new thread would take the common number at its first operation
+        torch.set_num_threads(threads)
+        started.wait()
+
+    for _ in range(number):
+        pool.submit(start)
+    started.wait()
+    # A new thread takes the number that any thread set last: that of the lanes, until here.
+    torch.set_num_threads(callers_threads)
+    return pool
+
+
+@cache
 def _forget_thread_in_children() -> None:
     """Threads do not survive a fork: let a forked process begin its own."""
     os.register_at_fork(after_in_child=_thread.cache_clear)
+    os.register_at_fork(after_in_child=_lanes.cache_clear)

@@ -22,7 +22,7 @@ from embedding_core.encoder.base import (
 from embedding_core.encoder.checkpoint.describe import Checkpoint
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
 from embedding_core.encoder.local.budget import TokenBudget, first_budget
-from embedding_core.encoder.local.cpu import compute
+from embedding_core.encoder.local.cpu import Lanes, compute
 from embedding_core.encoder.local.device import (
     choose_device,
     free_unused,
@@ -33,17 +33,17 @@ from embedding_core.encoder.local.device import (
 from embedding_core.encoder.local.dtype_probe import faster_cpu_dtype
 from embedding_core.encoder.local.layers.fp8 import FP8
 from embedding_core.encoder.local.model import LoadedModel
-from embedding_core.encoder.local.packing import Batch, lay_out
+from embedding_core.encoder.local.packing import lay_out
 from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
 from embedding_core.protocols import Kind, Vectors
 from embedding_core.reasons import NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY
 from embedding_core.records import Space
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 """Most tokens of a batch by default: enough to fill the matrices; more takes memory alone, on a CPU
-that of the caches."""
-WINDOW_BATCHES = {"cpu": 64, "cuda": 4}
+that of the caches, and in every lane."""
+WINDOW_BATCHES = {"cpu": 128, "cuda": 4}
 """Batches that are sorted by length together, a window; it bounds the ids in memory. A CPU gains
 from many texts of one length side by side. A GPU does not, and at the start it waits until a window
 is tokenised."""
@@ -196,14 +196,14 @@ class TransformerEncoder(Encoder):
         device, shape = self._device, (len(ids), self.space.dim)
         out = compute(device, partial(torch.full, shape, torch.nan, device=device))
 
-        def run(batch: Batch) -> None:
+        def forward(rows: npt.NDArray[np.int64]) -> None:
+            batch = lay_out(ids, rows)
             out[to_device(batch.rows, device)] = model.forward(batch)
 
-        def forward(rows: npt.NDArray[np.int64]) -> None:
-            compute(device, run, lay_out(ids, rows))
-
+        lengths = [len(text_ids) for text_ids in ids]
+        lanes = Lanes.of(device, sum(lengths))
         padded = not self._checkpoint.rules.packed
-        too_large = self._budget.run([len(text_ids) for text_ids in ids], padded, forward)
+        too_large = self._budget.run(lengths, padded, forward, lanes)
         return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY.name))
 
     def _finish(self, window: list[_Tokenised], running: _Running) -> Iterator[tuple[Piece, Rows]]:

@@ -13,8 +13,10 @@ import torch
 from embedding_core.encoder.local.attention.dense import dense
 from embedding_core.encoder.local.attention.packed_layout import Layout, Rule
 
-SCORE_BYTES = 4 * 1024**2
-"""Attention scores held at a time on a CPU. Above it, memory eats the gain."""
+SCORE_BYTES = 1024**2
+"""Attention scores of several texts at a time on a CPU: they stay in the cache of a core."""
+MOST_SCORE_BYTES = 4 * 1024**2
+"""Attention scores of a single text. Above it, memory eats the gain."""
 
 CAUSAL_BLOCK = 64
 """Queries of a block in causal attention on a CPU; what lies after a block is not computed."""
@@ -32,7 +34,6 @@ def by_equal_lengths(
     query: Tensor, key: Tensor, value: Tensor, packing: Layout, rule: Rule
 ) -> Tensor:
     """See ``attend``."""
-    n_heads = query.shape[1]
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     row = token = 0
     for n_texts, length in packing.runs:
@@ -43,8 +44,7 @@ def by_equal_lengths(
             last_row, last_token = row + n_now * n_queries, token + n_now * length
             q = _texts(query[row:last_row], n_now)
             k, v = (_texts(t[token:last_token], n_now) for t in (key, value))
-            attended = attend(q, k, v, rule).transpose(1, 2)
-            out[row:last_row] = attended.reshape(-1, n_heads, out.shape[2])
+            _texts(out[row:last_row], n_now).copy_(attend(q, k, v, rule))
             row, token = last_row, last_token
     return out
 
@@ -68,9 +68,10 @@ def _choose(query: Tensor, n_queries: int, length: int, rule: Rule) -> tuple[Att
     if query.device.type == "cpu":
         block = min(length, CAUSAL_BLOCK) if rule.causal else length
         size = torch.float32.itemsize if rule.causal else query.dtype.itemsize
-        most_texts = SCORE_BYTES // (query.shape[1] * block * length * size)
-        if most_texts:
-            return _causal_blocks if rule.causal else _written_out, most_texts
+        text_bytes = query.shape[1] * block * length * size
+        if text_bytes <= MOST_SCORE_BYTES:
+            attend = _causal_blocks if rule.causal else _written_out
+            return attend, max(1, SCORE_BYTES // text_bytes)
     return _dense, everything
 
 
@@ -113,10 +114,14 @@ def _written_out(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tenso
     if key.shape[1] != query.shape[1]:
         repeats = query.shape[1] // key.shape[1]
         key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-    scores = torch.matmul(query * rule.scale, key.transpose(2, 3))
+    q, k, v = (t.flatten(0, 1) for t in (query, key, value))  # (n_texts * n_heads, length, …)
+    scores = q.new_empty(len(q), q.shape[1], k.shape[1])
+    torch.baddbmm(scores, q, k.transpose(1, 2), beta=0, alpha=rule.scale, out=scores)
     if scores.dtype == torch.bfloat16 and scores.shape[-1] % BF16_LANES:
-        return torch.matmul(scores.copy_(scores.softmax(-1, dtype=torch.float32)), value)
-    return torch.matmul(scores.softmax(-1), value)
+        weights = scores.copy_(scores.softmax(-1, dtype=torch.float32))
+    else:
+        weights = scores.softmax(-1)
+    return torch.bmm(weights, v).view(query.shape)
 
 
 def _banded(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
