@@ -164,9 +164,11 @@ def _wrong_vectors(table: Table, rows: Sequence[Row]) -> Iterator[str]:
 
 def _wrong_ledger(table: Table, rows: Iterable[Row]) -> Iterator[str]:
     """File versions with rows whose line is missing, doubled, or does not add up to the rows."""
-    lines = Counter(ledger.ledger_rows(table, ["file_key"]).column("file_key").to_pylist())
+    lines_table = ledger.ledger_table(table).open_if_made()
+    keys: list[str] = ledger.ledger_rows(lines_table, ["file_key"])["file_key"].to_pylist()
+    lines = Counter(keys)
     yield from (f"{n} lines of {key[:SHOWN_DIGITS]}" for key, n in lines.items() if n > 1)
-    entries = ledger.entries(table)
+    entries = ledger.entries(lines_table)
     for key, n_rows in Counter(row["file_key"] for row in rows).items():
         counts = entries[key].counts if key in entries else None
         if counts is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Document, Reject
+from embedding_core.records import Document, Reject, SourceFile
 from embedding_core.sources import discover, read_documents
 from embedding_core.sources.formats import json_list
 
@@ -98,10 +99,11 @@ def test_items_names_the_list_inside_the_file(tmp_path: Path) -> None:
 def test_records_come_through_whatever_part_of_the_file_is_read_at_a_time(
     window: int, records: list[dict[str, object]], indent: int | None
 ) -> None:
+    file = SourceFile("/x.json", "digest", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_list, "READ_BYTES", window)
         data = json.dumps(records, indent=indent, ensure_ascii=False).encode()
-        got = list(json_list.JsonList()._records(json_list._Window(json_list.BytesIO(data))))
+        got = list(json_list.JsonList().records(BytesIO(data), file, fields=()))
     assert [dict(record.fields) for record in got] == records  # type: ignore[union-attr]
 
 
