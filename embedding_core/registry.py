@@ -58,7 +58,7 @@ class Registry(Generic[T]):
                 raise
         return self._loaded[name]
 
-    def working(self) -> dict[str, T]:
+    def working(self) -> Mapping[str, T]:
         """Every implementation that loads, by name; the log warns of the others once."""
         return self._working
 

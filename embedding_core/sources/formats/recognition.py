@@ -67,7 +67,7 @@ def suffixes() -> tuple[str, ...]:
 
 def readable_names() -> str:
     """The same for a person."""
-    formats = KNOWN_FORMATS.working().values()
+    formats = dict(KNOWN_FORMATS.working()).values()
     plain = [suffix for format in formats for suffix in format.suffixes]
     ends = ", ".join(compression.suffix for compression in COMPRESSIONS)
     return f"*{', *'.join(plain)}, texts also with {ends} behind"
@@ -191,7 +191,7 @@ def _rewound(stream: RawIOBase) -> RawIOBase:
 
 def _formats(spec: SourceSpec) -> dict[str, Format]:
     """Every format by its name, with the options that the recipe has for it."""
-    formats = KNOWN_FORMATS.working()
+    formats = dict(KNOWN_FORMATS.working())
     for name, options in spec.formats.items():
         configured = copy(formats[name])
         configured.options = options  # type: ignore[misc]
