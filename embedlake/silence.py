@@ -6,6 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedding_core.protocols import TextEncoder
+    from embedding_core.runs.announce import Loaded
 
 SILENT_SECONDS = 10.0
 """A run that waits for longer says what for."""
@@ -39,10 +44,16 @@ def saying_a_slow_load(
     model: str,
     moment_seconds: float = MOMENT_SECONDS,
     every_seconds: float = SILENT_SECONDS,
-) -> Iterator[None]:
+) -> Iterator[Loaded]:
     """Say, from a thread, that a model is being loaded when it takes longer than a moment, that it
     goes on, and when it is ready."""
     over, spoke, started = threading.Event(), threading.Event(), time.monotonic()
+    ready = ""
+
+    def loaded(encoder: TextEncoder) -> TextEncoder:
+        nonlocal ready
+        ready = f": {encoder!r}"
+        return encoder
 
     def keep_saying() -> None:
         if over.wait(moment_seconds):
@@ -55,9 +66,9 @@ def saying_a_slow_load(
     speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
     speaker.start()
     try:
-        yield
+        yield loaded
     finally:
         over.set()
         speaker.join()
     if spoke.is_set():
-        say(f"the model {model} is ready after {time.monotonic() - started:.1f} s")
+        say(f"the model {model} is ready after {time.monotonic() - started:.1f} s{ready}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -19,6 +19,9 @@ class Resources(Section):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens in one forward pass; default: chosen for the device."""
+    cpu_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """What ``model.dtype: auto`` is on CPUs. ``auto``: the faster type of the processor that a run
+    starts on; all tasks of the run use it."""
     unit_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
     """Small files are packed, and huge ones sliced, to about this many bytes per task."""
     part_rows: int = Field(default=65_536, ge=1)

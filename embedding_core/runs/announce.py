@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
+from embedding_core.protocols import TextEncoder
+
 Say = Callable[[str], None]
 """Takes one line for people, such as the ``info`` of a logger."""
 
-Loading = Callable[[str], AbstractContextManager[None]]
+Loaded = Callable[[TextEncoder], TextEncoder]
+"""Takes a model that is loaded, and gives it back."""
+
+Loading = Callable[[str], AbstractContextManager[Loaded]]
 """Makes, of a model's name, the context in which the model is loaded."""
 
 SILENT_SECONDS = 10.0
@@ -21,9 +26,9 @@ def silent(_line: str) -> None:
     """Say nothing."""
 
 
-def unannounced(_model: str) -> AbstractContextManager[None]:
+def unannounced(_model: str) -> AbstractContextManager[Loaded]:
     """Say nothing of a model that is loaded."""
-    return nullcontext()
+    return nullcontext(lambda encoder: encoder)
 
 
 @contextmanager
@@ -36,18 +41,23 @@ def announcing(loading: Loading) -> Iterator[None]:
         _loading.reset(token)
 
 
-def loading_context(model: str) -> AbstractContextManager[None]:
+def loading_context(model: str) -> AbstractContextManager[Loaded]:
     """The context to load a model in."""
     return _loading.get()(model)
 
 
 @contextmanager
-def telling(say: Say, model: str) -> Iterator[None]:
-    """Say that a model is being loaded, and when it is ready."""
+def telling(say: Say, model: str) -> Iterator[Loaded]:
+    """Say that a model is being loaded, when it is ready, and what it computes in."""
     started = time.monotonic()
     say(f"loading the model {model}")
-    yield
-    say(f"the model {model} is ready after {time.monotonic() - started:.1f} s")
+
+    def ready(encoder: TextEncoder) -> TextEncoder:
+        seconds = time.monotonic() - started
+        say(f"the model {model} is ready after {seconds:.1f} s: {encoder!r}")
+        return encoder
+
+    yield ready
 
 
 _loading: ContextVar[Loading] = ContextVar("loading", default=unannounced)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from embedding_core.encoder.engines import ModelInfo, describe_model, free_memory, load_model
+from embedding_core.encoder.local.processor import faster_dtype
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake.lock import Lock, locked
@@ -40,12 +41,24 @@ class Job:
     def of(cls, planned: Plan, recipe: Recipe, resources: Resources, run_id: str) -> Job:
         """The run that executes a plan."""
         return cls(
-            recipe, resources, planned.space_id, planned.rows_id, run_id, planned.table_version
+            recipe,
+            settled(resources),
+            planned.space_id,
+            planned.rows_id,
+            run_id,
+            planned.table_version,
         )
 
 
-_loaded: dict[tuple[ModelInfo, str, int | None], TextEncoder] = {}
+_loaded: dict[tuple[ModelInfo, str, int | None, str], TextEncoder] = {}
 """The encoder that was used last, under what it was loaded with."""
+
+
+def settled(resources: Resources) -> Resources:
+    """The resources with the arithmetic of CPUs chosen: all tasks of a run use the same."""
+    if resources.cpu_dtype != "auto":
+        return resources
+    return resources.updated({"cpu_dtype": faster_dtype()})
 
 
 def load(model: ModelSpec, resources: Resources) -> TextEncoder:
@@ -59,11 +72,11 @@ def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> T
     That encoder goes before another comes: two may not fit the device. ``announcing`` decides what
     people hear of it, under the model's name.
     """
-    loading = (info, resources.device, resources.batch_tokens)
+    loading = (info, resources.device, resources.batch_tokens, resources.cpu_dtype)
     if loading not in _loaded:
         unload()
-        with loading_context(model.name):
-            _loaded[loading] = load_model(info, model, resources)
+        with loading_context(model.name) as loaded:
+            _loaded[loading] = loaded(load_model(info, model, resources))
     return _loaded[loading]
 
 

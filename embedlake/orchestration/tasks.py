@@ -22,7 +22,7 @@ from embedding_core.errors import Transient
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.quality.judgement import GateReport
 from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
-from embedding_core.runs.announce import announcing, telling
+from embedding_core.runs.announce import Loaded, announcing, telling
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.job import Job
@@ -56,7 +56,7 @@ class Sealed(Generic[T]):
         self.value = value
 
 
-def told_to_the_flow(model: str) -> AbstractContextManager[None]:
+def told_to_the_flow(model: str) -> AbstractContextManager[Loaded]:
     """Says in the task's log that a model is loaded, and on Ray in the flow's log too."""
     say = get_run_logger().info
     if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():

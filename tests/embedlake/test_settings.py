@@ -22,6 +22,7 @@ URL = "http://127.0.0.1:4299/api"
 RESOURCES = {
     "device": ("cpu", "cpu"),
     "batch_tokens": ("4096", 4096),
+    "cpu_dtype": ("fp32", "fp32"),
     "unit_bytes": ("1024", 1024),
     "part_rows": ("512", 512),
     "units_per_commit": ("2", 2),

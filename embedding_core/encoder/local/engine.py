@@ -82,7 +82,12 @@ class CheckpointEngine:
 
         assert isinstance(info, CheckpointInfo)
         return TransformerEncoder(
-            info.space, info.checkpoint, info.dtype, resources.device, resources.batch_tokens
+            info.space,
+            info.checkpoint,
+            info.dtype,
+            resources.device,
+            resources.batch_tokens,
+            cpu_dtype=resources.cpu_dtype,
         )
 
 

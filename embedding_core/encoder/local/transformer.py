@@ -30,10 +30,10 @@ from embedding_core.encoder.local.device import (
     is_out_of_memory,
     to_device,
 )
-from embedding_core.encoder.local.dtype_probe import faster_cpu_dtype
 from embedding_core.encoder.local.layers.fp8 import FP8
 from embedding_core.encoder.local.model import LoadedModel
 from embedding_core.encoder.local.packing import lay_out
+from embedding_core.encoder.local.processor import faster_dtype
 from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
 from embedding_core.protocols import Kind, Vectors
@@ -132,6 +132,7 @@ class TransformerEncoder(Encoder):
         device: str,
         batch_tokens: int | None,
         load: ModelLoader = LoadedModel,
+        cpu_dtype: str = "auto",
     ) -> None:
         self.space = space
         self.tokenizer = self._tokenizer = checkpoint_tokenizer(
@@ -141,7 +142,7 @@ class TransformerEncoder(Encoder):
         self._checkpoint = checkpoint
         self._load_model = load
         self._device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self._device)
+        self.dtype = choose_dtype(dtype, self._device, cpu_dtype)
         """Arithmetic of the model: torch.float16, bfloat16, float32 or float8_e4m3fn."""
         self._models: dict[torch.dtype, LoadedModel] = {}
         if batch_tokens is None:
@@ -149,6 +150,10 @@ class TransformerEncoder(Encoder):
             batch_tokens = first_budget(self._device, most, config, self.dtype)
         self._budget = TokenBudget(batch_tokens)
         self._model(self.dtype)
+
+    def __repr__(self) -> str:
+        (dtype,) = (name for name, dtype in DTYPES.items() if dtype == self.dtype)
+        return f"{super().__repr__().removesuffix('>')}, {dtype} on {self._device}>"
 
     @property
     def batch_tokens(self) -> int:
@@ -290,11 +295,16 @@ class WeightsDoNotFit(ModelError):
     """One copy of the weights is larger than the free memory of the device."""
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for auto, fp16, bf16, fp32 or fp8 on this device."""
+def choose_dtype(name: str, device: torch.device, cpu_dtype: str = "auto") -> torch.dtype:
+    """The torch dtype for auto, fp16, bf16, fp32 or fp8 on this device.
+
+    ``cpu_dtype`` says what auto is on a CPU; its own auto is the faster type of this processor.
+    """
     if name != "auto":
         return DTYPES[name]
-    return half_type(device) if device.type == "cuda" else compute(device, faster_cpu_dtype)
+    if device.type == "cuda":
+        return half_type(device)
+    return DTYPES[faster_dtype() if cpu_dtype == "auto" else cpu_dtype]
 
 
 def _check_tokenizer(space: Space, checkpoint: Checkpoint, tokenizer: CheckpointTokenizer) -> None:

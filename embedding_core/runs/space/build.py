@@ -35,7 +35,7 @@ from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
-from embedding_core.runs.job import Job
+from embedding_core.runs.job import Job, settled
 from embedding_core.runs.prepared import prepared
 
 REJECTS_PER_COMMIT = 50_000
@@ -164,7 +164,7 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
         )
     info = describe_model(model)
     fixed = recipe.model_copy(update={"model": model.pinned(info.space.revision)})
-    return Job(fixed, resources, space_id(info.space), "", run_id)
+    return Job(fixed, settled(resources), space_id(info.space), "", run_id)
 
 
 def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
