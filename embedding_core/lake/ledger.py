@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.filters import quote
 from embedding_core.lake.rows.commit import Check, replace_rows, withdraw, write_fragments
 from embedding_core.lake.scans import scan, scan_values
@@ -234,17 +233,13 @@ def drop_entries(table: Table, file_keys: Collection[str]) -> None:
 def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
     """Remember what a ``rows_id`` stands for, so that a later plan can say what changed."""
     first = ledger_table(table).ensure(schema.LEDGER_SCHEMA)
-    uri = first.table.uri
 
-    def attempt_once(dataset: lance.LanceDataset) -> None:
+    def attempt_once(attempt: int) -> None:
+        dataset = first.at(attempt).dataset
         if RULES_KEY + rows_id not in dataset.metadata:
-            with store_faults(f"writing to {uri}"):
-                dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
+            dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
 
-    tried_again(
-        f"write to {uri}",
-        lambda attempt: attempt_once(first.at(attempt).dataset),
-    )
+    tried_again(f"write to {first.table.uri}", attempt_once)
 
 
 def known_rules(ledger: Snapshot | None) -> dict[str, dict[str, Any]]:

@@ -96,7 +96,7 @@ class Table:
     """Where the Lance dataset is."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "uri", storage.join(self.lake.uri, f"{self.name}.lance"))
+        object.__setattr__(self, "uri", f"{self.lake.uri.rstrip('/')}/{self.name}.lance")
 
     def __repr__(self) -> str:
         return f"<Table {self.name} in {self.lake.uri}>"
@@ -139,13 +139,9 @@ class Table:
 
     def exists(self) -> bool:
         """Whether the table was ever committed; a run killed just before leaves an empty folder."""
-        fs = storage.filesystem(self.uri, self.lake.storage)
         with store_faults(f"looking for {self.uri}"):
-            try:
-                versions = fs.ls(storage.join(self.uri, "_versions"), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            return any(str(path).endswith(".manifest") for path in versions)
+            versions = storage.names_in(f"{self.uri}/_versions", self.lake.storage)
+        return any(name.endswith(".manifest") for name in versions)
 
     def open(self, version: int | None = None) -> Snapshot:
         """The newest version, or ``version`` if it is still there, to read from."""
@@ -218,27 +214,24 @@ class Table:
         ``Transient`` when the store does not answer.
         """
         with store_faults(f"reading the newest manifest of {self.uri}"):
-            version, manifest = max(self._versions().items())
-            storage.filesystem(self.uri, self.lake.storage).cat_file(manifest)
+            version, name = max(self._versions().items())
+            storage.read_bytes(f"{self.uri}/_versions/{name}", self.lake.storage)
         try:
             return self._parsed(session)
         except BaseException as error:
             if not isinstance(error, ValueError) and not is_panic(error):
                 raise
-            name = manifest.rpartition("/")[2]
             raise damaged_manifest(self.uri, f"{version} ({name})", why) from error
 
     def _versions(self) -> dict[int, str]:
-        """Path of the manifest of each version; Lance counts names of 20 digits down."""
-        folder = storage.join(self.uri, "_versions")
-        paths = storage.filesystem(self.uri, self.lake.storage).ls(folder, detail=False)
+        """Name of the manifest of each version; Lance counts names of 20 digits down."""
         manifests = {}
-        for path in map(str, paths):
-            digits, _, suffix = path.rpartition("/")[2].partition(".")
+        for name in storage.names_in(f"{self.uri}/_versions", self.lake.storage):
+            digits, _, suffix = name.partition(".")
             if suffix == "manifest" and digits.isdigit():
                 number = int(digits)
                 counted_down = len(digits) == COUNTED_DOWN_DIGITS
-                manifests[LARGEST_NUMBER - number if counted_down else number] = path
+                manifests[LARGEST_NUMBER - number if counted_down else number] = name
         return manifests
 
     def ensure(self, arrow_schema: pa.Schema) -> Snapshot:
@@ -321,16 +314,6 @@ class Table:
         """The newest version; index pages that this process has read stay in memory."""
         with store_faults(f"opening {self.uri}"):
             return Snapshot(self, self._open(_session()))
-
-    def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
-        """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
-        if column not in arrow_schema.names:
-            raise LakeError(
-                f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
-                f"{', '.join(arrow_schema.names)}. If it was dropped by hand, restore a version of "
-                "the table that has it"
-            )
-        return arrow_schema.field(column)
 
 
 @cache

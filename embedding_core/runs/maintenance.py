@@ -64,7 +64,7 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     indexes: list[IndexReport | None] = []
 
     def refresh() -> None:
-        indexes.append(refresh_indexes(table, IndexPlan.of(recipe), merge=True))
+        indexes.append(refresh_indexes(table.open(), IndexPlan.of(recipe), merge=True))
 
     problems: list[str] = []
     retired: list[Release] = []

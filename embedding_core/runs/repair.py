@@ -85,7 +85,8 @@ def repair(
             take_out(table, audited.damages)
             _list_rejects_again(table, audited.damages)
             tried_again(
-                f"index {table.uri}", lambda _attempt: refresh_indexes(table, IndexPlan.of(recipe))
+                f"index {table.uri}",
+                lambda _attempt: refresh_indexes(table.open(), IndexPlan.of(recipe)),
             )
     return _report(recipe, audited, bool(audited.damages), started)
 

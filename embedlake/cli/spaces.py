@@ -71,7 +71,7 @@ def releases(recipe: str, as_json: bool) -> None:
     from embedding_core.lake.spaces import switching
     from embedding_core.reports.releases import ReleaseView, history_lines
 
-    history = switching.releases(_owned_table(recipe))
+    history = switching.releases(_owned_table(recipe).open())
     data = {"releases": [ReleaseView(release).data() for release in history]}
     respond(data, history_lines(history), as_json)
 

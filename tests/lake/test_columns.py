@@ -280,7 +280,7 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     retire(table, HIDDEN, "ann")
     assert table.dataset().version == version + 3
     assert [column.column for column in columns(table)] == ["vector"]
-    history = releases(table)
+    history = releases(table.open())
     assert [(release.action, release.by, release.run_id) for release in history] == [
         ("retire", "ann", None), ("rollback", "bob", None), ("promote", "ann", "run 1"),
     ]  # fmt: skip
@@ -329,7 +329,7 @@ def test_promote_and_retire_wrong_column_is_refused(
     build(table)
     with pytest.raises(LakeError, match=why):
         change(table, column, "me")
-    assert releases(table) == ()
+    assert releases(table.open()) == ()
 
 
 def test_promote_table_without_rows_is_refused(tmp_path: Path) -> None:

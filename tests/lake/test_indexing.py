@@ -172,16 +172,16 @@ def test_training_is_due_says_when_refreshing_trains(tmp_path: Path) -> None:
     trained_at: list[int | None] = []
     for n_rows in (100, 200, 100, 300, 500, 100):
         made_up(tmp_path, n_rows=n_rows, uri=f"{n_rows} at {len(trained_at)}")
-        due, before = training_is_due(table, spec), stored_index(table)
+        due, before = training_is_due(table.open(), spec), stored_index(table.open())
         index = refresh_vector_index(table, spec)
         trained = index is not None and (
             before is None or index.rows_at_training != before.rows_at_training
         )
-        assert due == trained and not training_is_due(table, spec)
+        assert due == trained and not training_is_due(table.open(), spec)
         trained_at.append(index.rows_at_training if index is not None else None)
     assert trained_at == [None, 600, 600, 600, 1_500, 1_500]
     table.dataset().drop_index(schema.index_name(table.dataset().schema.field("vector")))
-    assert training_is_due(table, spec)
+    assert training_is_due(table.open(), spec)
 
 
 def test_refresh_vector_index_kind_that_cannot_do_the_dimension_is_refused(tmp_path: Path) -> None:

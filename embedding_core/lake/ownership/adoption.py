@@ -98,8 +98,7 @@ def _adapt(table: Table, recipe: Recipe) -> None:
         field for field in schema.metadata_fields(recipe) if field.name not in dataset.schema.names
     ]
     if new:
-        with store_faults(f"adding columns to {table.uri}"):
-            dataset.add_columns(pa.schema(new))
+        dataset.add_columns(pa.schema(new))
         dataset = table.dataset()
     # 3. Put them into the order in which rows are written, and list their names.
     if not is_adapted(dataset.schema, recipe):

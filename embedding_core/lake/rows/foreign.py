@@ -7,13 +7,12 @@ from collections.abc import Collection
 from embedding_core.errors import LakeError
 from embedding_core.identity import chunk_id
 from embedding_core.lake.scans import scan_values
-from embedding_core.lake.snapshot import Snapshot, opened
-from embedding_core.lake.table import Table
+from embedding_core.lake.snapshot import Snapshot
 
 COLUMNS = ["chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text_hash"]
 
 
-def check_all_ours(table: Table | Snapshot, unknown_keys: Collection[str]) -> None:
+def check_all_ours(snapshot: Snapshot, unknown_keys: Collection[str]) -> None:
     """Raise ``LakeError`` when rows of these file versions were not written by embedlake.
 
     The ledger does not know these versions. A row that embedlake wrote has the digest of its other
@@ -21,7 +20,6 @@ def check_all_ours(table: Table | Snapshot, unknown_keys: Collection[str]) -> No
     """
     if not unknown_keys:
         return
-    snapshot = opened(table)
     for batch in scan_values(snapshot, "file_key", unknown_keys, COLUMNS):
         for row in batch.to_pylist():
             expected = chunk_id(

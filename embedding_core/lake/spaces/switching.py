@@ -20,9 +20,9 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.evolution import commit_schema
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.lock import locked
-from embedding_core.lake.snapshot import INDEX_KEY, Snapshot, opened
+from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 from embedding_core.lake.spaces.vector_columns import field_of, missing_rows, model_of
 from embedding_core.lake.table import Table
 
@@ -55,9 +55,9 @@ class Release:
     to_model: str | None
 
 
-def releases(table: Table | Snapshot) -> tuple[Release, ...]:
+def releases(snapshot: Snapshot) -> tuple[Release, ...]:
     """The last 200 changes of the table's spaces, newest first."""
-    return tuple(reversed(_records(opened(table).schema)))
+    return tuple(reversed(_records(snapshot.schema)))
 
 
 def promote(
@@ -124,8 +124,7 @@ def retire(
         field = _other(snapshot, column)
         key = INDEX_KEY + schema.index_name(field)
         if key in snapshot.dataset.metadata:
-            with store_faults(f"forgetting the index of {column}"):
-                snapshot.dataset.update_metadata({key: None})
+            snapshot.dataset.update_metadata({key: None})
         identifier, space = schema.space_of(field)
         kept = [other for other in snapshot.schema if other.name != column]
         new_schema = pa.schema(kept, metadata=snapshot.schema.metadata)

@@ -21,7 +21,7 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.embedding_function import METADATA_KEY
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.recipe import ModelSpec
@@ -80,8 +80,7 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
         pinned = model.pinned(space.revision)
         origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)
         field = schema.hidden(origin.on(schema.vector_field(space)), name)
-        with store_faults(f"adding a column to {table.uri}"):
-            dataset.add_columns(field)
+        dataset.add_columns(field)
         return name
 
     return tried_again(f"add a column to {table.uri}", attempt_once)

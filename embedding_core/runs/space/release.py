@@ -104,7 +104,7 @@ def is_in_service(job: Job) -> bool:
 def has_left(job: Job) -> bool:
     """Whether the job's space left service and is not back, by the changes that the table
     remembers."""
-    changes = releases(job.table)
+    changes = releases(job.table.open())
     return not is_in_service(job) and any(change.from_space == job.space_id for change in changes)
 
 
@@ -133,7 +133,7 @@ def index_is_due(job: Job) -> bool:
     table = job.table
 
     def look(_attempt: int) -> bool:
-        return training_is_due(table, job.recipe.index, column_of(job))
+        return training_is_due(table.open(), job.recipe.index, column_of(job))
 
     return tried_again(f"look at the index of {table.uri}", look)
 
