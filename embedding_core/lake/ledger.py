@@ -58,18 +58,8 @@ def rejects_table(table: Table) -> Table:
 def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
     """Write one row per file version, over an older row of the same version."""
     now = datetime.now(UTC)
-    rows = [
-        asdict(entry.counts)
-        | {
-            "fingerprint": entry.fingerprint,
-            "rows_id": entry.rows_id,
-            "space_id": entry.space_id,
-            "seconds": entry.seconds,
-            "run_id": entry.run_id,
-            "committed_at": now,
-        }
-        for entry in entries
-    ]
+    lines = map(asdict, entries)
+    rows = [line.pop("counts") | line | {"committed_at": now} for line in lines]
     keys = [entry.counts.file_key for entry in entries]
     batches = pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
     _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, iter(batches))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any
 
 import lance
 import pyarrow as pa
@@ -261,18 +260,6 @@ class Table:
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: that in service."""
         return self.open().space(column)
-
-    def recipe_name(self) -> str | None:
-        """Name of the recipe that made the table."""
-        return self.open().recipe_name()
-
-    def file_versions(self) -> Iterator[FileVersion]:
-        """Each file version that has rows, once."""
-        return file_versions(self.open())
-
-    def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
-        """How to query a column's index; see ``Snapshot.index_settings``."""
-        return self.open().index_settings(column)
 
     def search(
         self,

@@ -16,13 +16,13 @@ from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, retire_left
 from embedding_core.lake.table import Table
+from embedding_core.lake.upkeep.belongings import remove_orphans
 from embedding_core.lake.upkeep.compaction import (
     TableReport,
     maintain_table,
     must_wait,
     small_fragments,
 )
-from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import Recipe
 from embedding_core.runs.outcome import Outcome
 

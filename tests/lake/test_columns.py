@@ -285,7 +285,7 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
         ("retire", "ann", None), ("rollback", "bob", None), ("promote", "ann", "run 1"),
     ]  # fmt: skip
     assert (history[2].from_space, history[2].to_space) == (old_id, NEW_ID)
-    assert table.recipe_name() == "test"
+    assert table.open().recipe_name() == "test"
 
 
 def test_promote_after_a_retired_column_keeps_each_column_its_own_data(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:
     assert {name: index.columns for name, index in coverage(table.dataset()).items()} == {
         old.name: (kept,), new.name: ("vector",),
     }  # fmt: skip
-    assert table.index_settings()["name"] == new.name
+    assert table.open().index_settings()["name"] == new.name
     version = table.dataset().version
     assert refresh_vector_index(table, spec) == new  # nothing is built again
     assert table.dataset().version == version

@@ -56,7 +56,7 @@ def test_refresh_vector_index_below_the_size_where_it_pays_there_is_none(tmp_pat
     write_jsonl(tmp_path, "a.jsonl", documents(0, 200))
     recipe = small_index(tmp_path)
     assert run(recipe).index is None
-    assert table_of(recipe).index_settings() == {}
+    assert table_of(recipe).open().index_settings() == {}
 
 
 def test_refresh_vector_index_reaches_its_recall_and_says_how_to_query(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_refresh_vector_index_reaches_its_recall_and_says_how_to_query(tmp_path:
     recipe = small_index(tmp_path, target_recall=0.9)
     index = run(recipe).index
     assert index is not None and index.recall >= 0.9
-    assert table_of(recipe).index_settings()["nprobes"] == index.nprobes
+    assert table_of(recipe).open().index_settings()["nprobes"] == index.nprobes
 
 
 def test_refresh_vector_index_new_rows_are_covered_without_measuring_again(
@@ -153,7 +153,7 @@ def test_refresh_vector_index_target_out_of_reach_says_what_to_change(
     monkeypatch.setattr(tuning, "REFINE_FACTORS", (1,))  # four codes a row do not rank them all
     with pytest.raises(LakeError, match=r"reaches recall@10 0\.\d+ at most.*target_recall"):
         refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ", target_recall=1.0))
-    assert unindexed_rows(table.dataset()) == {} and table.index_settings() == {}
+    assert unindexed_rows(table.dataset()) == {} and table.open().index_settings() == {}
 
 
 @pytest.mark.parametrize("kind", ["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"])
@@ -260,7 +260,7 @@ def test_refresh_vector_index_shrunk_table_is_searched_exactly_again(tmp_path: P
     assert refresh_vector_index(table, IndexSpec(min_rows=600)) is not None
     table.dataset().delete("chunk_index >= 200")
     assert refresh_vector_index(table, IndexSpec(min_rows=600)) is None
-    assert table.index_settings() == {} and unindexed_rows(table.dataset()) == {}
+    assert table.open().index_settings() == {} and unindexed_rows(table.dataset()) == {}
 
 
 def test_refresh_vector_index_changed_by_hand_is_put_right(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_refresh_vector_index_changed_by_hand_is_put_right(tmp_path: Path) -> No
     assert refresh_vector_index(table, spec) is not None
     table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps({"nprobes": "many"})})
     mended = refresh_vector_index(table, spec)
-    assert mended is not None and table.index_settings()["nprobes"] == mended.nprobes
+    assert mended is not None and table.open().index_settings()["nprobes"] == mended.nprobes
 
 
 def test_refresh_scalar_indexes_dropped_by_hand_are_made_again(tmp_path: Path) -> None:

@@ -52,11 +52,6 @@ def column_changes(recipe: Recipe, arrow_schema: pa.Schema) -> ColumnChanges:
     )
 
 
-def has_no_rows(dataset: lance.LanceDataset) -> bool:
-    """Whether a table can still take any columns and space."""
-    return bool(dataset.count_rows() == 0)
-
-
 def start_again(table: Table, arrow_schema: pa.Schema) -> None:
     """Give a table without rows another schema, in one commit; its older versions stay."""
     with store_faults(f"making {table.uri} again"):

@@ -81,15 +81,6 @@ def check_sizes(table: Table, fragments: Iterable[FragmentMetadata]) -> None:
         )
 
 
-def files_of(fragments: Sequence[str]) -> set[str]:
-    """Names of the fragments' data files."""
-    return {
-        data_file.path
-        for fragment in fragments
-        for data_file in FragmentMetadata.from_json(fragment).files
-    }
-
-
 def replace_rows(
     table: Table | Snapshot,
     column: str,
@@ -348,7 +339,8 @@ def _locate(snapshot: Snapshot, column: str, values: Collection[str]) -> dict[in
 
 def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
     """The ids that fragments got in the table, told by their data files; absent ones have none."""
-    paths, ids = files_of(fragments), list[int]()
+    files = [file for text in fragments for file in FragmentMetadata.from_json(text).files]
+    paths, ids = {file.path for file in files}, list[int]()
     # New fragments stand at the end, and reading the metadata of all takes too long.
     for fragment in reversed(dataset.get_fragments()):
         if len(ids) == len(fragments):

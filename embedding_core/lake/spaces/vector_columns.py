@@ -78,7 +78,8 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
                 action="retire",
             )
         pinned = model.pinned(space.revision)
-        origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), now, run_id)
         field = schema.hidden(origin.on(schema.vector_field(space)), name)
         dataset.add_columns(field)
         return name
@@ -228,7 +229,3 @@ def holder(fragment: lance.LanceFragment, number: int) -> DataFile | None:
 
 def _is_full(file: DataFile) -> bool:
     return PurePosixPath(file.path).name.startswith(FULL) and len(file.fields) == 1
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

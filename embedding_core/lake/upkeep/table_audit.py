@@ -58,6 +58,7 @@ class Audit:
     table: str
     """URI of the table."""
     version: int
+    """Version of the table that was looked at."""
     rows: int
     deep: bool
     """Whether every row was read."""

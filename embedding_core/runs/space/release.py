@@ -70,7 +70,7 @@ class Reembedding:
 
     def is_incomplete(self) -> bool:
         """Whether rows lack a vector, or work on them failed."""
-        return bool(self.failures) or missing_vectors(self.job) > 0
+        return bool(self.failures or missing_rows(self.job.table.dataset(), self.job.space_id))
 
     def report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
         """The report of a run that ends now."""
@@ -111,11 +111,6 @@ def has_left(job: Job) -> bool:
 def is_begun(job: Job) -> bool:
     """Whether the table has a column of the job's space, however full."""
     return field_of(job.table.dataset(), job.space_id) is not None
-
-
-def missing_vectors(job: Job) -> int:
-    """Rows of the table without a vector of the job's space."""
-    return sum(missing_rows(job.table.dataset(), job.space_id).values())
 
 
 def index_space(job: Job) -> IndexReport | None:
