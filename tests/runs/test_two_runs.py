@@ -12,7 +12,6 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import ledger
-from embedding_core.lake.rows import commit as commit_module
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import EmbeddedUnit, Plan
@@ -46,14 +45,15 @@ def prepared(folder: Path) -> tuple[Recipe, Job, Plan, list[EmbeddedUnit]]:
 
 def between(patch: pytest.MonkeyPatch, name: str, action: Callable[[], object]) -> None:
     """Do something once, between the last look at a table and a commit to it."""
-    real, left = commit_module._commit, [action]
+    real, left = lance.LanceDataset.commit, [action]
 
-    def commit(table: Any, dataset: lance.LanceDataset, *given: Any) -> int:
-        if left and table.name == name:
+    def commit(dataset: lance.LanceDataset | str, *given: Any, **named: Any) -> Any:
+        uri = dataset if isinstance(dataset, str) else dataset.uri
+        if left and uri.endswith(f"/{name}.lance"):
             left.pop()()
-        return real(table, dataset, *given)
+        return real(dataset, *given, **named)
 
-    patch.setattr(commit_module, "_commit", commit)
+    patch.setattr(lance.LanceDataset, "commit", commit)
 
 
 def check_is_as_the_source_says(recipe: Recipe, words: str) -> None:
