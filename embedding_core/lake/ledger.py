@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
 from embedding_core.lake.faults import tried_again
-from embedding_core.lake.filters import quote
 from embedding_core.lake.rows.commit import Check, replace_rows, withdraw, write_fragments
 from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
@@ -151,12 +150,10 @@ def ledger_rows(
     return _read(ledger, schema.LEDGER_SCHEMA, columns, where)
 
 
-def reject_rows(table: Table, run_id: str | None = None, limit: int | None = None) -> pa.Table:
-    """Rows of the rejects table, of one run or all."""
-    where = f"run_id = {quote(run_id)}" if run_id is not None else None
-    names = schema.REJECTS_SCHEMA.names
-    listed = rejects_table(table).open_if_made()
-    return _read(listed, schema.REJECTS_SCHEMA, names, where, limit)
+def reject_rows(table: Table, limit: int | None = None) -> pa.Table:
+    """Rows of the rejects table."""
+    listed, columns = rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA
+    return _read(listed, columns, columns.names, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +250,7 @@ def tokens_per_second(ledger: Snapshot | None) -> float | None:
 
 def rejects_by_reason(table: Table) -> dict[str, int]:
     """How many rejects each reason has; their details are not read."""
-    rows = _read(rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA, ["reason"], None)
+    rows = _read(rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA, ["reason"])
     counts = rows.column("reason").value_counts().to_pylist()
     return {pair["values"]: pair["counts"] for pair in counts}
 
@@ -282,7 +279,7 @@ def _read(
     snapshot: Snapshot | None,
     arrow_schema: pa.Schema,
     columns: Sequence[str],
-    where: str | None,
+    where: str | None = None,
     limit: int | None = None,
 ) -> pa.Table:
     if snapshot is None:

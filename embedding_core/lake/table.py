@@ -18,11 +18,10 @@ from embedding_core.lake.damage import damage_of, damaged_manifest
 from embedding_core.lake.faults import is_panic, plain, store_fault, store_faults
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.scans import scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import Recipe
-from embedding_core.records import FileVersion, Scalar, Space
+from embedding_core.records import Scalar, Space
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
@@ -307,23 +306,6 @@ class Table:
 def _session() -> lance.Session:
     """A cache of manifests and indexes that this process has read, for all its searches."""
     return lance.Session()
-
-
-def file_versions(snapshot: Snapshot) -> Iterator[FileVersion]:
-    """Each file version that has rows, once; memory grows with the versions, not the rows."""
-    names = ["source_uri", "file_key"]
-    counted: list[pa.Table] = []
-    for batch in scan(snapshot, names):
-        pairs = pa.Table.from_batches([batch]).group_by(names)
-        counted.append(pairs.aggregate([("file_key", "count")]))
-    if not counted:
-        return
-    summed = pa.concat_tables(counted).group_by(names)
-    columns = summed.aggregate([("file_key_count", "sum")]).to_pydict()
-    for uri, key, n_rows in zip(
-        columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
-    ):
-        yield FileVersion(uri, key, n_rows=n_rows)
 
 
 def table_of(recipe: Recipe) -> Table:

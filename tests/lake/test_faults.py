@@ -13,8 +13,8 @@ from embedding_core import Encoder
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
-from embedding_core.lake.scans import row_counts
-from embedding_core.lake.table import file_versions, table_of
+from embedding_core.lake.scans import file_versions, row_counts
+from embedding_core.lake.table import table_of
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.table_status import status
 from embedding_core.store import retry

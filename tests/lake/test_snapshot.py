@@ -20,9 +20,10 @@ from embedding_core.lake.index.vector import stored_index
 from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.rows.verification import verify
+from embedding_core.lake.scans import file_versions
 from embedding_core.lake.schema import Cutter
 from embedding_core.lake.spaces.vector_columns import columns
-from embedding_core.lake.table import Table, file_versions
+from embedding_core.lake.table import Table
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.space.build import build_space

@@ -86,7 +86,6 @@ def promote(
 def rollback(
     table: Table,
     by: str,
-    run_id: str | None = None,
     now: bool = False,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
 ) -> Release:
@@ -104,14 +103,13 @@ def rollback(
             _check_complete(snapshot, field)
         return _switched(snapshot, field, "rollback", complete=not now)
 
-    return _commit(table, by, run_id, wait_seconds, switch)
+    return _commit(table, by, None, wait_seconds, switch)
 
 
 def retire(
     table: Table,
     column: str,
     by: str,
-    run_id: str | None = None,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
 ) -> Release:
     """Drop a column that is not in service, and its index.
@@ -130,12 +128,12 @@ def retire(
         new_schema = pa.schema(kept, metadata=snapshot.schema.metadata)
         return _Change("retire", new_schema, {}, (identifier, space.model), None)
 
-    return _commit(table, by, run_id, wait_seconds, drop)
+    return _commit(table, by, None, wait_seconds, drop)
 
 
-def column_before(table: Table) -> str:
+def column_before(snapshot: Snapshot) -> str:
     """The column that ``rollback`` would put in service. Raises ``LakeError`` without one."""
-    return str(_previous(table.open()).name)
+    return str(_previous(snapshot).name)
 
 
 def retire_left(

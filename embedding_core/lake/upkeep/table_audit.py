@@ -28,9 +28,9 @@ from embedding_core.lake.ledger import (
     rejects_table,
 )
 from embedding_core.lake.rows.commit import replace_rows
-from embedding_core.lake.scans import key_groups, raw_scan
+from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.table import Table, file_versions
+from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,

@@ -11,8 +11,8 @@ from embedding_core.identity import file_key, rows_id
 from embedding_core.lake import ledger
 from embedding_core.lake.ownership.adoption import NO_CHANGES, ColumnChanges, column_changes
 from embedding_core.lake.ownership.owner import check_all_ours, check_owner
+from embedding_core.lake.scans import file_versions
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.table import file_versions
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
 from embedding_core.runs.embed.saved import reported_keys

@@ -9,9 +9,9 @@ from typing import Literal
 
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
+from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.spaces.switching import Release, column_before, promote, releases, rollback
 from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
-from embedding_core.lake.table import table_of
 from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import Job
@@ -156,12 +156,11 @@ def go_back(
     Raises ``LakeError`` when there is nothing to go back to, ``Locked`` when the training of an
     index goes on for longer than ``wait_seconds``.
     """
-    table = table_of(recipe)
-    column = column_before(table)
-    model = model_of(table.dataset(), column)
+    snapshot = open_owned(recipe)
+    model = model_of(snapshot.dataset, column_before(snapshot))
     if not now:
         build_space(recipe, model, resources, "rollback")
-    release = rollback(table, by, now=now, wait_seconds=wait_seconds)
+    release = rollback(snapshot.table, by, now=now, wait_seconds=wait_seconds)
     if now:
         build_space(recipe, model, resources, "rollback")
     return release
