@@ -4,8 +4,8 @@
 
 Runs a new one-record recipe with the hashing encoder in this process, without Prefect and Ray,
 under ``sys.setprofile``. Counted are calls of the project's functions, switches from one of its
-files to another, and how often the Lance dataset is opened. Writes
-``benchmarks/results/trace.json``.
+files to another, and how often the Lance dataset is opened; of a longer file also the switches that
+each further text costs. Writes ``benchmarks/results/trace.json``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import lance
 from benchmarks.machine import RESULTS, ROOT, about
 from tests.driver import recipe_for, run, write_jsonl
 
+MORE_TEXTS = 100
 PACKAGES = tuple(str(ROOT / name) for name in ("embedding_core", "embedlake", "flows"))
 
 
@@ -50,22 +51,30 @@ class Trace:
             self._file = code.co_filename
 
 
-def main() -> None:
-    """Count and write."""
+def traced(n_texts: int) -> Trace:
+    """A first run of a recipe over one file with so many texts."""
+    trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
-        write_jsonl(Path(folder), "a.jsonl", {"x": "a few words"})
+        write_jsonl(Path(folder), "a.jsonl", {f"x{n}": "a few words" for n in range(n_texts)})
         recipe = recipe_for(Path(folder))
-        trace = Trace()
         sys.setprofile(trace)
         try:
             run(recipe)
         finally:
             sys.setprofile(None)
+    return trace
+
+
+def main() -> None:
+    """Count and write."""
+    trace = traced(1)
+    further = (traced(1 + MORE_TEXTS).switches - traced(1).switches) / MORE_TEXTS
     counted = {
         "calls": trace.calls,
         "file switches": trace.switches,
         "files": len(trace.files),
         "dataset opens": trace.opens,
+        "file switches per further text": round(further, 1),
     }
     print(json.dumps(counted, indent=1))
     result = about("trace", ("lancedb", "pylance")) | counted

@@ -19,6 +19,18 @@ MOMENT_SECONDS = 1.0
 
 
 @contextmanager
+def _speaking(keep_saying: Callable[[], None], over: threading.Event) -> Iterator[None]:
+    """Speak from a thread until the context is over."""
+    speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
+
+
+@contextmanager
 def saying_it_goes_on(
     say: Callable[[str], None], name: str, every_seconds: float = SILENT_SECONDS
 ) -> Iterator[None]:
@@ -29,13 +41,8 @@ def saying_it_goes_on(
         while not over.wait(every_seconds):
             say(f"{name}: under way for {time.monotonic() - started:,.0f} s")
 
-    speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
-    speaker.start()
-    try:
+    with _speaking(keep_saying, over):
         yield
-    finally:
-        over.set()
-        speaker.join()
 
 
 @contextmanager
@@ -63,12 +70,7 @@ def saying_a_slow_load(
         while not over.wait(every_seconds):
             say(f"loading the model {model}: under way for {time.monotonic() - started:,.0f} s")
 
-    speaker = threading.Thread(target=keep_saying, name="embedlake-silence", daemon=True)
-    speaker.start()
-    try:
+    with _speaking(keep_saying, over):
         yield loaded
-    finally:
-        over.set()
-        speaker.join()
     if spoke.is_set():
         say(f"the model {model} is ready after {time.monotonic() - started:.1f} s{ready}")

@@ -13,17 +13,21 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.reports.run import RunView
+from embedding_core.runs.embed.run import EmbedRun
 from embedding_core.runs.serving import following
-from embedlake.execution.embedding import embed_in_flow
-from embedlake.execution.runner import Runner
+from embedlake import interrupts
+from embedlake.execution.runner import Runner, current_runner
+from embedlake.execution.unit_runner import PrefectExecution
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
 from embedlake.orchestration.publishing import publish
+from embedlake.settings import read_settings
 
 
 @flow(
@@ -51,9 +55,20 @@ def embed(
     started = time.perf_counter()
     try:
         loaded = following(Recipe.load(recipe))
-        report = embed_in_flow(
-            loaded, resources or {}, allow_removals, retry_reasons or (), started
-        )
+        settings = read_settings()
+        chosen = settings.resources.updated(resources or {})
+        with interrupts.not_mistaken():
+            current_runner().prepare(settings, chosen)  # what no task could get is told at once
+            run = EmbedRun(
+                recipe=loaded,
+                resources=chosen,
+                execution=PrefectExecution(settings),
+                run_id=str(flow_run.get_id()),
+                lock_wait_seconds=settings.lock_wait_seconds,
+                allow_removals=allow_removals,
+                retry_reasons=retry_reasons or (),
+            )
+            report = run.to_the_end(started)
     except EmbedlakeError as error:
         return failed(error)
     view = RunView(report)

@@ -18,7 +18,7 @@ from prefect.states import Completed
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
-from embedding_core.runs.job import locked_for_build
+from embedding_core.runs.job import locked_for
 from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import Promotion, has_left
 from embedlake.execution.reembedding import ReembedRun, published
@@ -73,7 +73,7 @@ def reembed(
             why = f"{newer.model.name} was in service or retired; schedules do not bring it back"
             return Completed(name="Left", message=why)
         current_runner().prepare(settings, chosen)
-        with locked_for_build(newer, run_id, settings.lock_wait_seconds) as lock:
+        with locked_for(newer, run_id, settings.lock_wait_seconds, "build") as lock:
             report = ReembedRun(job, promote, lock).to_the_end(sample)
     except EmbedlakeError as error:
         return failed(error)

@@ -46,18 +46,20 @@ def wrong_sizes(
 
     Looks at one file after another; ``all_wrong_sizes`` lists the folder once.
     """
-    fs = storage.filesystem(table_uri, spec)
 
     def size_of(path: str) -> int | None:
         try:
-            return int(fs.info(storage.join(table_uri, "data", path))["size"])
+            return int(fs.info(f"{table_uri}/data/{path}")["size"])
         except FileNotFoundError:
             return None
 
+    if not (files := list(_data_files(fragments))):
+        return []
+    fs = storage.filesystem(table_uri, spec)
     with store_faults(f"looking for data files of {table_uri}"):
         return [
             WrongSize(fragment_id, path, expected, size)
-            for fragment_id, path, expected in _data_files(fragments)
+            for fragment_id, path, expected in files
             if _differs(expected, size := size_of(path))
         ]
 

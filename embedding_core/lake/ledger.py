@@ -14,14 +14,12 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
-from embedding_core.lake.faults import store_faults, tried_again
-from embedding_core.lake.filters import quote
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.rows.commit import Check, replace_rows, withdraw, write_fragments
 from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
@@ -59,18 +57,8 @@ def rejects_table(table: Table) -> Table:
 def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
     """Write one row per file version, over an older row of the same version."""
     now = datetime.now(UTC)
-    rows = [
-        asdict(entry.counts)
-        | {
-            "fingerprint": entry.fingerprint,
-            "rows_id": entry.rows_id,
-            "space_id": entry.space_id,
-            "seconds": entry.seconds,
-            "run_id": entry.run_id,
-            "committed_at": now,
-        }
-        for entry in entries
-    ]
+    lines = map(asdict, entries)
+    rows = [line.pop("counts") | line | {"committed_at": now} for line in lines]
     keys = [entry.counts.file_key for entry in entries]
     batches = pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
     _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, iter(batches))
@@ -162,12 +150,10 @@ def ledger_rows(
     return _read(ledger, schema.LEDGER_SCHEMA, columns, where)
 
 
-def reject_rows(table: Table, run_id: str | None = None, limit: int | None = None) -> pa.Table:
-    """Rows of the rejects table, of one run or all."""
-    where = f"run_id = {quote(run_id)}" if run_id is not None else None
-    names = schema.REJECTS_SCHEMA.names
-    listed = rejects_table(table).open_if_made()
-    return _read(listed, schema.REJECTS_SCHEMA, names, where, limit)
+def reject_rows(table: Table, limit: int | None = None) -> pa.Table:
+    """Rows of the rejects table."""
+    listed, columns = rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA
+    return _read(listed, columns, columns.names, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,17 +220,13 @@ def drop_entries(table: Table, file_keys: Collection[str]) -> None:
 def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
     """Remember what a ``rows_id`` stands for, so that a later plan can say what changed."""
     first = ledger_table(table).ensure(schema.LEDGER_SCHEMA)
-    uri = first.table.uri
 
-    def attempt_once(dataset: lance.LanceDataset) -> None:
+    def attempt_once(attempt: int) -> None:
+        dataset = first.at(attempt).dataset
         if RULES_KEY + rows_id not in dataset.metadata:
-            with store_faults(f"writing to {uri}"):
-                dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
+            dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
 
-    tried_again(
-        f"write to {uri}",
-        lambda attempt: attempt_once(first.at(attempt).dataset),
-    )
+    tried_again(f"write to {first.table.uri}", attempt_once)
 
 
 def known_rules(ledger: Snapshot | None) -> dict[str, dict[str, Any]]:
@@ -268,7 +250,7 @@ def tokens_per_second(ledger: Snapshot | None) -> float | None:
 
 def rejects_by_reason(table: Table) -> dict[str, int]:
     """How many rejects each reason has; their details are not read."""
-    rows = _read(rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA, ["reason"], None)
+    rows = _read(rejects_table(table).open_if_made(), schema.REJECTS_SCHEMA, ["reason"])
     counts = rows.column("reason").value_counts().to_pylist()
     return {pair["values"]: pair["counts"] for pair in counts}
 
@@ -297,7 +279,7 @@ def _read(
     snapshot: Snapshot | None,
     arrow_schema: pa.Schema,
     columns: Sequence[str],
-    where: str | None,
+    where: str | None = None,
     limit: int | None = None,
 ) -> pa.Table:
     if snapshot is None:

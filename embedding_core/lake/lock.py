@@ -235,11 +235,8 @@ def _path(table: Table, kind: LockKind, number: int) -> str:
 
 def _numbers(table: Table, kind: LockKind) -> list[int]:
     folder = lock_folder(table.lake.uri, table.name, kind)
-    fs = storage.filesystem(folder, table.lake.storage)
     with store_faults(f"looking at the lock of {table.uri}"):
-        if not fs.exists(folder):
-            return []
-        names = [str(path).rpartition("/")[2] for path in fs.ls(folder, detail=False)]
+        names = storage.names_in(folder, table.lake.storage)
     return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
 
 

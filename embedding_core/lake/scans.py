@@ -13,6 +13,7 @@ from embedding_core.lake import schema, vectors
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import JudgedRows, Vectors
+from embedding_core.records import FileVersion
 
 READ_AHEAD: Mapping[str, int] = {"batch_readahead": 2, "io_buffer_size": 32 * 2**20}
 """Limits for scans of vectors: without them Lance reads up to 2 GiB ahead."""
@@ -119,6 +120,23 @@ def rows_between(
     if doc_ids:
         where = f"{where} AND {is_in('doc_id', doc_ids)}"
     yield from scan(snapshot, columns, where, batch_rows=batch_rows)
+
+
+def file_versions(snapshot: Snapshot) -> Iterator[FileVersion]:
+    """Each file version that has rows, once; memory grows with the versions, not the rows."""
+    names = ["source_uri", "file_key"]
+    counted: list[pa.Table] = []
+    for batch in scan(snapshot, names):
+        pairs = pa.Table.from_batches([batch]).group_by(names)
+        counted.append(pairs.aggregate([("file_key", "count")]))
+    if not counted:
+        return
+    summed = pa.concat_tables(counted).group_by(names)
+    columns = summed.aggregate([("file_key_count", "sum")]).to_pydict()
+    for uri, key, n_rows in zip(
+        columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
+    ):
+        yield FileVersion(uri, key, n_rows=n_rows)
 
 
 def judged_rows(snapshot: Snapshot, old: str, new: str) -> Iterator[JudgedRows]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import lance
 import pyarrow as pa
 
+from embedding_core.errors import LakeError
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query, check_query_space, search_dataset
 from embedding_core.lake.schema import (
@@ -75,7 +76,13 @@ class Snapshot:
 
     def field(self, column: str) -> pa.Field:
         """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
-        return self.table.field(column, self.schema)
+        if column not in self.schema.names:
+            raise LakeError(
+                f"table {self.table.name!r} in {self.table.lake.uri} has no column {column!r}; it "
+                f"has {', '.join(self.schema.names)}. If it was dropped by hand, restore a version "
+                "of the table that has it"
+            )
+        return self.schema.field(column)
 
     def space(self, column: str = VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: that in service."""

@@ -53,7 +53,7 @@ def staging_folder(table: Table) -> str:
 
 def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:
     """URI of one of a unit's staged files."""
-    return storage.join(staging_folder(table), unit_id, name)
+    return f"{staging_folder(table)}/{unit_id}/{name}"
 
 
 def write_staged(table: Table, path: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any
 
 import lance
 import pyarrow as pa
@@ -19,11 +18,10 @@ from embedding_core.lake.damage import damage_of, damaged_manifest
 from embedding_core.lake.faults import is_panic, plain, store_fault, store_faults
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.scans import scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import Recipe
-from embedding_core.records import FileVersion, Scalar, Space
+from embedding_core.records import Scalar, Space
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_conditional_put
 from embedding_core.store.storage import StorageSpec
@@ -96,7 +94,7 @@ class Table:
     """Where the Lance dataset is."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "uri", storage.join(self.lake.uri, f"{self.name}.lance"))
+        object.__setattr__(self, "uri", f"{self.lake.uri.rstrip('/')}/{self.name}.lance")
 
     def __repr__(self) -> str:
         return f"<Table {self.name} in {self.lake.uri}>"
@@ -139,13 +137,9 @@ class Table:
 
     def exists(self) -> bool:
         """Whether the table was ever committed; a run killed just before leaves an empty folder."""
-        fs = storage.filesystem(self.uri, self.lake.storage)
         with store_faults(f"looking for {self.uri}"):
-            try:
-                versions = fs.ls(storage.join(self.uri, "_versions"), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            return any(str(path).endswith(".manifest") for path in versions)
+            versions = storage.names_in(f"{self.uri}/_versions", self.lake.storage)
+        return any(name.endswith(".manifest") for name in versions)
 
     def open(self, version: int | None = None) -> Snapshot:
         """The newest version, or ``version`` if it is still there, to read from."""
@@ -218,27 +212,24 @@ class Table:
         ``Transient`` when the store does not answer.
         """
         with store_faults(f"reading the newest manifest of {self.uri}"):
-            version, manifest = max(self._versions().items())
-            storage.filesystem(self.uri, self.lake.storage).cat_file(manifest)
+            version, name = max(self._versions().items())
+            storage.read_bytes(f"{self.uri}/_versions/{name}", self.lake.storage)
         try:
             return self._parsed(session)
         except BaseException as error:
             if not isinstance(error, ValueError) and not is_panic(error):
                 raise
-            name = manifest.rpartition("/")[2]
             raise damaged_manifest(self.uri, f"{version} ({name})", why) from error
 
     def _versions(self) -> dict[int, str]:
-        """Path of the manifest of each version; Lance counts names of 20 digits down."""
-        folder = storage.join(self.uri, "_versions")
-        paths = storage.filesystem(self.uri, self.lake.storage).ls(folder, detail=False)
+        """Name of the manifest of each version; Lance counts names of 20 digits down."""
         manifests = {}
-        for path in map(str, paths):
-            digits, _, suffix = path.rpartition("/")[2].partition(".")
+        for name in storage.names_in(f"{self.uri}/_versions", self.lake.storage):
+            digits, _, suffix = name.partition(".")
             if suffix == "manifest" and digits.isdigit():
                 number = int(digits)
                 counted_down = len(digits) == COUNTED_DOWN_DIGITS
-                manifests[LARGEST_NUMBER - number if counted_down else number] = path
+                manifests[LARGEST_NUMBER - number if counted_down else number] = name
         return manifests
 
     def ensure(self, arrow_schema: pa.Schema) -> Snapshot:
@@ -268,18 +259,6 @@ class Table:
     def space(self, column: str = schema.VECTOR) -> tuple[str, Space]:
         """``space_id`` and description of a vector column's space; default: that in service."""
         return self.open().space(column)
-
-    def recipe_name(self) -> str | None:
-        """Name of the recipe that made the table."""
-        return self.open().recipe_name()
-
-    def file_versions(self) -> Iterator[FileVersion]:
-        """Each file version that has rows, once."""
-        return file_versions(self.open())
-
-    def index_settings(self, column: str = schema.VECTOR) -> Mapping[str, Any]:
-        """How to query a column's index; see ``Snapshot.index_settings``."""
-        return self.open().index_settings(column)
 
     def search(
         self,
@@ -322,38 +301,11 @@ class Table:
         with store_faults(f"opening {self.uri}"):
             return Snapshot(self, self._open(_session()))
 
-    def field(self, column: str, arrow_schema: pa.Schema) -> pa.Field:
-        """A column of the schema. Raises ``LakeError``, naming all, when it is missing."""
-        if column not in arrow_schema.names:
-            raise LakeError(
-                f"table {self.name!r} in {self.lake.uri} has no column {column!r}; it has "
-                f"{', '.join(arrow_schema.names)}. If it was dropped by hand, restore a version of "
-                "the table that has it"
-            )
-        return arrow_schema.field(column)
-
 
 @cache
 def _session() -> lance.Session:
     """A cache of manifests and indexes that this process has read, for all its searches."""
     return lance.Session()
-
-
-def file_versions(snapshot: Snapshot) -> Iterator[FileVersion]:
-    """Each file version that has rows, once; memory grows with the versions, not the rows."""
-    names = ["source_uri", "file_key"]
-    counted: list[pa.Table] = []
-    for batch in scan(snapshot, names):
-        pairs = pa.Table.from_batches([batch]).group_by(names)
-        counted.append(pairs.aggregate([("file_key", "count")]))
-    if not counted:
-        return
-    summed = pa.concat_tables(counted).group_by(names)
-    columns = summed.aggregate([("file_key_count", "sum")]).to_pydict()
-    for uri, key, n_rows in zip(
-        columns["source_uri"], columns["file_key"], columns["file_key_count_sum"], strict=True
-    ):
-        yield FileVersion(uri, key, n_rows=n_rows)
 
 
 def table_of(recipe: Recipe) -> Table:

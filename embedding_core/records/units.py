@@ -48,6 +48,11 @@ class WorkUnit:
     """Ids of earlier units whose staged files this one replaces."""
 
     @property
+    def staged_ids(self) -> tuple[str, ...]:
+        """Names of the folders that staged files of the unit are in."""
+        return (self.unit_id, *self.pieces)
+
+    @property
     def label(self) -> str:
         """Short name for people: the first file, and how many more or which slice."""
         first = self.files[0].file.uri.rsplit("/", 1)[-1]

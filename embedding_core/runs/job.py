@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from embedding_core.encoder.engines import ModelInfo, describe_model, free_memory, load_model
@@ -16,6 +15,7 @@ from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.records import Plan
 from embedding_core.runs.announce import loading_context
+from embedding_core.store.layout import LockKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +86,12 @@ def unload() -> None:
     free_memory()
 
 
-@contextmanager
-def locked_for(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Lock]:
-    """Hold the recipe's table for writing rows. Raises ``Locked`` when another run goes on."""
-    with locked(table_of(recipe), f"run {run_id[:SHOWN_DIGITS]}", wait_seconds) as lock:
-        yield lock
-
-
-@contextmanager
-def locked_for_build(recipe: Recipe, run_id: str, wait_seconds: float) -> Iterator[Lock]:
-    """Hold the recipe's table for building a space, beside runs that write rows."""
-    holder = f"run {run_id[:SHOWN_DIGITS]}"
-    with locked(table_of(recipe), holder, wait_seconds, kind="build") as lock:
-        yield lock
+def locked_for(
+    recipe: Recipe, run_id: str, wait_seconds: float, kind: LockKind = "lock"
+) -> AbstractContextManager[Lock]:
+    """Hold the recipe's table for writing rows, or with ``kind`` for building a space, beside runs
+    that write rows. Raises ``Locked`` when another run goes on."""
+    return locked(table_of(recipe), f"run {run_id[:SHOWN_DIGITS]}", wait_seconds, kind)
 
 
 def check_planned_space(job: Job, space_id_now: str) -> None:

@@ -16,13 +16,13 @@ from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, retire_left
 from embedding_core.lake.table import Table
+from embedding_core.lake.upkeep.belongings import remove_orphans
 from embedding_core.lake.upkeep.compaction import (
     TableReport,
     maintain_table,
     must_wait,
     small_fragments,
 )
-from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import Recipe
 from embedding_core.runs.outcome import Outcome
 
@@ -64,7 +64,7 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     indexes: list[IndexReport | None] = []
 
     def refresh() -> None:
-        indexes.append(refresh_indexes(table, IndexPlan.of(recipe), merge=True))
+        indexes.append(refresh_indexes(table.open(), IndexPlan.of(recipe), merge=True))
 
     problems: list[str] = []
     retired: list[Release] = []

@@ -10,7 +10,6 @@ from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
 from embedding_core.identity import space_id
 from embedding_core.lake.spaces.references import keep_reference, read_reference
-from embedding_core.lake.table import table_of
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
 from embedding_core.runs.cutting import Cutting, cutting_of
@@ -34,12 +33,12 @@ class Prepared:
     @property
     def cutting(self) -> Cutting:
         """How texts are cut; decided once per run and process. Errors as ``cutting_of``."""
-        return _decided(self._question()).cutting
+        return self._decided().cutting
 
     @property
     def chunker(self) -> Chunker:
         """The chunker for this cutting; the same object in this process."""
-        return _decided(self._question()).chunker
+        return self._decided().chunker
 
     def encoder(self) -> TextEncoder:
         """The model, loaded; the process keeps the encoder that it used last.
@@ -54,8 +53,8 @@ class Prepared:
         )
         return encoder
 
-    def _question(self) -> _Question:
-        return _Question(self.model, self.job.rows_id, self.job.run_id, self.pinned_recipe)
+    def _decided(self) -> _Decided:
+        return _decided(_Question(self.model, self.job.rows_id, self.job.run_id, self))
 
 
 def prepared(job: Job) -> Prepared:
@@ -76,7 +75,7 @@ class _Question:
     model: ModelInfo
     rows_id: str
     run_id: str
-    recipe: Recipe = field(compare=False)
+    ready: Prepared = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,9 @@ class _Decided:
 
 @lru_cache(maxsize=2)
 def _decided(question: _Question) -> _Decided:
-    table = table_of(question.recipe)
-    cutting = cutting_of(question.recipe, question.model, table.open_if_made())
+    job = question.ready.job
+    snapshot = None if job.table_version is None else job.table.open_if_made()
+    cutting = cutting_of(question.ready.pinned_recipe, question.model, snapshot)
     return _Decided(cutting, cutting.chunker())
 
 

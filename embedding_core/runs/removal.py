@@ -9,7 +9,7 @@ from embedding_core.lake.ownership.owner import check_recipe
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.belongings import drop_table, folders_of
 from embedding_core.recipe import Recipe
-from embedding_core.runs.job import locked_for, locked_for_build
+from embedding_core.runs.job import locked_for
 
 RUN = "drop"
 """What a lock calls the holder."""
@@ -51,7 +51,7 @@ def drop(recipe: Recipe, wait_seconds: float) -> Belongings:
     table = table_of(recipe)
     with (
         locked_for(recipe, RUN, wait_seconds),
-        locked_for_build(recipe, RUN, wait_seconds),
+        locked_for(recipe, RUN, wait_seconds, "build"),
     ):
         drop_table(table)
     drop_table(table)  # the records of the locks that were held meanwhile

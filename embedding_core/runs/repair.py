@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,20 +28,10 @@ SAMPLE_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class AuditReport:
+class AuditReport(Audit):
     """The damage in a table, and what was done about it."""
 
     recipe: str
-    table: str
-    """URI of the table."""
-    version: int
-    """Version of the table that was looked at."""
-    rows: int
-    deep: bool
-    """Whether every row was read."""
-    encoded_again: int
-    """Rows whose vector was made again and compared."""
-    damages: tuple[Damage, ...]
     repaired: bool
     """Whether all damaged rows were taken out and the indexes made again."""
     seconds: float
@@ -85,7 +75,8 @@ def repair(
             take_out(table, audited.damages)
             _list_rejects_again(table, audited.damages)
             tried_again(
-                f"index {table.uri}", lambda _attempt: refresh_indexes(table, IndexPlan.of(recipe))
+                f"index {table.uri}",
+                lambda _attempt: refresh_indexes(table.open(), IndexPlan.of(recipe)),
             )
     return _report(recipe, audited, bool(audited.damages), started)
 
@@ -120,14 +111,6 @@ def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
 
 
 def _report(recipe: Recipe, audited: Audit, repaired: bool, started: float) -> AuditReport:
-    return AuditReport(
-        recipe=recipe.name,
-        table=audited.table,
-        version=audited.version,
-        rows=audited.rows,
-        deep=audited.deep,
-        encoded_again=audited.encoded_again,
-        damages=audited.damages,
-        repaired=repaired,
-        seconds=time.perf_counter() - started,
-    )
+    seen = {field.name: getattr(audited, field.name) for field in fields(Audit)}
+    seconds = time.perf_counter() - started
+    return AuditReport(**seen, recipe=recipe.name, repaired=repaired, seconds=seconds)

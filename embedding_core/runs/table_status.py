@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from embedding_core.lake import ledger
 from embedding_core.lake.index.scalar import unindexed_rows
 from embedding_core.lake.index.vector import IndexReport, stored_index
+from embedding_core.lake.scans import file_versions
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, releases
 from embedding_core.lake.spaces.vector_columns import VectorColumn, columns
-from embedding_core.lake.table import existing_table, file_versions
+from embedding_core.lake.table import existing_table
 from embedding_core.recipe import Recipe
 
 LAST_RUNS = 5

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from embedding_core.store.storage import join
-
 ROOT = "_embedlake"
 LockKind = Literal["lock", "build", "index"]
 CLEANED_UP = ("staged", "results")
@@ -20,24 +18,24 @@ CLEANED_UP = ("staged", "results")
 
 
 def table_folder(lake_uri: str, table: str) -> str:
-    return join(lake_uri, ROOT, table)
+    return f"{lake_uri.rstrip('/')}/{ROOT}/{table}"
 
 
 def lock_folder(lake_uri: str, table: str, kind: LockKind) -> str:
-    return join(lake_uri, ROOT, table, kind)
+    return f"{table_folder(lake_uri, table)}/{kind}"
 
 
 def staged_folder(lake_uri: str, table: str) -> str:
-    return join(lake_uri, ROOT, table, "staged")
+    return f"{table_folder(lake_uri, table)}/staged"
 
 
 def results_folder(lake_uri: str, table: str) -> str:
-    return join(lake_uri, ROOT, table, "results")
+    return f"{table_folder(lake_uri, table)}/results"
 
 
 def reference_path(lake_uri: str, space_id: str) -> str:
-    return join(lake_uri, ROOT, "spaces", f"{space_id}.npy")
+    return f"{table_folder(lake_uri, 'spaces')}/{space_id}.npy"
 
 
 def probe_path(lake_uri: str, name: str) -> str:
-    return join(lake_uri, ROOT, f"probe-{name}")
+    return table_folder(lake_uri, f"probe-{name}")

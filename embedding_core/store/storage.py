@@ -84,6 +84,15 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
+def names_in(uri: str, spec: StorageSpec) -> list[str]:
+    """Names of the files and folders in a folder; none when there is no such folder."""
+    try:
+        paths = filesystem(uri, spec).ls(uri, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
+
+
 def read_bytes(uri: str, spec: StorageSpec) -> bytes:
     """The whole object. Raises ``FileNotFoundError`` and other ``OSError``s, from S3 too."""
     fs = filesystem(uri, spec)

@@ -175,7 +175,7 @@ def _lake(recipe: Recipe) -> str:
     table = table_of(recipe)
     if not table.exists():
         return f"{recipe.lake.uri} can be written; the table does not exist yet"
-    if broken := broken_indexes(table):
+    if broken := broken_indexes(table.open()):
         reasons = "; ".join(f"{name}: {why}" for name, why in broken.items())
         raise SetupError(
             f"indexes of {table.uri} cannot be used ({reasons}); `embedlake embed` or `embedlake "

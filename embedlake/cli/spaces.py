@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -13,7 +14,6 @@ from embedlake.settings import read_settings
 
 if TYPE_CHECKING:
     from embedding_core.lake.spaces.switching import Release
-    from embedding_core.lake.table import Table
 
 
 @click.command()
@@ -54,7 +54,6 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
     """
     from embedding_core.runs.space.release import go_back
 
-    _owned_table(recipe)
     loaded, settings = Recipe.load(recipe), read_settings()
     with saying_what_takes_long("rollback"):
         release = go_back(
@@ -68,29 +67,26 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
 @json_option
 def releases(recipe: str, as_json: bool) -> None:
     """List what was promoted, rolled back and retired, newest first."""
+    from embedding_core.lake.ownership.owner import open_owned
     from embedding_core.lake.spaces import switching
     from embedding_core.reports.releases import ReleaseView, history_lines
 
-    history = switching.releases(_owned_table(recipe))
+    history = switching.releases(open_owned(Recipe.load(recipe)))
     data = {"releases": [ReleaseView(release).data() for release in history]}
     respond(data, history_lines(history), as_json)
 
 
 def _change(action: Literal["promote", "retire"], recipe: str, column: str, as_json: bool) -> None:
     """Promote or retire the space of a column and answer with the release."""
+    from embedding_core.lake.ownership.owner import open_owned
     from embedding_core.lake.spaces import switching
 
     wait_seconds = read_settings().lock_wait_seconds
-    change = {"promote": switching.promote, "retire": switching.retire}[action]
-    release = change(_owned_table(recipe), column, getpass.getuser(), wait_seconds=wait_seconds)
+    changes: dict[str, Callable[..., Release]]
+    changes = {"promote": switching.promote, "retire": switching.retire}
+    table = open_owned(Recipe.load(recipe)).table
+    release = changes[action](table, column, getpass.getuser(), wait_seconds=wait_seconds)
     _respond_release(release, as_json)
-
-
-def _owned_table(recipe: str) -> Table:
-    """The recipe's table. Raises ``LakeError`` when it is missing or belongs to another recipe."""
-    from embedding_core.lake.ownership.owner import open_owned
-
-    return open_owned(Recipe.load(recipe)).table
 
 
 def _respond_release(release: Release, as_json: bool) -> None:

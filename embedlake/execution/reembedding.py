@@ -30,8 +30,7 @@ from embedding_core.runs.space.release import (
 from embedding_core.runs.space.sample import choose_sample, forget_sample
 from embedding_core.store.retry import CATCH_UPS
 from embedlake import interrupts
-from embedlake.execution.training import train_if_due
-from embedlake.execution.window import each
+from embedlake.execution.window import each, train_if_due
 from embedlake.orchestration import tasks
 from embedlake.orchestration.outcome import ended
 from embedlake.orchestration.publishing import publish, publish_picture

@@ -13,7 +13,7 @@ from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.execution import Log
 from embedding_core.runs.job import Job
 from embedlake.execution.runner import current_runner
-from embedlake.execution.training import train_if_due
+from embedlake.execution.window import train_if_due
 from embedlake.local import speeds
 from embedlake.local.small_work import is_small
 from embedlake.orchestration import tasks

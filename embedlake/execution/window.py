@@ -1,4 +1,7 @@
-"""Run many tasks, a bounded number of them at a time: Ray hangs with thousands."""
+"""Tasks of a flow with an embed task's hardware: many in a bounded window, or one training.
+
+Ray hangs with thousands of pending tasks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from embedding_core.reports.report import said
+from embedding_core.runs.job import Job
+from embedding_core.runs.space.release import index_is_due
 from embedlake.execution.runner import current_runner
+from embedlake.orchestration import tasks
 from embedlake.silence import SILENT_SECONDS
 
 IN_FLIGHT = 32
@@ -51,3 +57,15 @@ def each(
             get_run_logger().error("%s %s failed: %s", task.name, item, said(result))
         else:
             yield result
+
+
+def train_if_due(job: Job) -> None:
+    """Train the index of the job's space in a separate task, with an embed task's hardware.
+
+    Runs no task when no training is due: the flow itself extends an index and measures its recall.
+    Raises what the task raised.
+    """
+    if index_is_due(job):
+        with current_runner().with_hardware(keeps_process=False):
+            future = tasks.index.submit(job)
+        future.result()

@@ -22,7 +22,7 @@ import pytest
 from embedding_core.lake.spaces.vector_columns import missing_rows
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.job import load, locked_for_build
+from embedding_core.runs.job import load, locked_for
 from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import is_begun
 from embedding_core.runs.table_status import status
@@ -167,7 +167,7 @@ def test_reembed_while_another_build_goes_on_ends_as_locked(
     path = write_recipe(tmp_path)
     recipe = Recipe.load(path)
     run(recipe)
-    with locked_for_build(recipe, "another", 0):
+    with locked_for(recipe, "another", 0, "build"):
         second = commands.run(
             "embedlake", "reembed", str(path), "--model", '{"name": "hashing", "dim": 16}',
             "--json", EMBEDLAKE_LOCK_WAIT_SECONDS="0",

@@ -280,12 +280,12 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     retire(table, HIDDEN, "ann")
     assert table.dataset().version == version + 3
     assert [column.column for column in columns(table)] == ["vector"]
-    history = releases(table)
+    history = releases(table.open())
     assert [(release.action, release.by, release.run_id) for release in history] == [
         ("retire", "ann", None), ("rollback", "bob", None), ("promote", "ann", "run 1"),
     ]  # fmt: skip
     assert (history[2].from_space, history[2].to_space) == (old_id, NEW_ID)
-    assert table.recipe_name() == "test"
+    assert table.open().recipe_name() == "test"
 
 
 def test_promote_after_a_retired_column_keeps_each_column_its_own_data(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_promote_and_retire_wrong_column_is_refused(
     build(table)
     with pytest.raises(LakeError, match=why):
         change(table, column, "me")
-    assert releases(table) == ()
+    assert releases(table.open()) == ()
 
 
 def test_promote_table_without_rows_is_refused(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:
     assert {name: index.columns for name, index in coverage(table.dataset()).items()} == {
         old.name: (kept,), new.name: ("vector",),
     }  # fmt: skip
-    assert table.index_settings()["name"] == new.name
+    assert table.open().index_settings()["name"] == new.name
     version = table.dataset().version
     assert refresh_vector_index(table, spec) == new  # nothing is built again
     assert table.dataset().version == version

@@ -101,7 +101,7 @@ def test_change_of_spaces_while_an_index_is_trained_is_refused(
 
     while_training(monkeypatch, try_it)
     assert refresh_vector_index(table, SPEC, column=column) is not None
-    assert len(refused) == 1 and releases(table) == ()
+    assert len(refused) == 1 and releases(table.open()) == ()
     change(table, column, "me", wait_seconds=0)
 
 

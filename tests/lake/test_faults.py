@@ -13,7 +13,7 @@ from embedding_core import Encoder
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
-from embedding_core.lake.scans import row_counts
+from embedding_core.lake.scans import file_versions, row_counts
 from embedding_core.lake.table import table_of
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.table_status import status
@@ -65,7 +65,7 @@ def test_read_of_a_table_without_one_of_its_files_names_it(tmp_path: Path) -> No
     recipe = recipe_for(tmp_path, max_rejected_share=1)
     run(recipe)
     table = table_of(recipe)
-    (version,) = table.file_versions()
+    (version,) = file_versions(table.open())
     (file,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
     old = OldRows("file_key", [version.file_key])
     file.rename(tmp_path / "away")

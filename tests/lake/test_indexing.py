@@ -56,7 +56,7 @@ def test_refresh_vector_index_below_the_size_where_it_pays_there_is_none(tmp_pat
     write_jsonl(tmp_path, "a.jsonl", documents(0, 200))
     recipe = small_index(tmp_path)
     assert run(recipe).index is None
-    assert table_of(recipe).index_settings() == {}
+    assert table_of(recipe).open().index_settings() == {}
 
 
 def test_refresh_vector_index_reaches_its_recall_and_says_how_to_query(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_refresh_vector_index_reaches_its_recall_and_says_how_to_query(tmp_path:
     recipe = small_index(tmp_path, target_recall=0.9)
     index = run(recipe).index
     assert index is not None and index.recall >= 0.9
-    assert table_of(recipe).index_settings()["nprobes"] == index.nprobes
+    assert table_of(recipe).open().index_settings()["nprobes"] == index.nprobes
 
 
 def test_refresh_vector_index_new_rows_are_covered_without_measuring_again(
@@ -153,7 +153,7 @@ def test_refresh_vector_index_target_out_of_reach_says_what_to_change(
     monkeypatch.setattr(tuning, "REFINE_FACTORS", (1,))  # four codes a row do not rank them all
     with pytest.raises(LakeError, match=r"reaches recall@10 0\.\d+ at most.*target_recall"):
         refresh_vector_index(table, IndexSpec(min_rows=256, kind="IVF_PQ", target_recall=1.0))
-    assert unindexed_rows(table.dataset()) == {} and table.index_settings() == {}
+    assert unindexed_rows(table.dataset()) == {} and table.open().index_settings() == {}
 
 
 @pytest.mark.parametrize("kind", ["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"])
@@ -172,16 +172,16 @@ def test_training_is_due_says_when_refreshing_trains(tmp_path: Path) -> None:
     trained_at: list[int | None] = []
     for n_rows in (100, 200, 100, 300, 500, 100):
         made_up(tmp_path, n_rows=n_rows, uri=f"{n_rows} at {len(trained_at)}")
-        due, before = training_is_due(table, spec), stored_index(table)
+        due, before = training_is_due(table.open(), spec), stored_index(table.open())
         index = refresh_vector_index(table, spec)
         trained = index is not None and (
             before is None or index.rows_at_training != before.rows_at_training
         )
-        assert due == trained and not training_is_due(table, spec)
+        assert due == trained and not training_is_due(table.open(), spec)
         trained_at.append(index.rows_at_training if index is not None else None)
     assert trained_at == [None, 600, 600, 600, 1_500, 1_500]
     table.dataset().drop_index(schema.index_name(table.dataset().schema.field("vector")))
-    assert training_is_due(table, spec)
+    assert training_is_due(table.open(), spec)
 
 
 def test_refresh_vector_index_kind_that_cannot_do_the_dimension_is_refused(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_refresh_vector_index_shrunk_table_is_searched_exactly_again(tmp_path: P
     assert refresh_vector_index(table, IndexSpec(min_rows=600)) is not None
     table.dataset().delete("chunk_index >= 200")
     assert refresh_vector_index(table, IndexSpec(min_rows=600)) is None
-    assert table.index_settings() == {} and unindexed_rows(table.dataset()) == {}
+    assert table.open().index_settings() == {} and unindexed_rows(table.dataset()) == {}
 
 
 def test_refresh_vector_index_changed_by_hand_is_put_right(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_refresh_vector_index_changed_by_hand_is_put_right(tmp_path: Path) -> No
     assert refresh_vector_index(table, spec) is not None
     table.dataset().update_metadata({INDEX_KEY + index.name: json.dumps({"nprobes": "many"})})
     mended = refresh_vector_index(table, spec)
-    assert mended is not None and table.index_settings()["nprobes"] == mended.nprobes
+    assert mended is not None and table.open().index_settings()["nprobes"] == mended.nprobes
 
 
 def test_refresh_scalar_indexes_dropped_by_hand_are_made_again(tmp_path: Path) -> None:

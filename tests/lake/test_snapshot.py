@@ -20,9 +20,10 @@ from embedding_core.lake.index.vector import stored_index
 from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.rows.verification import verify
+from embedding_core.lake.scans import file_versions
 from embedding_core.lake.schema import Cutter
 from embedding_core.lake.spaces.vector_columns import columns
-from embedding_core.lake.table import Table, file_versions
+from embedding_core.lake.table import Table
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
 from embedding_core.records import Reject
 from embedding_core.runs.space.build import build_space
@@ -102,14 +103,14 @@ def test_refresh_indexes_opens_the_table_once(tmp_path: Path, opens: list[str]) 
     recipe = recipe_for(tmp_path, index={"full_text": True, "min_rows": 1_000})
     table = made_up(recipe)
     opens.clear()
-    assert refresh_indexes(table, IndexPlan.of(recipe)) is None
+    assert refresh_indexes(table.open(), IndexPlan.of(recipe)) is None
     assert len(opens) == 1
     indexes = coverage(table.dataset())
     assert indexes.keys() == {"file_key_idx", "source_uri_idx", "chunk_id_idx", "text_idx"}
     assert not any(index.uncovered for index in indexes.values())
     made_up(recipe, 30, uri="b")
     opens.clear()
-    refresh_indexes(table, IndexPlan.of(recipe), merge=True)
+    refresh_indexes(table.open(), IndexPlan.of(recipe), merge=True)
     assert len(opens) == 1
     assert {index.parts for index in coverage(table.dataset()).values()} == {1}
 
@@ -120,9 +121,9 @@ def test_refresh_indexes_trains_where_it_pays_and_drops_what_nobody_asks_for(
     recipe = recipe_for(tmp_path)
     table = made_up(recipe)
     spec = IndexSpec(min_rows=256, target_recall=0.5, full_text=True)
-    index = refresh_indexes(table, IndexPlan(spec, text_hash=True))
+    index = refresh_indexes(table.open(), IndexPlan(spec, text_hash=True))
     assert index is not None and {index.name, "text_hash_idx"} <= coverage(table.dataset()).keys()
-    refresh_indexes(table, IndexPlan(IndexSpec(min_rows=1_000), text_hash=False))
+    refresh_indexes(table.open(), IndexPlan(IndexSpec(min_rows=1_000), text_hash=False))
     assert coverage(table.dataset()).keys() == {"file_key_idx", "source_uri_idx", "chunk_id_idx"}
 
 

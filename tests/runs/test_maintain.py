@@ -23,11 +23,11 @@ from embedding_core.lake.spaces.vector_columns import add_column
 from embedding_core.lake.staging import staged_path
 from embedding_core.lake.table import Lake, Table, table_of
 from embedding_core.lake.upkeep import compaction
+from embedding_core.lake.upkeep.belongings import remove_orphans
 from embedding_core.lake.upkeep.compaction import maintain_table  # fmt: skip
-from embedding_core.lake.upkeep.orphans import remove_orphans
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
-from embedding_core.runs.job import locked_for_build
+from embedding_core.runs.job import locked_for
 from embedding_core.runs.maintenance import maintain, needs_maintenance
 from embedding_core.store import retry
 from tests.driver import recipe_for, run, texts, write_jsonl
@@ -259,7 +259,7 @@ def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> N
     table, model = table_of(recipe), ModelSpec(name="hashing", dim=16)
     maintain_table(ledger.ledger_table(table), AT_ONCE)
     add_column(table, describe_model(model).space, model, "a build")
-    with locked_for_build(recipe, "a build", 0):
+    with locked_for(recipe, "a build", 0, "build"):
         assert not needs_maintenance(impatient, table.open())
     assert needs_maintenance(impatient, table.open())
 

@@ -295,9 +295,11 @@ def test_commit_units_of_two_runs_at_once_keep_one_copy(tmp_path: Path) -> None:
     fragments = [f for unit in second for f in unit.fragments]
     replace_rows(table, "file_key", [], fragments)
     assert len(rows(recipe)) == 4
-    withdraw_second_copies(table, "source_uri", fragments)
+    withdraw_second_copies(table.open(), "source_uri", fragments)
     assert texts(recipe) == ["words", "more words"]
-    withdraw_second_copies(table, "source_uri", [f for unit in first for f in unit.fragments])
+    withdraw_second_copies(
+        table.open(), "source_uri", [f for unit in first for f in unit.fragments]
+    )
     assert texts(recipe) == ["words", "more words"]
 
 

@@ -16,7 +16,7 @@ import lance
 from embedding_core.errors import Transient
 from embedding_core.lake.damage import homeless_indexes, indexes_of
 from embedding_core.lake.faults import is_panic, plain, store_faults
-from embedding_core.lake.snapshot import INDEX_KEY, Snapshot, opened
+from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
 
@@ -28,14 +28,13 @@ looks at the sizes of the files; a deep audit reads all."""
 
 
 def broken_indexes(
-    table: Table | Snapshot, most_bytes: int | None = LARGEST_READ_BYTES
+    snapshot: Snapshot, most_bytes: int | None = LARGEST_READ_BYTES
 ) -> dict[str, str]:
     """Why each index that cannot be used cannot be, by its name.
 
     Its column is gone, its files are missing or of another size than the metadata says, or it
     cannot be read. An index above ``most_bytes`` is not read for that; None reads every index.
     """
-    snapshot = opened(table)
     with store_faults(f"looking at the indexes of {snapshot.table.uri}"):
         sizes = _bytes_by_folder(snapshot.table)
         column_ids = {field.id() for field in snapshot.dataset.lance_schema.fields()}
@@ -46,12 +45,11 @@ def broken_indexes(
         }
 
 
-def drop_broken_indexes(table: Table | Snapshot) -> dict[str, str]:
+def drop_broken_indexes(snapshot: Snapshot) -> dict[str, str]:
     """Drop what ``broken_indexes`` finds, with its stored settings, and say so in the log.
 
     A snapshot moves to the version without them.
     """
-    snapshot = opened(table)
     broken = broken_indexes(snapshot)
     for name, why in broken.items():
         log.warning("dropping index %s of %s, to be made again: %s", name, snapshot.table.uri, why)
@@ -59,12 +57,11 @@ def drop_broken_indexes(table: Table | Snapshot) -> dict[str, str]:
     return broken
 
 
-def check_index_sizes(table: Table | Snapshot) -> None:
+def check_index_sizes(snapshot: Snapshot) -> None:
     """Raise ``Transient`` when a file of an index is missing or not as long as the metadata says.
 
     That happens after a lost write. The index is dropped, so that another try makes it again.
     """
-    snapshot = opened(table)
     uri = snapshot.table.uri
     with store_faults(f"looking at the indexes of {uri}"):
         sizes = _bytes_by_folder(snapshot.table)
@@ -83,9 +80,8 @@ def check_index_sizes(table: Table | Snapshot) -> None:
         )
 
 
-def drop_homeless_indexes(table: Table | Snapshot) -> tuple[str, ...]:
+def drop_homeless_indexes(snapshot: Snapshot) -> tuple[str, ...]:
     """Drop every index whose column is gone; their names. Reads metadata alone."""
-    snapshot = opened(table)
     homeless = homeless_indexes(snapshot.dataset)
     for name in homeless:
         log.warning("dropping index %s of %s: its column is gone", name, snapshot.table.uri)
@@ -93,9 +89,9 @@ def drop_homeless_indexes(table: Table | Snapshot) -> tuple[str, ...]:
     return homeless
 
 
-def drop_index(table: Table | Snapshot, name: str) -> None:
+def drop_index(snapshot: Snapshot, name: str) -> None:
     """Drop an index and its stored settings; an index that is gone already is fine."""
-    snapshot = opened(table).newest()
+    snapshot = snapshot.newest()
     with store_faults(f"dropping index {name} of {snapshot.table.uri}"):
         if any(index.name == name for index in indexes_of(snapshot.dataset)):
             snapshot.dataset.drop_index(name)

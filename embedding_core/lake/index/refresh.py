@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
-from embedding_core.lake.snapshot import Snapshot, opened
-from embedding_core.lake.table import Table
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import IndexSpec, Recipe
 
 
@@ -26,16 +25,13 @@ class IndexPlan:
         return cls(recipe.index, text_hash=recipe.reuse == "table")
 
 
-def refresh_indexes(
-    table: Table | Snapshot, plan: IndexPlan, merge: bool = False
-) -> IndexReport | None:
+def refresh_indexes(snapshot: Snapshot, plan: IndexPlan, merge: bool = False) -> IndexReport | None:
     """Bring the scalar indexes and that on ``vector`` up to date; None without a vector index.
 
-    ``merge`` makes one part of each index. Opens the table once. Call it through
+    ``merge`` makes one part of each index. Call it through
     ``faults.tried_again``: another run may be indexing the same rows.
     """
     # 1. Indexes that cannot be used go first: a filter would fail with them.
-    snapshot = opened(table)
     drop_broken_indexes(snapshot)
     if not snapshot.n_rows:
         return None

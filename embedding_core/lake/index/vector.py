@@ -67,12 +67,11 @@ class IndexReport:
     they replaced others."""
 
 
-def stored_index(table: Table | Snapshot, column: str = schema.VECTOR) -> IndexReport | None:
+def stored_index(snapshot: Snapshot, column: str = schema.VECTOR) -> IndexReport | None:
     """What the table says of a column's index; None when it says nothing.
 
     None, with a warning, when the settings are not whole: the index is then tuned again.
     """
-    snapshot = opened(table)
     settings = snapshot.index_settings(column)
     if not settings:
         return None
@@ -84,12 +83,11 @@ def stored_index(table: Table | Snapshot, column: str = schema.VECTOR) -> IndexR
         return None
 
 
-def training_is_due(table: Table | Snapshot, spec: IndexSpec, column: str = schema.VECTOR) -> bool:
+def training_is_due(snapshot: Snapshot, spec: IndexSpec, column: str = schema.VECTOR) -> bool:
     """Whether ``refresh_vector_index`` would train a column's index now.
 
     That is its one step that takes minutes and gigabytes, and may have use for a GPU.
     """
-    snapshot = opened(table)
     with store_faults(f"looking at the index of {snapshot.table.uri}"):
         name = schema.index_name(snapshot.field(column))
         covered, report = coverage(snapshot.dataset).get(name), stored_index(snapshot, column)
@@ -215,7 +213,7 @@ def _build(
     (``before``), it has trained it already.
     """
     with locked(table, f"the training of index {name}", math.inf, kind="index"):
-        stored = stored_index(table, column)
+        stored = stored_index(table.open(), column)
         return _trained(table, column, name, spec) if stored == before else stored
 
 
@@ -237,7 +235,7 @@ def _trained(table: Table, column: str, name: str, spec: IndexSpec) -> IndexRepo
             new = IndexReport(name, kind, n_rows, n_rows, partitions, 0, 0, 0.0, 0.0)
             return _keep(snapshot, new, setting)
         reached = max(reached, setting.recall)
-    drop_index(table, name)
+    drop_index(snapshot, name)
     raise LakeError(
         f"the vector index ({kind}) reaches recall@{TOP_K} {reached:.3f} at most, not surely "
         f"the recipe's index.target_recall {spec.target_recall}; lower that, choose another "

@@ -52,11 +52,6 @@ def column_changes(recipe: Recipe, arrow_schema: pa.Schema) -> ColumnChanges:
     )
 
 
-def has_no_rows(dataset: lance.LanceDataset) -> bool:
-    """Whether a table can still take any columns and space."""
-    return bool(dataset.count_rows() == 0)
-
-
 def start_again(table: Table, arrow_schema: pa.Schema) -> None:
     """Give a table without rows another schema, in one commit; its older versions stay."""
     with store_faults(f"making {table.uri} again"):
@@ -98,8 +93,7 @@ def _adapt(table: Table, recipe: Recipe) -> None:
         field for field in schema.metadata_fields(recipe) if field.name not in dataset.schema.names
     ]
     if new:
-        with store_faults(f"adding columns to {table.uri}"):
-            dataset.add_columns(pa.schema(new))
+        dataset.add_columns(pa.schema(new))
         dataset = table.dataset()
     # 3. Put them into the order in which rows are written, and list their names.
     if not is_adapted(dataset.schema, recipe):

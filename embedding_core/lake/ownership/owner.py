@@ -7,20 +7,24 @@ two spaces never mix.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pyarrow as pa
 
 from embedding_core.errors import LakeError
-from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.identity import SHOWN_DIGITS, chunk_id, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.ownership.adoption import adapt_columns, is_adapted, start_again
+from embedding_core.lake.scans import scan_values
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import existing_table, table_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import Space
+
+IDENTIFIED_BY = ["chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text_hash"]
 
 
 def ensure_table(recipe: Recipe, space: Space, cutter: schema.Cutter) -> Snapshot:
@@ -142,3 +146,25 @@ def _foreign_columns(recipe: Recipe, arrow_schema: pa.Schema) -> list[str]:
         for field in arrow_schema
         if field.name not in ours and field not in declared and not schema.is_hidden(field)
     ]
+
+
+def check_all_ours(snapshot: Snapshot, unknown_keys: Collection[str]) -> None:
+    """Raise ``LakeError`` when rows of these file versions were not written by embedlake.
+
+    The ledger does not know these versions. A row that embedlake wrote has the digest of its other
+    columns as its ``chunk_id``.
+    """
+    if not unknown_keys:
+        return
+    for batch in scan_values(snapshot, "file_key", unknown_keys, IDENTIFIED_BY):
+        for row in batch.to_pylist():
+            expected = chunk_id(
+                row["source_uri"], row["doc_id"], row["chunk_index"], row["text_hash"]
+            )
+            if row["chunk_id"] != expected:
+                raise LakeError(
+                    f"table {snapshot.table.name!r} in {snapshot.table.lake.uri} holds rows that "
+                    f"embedlake did not write, for example of source_uri {row['source_uri']!r} and "
+                    f"file_key {row['file_key']!r}; a table follows one recipe's files "
+                    "alone: move such rows to another table and delete them from this one"
+                )

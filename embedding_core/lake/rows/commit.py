@@ -21,7 +21,7 @@ from embedding_core.lake.damage import wrong_sizes
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import is_in
 from embedding_core.lake.scans import scan, scan_values
-from embedding_core.lake.snapshot import Snapshot, opened
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table
 
 Check = Callable[[Snapshot], None]
@@ -81,15 +81,6 @@ def check_sizes(table: Table, fragments: Iterable[FragmentMetadata]) -> None:
         )
 
 
-def files_of(fragments: Sequence[str]) -> set[str]:
-    """Names of the fragments' data files."""
-    return {
-        data_file.path
-        for fragment in fragments
-        for data_file in FragmentMetadata.from_json(fragment).files
-    }
-
-
 def replace_rows(
     table: Table | Snapshot,
     column: str,
@@ -121,7 +112,7 @@ def replace_rows(
             check_in_service(snapshot, space_id, fragments)
         check(snapshot)
         dropped = _drop(snapshot.dataset, column, _locate(snapshot, column, values))
-        committed = _commit(snapshot.table, snapshot.dataset, dropped, fragments, tried)
+        committed = _commit(snapshot.dataset, dropped, fragments, tried)
         return Snapshot(snapshot.table, committed)
 
     def newest() -> Snapshot:
@@ -186,12 +177,11 @@ def _keys_by_uri(snapshot: Snapshot, uris: Collection[str]) -> dict[str, set[str
     return keys_by_uri
 
 
-def check_in_service(table: Table | Snapshot, space_id: str, fragments: Sequence[str] = ()) -> None:
+def check_in_service(snapshot: Snapshot, space_id: str, fragments: Sequence[str] = ()) -> None:
     """Raise ``LakeError`` when another space than ``space_id`` is in service.
 
     Also when uncommitted ``fragments`` were written while another space was.
     """
-    snapshot = opened(table)
     in_service, space = snapshot.space()
     if in_service != space_id or not _serves(snapshot.dataset, fragments):
         raise LakeError(
@@ -234,15 +224,13 @@ def _transaction_id(dataset: lance.LanceDataset, version: int) -> str | None:
     return None if transaction is None else str(transaction.uuid)
 
 
-def withdraw_second_copies(
-    table: Table | Snapshot, column: str, fragments: Sequence[str]
-) -> Snapshot:
+def withdraw_second_copies(first: Snapshot, column: str, fragments: Sequence[str]) -> Snapshot:
     """Delete our rows whose ``column`` has a value that another run committed before us.
 
     Two runs over the same files may look at the same version, and Lance lets both append. Fragment
     ids grow from commit to commit, so both runs agree on who was second, and that run withdraws.
     ``column``: a commit replaces all older rows with the same value of it. Returns a snapshot
-    without second copies. A snapshot given must be one that ``fragments`` are committed in.
+    without second copies. ``first`` must be a version that has ``fragments``.
     """
 
     def attempt_once(snapshot: Snapshot) -> Snapshot:
@@ -267,9 +255,8 @@ def withdraw_second_copies(
             if (values := values_by_fragment[fragment_id] & were_first)
         }
         dropped = _drop(snapshot.dataset, column, second_copies)
-        return Snapshot(snapshot.table, _commit(snapshot.table, snapshot.dataset, dropped, (), {}))
+        return Snapshot(snapshot.table, _commit(snapshot.dataset, dropped, (), {}))
 
-    first = opened(table)
     if not fragments:
         return first
     return tried_again(
@@ -282,14 +269,13 @@ def withdraw(table: Table, fragments: Sequence[str]) -> None:
     """Take our committed fragments out of the table again."""
 
     def attempt_once(dataset: lance.LanceDataset) -> None:
-        _commit(table, dataset, _Dropped(_ids_of(dataset, fragments), []), (), {})
+        _commit(dataset, _Dropped(_ids_of(dataset, fragments), []), (), {})
 
     if fragments:
         tried_again(f"commit to {table.uri}", lambda _attempt: attempt_once(table.dataset()))
 
 
 def _commit(
-    table: Table,
     dataset: lance.LanceDataset,
     dropped: _Dropped,
     fragments: Sequence[str],
@@ -313,8 +299,7 @@ def _commit(
     )
     transaction = lance.Transaction(int(dataset.version), operation)
     tried[transaction.uuid] = transaction.read_version
-    with store_faults(f"committing to {table.uri}"):
-        return lance.LanceDataset.commit(dataset, transaction)
+    return lance.LanceDataset.commit(dataset, transaction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +339,8 @@ def _locate(snapshot: Snapshot, column: str, values: Collection[str]) -> dict[in
 
 def _ids_of(dataset: lance.LanceDataset, fragments: Sequence[str]) -> list[int]:
     """The ids that fragments got in the table, told by their data files; absent ones have none."""
-    paths, ids = files_of(fragments), list[int]()
+    files = [file for text in fragments for file in FragmentMetadata.from_json(text).files]
+    paths, ids = {file.path for file in files}, list[int]()
     # New fragments stand at the end, and reading the metadata of all takes too long.
     for fragment in reversed(dataset.get_fragments()):
         if len(ids) == len(fragments):

@@ -20,9 +20,10 @@ def read_reference(lake: LakeSpec, space_id: str) -> npt.NDArray[np.float32] | N
     """(n_texts, dim) float32 as they were kept; None before the first."""
     path = reference_path(lake.uri, space_id)
     with store_faults(f"reading {path}"):
-        if not storage.filesystem(path, lake.storage).exists(path):
+        try:
+            data = storage.read_bytes(path, lake.storage)
+        except FileNotFoundError:
             return None
-        data = storage.read_bytes(path, lake.storage)
     vectors: npt.NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
     return vectors
 

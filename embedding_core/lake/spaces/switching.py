@@ -20,9 +20,9 @@ from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.evolution import commit_schema
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.lock import locked
-from embedding_core.lake.snapshot import INDEX_KEY, Snapshot, opened
+from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 from embedding_core.lake.spaces.vector_columns import field_of, missing_rows, model_of
 from embedding_core.lake.table import Table
 
@@ -55,9 +55,9 @@ class Release:
     to_model: str | None
 
 
-def releases(table: Table | Snapshot) -> tuple[Release, ...]:
+def releases(snapshot: Snapshot) -> tuple[Release, ...]:
     """The last 200 changes of the table's spaces, newest first."""
-    return tuple(reversed(_records(opened(table).schema)))
+    return tuple(reversed(_records(snapshot.schema)))
 
 
 def promote(
@@ -86,7 +86,6 @@ def promote(
 def rollback(
     table: Table,
     by: str,
-    run_id: str | None = None,
     now: bool = False,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
 ) -> Release:
@@ -104,14 +103,13 @@ def rollback(
             _check_complete(snapshot, field)
         return _switched(snapshot, field, "rollback", complete=not now)
 
-    return _commit(table, by, run_id, wait_seconds, switch)
+    return _commit(table, by, None, wait_seconds, switch)
 
 
 def retire(
     table: Table,
     column: str,
     by: str,
-    run_id: str | None = None,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
 ) -> Release:
     """Drop a column that is not in service, and its index.
@@ -124,19 +122,18 @@ def retire(
         field = _other(snapshot, column)
         key = INDEX_KEY + schema.index_name(field)
         if key in snapshot.dataset.metadata:
-            with store_faults(f"forgetting the index of {column}"):
-                snapshot.dataset.update_metadata({key: None})
+            snapshot.dataset.update_metadata({key: None})
         identifier, space = schema.space_of(field)
         kept = [other for other in snapshot.schema if other.name != column]
         new_schema = pa.schema(kept, metadata=snapshot.schema.metadata)
         return _Change("retire", new_schema, {}, (identifier, space.model), None)
 
-    return _commit(table, by, run_id, wait_seconds, drop)
+    return _commit(table, by, None, wait_seconds, drop)
 
 
-def column_before(table: Table) -> str:
+def column_before(snapshot: Snapshot) -> str:
     """The column that ``rollback`` would put in service. Raises ``LakeError`` without one."""
-    return str(_previous(table.open()).name)
+    return str(_previous(snapshot).name)
 
 
 def retire_left(

@@ -21,7 +21,7 @@ from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.embedding_function import METADATA_KEY
-from embedding_core.lake.faults import store_faults, tried_again
+from embedding_core.lake.faults import tried_again
 from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.recipe import ModelSpec
@@ -78,10 +78,10 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
                 action="retire",
             )
         pinned = model.pinned(space.revision)
-        origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), _now(), run_id)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), now, run_id)
         field = schema.hidden(origin.on(schema.vector_field(space)), name)
-        with store_faults(f"adding a column to {table.uri}"):
-            dataset.add_columns(field)
+        dataset.add_columns(field)
         return name
 
     return tried_again(f"add a column to {table.uri}", attempt_once)
@@ -229,7 +229,3 @@ def holder(fragment: lance.LanceFragment, number: int) -> DataFile | None:
 
 def _is_full(file: DataFile) -> bool:
     return PurePosixPath(file.path).name.startswith(FULL) and len(file.fields) == 1
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

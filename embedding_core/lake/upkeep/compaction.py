@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 import lance
-from lance.fragment import FragmentMetadata
 from lance.optimize import Compaction
 
 from embedding_core.errors import EmbedlakeError
@@ -216,7 +215,10 @@ class _Layout:
         return cls(
             ids=[fragment.id for fragment in fragments],
             physical=physical,
-            deleted=[_n_deleted(fragment) for fragment in fragments],
+            deleted=[
+                int(file.num_deleted_rows) if (file := fragment.deletion_file) else 0
+                for fragment in fragments
+            ],
             row_bytes=max(1, size_bytes // max(1, sum(physical))),
         )
 
@@ -261,10 +263,6 @@ class _Layout:
             deleted > DELETED_SHARE * rows
             for rows, deleted in zip(self.physical, self.deleted, strict=True)
         ]
-
-
-def _n_deleted(fragment: FragmentMetadata) -> int:
-    return int(fragment.deletion_file.num_deleted_rows) if fragment.deletion_file else 0
 
 
 def _step(problems: list[str], action: Callable[[], Result]) -> Result | None:

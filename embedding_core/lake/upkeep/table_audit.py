@@ -28,9 +28,9 @@ from embedding_core.lake.ledger import (
     rejects_table,
 )
 from embedding_core.lake.rows.commit import replace_rows
-from embedding_core.lake.scans import key_groups, raw_scan
+from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.table import Table, file_versions
+from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,
@@ -58,6 +58,7 @@ class Audit:
     table: str
     """URI of the table."""
     version: int
+    """Version of the table that was looked at."""
     rows: int
     deep: bool
     """Whether every row was read."""
@@ -114,7 +115,7 @@ def _file_damages(table: Table) -> Iterator[Damage]:
 
 
 def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
-    for name, why in broken_indexes(table, None if deep else LARGEST_READ_BYTES).items():
+    for name, why in broken_indexes(table.open(), None if deep else LARGEST_READ_BYTES).items():
         yield Damage(INDEX, table.name, f"index {name}: {why}", index=name)
 
 
@@ -264,11 +265,11 @@ def take_out(table: Table, damages: Sequence[Damage]) -> None:
         own_damages = [damage for damage in damages if damage.table == damaged.name]
         for damage in own_damages:
             if damage.index is not None:
-                drop_index(damaged, damage.index)
+                drop_index(damaged.open(), damage.index)
         _drop_fragments(damaged, {key for damage in own_damages for key in _lost(damage)})
         keys = {key for damage in own_damages for key in damage.file_keys}
         if keys:
-            drop_index(damaged, "file_key_idx")  # the data decides, not an index
+            drop_index(damaged.open(), "file_key_idx")  # the data decides, not an index
             replace_rows(damaged, "file_key", keys, ())
 
 

@@ -74,7 +74,7 @@ def commit_units(
         lambda: check_claims(claims, committed.newest()),
     )
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
-    staging.drop_staged(table, {unit_id for unit in units for unit_id in _unit_ids(unit)})
+    staging.drop_staged(table, {staged for unit in units for staged in unit.unit.staged_ids})
 
 
 def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> Claim:
@@ -85,10 +85,6 @@ def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> Claim:
         frozenset(planned.replaces),
         gives_rows=rows > 0 and planned.file_key not in unit.rejected_keys,
     )
-
-
-def _unit_ids(unit: EmbeddedUnit) -> tuple[str, ...]:
-    return (unit.unit.unit_id, *unit.unit.pieces)
 
 
 def _rejects(table: Table, units: Sequence[EmbeddedUnit]) -> Iterator[pa.RecordBatch]:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 from embedding_core.identity import file_key, rows_id
 from embedding_core.lake import ledger
 from embedding_core.lake.ownership.adoption import NO_CHANGES, ColumnChanges, column_changes
-from embedding_core.lake.ownership.owner import check_owner
-from embedding_core.lake.rows.foreign import check_all_ours
+from embedding_core.lake.ownership.owner import check_all_ours, check_owner
+from embedding_core.lake.scans import file_versions
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.table import file_versions
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
 from embedding_core.runs.embed.saved import reported_keys
@@ -137,7 +136,7 @@ class Comparison:
             rows_by_key, same = self.table.versions.get(uri, {}), copies.get(file.fingerprint)
             same = None if same is not None and same.uri == uri else same
             if self._is_done(uri, key, rows_by_key):
-                if reasons := self._reasons(uri) & self.retried:
+                if reasons := self.table.rejects.get(uri, NO_REJECTS).reasons & self.retried:
                     why = f"retried: {', '.join(sorted(reasons))}"
                     todo.append(self._again(file, key, rows_by_key, why))
                 else:
@@ -177,9 +176,6 @@ class Comparison:
         if entry is None or entry.n_rows or entry.n_failed:
             return False
         return not rows_by_key or entry.run_id in self.table.rejects.get(uri, NO_REJECTS).whole_by
-
-    def _reasons(self, uri: str) -> frozenset[str]:
-        return self.table.rejects.get(uri, NO_REJECTS).reasons
 
     def _again(
         self, file: SourceFile, key: str, rows_by_key: Mapping[str, int], why: str

@@ -54,7 +54,7 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     """
     started = time.perf_counter()
     table = job.table
-    check_in_service(table, job.space_id)
+    check_in_service(table.open(), job.space_id)
     before = saved_report(table, staged.unit)
     if before is not None and usable_units(table, [before]):
         return before

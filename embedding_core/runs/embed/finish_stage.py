@@ -19,6 +19,9 @@ from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
 from embedding_core.runs.outcome import Outcome
 
+TOTALS = ("documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens")
+"""Counts of files that a run's report has as their sums."""
+
 
 @dataclass(slots=True)
 class RunTally:
@@ -112,14 +115,13 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     snapshot = table.open_if_made()
     index, verification, maintenance = None, Verification(0, 0, ()), None
     if snapshot is not None:
-        index = _refresh_indexes(snapshot, job)
+        index = _indexed(snapshot, IndexPlan.of(job.recipe))
         snapshot = snapshot.newest()
         verification = _verified(snapshot, tally, [*planned.removed_keys, *tally.replaced_keys])
         if verification.passed and needs_maintenance(job.recipe, snapshot):
             maintenance = maintain(job.recipe)
             snapshot = snapshot.newest()
     changes = Counter(file.change for file in planned.files)
-    tokens = tally.total("tokens")
     seconds = time.perf_counter() - started
     return RunReport(
         run_id=job.run_id,
@@ -133,17 +135,11 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         removed=len(planned.removed_uris),
         unchanged=planned.unchanged,
         unreadable=len(planned.unreadable),
-        documents=tally.total("documents"),
         rejected=tally.total("rejected") + len(planned.unreadable),
-        chunks=tally.total("chunks"),
-        embedded=tally.total("embedded"),
-        reused=tally.total("reused"),
-        dropped=tally.total("dropped"),
-        failed=tally.total("failed"),
-        tokens=tokens,
+        **{name: tally.total(name) for name in TOTALS},
         recomputed=tally.recomputed,
         seconds=seconds,
-        tokens_per_second=tokens / seconds,
+        tokens_per_second=tally.total("tokens") / seconds,
         rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
         failures=(*tally.failures, *_why_nothing(planned, tally)),
         index=index,
@@ -153,13 +149,10 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     )
 
 
-def _refresh_indexes(snapshot: Snapshot, job: Job) -> IndexReport | None:
+def _indexed(snapshot: Snapshot, plan: IndexPlan) -> IndexReport | None:
     """Refresh the indexes; try again when another run indexes the same rows."""
-    indexes = IndexPlan.of(job.recipe)
-    return tried_again(
-        f"index {snapshot.table.uri}",
-        lambda attempt: refresh_indexes(snapshot.at(attempt), indexes),
-    )
+    indexing = f"index {snapshot.table.uri}"
+    return tried_again(indexing, lambda attempt: refresh_indexes(snapshot.at(attempt), plan))
 
 
 def _verified(snapshot: Snapshot, tally: RunTally, old_keys: Collection[str]) -> Verification:

@@ -45,7 +45,6 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     with_rows = [uri for uri in gone_uris if uri in state.versions]
     kept = tuple(with_rows) if recipe.keep_removed else ()
     removed = tuple(uri for uri in gone_uris if not (kept and uri in state.versions))
-    removed_keys = [key for uri in removed for key in state.versions.get(uri, ())]
     unknown = [file for file in files if file.change != "moved" and file.same_as is None]
     expected = estimate(unknown, recipe, cutting)
     rate = ledger.tokens_per_second(history)
@@ -55,7 +54,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         rows_id=rows_id(rules),
         files=files,
         removed_uris=removed,
-        removed_keys=tuple(sorted(removed_keys)),
+        removed_keys=tuple(sorted(key for uri in removed for key in state.versions.get(uri, ()))),
         rowless_keys=state.rowless_keys({*removed, *(file.moved_from for file in files)}),
         removed_share=0.0 if kept or not with_rows else len(with_rows) / len(state.versions),
         max_removed_share=recipe.max_removed_share,

@@ -125,12 +125,10 @@ def usable_units(table: Table, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUn
         unit
         for unit in units
         if fragments_exist(table, unit.fragments)
-        and all(staging.is_staged(table, path) for path in _needed(unit))
+        and all(
+            staging.is_staged(table, path) for path in (*unit.reject_paths, unit.ids_path) if path
+        )
     ]
-
-
-def _needed(unit: EmbeddedUnit) -> list[str]:
-    return [*unit.reject_paths, *([unit.ids_path] if unit.ids_path else [])]
 
 
 def saved_report(table: Table, unit: WorkUnit) -> EmbeddedUnit | None:

@@ -91,17 +91,13 @@ def _without(unit: WorkUnit, positions: list[int]) -> WorkUnit:
     if unit.slice is None:
         return unit
     fewer = replace(unit.slice, duplicates=(*unit.slice.duplicates, *positions))
-    return replace(sliced(unit, fewer), pieces=_staged_ids(unit))
+    return replace(sliced(unit, fewer), pieces=unit.staged_ids)
 
 
 def sliced(unit: WorkUnit, slice_: Slice) -> WorkUnit:
     """The unit with only a slice of its file."""
     identity = [slice_.number, slice_.span.start, slice_.span.end, *slice_.duplicates]
     return replace(unit, unit_id=digest([unit.unit_id, identity]), slice=slice_)
-
-
-def _staged_ids(unit: WorkUnit) -> tuple[str, ...]:
-    return (unit.unit_id, *unit.pieces)
 
 
 def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
@@ -112,7 +108,7 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
     """
     first = slices[0]
     planned = first.unit.files[0]
-    ids = tuple(staged for result in slices for staged in _staged_ids(result.unit))
+    ids = tuple(staged for result in slices for staged in result.unit.staged_ids)
     joined_unit = replace(
         first,
         unit=WorkUnit(digest(ids), first.unit.files, pieces=ids),

@@ -149,7 +149,7 @@ def add_space(job: Job) -> None:
     """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
     used are dropped first; a filter would fail."""
     space, table = prepared(job).model.space, job.table
-    drop_broken_indexes(table)
+    drop_broken_indexes(table.open())
     add_column(table, space, job.recipe.model, job.run_id)
 
 

@@ -55,7 +55,8 @@ def evaluate(
     labels = read_labels(recipe, queries, qrels)
     space_id, _ = snapshot.space(column)  # a wrong name is refused before a model is loaded
     encoder = load(serving_model(recipe, snapshot, column), resources)
-    query = Query(k=_depth(snapshot.n_rows), exact=True, column=column)
+    most = max(1, min(snapshot.n_rows, 10 * DOCUMENTS))  # chunks of enough different documents
+    query = Query(k=most, exact=True, column=column)
     ranked: dict[str, list[str]] = {}
     remaining = iter(labels.texts.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
@@ -74,11 +75,6 @@ def evaluate(
 
 def _finds_any(ranked: Mapping[str, Sequence[str]], labels: Labels) -> bool:
     return any(labels.grades[query].keys() & set(documents) for query, documents in ranked.items())
-
-
-def _depth(n_rows: int) -> int:
-    """Chunks to fetch so that ``DOCUMENTS`` different documents are among them in practice."""
-    return max(1, min(n_rows, 10 * DOCUMENTS))
 
 
 def _documents(hits: Sequence[Hit]) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
+from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.spaces.switching import Release, column_before, promote, releases, rollback
 from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
-from embedding_core.lake.table import table_of
 from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.job import Job
@@ -70,7 +70,7 @@ class Reembedding:
 
     def is_incomplete(self) -> bool:
         """Whether rows lack a vector, or work on them failed."""
-        return bool(self.failures) or missing_vectors(self.job) > 0
+        return bool(self.failures or missing_rows(self.job.table.dataset(), self.job.space_id))
 
     def report(self, outcome: Outcome, release: Release | None = None) -> ReembedReport:
         """The report of a run that ends now."""
@@ -104,18 +104,13 @@ def is_in_service(job: Job) -> bool:
 def has_left(job: Job) -> bool:
     """Whether the job's space left service and is not back, by the changes that the table
     remembers."""
-    changes = releases(job.table)
+    changes = releases(job.table.open())
     return not is_in_service(job) and any(change.from_space == job.space_id for change in changes)
 
 
 def is_begun(job: Job) -> bool:
     """Whether the table has a column of the job's space, however full."""
     return field_of(job.table.dataset(), job.space_id) is not None
-
-
-def missing_vectors(job: Job) -> int:
-    """Rows of the table without a vector of the job's space."""
-    return sum(missing_rows(job.table.dataset(), job.space_id).values())
 
 
 def index_space(job: Job) -> IndexReport | None:
@@ -133,7 +128,7 @@ def index_is_due(job: Job) -> bool:
     table = job.table
 
     def look(_attempt: int) -> bool:
-        return training_is_due(table, job.recipe.index, column_of(job))
+        return training_is_due(table.open(), job.recipe.index, column_of(job))
 
     return tried_again(f"look at the index of {table.uri}", look)
 
@@ -161,12 +156,11 @@ def go_back(
     Raises ``LakeError`` when there is nothing to go back to, ``Locked`` when the training of an
     index goes on for longer than ``wait_seconds``.
     """
-    table = table_of(recipe)
-    column = column_before(table)
-    model = model_of(table.dataset(), column)
+    snapshot = open_owned(recipe)
+    model = model_of(snapshot.dataset, column_before(snapshot))
     if not now:
         build_space(recipe, model, resources, "rollback")
-    release = rollback(table, by, now=now, wait_seconds=wait_seconds)
+    release = rollback(snapshot.table, by, now=now, wait_seconds=wait_seconds)
     if now:
         build_space(recipe, model, resources, "rollback")
     return release
