@@ -29,7 +29,7 @@ demo-release: $(INSTALLED) ## Change the model for real: fine-tune, announce, ju
 test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-fast: $(INSTALLED) ## The tests that start no server and take no minute: for while you work
+test-fast: $(INSTALLED) ## Two minutes of tests for while you work: no servers, no training (CONTRIBUTING.md)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not server and not slow"
 
 check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)

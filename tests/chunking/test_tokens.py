@@ -244,6 +244,7 @@ def test_a_text_without_any_token_is_one_chunk() -> None:
     "unit",
     ["word ", "x", "a,", ".", "'", "文", " \n", "a\n", "e\u0301", "\u200d", ". ", "\"' "],
 )
+@pytest.mark.slow
 def test_time_is_linear_in_the_text(unit: str) -> None:
     chunker = TokenChunker(WORDS, 128, 64, 32)
 
@@ -262,6 +263,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
     assert long < 10 * max(short, 0.01)
 
 
+@pytest.mark.slow
 def test_five_megabytes_take_seconds() -> None:
     text = (PROSE * 12)[:5_000_000]
     started = time.process_time()

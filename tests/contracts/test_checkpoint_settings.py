@@ -26,6 +26,8 @@ from embedding_core.identity import space_id
 from tests.models import describe
 from tests.settings import CONFIGS, PROSE, Vectors, build, edited, reference
 
+pytestmark = pytest.mark.slow
+
 EQUAL = 0.9999
 FAMILIES = sorted(CONFIGS)
 

@@ -35,6 +35,8 @@ from tests.contracts.test_checkpoint_settings import (
 from tests.models import describe
 from tests.settings import PROSE, Vectors, build, edited, reference
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "sentence_bert_config.json"
 ASKED = "config_sentence_transformers.json"
 TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}

@@ -219,6 +219,7 @@ print(report.summary(), EXIT_CODES[report.outcome])
 """
 
 
+@pytest.mark.slow
 def test_report_of_another_package_is_chosen_by_its_record(tmp_path: Path) -> None:
     info = tmp_path / "toy_reports-1.0.dist-info"
     info.mkdir()

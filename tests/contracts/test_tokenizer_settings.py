@@ -25,6 +25,8 @@ from tests.contracts.test_checkpoint_settings import (
 from tests.models import describe
 from tests.settings import build, edited, reference
 
+pytestmark = pytest.mark.slow
+
 CONFIG = "tokenizer_config.json"
 NEW = "<new>"
 HONOURED: dict[str, list[Any]] = {

@@ -18,6 +18,8 @@ from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.embedlake.conftest import Embedlake
 
+pytestmark = pytest.mark.slow
+
 DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 4
 NEW = ModelSpec(name="hashing", dim=16)
 

@@ -229,6 +229,7 @@ class _Narrow(LoadedModel):
         return super().forward(batch) * torch.nan
 
 
+@pytest.mark.slow
 def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(tiny_qwen3: Path) -> None:
     expected = Encoder.load(str(tiny_qwen3), dtype="bf16", device="cpu").encode_documents(["text"])
     card = _Card(n_copies=1)
@@ -241,6 +242,7 @@ def test_wider_copy_that_does_not_fit_beside_the_other_takes_turns(tiny_qwen3: P
     assert card.loads == [half, wide, wide, half, half, wide, wide]  # each try that failed, again
 
 
+@pytest.mark.slow
 def test_wider_copy_that_does_not_fit_at_all_leaves_the_row_out_and_the_run_goes_on(
     tiny_qwen3: Path,
 ) -> None:

@@ -29,6 +29,7 @@ def team_of_two() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_encode_from_many_threads_no_more_workers(team_of_two: None, tiny_qwen3: Path) -> None:
     encoder = Encoder.load(str(tiny_qwen3), device="cpu", dtype="fp32")
     texts = [TEXTS[0][:2_000]] * 4  # some 2,000 tokens of 64 values: torch shares the work

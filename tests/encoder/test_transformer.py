@@ -206,6 +206,7 @@ def test_not_finite_even_in_fp32_error_names_the_texts(tmp_path: Path) -> None:
         assert isinstance(caught.value, RejectedInput)
 
 
+@pytest.mark.slow
 def test_minilm_equals_sentence_transformers(minilm: str) -> None:
     from sentence_transformers import SentenceTransformer
 

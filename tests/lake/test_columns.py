@@ -436,6 +436,7 @@ def test_maintain_column_that_nobody_builds_any_more_keeps_what_it_has(tmp_path:
     assert column.state == "building" and len(table) - column.missing_rows == filled.rows
 
 
+@pytest.mark.slow
 def test_index_of_each_space_follows_its_column(tmp_path: Path) -> None:
     spec = IndexSpec(min_rows=256)
     table = made_up(tmp_path, 3, 200)

@@ -31,6 +31,8 @@ from embedlake.settings import Settings
 from tests.driver import recipe_for, rows, run, write_jsonl
 from tests.synthetic import WORDS
 
+pytestmark = pytest.mark.slow
+
 SPEC = IndexSpec(min_rows=256, target_recall=0.5)
 
 

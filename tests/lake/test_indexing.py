@@ -21,6 +21,8 @@ from embedding_core.recipe import IndexKind, IndexSpec, Recipe
 from tests.driver import recipe_for, run, write_jsonl
 from tests.synthetic import Clusters, add_files
 
+pytestmark = pytest.mark.slow
+
 CLUSTERS = Clusters.make(30, 32)
 
 WORDS = [f"word{number}" for number in range(300)]

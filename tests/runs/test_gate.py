@@ -34,6 +34,8 @@ from embedding_core.runs.space.release_gate import gate
 from embedding_core.runs.space.sides import side_of
 from tests.driver import recipe_for, run, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 RESOURCES = Resources()
 OLD, NEW = ModelSpec(name="hashing", dim=256), ModelSpec(name="hashing", dim=128)
 N_DOCUMENTS = 300

@@ -34,6 +34,8 @@ from embedding_core.runs.space.sample import (
 )
 from tests.driver import recipe_for, rejects, rows, run, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 NEW = ModelSpec(name="hashing", dim=16)
 RESOURCES = Resources()
 

@@ -154,6 +154,7 @@ def test_copy_that_cannot_be_kept_names_the_folder(stub: StubS3, home: Path) -> 
         resolved_space(stub)
 
 
+@pytest.mark.slow
 def test_processes_at_once_share_one_copy(stub: StubS3, home: Path) -> None:
     code = f"""
 import huggingface_hub.constants
