@@ -1,8 +1,9 @@
 """Find damage in a table from its metadata and a listing of the store; no row is read.
 
-Three kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
-failed write, and a disk or a person can cut a file off), an index whose column is gone, a manifest
-that does not parse. No kind heals by waiting, so each becomes a ``LakeError`` that names it.
+Four kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
+failed write, and a disk or a person can cut a file off), a data file that Lance cannot decode, an
+index whose column is gone, a manifest that does not parse. No kind heals by waiting, so each
+becomes a ``LakeError`` that names it.
 """
 
 from __future__ import annotations
@@ -103,6 +104,14 @@ def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
         f"the manifest of version {version} of {table_uri} is damaged ({why}); put that file in "
         "_versions back from a copy, or move it away: the table is then as it was before, and "
         "`embedlake embed` does the rest"
+    )
+
+
+def unreadable_rows(why: str) -> str:
+    """What is damaged when Lance cannot decode a data file of the right size, and what to do."""
+    return (
+        f"a data file is not what was written ({why}); `embedlake verify RECIPE --deep` names it, "
+        "with --repair takes its rows out, and the next `embedlake embed` makes them again"
     )
 
 
