@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, about
-from experiments.faults import flips, kills, shim, stops, trainings, writes
+from experiments.faults import flips, kills, stops, trainings, writes
 from experiments.faults.stage import Choice, Tally
 
 EXPERIMENTS: Mapping[str, Callable[[Path, Choice], Tally]] = {
@@ -33,9 +33,6 @@ EXPERIMENTS: Mapping[str, Callable[[Path, Choice], Tally]] = {
 def main() -> int:
     """Run and write; the exit code is 1 when anything was violated."""
     args = _arguments()
-    if why := shim.missing():
-        sys.exit(why)
-    shim.restart_with_shim("experiments.faults", sys.argv[1:])
     logging.disable(logging.CRITICAL)  # runs that are hit complain, as they should
     args.results.mkdir(parents=True, exist_ok=True)
     n_violations = 0
@@ -77,7 +74,3 @@ def _figures(tally: Tally, seconds: float) -> dict[str, Any]:
         "counts": dict(tally.counts),
         "seconds": round(seconds),
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,7 +28,7 @@ def _stops(folder: Path, choice: Choice, changed: tuple[str, ...]) -> Tally:
         stage.put_back()
         sleeper = _stopped_run(stage, change)
         if sleeper is None:
-            tally.counts["ended before the change"] += 1  # beats of the lock come when they come
+            tally.counts["ended before the change"] += 1
             continue
         for name in changed:
             stage.world.write(name)
