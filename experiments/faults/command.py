@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from experiments.faults.stage import Choice, Tally
 EXPERIMENTS: Mapping[str, Callable[[Path, Choice], Tally]] = {
     "kills": kills.kills,
     "stops": stops.stops,
-    "stops-changed": stops.stops_and_changed_files,
+    "stops-changed": partial(stops.stops, changed=stops.CHANGED),
     "writes": writes.failed_writes,
     "trainings": trainings.trainings,
-    "flips-data": flips.data_flips,
-    "flips-indexes": flips.index_flips,
-    "flips-manifests": flips.manifest_flips,
-    "truncations": flips.truncations,
+    "flips-data": partial(flips.flips, room="data"),
+    "flips-indexes": partial(flips.flips, room="_indices"),
+    "flips-manifests": partial(flips.flips, room="_versions"),
+    "truncations": partial(flips.flips, truncated=True),
 }
 """By name; each gets an empty folder and which injections to make."""
 
