@@ -1,8 +1,9 @@
 """Find damage in a table from its metadata and a listing of the store; no row is read.
 
-Three kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
-failed write, and a disk or a person can cut a file off), an index whose column is gone, a manifest
-that does not parse. No kind heals by waiting, so each becomes a ``LakeError`` that names it.
+Four kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
+failed write, and a disk or a person can cut a file off), a data file that Lance cannot decode, an
+index whose column is gone, a manifest that does not parse. No kind heals by waiting, so each
+becomes a ``LakeError`` that names it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,11 @@ def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
         "next run does the rest",
         action="embed",
     )
+
+
+def unreadable_rows(why: str) -> LakeError:
+    """The error for a data file of the right size that Lance cannot decode."""
+    return LakeError(f"a data file is not what was written ({why})", action="repair")
 
 
 def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> LakeError | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.damage import damage_of, damaged_manifest
+from embedding_core.lake.damage import damage_of, damaged_manifest, unreadable_rows
 from embedding_core.lake.faults import is_panic, plain, store_fault, store_faults
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query
@@ -132,7 +132,8 @@ class Table:
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """All rows in memory; only ``columns`` and rows of the SQL filter ``where`` if given."""
-        with store_faults(f"reading {self.uri}"):
+        # A filter that fails is no damage.
+        with self.faults("reading") if where is None else store_faults(f"reading {self.uri}"):
             return self.dataset().to_table(columns=columns and list(columns), filter=where)
 
     def exists(self) -> bool:
@@ -179,6 +180,8 @@ class Table:
             if isinstance(fault or error, Transient | ValueError):
                 with store_faults(f"looking for damage in {self.uri}"):
                     damage = damage_of(self.uri, self.lake.storage, self._open())
+                if damage is None and isinstance(error, pa.ArrowInvalid):
+                    damage = unreadable_rows(plain(error))
                 if damage is not None:
                     raise LakeError(f"{doing} {self.uri}: {damage}", action=damage.action) from (
                         fault or error

@@ -32,8 +32,9 @@ from tests.driver import recipe_for
 
 RESOURCES = Resources(unit_bytes=1, units_per_commit=2)
 """A file per unit and two per commit: a small run with many commits."""
-LOCK_TIMING = Timing(beat=0.1, expiry=0.3, poll=0.02)
-"""A dead run is taken for dead soon."""
+LOCK_TIMING = Timing(beat=60.0, expiry=0.3, poll=0.02)
+"""A run that stopped is taken for dead soon. No beat comes in between: the same run makes the
+same changes each time."""
 LOCK_WAIT_SECONDS = 60.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.faults import shim
@@ -12,23 +13,14 @@ from experiments.faults.stage import Choice, Stage, Tally, stage_with_work
 CHANGED = ("f0.jsonl", "new0.jsonl", "new1.jsonl", "new3.jsonl")
 
 
-def stops_and_changed_files(folder: Path, choice: Choice) -> Tally:
-    """Stop a run; its successor finds other files than the run had planned with."""
-    return _stops(folder, choice, CHANGED)
-
-
-def stops(folder: Path, choice: Choice) -> Tally:
-    """Stop a run; its successor does the same work."""
-    return _stops(folder, choice, ())
-
-
-def _stops(folder: Path, choice: Choice, changed: tuple[str, ...]) -> Tally:
+def stops(folder: Path, choice: Choice, changed: Sequence[str] = ()) -> Tally:
+    """Stop a run; its successor finds other content in the ``changed`` files, or does the same."""
     stage, tally = stage_with_work(folder), Tally()
     for change in choice.of(stage.n_changes(Fault.STOP, stage.run), tally):
         stage.put_back()
         sleeper = _stopped_run(stage, change)
         if sleeper is None:
-            tally.counts["ended before the change"] += 1  # beats of the lock come when they come
+            tally.counts["ended before the change"] += 1
             continue
         for name in changed:
             stage.world.write(name)

@@ -15,7 +15,9 @@ from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
 from embedding_core.lake.scans import file_versions, row_counts
 from embedding_core.lake.table import table_of
+from embedding_core.recipe import Resources
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.repair import audit
 from embedding_core.runs.table_status import status
 from embedding_core.store import retry
 from tests.driver import recipe_for, rows, run, write_jsonl
@@ -23,6 +25,9 @@ from tests.driver import recipe_for, rows, run, write_jsonl
 MADE_AT = (
     ", /home/runner/lance-io/src/local.rs:27:9, /rustc/48a2/library/core/ops/function.rs:250:5"
 )
+
+PAGE_LAYOUT = b"PageLayout"
+"""Stands in the metadata of each page of a data file."""
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +123,28 @@ def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x", "x"]
 
 
+@pytest.mark.parametrize("beside", ["", "__files", "__rejects"])
+def test_data_file_with_a_flipped_bit_that_cannot_be_read_is_named_with_the_way_out(
+    tmp_path: Path, beside: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "x", "text": "one"}, {"id": "y", "text": " "}])
+    recipe = recipe_for(tmp_path, max_rejected_share=1.0)
+    run(recipe)
+    for path in (tmp_path / "lake" / f"docs{beside}.lance" / "data").iterdir():
+        assert PAGE_LAYOUT in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(PAGE_LAYOUT, flipped(PAGE_LAYOUT)))
+    reads = [lambda: plan(recipe), lambda: status(recipe)]
+    reads += [] if beside else [lambda: table_of(recipe).to_arrow()]
+    for read in reads:
+        with pytest.raises(LakeError, match=f"docs{beside}.lance.*embedlake verify.*--deep"):
+            read()
+
+
+def flipped(stored: bytes) -> bytes:
+    """The bytes with another last but one."""
+    return stored[:-2] + bytes([stored[-2] ^ 1]) + stored[-1:]
+
+
 @pytest.mark.parametrize("stored", [b'"space_id"', b'"pooling"', b"embedlake:space"])
 def test_metadata_with_a_flipped_bit_is_named(tmp_path: Path, stored: bytes) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
@@ -126,9 +153,8 @@ def test_metadata_with_a_flipped_bit_is_named(tmp_path: Path, stored: bytes) -> 
     newest = min((tmp_path / "lake" / "docs.lance" / "_versions").glob("*.manifest"))
     content = newest.read_bytes()
     assert stored in content
-    flipped = stored[:-2] + bytes([stored[-2] ^ 1]) + stored[-1:]
-    newest.write_bytes(content.replace(stored, flipped))
-    for read in (lambda: status(recipe), lambda: plan(recipe)):
+    newest.write_bytes(content.replace(stored, flipped(stored)))
+    for read in (lambda: status(recipe), lambda: plan(recipe), lambda: audit(recipe, Resources())):
         with pytest.raises(LakeError, match=r"embedlake:space.*damaged|does not say which model"):
             read()
 

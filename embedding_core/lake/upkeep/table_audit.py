@@ -30,6 +30,7 @@ from embedding_core.lake.ledger import (
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.spaces.switching import releases
 from embedding_core.lake.table import Table
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
@@ -79,11 +80,14 @@ def audit(
 
     A quick audit compares sizes of files with the metadata, rows of each file with the ledger, and
     opens the indexes. A ``deep`` one also reads every row, compares its columns with each other,
-    and about ``sample_rows`` vectors with what ``encode`` makes of their texts.
+    and about ``sample_rows`` vectors with what ``encode`` makes of their texts. Raises
+    ``LakeError`` for a damaged manifest: nothing else can be looked at then.
     """
     table, dataset, n_rows = snapshot.table, snapshot.dataset, snapshot.n_rows
-    ledger_entries, damages = _ledger(table)
+    snapshot.space()  # the descriptions in the metadata are read as every command reads them
+    releases(snapshot)
     cutter = snapshot.cutter()
+    ledger_entries, damages = _ledger(table)
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
     seen = Seen(ledger_entries, cutter.max_tokens if cutter else None, sample_every)
     for checked in (table, ledger_table(table), rejects_table(table)):
