@@ -15,7 +15,7 @@ HINTS: Mapping[Action, str] = {
     "reembed": "run `embedlake reembed RECIPE`",
     "maintain": "run `embedlake maintain RECIPE`",
     "verify": "`embedlake verify RECIPE --deep` names what is damaged",
-    "repair": "`embedlake verify RECIPE --repair` takes the damaged rows out, and the next "
+    "repair": "`embedlake verify RECIPE --deep --repair` takes the damaged rows out, and the next "
     "`embedlake embed RECIPE` makes them again",
     "promote": "`embedlake promote RECIPE COLUMN` puts a space in service",
     "retire": "`embedlake retire RECIPE COLUMN` drops the column",

@@ -46,7 +46,8 @@ class RecordMapper:
     def __init__(
         self, spec: SourceSpec, source_uri: str, duplicates: frozenset[int] = frozenset()
     ) -> None:
-        self._spec = spec
+        self._id = spec.id
+        self._columns = tuple(spec.metadata.items())
         self._duplicates = duplicates  # positions whose id an earlier slice has given out
         self._uri = source_uri
         self._template = TextTemplate.parse(spec.text)
@@ -56,9 +57,9 @@ class RecordMapper:
     @property
     def fields(self) -> Fields:
         """Every field the mapping reads."""
-        declared = [self._spec.id] if self._spec.id else []
+        declared = [self._id] if self._id else []
         required = (*declared, *self._template.fields)
-        return Fields(required, tuple(column.field for column in self._spec.metadata.values()))
+        return Fields(required, tuple(column.field for _, column in self._columns))
 
     def map(self, record: Record | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""
@@ -75,18 +76,23 @@ class RecordMapper:
         return Document(doc_id, record.position, text, metadata)
 
     def _doc_id(self, record: Record) -> str:
-        if self._spec.id is None:
+        if self._id is None:
             return str(record.position)
-        value = _required(record.fields, self._spec.id)
-        doc_id = _id_text(self._spec.id, value)
+        value = record.fields.get(self._id)
+        doc_id = (
+            value if type(value) is str else _id_text(self._id, _required(record.fields, self._id))
+        )
         if not doc_id:
-            raise RejectedInput(MISSING_FIELD, f"field {self._spec.id!r} is an empty string")
-        return _clean(doc_id, f"field {self._spec.id!r}")
+            raise RejectedInput(MISSING_FIELD, f"field {self._id!r} is an empty string")
+        return _clean(doc_id, f"field {self._id!r}")
 
     def _text(self, fields: Mapping[str, object]) -> str:
-        values = {name: self._text_value(fields, name) for name in self._template.fields}
+        values: dict[str, str] = {}
+        for name in self._template.fields:
+            value = fields.get(name)
+            values[name] = value if isinstance(value, str) else self._text_value(fields, name)
         text = _clean(self._template.render(values), "the text")
-        if not text.strip():
+        if not text or text.isspace():
             raise RejectedInput(EMPTY_TEXT, "the text is empty or only white space")
         return text
 
@@ -104,7 +110,7 @@ class RecordMapper:
 
     def _metadata(self, fields: Mapping[str, object]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
-        for name, column in self._spec.metadata.items():
+        for name, column in self._columns:
             raw = find(fields, column.field)
             if raw is ABSENT and name in self._folders:
                 values[name] = _scalar(self._folders[name], column.field)
@@ -117,7 +123,7 @@ class RecordMapper:
 
     def _claim(self, doc_id: str, position: int) -> None:
         """Only usable records claim their id, so a bad first one does not hide a good second."""
-        if self._spec.id is None:
+        if self._id is None:
             return
         key = id_digest(doc_id)
         if key in self._seen or position in self._duplicates:
@@ -214,7 +220,7 @@ def _written(number: object) -> str:
 def _clean(text: str, what: str) -> str:
     """Refuse what breaks tokenizers (lone surrogates) and stores (NUL)."""
     try:
-        text.encode()
+        text.isascii() or text.encode()
     except UnicodeEncodeError as error:
         code = f"U+{ord(text[error.start]):04X}"
         raise RejectedInput(

@@ -15,8 +15,10 @@ _HELP = 'use a field name, or "{title}\\n{text}" with "{{" and "}}" for literal 
 class TextTemplate:
     """How a document's text is made from its record."""
 
-    pieces: tuple[tuple[str, str | None], ...]
-    """Literal text and the field that follows it; None when nothing follows."""
+    written: str
+    """The template as the recipe has it."""
+    fields: tuple[str, ...]
+    """Names of the fields used, each once, in order of first use."""
     is_plain: bool
     """Whether the template is just a field name, which then must hold a string."""
 
@@ -30,26 +32,20 @@ class TextTemplate:
         if not template:
             raise UsageError(f"source.text is empty; {_HELP}")
         if not set("{}") & set(template):
-            return cls((("", template),), is_plain=True)
+            return cls(template, (template,), is_plain=True)
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as error:
             raise UsageError(f"source.text {template!r}: {error}; {_HELP}") from error
-        pieces = tuple((literal, _field(template, *rest)) for literal, *rest in parsed)
-        if all(name is None for _, name in pieces):
+        names = (_field(template, *rest) for _, *rest in parsed)
+        fields = tuple(dict.fromkeys(name for name in names if name is not None))
+        if not fields:
             raise UsageError(f"source.text {template!r} names no field; {_HELP}")
-        return cls(pieces, is_plain=False)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the fields used, each once, in order of first use."""
-        return tuple(dict.fromkeys(name for _, name in self.pieces if name is not None))
+        return cls(template, fields, is_plain=False)
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text; ``values`` holds a string for each of ``fields``, set in unchanged."""
-        return "".join(
-            literal + ("" if name is None else values[name]) for literal, name in self.pieces
-        )
+        return values[self.written] if self.is_plain else self.written.format_map(values)
 
 
 def _field(

@@ -152,29 +152,44 @@ class Peeked(RawIOBase):
             return self.readall()
         if self.seekable():
             size = min(size, max(0, self._n_bytes() - self._at))
-        buffer = bytearray(size)
-        n_bytes = self.readinto(buffer)
-        return bytes(buffer[:n_bytes])
+        first = self._remembered(size)
+        if len(first) == size or (first and not self.seekable()):
+            return first
+        rest = self._at_its_place().read(size - len(first)) or b""
+        self._moved_by(len(rest))
+        return first + rest if first else rest
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer; fewer bytes only where the stream gives fewer, or has no offsets."""
+        view = memoryview(buffer).cast("B")
+        first = self._remembered(len(view))
+        view[: len(first)] = first
+        if len(first) == len(view) or (first and not self.seekable()):
+            return len(first)
+        n_bytes = self._at_its_place().readinto(view[len(first) :]) or 0
+        self._moved_by(n_bytes)
+        return len(first) + n_bytes
+
+    def _remembered(self, size: int) -> bytes:
+        """The next bytes, as far as they are in memory; the stream is behind them then."""
+        first = self._head[self._at : self._at + size]
+        self._at += len(first)
+        return first
+
+    def _at_its_place(self) -> RawIOBase:
+        """The stream below, where this one is."""
+        if self._stream_at != self._at:
+            self._stream.seek(self._at)
+        return self._stream
+
+    def _moved_by(self, n_bytes: int) -> None:
+        self._at += n_bytes
+        self._stream_at = self._at
 
     def _n_bytes(self) -> int:
         if self._size is None:
             self._size = self._stream_at = self._stream.seek(0, SEEK_END)
         return self._size
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill the buffer; fewer bytes only where the stream gives fewer, or has no offsets."""
-        view = memoryview(buffer).cast("B")
-        remembered = self._head[self._at : self._at + len(view)]
-        view[: len(remembered)] = remembered
-        self._at += len(remembered)
-        if len(remembered) == len(view) or (remembered and not self.seekable()):
-            return len(remembered)
-        if self._stream_at != self._at:
-            self._stream.seek(self._at)
-        n_bytes = self._stream.readinto(view[len(remembered) :]) or 0
-        self._at += n_bytes
-        self._stream_at = self._at
-        return len(remembered) + n_bytes
 
 
 def _read_head(stream: RawIOBase) -> bytes:

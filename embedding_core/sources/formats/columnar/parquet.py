@@ -20,6 +20,8 @@ from embedding_core.sources.formats.format import Fields, Fit, Record
 BATCH_ROWS = 512
 """Rows turned into Python values at a time; bounds the memory for long texts."""
 MAGIC = b"PAR1"
+READ_BYTES = 4 * 1024 * 1024
+"""Bytes of a column read at a time: a row group may be as large as the file."""
 
 
 class Parquet:
@@ -42,7 +44,7 @@ class Parquet:
                 CORRUPT_PARQUET, "the file has no bytes; write it again or remove it"
             )
         source = pa.PythonFile(stream, mode="r")  # its lock: two readers may share it
-        with _corrupt(), pq.ParquetFile(source, coerce_int96_timestamp_unit="us") as parquet:
+        with _corrupt(), _opened(source, "us") as parquet:
             columns = columns_of(fields, parquet.schema_arrow)
             int96 = {column.name for column in columns} & _int96_names(parquet.schema)
             span = span or Span(0, parquet.num_row_groups, 0)
@@ -88,6 +90,16 @@ def _corrupt() -> Iterator[None]:
         raise RejectedInput(CORRUPT_PARQUET, words(error)) from error
 
 
+def _opened(source: pa.PythonFile, int96_unit: str) -> pq.ParquetFile:
+    """A reader that holds no more of a column than a page and ``READ_BYTES``."""
+    return pq.ParquetFile(
+        source,
+        coerce_int96_timestamp_unit=int96_unit,
+        buffer_size=READ_BYTES,
+        pre_buffer=False,
+    )
+
+
 def _int96_names(schema: pq.ParquetSchema) -> set[str]:
     leaves = map(schema.column, range(len(schema)))
     return {leaf.path for leaf in leaves if leaf.physical_type == "INT96"}
@@ -103,7 +115,7 @@ def _in_milliseconds(
     """
     if not names:
         return repeat(None)
-    parquet = pq.ParquetFile(source, coerce_int96_timestamp_unit="ms", pre_buffer=False)
+    parquet = _opened(source, "ms")
     batches: Iterator[pa.RecordBatch] = parquet.iter_batches(BATCH_ROWS, groups, columns=names)
     return batches
 
