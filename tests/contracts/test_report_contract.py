@@ -141,6 +141,7 @@ def test_error_is_shown_with_the_command_that_heals_it() -> None:
     assert set(HINTS) == set(get_args(Action))
 
 
+@pytest.mark.slow
 def test_reports_load_no_orchestrator_no_terminal_and_no_picture() -> None:
     program = (
         "import sys\n"
