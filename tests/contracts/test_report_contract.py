@@ -167,6 +167,7 @@ def test_library_names_no_command_outside_its_reports() -> None:
     assert len(modules) > 100 and named == []
 
 
+@pytest.mark.slow
 def test_reports_load_no_orchestrator_no_terminal_and_no_picture() -> None:
     program = (
         "import sys\n"

@@ -73,6 +73,7 @@ def test_doctor_looks_into_every_registry_there_is() -> None:
     assert set(REGISTRIES) == lines
 
 
+@pytest.mark.slow
 def test_doctor_names_the_package_of_a_broken_plugin(tmp_path: Path) -> None:
     info = tmp_path / "broken_reports-1.0.dist-info"
     info.mkdir()

@@ -17,6 +17,8 @@ from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.release_gate import gate
 from tests.driver import recipe_for, run, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {f"d{n}": f"document {n} has the number {n * 7919}. And more of it." for n in range(20)}
 
 

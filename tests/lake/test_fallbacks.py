@@ -77,6 +77,7 @@ def test_known_vectors_old_version_that_cannot_be_read_gives_way_and_says_so(
     assert "looking for known texts in the newest version" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stored", "says"),
     [("{", "cannot be read"), ("[]", "cannot be read"), ('{"kind": "IVF_SQ"}', "lack nprobes")],

@@ -144,6 +144,7 @@ def test_search_that_makes_no_sense_is_bad_usage(
         table.search("apples", encoder, **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_search_asks_the_index_as_it_was_tuned_unless_told_otherwise(
     tmp_path: Path, encoder: Encoder
 ) -> None:
@@ -261,6 +262,7 @@ print(table.search("rockets to the moon").limit(1).to_list()[0]["doc_id"])
 """
 
 
+@pytest.mark.slow
 def test_lancedb_client_searches_by_words_through_the_registered_function(table: Table) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_PLAIN_CLIENT, table.lake.uri],
@@ -269,6 +271,7 @@ def test_lancedb_client_searches_by_words_through_the_registered_function(table:
     assert done.stdout.split() == ["3"]
 
 
+@pytest.mark.slow
 def test_model_in_a_folder_is_found_from_any_working_directory(
     tmp_path: Path, tiny_qwen3: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

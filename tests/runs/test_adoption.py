@@ -67,6 +67,7 @@ def test_run_empty_table_of_the_same_recipe_is_left_as_it_is(tmp_path: Path) -> 
     assert table_of(recipe).dataset().version == version
 
 
+@pytest.mark.slow
 def test_run_another_tokenizer_takes_an_empty_table(tmp_path: Path, tiny_qwen3: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", [{"id": "a", "body": "x"}])
     run(recipe_for(tmp_path))

@@ -63,6 +63,7 @@ def test_run_bad_record_is_listed_with_its_place(tmp_path: Path, line: bytes, re
     assert reject["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "reason"),
     [("8" * 400, "wrong_type"), ("1e999", "wrong_type"), ("9" * 5_000, "malformed_json")],

@@ -83,6 +83,7 @@ def test_embed_unit_killed_in_its_middle_redoes_at_most_one_part(
     check_vectors(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["data", "json", "other rows"])
 def test_embed_unit_saved_parts_that_do_not_hold_are_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str

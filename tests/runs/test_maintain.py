@@ -107,6 +107,7 @@ def test_compact_fragment_with_many_deleted_rows_is_written_without_them(
     assert table.dataset().count_rows() == 700
 
 
+@pytest.mark.slow
 def test_maintain_search_finds_the_same_after_it(tmp_path: Path) -> None:
     recipe, spec = recipe_for(tmp_path), IndexSpec(min_rows=256)
     for number in range(4):
@@ -152,6 +153,7 @@ def test_maintain_table_that_keeps_nothing_is_refused(tmp_path: Path) -> None:
         maintain_table(table_of(recipe), timedelta(0))
 
 
+@pytest.mark.slow
 def test_maintain_kept_vector_column_and_its_index_survive(tmp_path: Path) -> None:
     recipe, kept = recipe_for(tmp_path), "vector__0a1b2c3d"
     table = add_files(recipe, ["a"], 400, CLUSTERS)
@@ -205,6 +207,7 @@ def test_commit_whose_reply_was_lost_looks_past_compaction(
     assert texts(recipe) == [f"text number {number}" for number in range(5)]
 
 
+@pytest.mark.slow
 def test_maintain_beside_runs_loses_no_row_and_stops_none(tmp_path: Path) -> None:
     recipe = run_often(tmp_path, 2, max_removed_share=1)
     truth = {"f000.jsonl": "text number 0", "f001.jsonl": "text number 1"}
