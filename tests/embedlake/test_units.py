@@ -23,6 +23,7 @@ from embedding_core.runs.embed.saved import finished_packs
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
 from embedlake.execution import scheduler
+from embedlake.execution.runner import ray_broke_down
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 from tests.scheduling import Begun, InProcess, SilentProgress
 
@@ -266,6 +267,23 @@ def test_run_units_file_that_breaks_its_unit_is_found_and_rejected_alone(
     assert (reject["reason"], reject["detail"]) == ("failed", "ZeroDivisionError: by text 5")
     assert run(job.recipe).rows == 9
     assert rejects(job.recipe) == []
+
+
+def test_run_units_error_without_a_message_is_logged_in_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OutOfMemory(InProcess):
+        def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+            return MemoryError()
+
+    job, planned = prepared(tmp_path, n_files=1)
+    scheduler.run_units(job, planned, RunTally(), OutOfMemory(), lambda: None)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and all("out of memory" in line for line in said), said
+
+
+def test_ray_that_broke_down_without_a_message_is_said_in_words() -> None:
+    assert "ConnectionError, without a message" in str(ray_broke_down(ConnectionError()))
 
 
 def test_run_units_when_too_many_units_fail_none_is_taken_apart(
