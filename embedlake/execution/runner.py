@@ -22,7 +22,7 @@ from prefect.task_engine import run_task_sync
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from embedding_core.errors import SetupError, Transient
+from embedding_core.errors import SetupError, Transient, words
 from embedding_core.recipe import Resources
 from embedlake import interrupts
 from embedlake.local.folders import check_folders
@@ -250,7 +250,7 @@ def current_runner() -> Runner:
 
 def ray_broke_down(error: BaseException) -> Transient:
     """The error of a run whose Ray, or a node of it, went away."""
-    first_line = str(error).strip().partition("\n")[0]
+    first_line = words(error).partition("\n")[0]
     return Transient(
         f"Ray broke down during the run ({type(error).__name__}: {first_line}), so its tasks are "
         "lost, whatever files they were for. What was committed is kept: run the same command "

@@ -266,3 +266,7 @@ def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
     job, planned = begin(recipe_for(tmp_path), Resources(gpus_per_task=0))
     (unit,) = work_units(planned, job.resources.unit_bytes)
     assert not small(job, planned, [unit], UNSET)
+
+
+def test_ray_that_broke_down_without_a_message_is_said_in_words() -> None:
+    assert "ConnectionError, without a message" in str(ray_broke_down(ConnectionError()))

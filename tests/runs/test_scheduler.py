@@ -283,6 +283,19 @@ def test_run_units_file_that_breaks_its_unit_is_found_and_rejected_alone(
     assert rejects(job.recipe) == []
 
 
+def test_run_units_error_without_a_message_is_logged_in_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OutOfMemory(InProcess):
+        def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+            return MemoryError()
+
+    job, planned = prepared(tmp_path, n_files=1)
+    scheduler.run_units(job, planned, RunTally(), OutOfMemory(), lambda: None)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and all("out of memory" in line for line in said), said
+
+
 def test_run_units_when_too_many_units_fail_none_is_taken_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import lance
 
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError, Transient, words
 from embedding_core.gpus import n_nvidia_gpus
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
@@ -254,7 +254,7 @@ def _train(
             return
         # A driver, torch or Lance that does not fit: the CPU does too.
         except Exception as error:  # noqa: BLE001
-            log.warning("training %s on the GPU failed, now on the CPU: %s", kind, error)
+            log.warning("training %s on the GPU failed, now on the CPU: %s", kind, words(error))
     dataset.create_index(column, kind, **settings)
 
 

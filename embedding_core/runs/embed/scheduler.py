@@ -226,10 +226,10 @@ class _Work:
         before is rejected."""
         if failed_before and len(unit.files) == 1:
             self._files_left -= 1
-            self._log.error("%s rejected: %s", unit.label, error)
+            self._log.error("%s rejected: %s", unit.label, words(error))
             return [failed_alone(unit, error)]
         how = "in halves" if len(unit.files) > 1 else "by itself"
-        self._log.warning("unit %s failed, once more %s: %s", unit.label, how, error)
+        self._log.warning("unit %s failed, once more %s: %s", unit.label, how, words(error))
         return self.collect(self.runner.submit(halves(unit)), failed_before=True)
 
     def with_fragments(self, done: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
