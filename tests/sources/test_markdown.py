@@ -80,6 +80,9 @@ def test_front_matter_does_not_take_the_place_of_the_files_own_fields(tmp_path: 
         "---\na: " + "[" * 3_000 + "\n---\n",
         "---\na: " + "x" * 70_000 + "\n---\n",
         "---\nday: 2024-13-41\n---\n",
+        "---\na0: &a0 {x: 1}\n"
+        + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
+        + "---\n",
     ],
 )
 def test_front_matter_that_cannot_be_read_rejects_the_document(tmp_path: Path, front: str) -> None:

@@ -302,6 +302,10 @@ def test_zip_bomb_is_rejected_before_it_is_unpacked(
     data = zipped({"word/document.xml": b"<a>" + b" " * 50_000_000 + b"</a>"})
     with pytest.raises(RejectedInput, match="text_too_long: its XML has 5"):
         read_bytes(tmp_path, "a.docx", data)
+    monkeypatch.setattr(office, "MAX_PART_BYTES", 1_000_000)
+    data = zipped({"ppt/presentation.xml": b"<a/>", "ppt/media/a.png": b" " * 50_000_000})
+    with pytest.raises(RejectedInput, match="text_too_long: what is in it has 5"):
+        read_bytes(tmp_path, "a.pptx", data)
 
 
 def test_entities_that_multiply_are_rejected(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject
 from embedding_core.sources import bytes_per_record, discover, read_documents, slices
 from embedding_core.sources.formats import waste
+from embedding_core.sources.formats.recognition import Peeked
 from tests.compressed import COMPRESSORS
 
 RECORDS = [{"text": "first", "n": 1}, {"text": "second", "n": 2}]
@@ -217,3 +220,33 @@ def test_compressed_bytes_of_one_document_are_those_of_the_file(tmp_path: Path) 
     spec = SourceSpec(uri=str(path))
     (file,) = discover(spec).files
     assert bytes_per_record(file, spec) == pytest.approx(file.size_bytes, rel=0.3)
+
+
+@given(
+    head_size=st.integers(0, 40),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["seek", "end", "read", "readinto", "all"]), st.integers(0, 60)),
+        max_size=12,
+    ),
+)
+def test_peeked_stream_is_the_file_wherever_it_is_read(
+    head_size: int, steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "peeked"
+    path.write_bytes(bytes(range(50)))
+    with path.open("rb", buffering=0) as plain, path.open("rb", buffering=0) as below:
+        peeked = Peeked(below, below.read(head_size))
+        for step, number in steps:
+            if step == "seek":
+                assert peeked.seek(number) == plain.seek(number)
+            elif step == "end":
+                assert peeked.seek(-(number % 50), 2) == plain.seek(-(number % 50), 2)
+            elif step == "read":
+                assert peeked.read(number) == plain.read(number)
+            elif step == "readinto":
+                buffers = bytearray(number), bytearray(number)
+                assert peeked.readinto(buffers[0]) == plain.readinto(buffers[1])
+                assert buffers[0] == buffers[1]
+            else:
+                assert peeked.readall() == plain.readall()
+            assert peeked.tell() == plain.tell()

@@ -44,7 +44,8 @@ class Html(TextFormat):
             return
         try:
             tree = trafilatura.load_html(data)
-            page = None if tree is None else trafilatura.extract_metadata(tree)
+            asked = not set(METADATA).isdisjoint(fields.all)  # finding a date takes its time
+            page = trafilatura.extract_metadata(tree) if asked and tree is not None else None
             text = (
                 None
                 if tree is None

@@ -62,6 +62,13 @@ class Markdown(TextFormat):
 MARKDOWN: Format = Markdown()
 
 
+class _WithoutMerges(yaml.SafeLoader):
+    """``SafeLoader``, but ``<<`` is an error: merges of merges grow without bound."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave the merges in, which nothing constructs."""
+
+
 def _values(fence: str, written: str) -> dict[str, object] | None:
     """The fields of front matter; None where it is no mapping but a text between two rules.
 
@@ -69,7 +76,7 @@ def _values(fence: str, written: str) -> dict[str, object] | None:
     """
     if len(written) > MAX_FRONT_MATTER:
         raise ValueError(f"front matter of more than {MAX_FRONT_MATTER} characters")
-    values = tomllib.loads(written) if fence == "+++" else yaml.safe_load(written)
+    values = tomllib.loads(written) if fence == "+++" else yaml.load(written, _WithoutMerges)
     if values is None and not written.strip():
         return {}
     return (

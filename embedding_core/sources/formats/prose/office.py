@@ -18,6 +18,9 @@ MAX_FILE_BYTES = 256 * 1024 * 1024
 """Largest file that is read; it is held in memory whole."""
 MAX_XML_BYTES = 128 * 1024 * 1024
 """Most bytes that the XML in it may have when it is decompressed."""
+MAX_PART_BYTES = 512 * 1024 * 1024
+"""Most bytes that all of it may have then, pictures included."""
+XML_ENDS = (".xml", ".rels")
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 
 
@@ -33,8 +36,7 @@ def office_fit(head: bytes, stream: RawIOBase, part: str) -> Fit:
 
 
 def office_bytes(stream: RawIOBase) -> BytesIO:
-    """The file in memory. Raises ``RejectedInput`` for one that cannot be opened, or that would
-    become far larger."""
+    """The file in memory. Raises ``RejectedInput`` for one that cannot be opened."""
     data = whole_bytes(stream, MAX_FILE_BYTES, "make several files of it")
     if data.startswith(OLE_MAGIC):
         raise RejectedInput(
@@ -43,16 +45,24 @@ def office_bytes(stream: RawIOBase) -> BytesIO:
         )
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            n_bytes = sum(
-                part.file_size for part in archive.infolist() if part.filename.endswith(".xml")
-            )
-            broken = archive.testzip() if n_bytes <= MAX_XML_BYTES else None
+            _check_sizes(archive)
+            broken = archive.testzip()
     except ERRORS as error:
         raise RejectedInput(CORRUPT_OFFICE, words(error)) from error
-    if n_bytes > MAX_XML_BYTES:
-        raise RejectedInput(
-            TEXT_TOO_LONG, f"its XML has {n_bytes} bytes, the limit is {MAX_XML_BYTES}; split it"
-        )
     if broken is not None:
         raise RejectedInput(CORRUPT_OFFICE, f"{broken!r} in it is damaged; copy the file again")
     return BytesIO(data)
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Raise ``RejectedInput`` for an archive that would become far larger than it is. A part with
+    more bytes than it declares is damaged, so the declared sizes can be believed."""
+    parts = archive.infolist()
+    for what, limit, sizes in (
+        ("its XML", MAX_XML_BYTES, [p.file_size for p in parts if p.filename.endswith(XML_ENDS)]),
+        ("what is in it", MAX_PART_BYTES, [part.file_size for part in parts]),
+    ):
+        if sum(sizes) > limit:
+            raise RejectedInput(
+                TEXT_TOO_LONG, f"{what} has {sum(sizes)} bytes, the limit is {limit}; split it"
+            )
