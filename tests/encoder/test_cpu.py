@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from embedding_core.encoder import Encoder
+from embedding_core.encoder.local import cpu
 from embedding_core.encoder.local.cpu import MOST_LANES, Lanes, compute
+from embedding_core.encoder.local.processor import cores_allowed
 from tests.checkpoints import TEXTS
 
 CPU = torch.device("cpu")
@@ -116,6 +118,31 @@ def test_lanes_as_many_as_cores_unless_there_is_too_little_work(
         torch.set_num_threads(before)
     assert (chosen.number, chosen.threads) == lanes
     assert Lanes.of(torch.device("meta"), n_tokens).number == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "400000 100000\n"}, 4),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_cores_allowed_by_the_containers_quota(
+    tmp_path: Path, files: dict[str, str], cores: int | None
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert cores_allowed(tmp_path) == cores
+
+
+def test_lanes_of_a_container_are_no_more_than_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "cores_allowed", lambda: 1)
+    assert (Lanes.of(CPU, 9_999).number, compute(CPU, torch.get_num_threads)) == (1, 1)
 
 
 def test_encode_lanes_same_vectors_as_one_thread(team_of_two: None, tiny_qwen3: Path) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from functools import cache
 from typing import TypeVar, TypeVarTuple
 
 import torch
+
+from embedding_core.encoder.local.processor import cores_allowed
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's numbers for ``mallopt``, from its malloc.h."""
@@ -49,21 +52,27 @@ Result = TypeVar("Result")
 def compute(device: torch.device, function: Callable[[*Args], Result], *args: *Args) -> Result:
     """``function(*args)``; for a CPU in the one thread that computes.
 
-    The work is shared among as many threads as torch would use for the caller
-    (``set_num_threads``). ``function`` must not call this function: it would wait for itself. It
-    should take seconds at most, since an interrupted process waits for it to end.
+    The work is shared among ``n_threads()``. ``function`` must not call this function: it would
+    wait for itself. It should take seconds at most, since an interrupted process waits for it to
+    end.
     """
     if device.type != "cpu":
         return function(*args)
-    n_threads = torch.get_num_threads()
+    threads = n_threads()
 
     def shared() -> Result:
-        if torch.get_num_threads() != n_threads:  # torch keeps a number for each thread
-            torch.set_num_threads(n_threads)
+        if torch.get_num_threads() != threads:  # torch keeps a number for each thread
+            torch.set_num_threads(threads)
         return function(*args)
 
     # No name for the future: it would keep the memory of a failed pass alive, through its error.
     return _thread().submit(shared).result()
+
+
+def n_threads() -> int:
+    """Threads that torch would use for the caller (``set_num_threads``), or the container's cores
+    when they are fewer."""
+    return min(torch.get_num_threads(), cores_allowed() or sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +88,15 @@ class Lanes:
     def of(cls, device: torch.device, n_tokens: int) -> Lanes:
         """The lanes for so much work: a GPU has one, a CPU one for each core up to ``MOST_LANES``.
 
-        A CPU's cores are those that torch would use for the caller (``set_num_threads``).
+        The cores of a CPU are ``n_threads()``.
         """
         if device.type != "cpu":
             return cls(device, 1, 0)
-        n_threads = torch.get_num_threads()
-        if n_tokens < n_threads * LEAST_LANE_TOKENS:
-            return cls(device, 1, n_threads)
-        number = min(n_threads, MOST_LANES)
-        return cls(device, number, n_threads // number)
+        threads = n_threads()
+        if n_tokens < threads * LEAST_LANE_TOKENS:
+            return cls(device, 1, threads)
+        number = min(threads, MOST_LANES)
+        return cls(device, number, threads // number)
 
     def run(self, work: Callable[[], None]) -> None:
         """Call ``work`` once in every lane and wait for all; raises the first lane's error.

@@ -1,7 +1,8 @@
-"""What this machine's processor computes in without emulation. Loads no torch."""
+"""What this process has of the machine's processor. Loads no torch."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,27 @@ CPU_INFO = Path("/proc/cpuinfo")
 BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16"})
 """Linux's names of x86 instructions that multiply bf16: with them bf16 matrices run 2 to 8 times as
 fast as fp32, without them slower."""
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@cache
+def cores_allowed(cgroup: Path = CGROUP) -> int | None:
+    """Cores whose time the container may use, rounded up; None where nothing limits it.
+
+    A process with more threads than that is stopped again and again, while some of them wait for
+    the others. Documented in Linux's ``cgroup-v2.rst`` (``cpu.max``) and ``sched-bwc.rst``.
+    """
+    try:
+        if (limit := cgroup / "cpu.max").exists():
+            quota, period = limit.read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        cores = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no control group, or "max"
+        return None
+    return cores if cores > 0 else None
 
 
 @cache
