@@ -15,7 +15,7 @@ from embedding_core import Encoder
 from embedding_core.errors import LakeError, Locked, Transient
 from embedding_core.lake import ledger, lock, schema
 from embedding_core.lake.damage import homeless_indexes
-from embedding_core.lake.index import scalar
+from embedding_core.lake.index import scalar, vector
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
 from embedding_core.lake.spaces import filling, switching
@@ -105,6 +105,53 @@ def test_change_of_spaces_while_an_index_is_trained_is_refused(
     assert refresh_vector_index(table, SPEC, column=column) is not None
     assert len(refused) == 1 and releases(table.open()) == ()
     change(table, column, "me", wait_seconds=0)
+
+
+def with_rows_to_cover(folder: Path, patch: pytest.MonkeyPatch) -> tuple[Table, str]:
+    """A table of two spaces whose index on ``vector`` does not cover 20 rows; the other column."""
+    recipe, table, column = with_second_space(folder)
+    recipe = recipe.model_copy(update={"index": SPEC})
+    run(recipe)
+    write_jsonl(folder, "b.jsonl", documents(20, first=300))
+    with patch.context() as extending:
+        extending.setattr(vector, "extend", lambda *_arguments: None)
+        run(recipe)
+    build_space(recipe, ModelSpec(name="hashing", dim=16), Resources(), "build")
+    return table, column
+
+
+def uncovered_rows(table: Table) -> int:
+    """Rows that the index on ``vector`` does not cover."""
+    name = schema.index_name(table.open().field("vector"))
+    return scalar.unindexed_rows(table.dataset())[name]
+
+
+def test_change_of_spaces_while_an_index_is_extended_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, column = with_rows_to_cover(tmp_path, monkeypatch)
+    real, refused = scalar.extend, list[str]()
+
+    def extend(*args: Any) -> None:
+        with pytest.raises(Locked, match="training an index") as caught:
+            promote(table, column, "me", wait_seconds=0)
+        refused.append(str(caught.value))
+        real(*args)
+
+    monkeypatch.setattr(vector, "extend", extend)
+    refresh_vector_index(table, SPEC)
+    assert len(refused) == 1 and uncovered_rows(table) == 0
+
+
+def test_refresh_vector_index_while_spaces_change_leaves_new_rows_to_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, _ = with_rows_to_cover(tmp_path, monkeypatch)
+    with lock.locked(table, "a switch", 0, kind="index"):
+        assert refresh_vector_index(table, SPEC) is not None
+        assert uncovered_rows(table) == 20
+    assert refresh_vector_index(table, SPEC) is not None
+    assert uncovered_rows(table) == 0
 
 
 def test_refresh_vector_index_column_retired_all_the_same_leaves_no_index(

@@ -69,16 +69,21 @@ def extend(
 
     An index of many parts becomes one part that covers everything. With ``merge`` any index does.
     """
-    merged = {
-        name: index.parts
-        for name, index in indexes.items()
-        if index.parts >= MOST_PARTS or (merge and (index.parts > 1 or index.uncovered))
-    }
+    merged = {name: index.parts for name, index in indexes.items() if _becomes_one(index, merge)}
     short = [name for name, index in indexes.items() if index.uncovered and name not in merged]
     if short:
         dataset.optimize.optimize_indices(index_names=short, num_indices_to_merge=0)
     for name, parts in merged.items():
         dataset.optimize.optimize_indices(index_names=[name], num_indices_to_merge=parts)
+
+
+def is_to_extend(index: Coverage, merge: bool) -> bool:
+    """Whether ``extend`` would change an index."""
+    return bool(index.uncovered) or _becomes_one(index, merge)
+
+
+def _becomes_one(index: Coverage, merge: bool) -> bool:
+    return index.parts >= MOST_PARTS or (merge and (index.parts > 1 or bool(index.uncovered)))
 
 
 def refresh_scalar_indexes(

@@ -15,12 +15,12 @@ from typing import Any
 
 import lance
 
-from embedding_core.errors import LakeError, Transient, words
+from embedding_core.errors import LakeError, Locked, Transient, words
 from embedding_core.gpus import n_nvidia_gpus
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.index.broken import drop_homeless_indexes, drop_index
-from embedding_core.lake.index.scalar import Coverage, coverage, extend
+from embedding_core.lake.index.scalar import Coverage, coverage, extend, is_to_extend
 from embedding_core.lake.index.tuning import TOP_K, Sample, Setting, tune
 from embedding_core.lake.lock import locked
 from embedding_core.lake.scans import count_vectors, have_vectors
@@ -109,7 +109,8 @@ def refresh_vector_index(
     queries would have to look into twice the partitions, when the recipe names another kind, and
     when someone put another index in its place. Its recall is measured again when the rows have
     grown by a tenth. Other indexes on the column are dropped: queries might use either. ``merge``:
-    see ``index.scalar.extend``. Raises ``LakeError`` when no setting reaches the recall asked for,
+    see ``index.scalar.extend``; new rows wait for the next run while another run trains an index.
+    Raises ``LakeError`` when no setting reaches the recall asked for,
     and ``Transient`` when the column was switched or retired meanwhile.
     """
     snapshot = opened(table)
@@ -135,8 +136,9 @@ def _refreshed(snapshot: Snapshot, spec: IndexSpec, merge: bool, column: str) ->
         return _build(snapshot.table, column, name, spec, report)
     # 4. Cover the new rows. Lance cannot extend an index by rows that have no vector.
     n_new = _rows_after(snapshot, report.newest_fragment)
-    if not covered.uncovered or have_vectors(snapshot, column, covered.uncovered):
-        extend(snapshot.dataset, {name: covered}, merge)
+    has_vectors = not covered.uncovered or have_vectors(snapshot, column, covered.uncovered)
+    if has_vectors and is_to_extend(covered, merge):
+        _extend(snapshot.table, column, name, covered, merge)
     # 5. Measure again when enough rows are new, or when the recall was short before.
     has_few_new = n_new < NEW_SHARE_BEFORE_MEASURING * report.rows_at_tuning
     if has_few_new and report.recall >= spec.target_recall:
@@ -187,6 +189,19 @@ def _rows_after(snapshot: Snapshot, newest_fragment: int) -> int:
     return sum(
         fragment.count_rows() for fragment in fragments if fragment.fragment_id > newest_fragment
     )
+
+
+def _extend(table: Table, column: str, name: str, covered: Coverage, merge: bool) -> None:
+    """``index.scalar.extend`` under the table's ``index`` lock, as ``_build``.
+
+    While another run trains, or spaces change, the new rows wait for the next run: a search
+    compares rows that no index covers.
+    """
+    try:
+        with locked(table, f"the extension of index {name}", 0, kind="index"):
+            extend(_newest(table, column, name).dataset, {name: covered}, merge)
+    except Locked as error:
+        log.info("the next run lets index %s cover the new rows: %s", name, error)
 
 
 def _measured_again(
