@@ -78,6 +78,8 @@ class SourceSpec(Section):
     def _known_format(cls, name: str | None) -> str | None:
         if name is not None and name not in KNOWN_FORMATS.names():
             raise ValueError(f"{name!r} is unknown; use one of {', '.join(KNOWN_FORMATS.names())}")
+        if name is not None:
+            KNOWN_FORMATS.get(name)  # a plugin may be broken
         return name
 
     @field_validator(

@@ -163,7 +163,7 @@ def test_a_file_of_a_broken_format_is_rejected_with_the_plugins_problem(
     install(tmp_path / "site", "bad-cards", "embedlake.formats", "cards", "cards:CARDS", "")
     code = """
 import json
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import RejectedInput, SetupError
 from embedding_core.recipe import SourceSpec
 from embedding_core.sources import discover, read_documents
 
@@ -172,9 +172,14 @@ spec = SourceSpec(uri=%r, include=("*.cards",))
 try:
     list(read_documents(file, spec))
 except RejectedInput as error:
-    print(json.dumps({"reason": error.reason, "detail": error.detail}))
+    rejected = {"reason": error.reason, "detail": error.detail}
+try:
+    SourceSpec(uri="/data", format="cards")
+except SetupError as error:
+    print(json.dumps(rejected | {"named": str(error)}))
 """
     said = run(tmp_path / "site", code % str(source))
+    assert "bad-cards" in said["named"]
     assert said["reason"] == "unknown_format"
     assert "bad-cards" in said["detail"] and "source.include" in said["detail"]
 

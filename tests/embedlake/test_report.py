@@ -67,7 +67,7 @@ def test_plan_lines_nothing_to_do_is_one_line(tmp_path: Path) -> None:
 
 
 def test_plan_lines_tell_what_is_passed_over_in_the_source(tmp_path: Path) -> None:
-    for name in ("a.jsonl", "_SUCCESS", "_temporary/b.jsonl", "c.csv", "drafts/d.jsonl"):
+    for name in ("a.jsonl", "_SUCCESS", "_temporary/b.jsonl", "c.xyz", "drafts/d.jsonl"):
         write_jsonl(tmp_path, name, {"x": "words"})
     recipe = recipe_for(tmp_path, source={"exclude": ["drafts"]})
     said = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from embedding_core.errors import RejectedInput, SetupError, Transient
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, SourceFile
 from embedding_core.sources import discover, read_documents
+from embedding_core.store.s3 import Bucket
 from tests.s3 import S3Server
 from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
 
@@ -198,3 +200,22 @@ def test_an_endpoint_that_is_no_address_is_a_setup_error() -> None:
     storage = {"endpoint_url": "not an address", "anonymous": True}
     with pytest.raises(SetupError, match="storage"):
         discover(SourceSpec(uri=f"s3://{BUCKET}", storage=storage))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv.gz", "a.json"])
+def test_small_file_takes_one_request_whatever_its_format(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bucket, requests = s3.new_bucket(), []
+    s3.put(bucket, name, gzip.compress(b"text\nhello\n") if name.endswith("gz") else LINE)
+    spec = SourceSpec(uri=f"s3://{bucket}", storage=s3.storage)
+    (file,) = discover(spec).files
+    read = Bucket.read
+
+    def counted(self: Bucket, *arguments: Any) -> bytes:
+        requests.append(arguments)
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Bucket, "read", counted)
+    assert texts(file, spec)
+    assert len(requests) == 1
