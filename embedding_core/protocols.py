@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -33,6 +34,13 @@ class Tokenizer(Protocol):
     def merges_at_start(self) -> bool:
         """Whether the start of a text may merge with a prompt before it: only ``count`` is exact
         then."""
+        ...
+
+    @property
+    def seams(self) -> tuple[re.Pattern[str], ...]:
+        """Kinds of seam; a seam is where a match ends, and tokens on its one side do not depend on
+        the text on its other: parts cut at seams of a kind keep their tokens however they are put
+        together again. Without any, more texts are tokenised twice."""
         ...
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:

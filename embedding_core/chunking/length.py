@@ -44,7 +44,10 @@ def apply_length_policy(
                 dropped.append((chunk, _detail(piece, limit)))
             else:
                 fitting.append(piece)
-    kept = tuple(replace(chunk, index=index) for index, chunk in enumerate(fitting))
+    kept = tuple(
+        chunk if chunk.index == index else replace(chunk, index=index)
+        for index, chunk in enumerate(fitting)
+    )
     truncated = tuple((chunk, _detail(chunk, limit)) for chunk in kept if chunk.n_tokens > limit)
     return LengthResult(kept, tuple(dropped), truncated)
 

@@ -55,6 +55,7 @@ class HashingTokenizer:
 
     n_special = 0
     merges_at_start = False
+    seams = (re.compile(r"\S(?= )"),)
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array of character offsets."""

@@ -18,6 +18,7 @@ class WordTokenizer:
 
     n_special = 2
     merges_at_start = False
+    seams = (re.compile(r"\S(?= )"),)
 
     def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
         spans = [[m.span() for m in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
@@ -58,6 +59,7 @@ class LibraryTokenizer:
         self._inner = inner
         self.n_special = inner.num_special_tokens_to_add(False)
         self.merges_at_start = False
+        self.seams = (re.compile(r"\S(?= )"),)
 
     def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)

@@ -36,18 +36,25 @@ class TokenMap:
     """(n_tokens,) int32: first character of each token; never decreases."""
     ends: np.ndarray
     """(n_tokens,) int32: character after each token; never decreases."""
+    cuts: tuple[int, ...]
+    """First characters of the segments after the first; tokens beside them may be others than in
+    the whole text."""
+    all_visible: bool
+    """Whether every token after the first of a segment covers some character."""
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer) -> TokenMap:
         """Tokenise ``text``. Cutting into segments may add a token or two at their edges."""
-        spans = [np.zeros((0, 2), dtype=np.int32)]
+        spans, cuts, all_visible = [np.zeros((0, 2), dtype=np.int32)], [], True
         for start, end in segments(text):
             (offsets,) = tokenizer.offsets([text[start:end]])
+            all_visible &= bool((offsets[1:, 0] < offsets[1:, 1]).all())
             spans.append((offsets.reshape(-1, 2) + start).astype(np.int32))
+            cuts.append(start)
         # Normalisers can leave a token without characters, at (0, 0): the running maximum puts it
         # where its neighbour ends.
         pairs = np.maximum.accumulate(np.concatenate(spans), axis=0)
-        return cls(pairs[:, 0].copy(), pairs[:, 1].copy())
+        return cls(pairs[:, 0].copy(), pairs[:, 1].copy(), tuple(cuts[1:]), all_visible)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -60,6 +67,12 @@ class TokenMap:
         """Number of the first token that holds ``character`` or comes after it."""
         # An int of another type, or a strided array, would copy the array for every search.
         return int(self.ends.searchsorted(np.int32(character), side="right"))
+
+    def between(self, start: int, end: int) -> int | None:
+        """Tokens between two seams of the text; None where a cut may have changed them."""
+        if not self.all_visible or any(start <= cut <= end for cut in self.cuts):
+            return None
+        return self.first_after(end) - self.first_after(start)
 
 
 def segments(

@@ -14,6 +14,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from embedding_core.chunking.tokens.boundaries import joins, word_boundaries
+from embedding_core.chunking.tokens.edges import count_spans
 from embedding_core.chunking.tokens.token_map import SEGMENT_CHARACTERS, TokenMap
 from embedding_core.chunking.tokens.windows import Placer, Window
 from embedding_core.errors import UsageError
@@ -24,6 +25,9 @@ from embedding_core.records import Chunk, Document
 BURST_TOKENS = 32_768
 """Tokens placed and counted at a time. After a miscount the chunker starts again with one window,
 so that fewer windows are placed in vain than are kept."""
+
+SHORT_CHARACTERS = 3
+"""Characters a token up to which a text is counted first: English has 4 to 5, so that it fits."""
 
 TAIL_TRIES = 8
 """Starts tried for a last chunk that has to grow to ``min_tokens``."""
@@ -73,6 +77,7 @@ class TokenChunker:
     ) -> None:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
+        self._budget = max_tokens - tokenizer.n_special
         self._overlap = overlap
         self._min_tokens = min_tokens
 
@@ -86,20 +91,32 @@ class TokenChunker:
         if start == end:
             return []
         inner = text[start:end]
-        tokens = TokenMap.of(inner, self._tokenizer)
-        budget = self._max_tokens - self._tokenizer.n_special
-        if len(tokens) <= budget and len(inner) <= SEGMENT_CHARACTERS:
-            n_tokens = len(tokens) + self._tokenizer.n_special
-            if self._tokenizer.merges_at_start:
-                (n_tokens,) = self._tokenizer.count([inner])
-            if n_tokens <= self._max_tokens:
-                return [Chunk(0, inner, start, end, n_tokens)]
-        placer = Placer(inner, tokens, budget, self._overlap)
-        counted = self._grow_tail(placer, self._fitting(placer))
+        windows = self._short(inner) or self._windows(inner)
         return [
             Chunk(index, inner[w.start : w.end], w.start + start, w.end + start, n_tokens)
-            for index, (w, n_tokens) in enumerate(counted)
+            for index, (w, n_tokens) in enumerate(windows)
         ]
+
+    def _short(self, text: str) -> list[tuple[Window, int]]:
+        """The text as one window if it is so short that it should fit, and does: then the positions
+        of its tokens are not needed."""
+        n_short = min(self._budget * SHORT_CHARACTERS, SEGMENT_CHARACTERS)
+        if self._tokenizer.merges_at_start or len(text) > n_short:
+            return []
+        (n_tokens,) = self._tokenizer.count([text])
+        return [(Window(0, len(text)), n_tokens)] if n_tokens <= self._max_tokens else []
+
+    def _windows(self, text: str) -> list[tuple[Window, int]]:
+        """Windows over the whole text, each with its tokens."""
+        tokens = TokenMap.of(text, self._tokenizer)
+        placer = Placer(text, tokens, self._budget, self._overlap)
+        if len(tokens) <= self._budget and len(text) <= SEGMENT_CHARACTERS:
+            whole, n_tokens = Window(0, len(text)), len(tokens) + self._tokenizer.n_special
+            if self._tokenizer.merges_at_start:
+                (n_tokens,) = self._count(placer, [whole])
+            if n_tokens <= self._max_tokens:
+                return [(whole, n_tokens)]
+        return self._grow_tail(placer, self._fitting(placer))
 
     def _fitting(self, placer: Placer) -> list[tuple[Window, int]]:
         """Windows over the whole text, each counted and within the limit."""
@@ -130,7 +147,8 @@ class TokenChunker:
         return window, n_tokens
 
     def _count(self, placer: Placer, windows: Sequence[Window]) -> list[int]:
-        return self._tokenizer.count([placer.text[w.start : w.end] for w in windows])
+        spans = [(window.start, window.end) for window in windows]
+        return count_spans(placer.text, placer.tokens, self._tokenizer, spans)
 
     def _grow_tail(
         self, placer: Placer, counted: list[tuple[Window, int]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from embedding_core.encoder.checkpoint.backend import (
     backend_digest,
     backend_json,
 )
+from embedding_core.encoder.checkpoint.characters import Characters
 from embedding_core.encoder.checkpoint.describe import Checkpoint
 from embedding_core.encoder.stream import Ids, refuse_bare_string
 from embedding_core.errors import ModelError
@@ -33,7 +35,7 @@ FIRST_CHARS = 2_000
 CHARS_PER_TOKEN = 6
 """How much of a long text is tokenised first: English has 4 to 5 characters a token."""
 
-_SPACE_AFTER_WORD = re.compile(r"\S ")
+_SPACE_AFTER_WORD = re.compile(r"\S(?= )")
 _SPANS_SPACE = re.compile("(?:[^\\s▁ĠĊĉčċČł]|(?<!Â)ł)[ ▁Ġ]")
 """A space after anything but white space within a token, in the spellings of all kinds:
 plain, ▁ (SentencePiece), and byte-level, where Ġ Ċ ĉ č ċ Č and Âł (no-break) are white space."""
@@ -42,16 +44,12 @@ _STOP_AFTER_LETTER = re.compile(r"[^\W\d_](?=[。，、；：！？])")
 _STOPS = "。，、；：！？"
 """Full-width marks: Chinese and Japanese, written without spaces, can be cut before them."""
 
+_BEFORE_SPACES = "a1.,'\"-字é\u0301"
+"""Characters of every kind that tokenizers tell apart."""
+
 _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 """Added tokens that look like this are control tokens even if the file does not call them special
 (``<think>``); other added tokens are ordinary words of the model's vocabulary."""
-
-_IN_NO_VOCABULARY = "\U0010ffff"
-"""A code point that Unicode will never give a meaning."""
-
-_ASCII = [chr(code) for code in range(33, 127)]
-_LONG_WORD = re.compile(r"\S{90}")
-"""WordPiece takes a word of more than 100 characters for unknown, whatever it is made of."""
 
 
 def checkpoint_tokenizer(checkpoint: Checkpoint, document_prompt: str) -> CheckpointTokenizer:
@@ -112,10 +110,15 @@ class CheckpointTokenizer:
 
     def offsets(self, texts: Sequence[str]) -> list[Offsets]:
         """Per text an (n_tokens, 2) array: content tokens' start and end in characters."""
-        return [
-            np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            for encoding in self.encodings(texts, keep_offsets=True)
-        ]
+        refuse_bare_string(texts)
+        return [self._offsets(text) for text in texts]
+
+    def _offsets(self, text: str) -> Offsets:
+        quick = self._characters.encode_with_offsets(text)
+        if quick is not None:
+            return quick
+        (encoding,) = self.encodings([text], keep_offsets=True)
+        return np.fromiter(chain.from_iterable(encoding.offsets), np.int64).reshape(-1, 2)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, ``n_special`` included, nothing cut off.
@@ -134,32 +137,17 @@ class CheckpointTokenizer:
 
         Texts that this vocabulary is certain to spell are not tokenised.
         """
-        doubtful = [index for index, text in enumerate(texts) if self._may_be_unknown(text)]
+        may_be_unknown = self._characters.may_be_unknown
+        doubtful = [index for index, text in enumerate(texts) if may_be_unknown(text)]
         encodings = self.encodings([texts[index] for index in doubtful], keep_offsets=True)
         shares = [0.0] * len(texts)
         for index, encoding in zip(doubtful, encodings, strict=True):
-            shares[index] = _unknown_share(texts[index], encoding, self._unknown_id)
+            shares[index] = _unknown_share(texts[index], encoding, self._characters.unknown_id)
         return shares
 
-    def _may_be_unknown(self, text: str) -> bool:
-        if self._unknown_id is None:
-            return False
-        return not (self._spells_ascii and text.isascii() and _LONG_WORD.search(text) is None)
-
     @cached_property
-    def _unknown_id(self) -> int | None:
-        """The token that stands for what the vocabulary cannot spell; None if it spells all."""
-        tokens = self._inner.model.tokenize(_IN_NO_VOCABULARY)
-        return tokens[0].id if len(tokens) == 1 else None
-
-    @cached_property
-    def _spells_ascii(self) -> bool:
-        """Whether any word of ASCII can be spelt: the vocabulary has each character, both at the
-        start of a word and within it. A vocabulary of whole words spells nothing."""
-        if isinstance(self._inner.model, tokenizers.models.WordLevel):
-            return False
-        words = [word for char in _ASCII for word in (char, char * 3)]
-        return all(self._unknown_id not in encoding.ids for encoding in self.encodings(words))
+    def _characters(self) -> Characters:
+        return Characters(self._inner)
 
     def encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[EncodedIds]:
         """Token ids of ``prompt + text``, special tokens around them, at most ``max_tokens``.
@@ -200,7 +188,26 @@ class CheckpointTokenizer:
             _check_unicode(text, index)
         # 4. Cut at the first such position after ``n_chars``.
         matches = (pattern.search(text, n_chars) for pattern in patterns)
-        return text[: min((match.start() + 1 for match in matches if match), default=len(text))]
+        return text[: min((match.end() for match in matches if match), default=len(text))]
+
+    @cached_property
+    def seams(self) -> tuple[re.Pattern[str], ...]:
+        """See ``Tokenizer``: before spaces and full-width marks, where words end there."""
+        added = self._inner.get_added_tokens_decoder().values()
+        # An added token may take in the spaces after it; control tokens are never found in a text.
+        ends_at_spaces = not any(token.rstrip and not token.special for token in added)
+        ends_at_spaces &= self._tokens_end_at_spaces and self._words_end_at_spaces
+        kinds = {_SPACE_AFTER_WORD: ends_at_spaces, _STOP_AFTER_LETTER: self._words_end_at_stops}
+        return tuple(kind for kind, ends_there in kinds.items() if ends_there)
+
+    @cached_property
+    def _words_end_at_spaces(self) -> bool:
+        """Whether what stands before a space and the space are never in one word."""
+        splitter = self._inner.pre_tokenizer
+        if splitter is None:
+            return False
+        words = (splitter.pre_tokenize_str(f"{char} {char}") for char in _BEFORE_SPACES)
+        return not any(start < 1 < end for spans in words for _, (start, end) in spans)
 
     @cached_property
     def _tokens_end_at_spaces(self) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from embedding_core.chunking.tokens.token_map import TokenMap
 from embedding_core.encoder.checkpoint import tokenizer as module
 from embedding_core.encoder.checkpoint.tokenizer import (
     PIECE_CHARS,
@@ -291,3 +292,76 @@ def test_encode_vocabulary_with_spaces_inside_tokens_takes_the_whole(tmp_path: P
 def test_encode_bad_unicode_after_the_head_still_named(tokenizer: CheckpointTokenizer) -> None:
     with pytest.raises(ValueError, match="text 1 is not valid Unicode"):
         tokenizer.encode(["fine", "words " * 10_000 + "\ud800"], "", 20)
+
+
+# At a seam the tokens before it do not depend on the text after it, nor the other way round.
+
+
+def _unigram(path: Path) -> Path:
+    """SentencePiece's kind with words by ▁, as XLM-R and T5 have it."""
+    inner = tokenizers.Tokenizer(models.Unigram())
+    inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    inner.train_from_iterator(TEXTS[:10], trainer)
+    inner.save(str(path))
+    return path
+
+
+def _roberta_like(path: Path, tiny_qwen3: Path) -> Path:
+    inner = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    inner.normalizer = None
+    inner.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def seamed(
+    cutters: list[CheckpointTokenizer], tiny_qwen3: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[CheckpointTokenizer]:
+    paths = [
+        _unigram(tmp_path_factory.mktemp("unigram") / "tokenizer.json"),
+        _roberta_like(tmp_path_factory.mktemp("roberta") / "tokenizer.json", tiny_qwen3),
+    ]
+    return [
+        *cutters[:2],
+        *(CheckpointTokenizer(path, None, "") for path in paths),
+        CheckpointTokenizer(paths[1], None, "query: "),
+    ]
+
+
+@given(parts=st.lists(PARTS, max_size=60), data=st.data())
+@settings(deadline=None, max_examples=1_000)
+def test_seams_parts_put_together_have_the_tokens_of_the_whole(
+    seamed: list[CheckpointTokenizer], parts: list[str], data: st.DataObject
+) -> None:
+    text, tokenizer = "".join(parts), data.draw(st.sampled_from(seamed))
+    kind = data.draw(st.sampled_from(tokenizer.seams))
+    seams = [match.end() for match in kind.finditer(text)]
+    if not seams:
+        return
+    first, last = sorted(data.draw(st.tuples(st.sampled_from(seams), st.sampled_from(seams))))
+    n_between = TokenMap.of(text, tokenizer).between(first, last)
+    if n_between is not None:
+        whole, edges = tokenizer.count([text, text[:first] + text[last:]])
+        assert whole == edges + n_between
+
+
+def test_seams_of_every_kind_of_tokenizer(
+    seamed: list[CheckpointTokenizer], cutters: list[CheckpointTokenizer]
+) -> None:
+    assert [len(tokenizer.seams) for tokenizer in seamed] == [2, 2, 1, 2, 2]
+    assert cutters[2].seams == ()  # no words: merges over the whole text
+
+
+def test_seams_added_token_that_takes_the_space_after_it_has_none_at_spaces(
+    tmp_path: Path, tiny_qwen3: Path
+) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json"))
+    plain.add_tokens([tokenizers.AddedToken("interferon", rstrip=True)])
+    plain.save(str(tmp_path / "tokenizer.json"))
+    taking = CheckpointTokenizer(tmp_path / "tokenizer.json", END_OF_TEXT, "")
+    assert not any(kind.search("interferon is") for kind in taking.seams)
