@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from netrc import NetrcParseError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from embedding_core.errors import SetupError, Transient, words
+from embedding_core.errors import RejectedInput, SetupError, Transient, words
+from embedding_core.reasons import UNREADABLE
 from embedding_core.store import retry
 from embedding_core.store.faults import Fault, fault_of_status
 
@@ -41,6 +44,8 @@ class Request:
     """Sent as the body; None sends none."""
     follows: bool = False
     """Whether to follow redirects, to other hosts too; these get no ``Authorization``."""
+    uses_netrc: bool = False
+    """Whether to send what ``~/.netrc`` has for the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,17 @@ class Answer:
 
 
 def ask(request: Request, most_bytes: int = MOST_BYTES) -> Answer:
-    """The answer, of at most ``most_bytes``; that of a ``HEAD`` has no body.
+    """The answer, of at most ``most_bytes``; with 0, its body is not read.
 
     Raises ``Transient`` when ``STORE_ATTEMPTS`` brought no answer but 408, 429 and 5xx;
-    ``Retry-After`` is honoured. Raises ``SetupError`` for a URL that cannot be asked and an answer
-    that is too long.
+    ``Retry-After`` is honoured. Raises ``RejectedInput`` for a URL that cannot be asked and for an
+    answer that is too long.
     """
 
     def step(attempt: int) -> Answer:
         with _answered(request, attempt) as response:
-            body = _body(response, most_bytes) if response.is_success else b""
+            is_read = response.is_success and most_bytes > 0
+            body = b"".join(_pieces(response, most_bytes)) if is_read else b""
             next_url = response.links.get("next", {}).get("url")
             return Answer(response.status_code, response.headers, body, next_url)
 
@@ -108,11 +114,12 @@ def _answered(request: Request, attempt: int) -> Iterator[httpx2.Response]:
             headers={"Accept-Encoding": "identity", **(request.headers or {})},
             json=request.json,
             follow_redirects=request.follows,
+            auth=_netrc() if request.uses_netrc else None,
         ) as response:
             _check_status(response, request, attempt)
             yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
-        raise SetupError(f"cannot ask {shown(request.url)}: {words(error)}; correct it") from error
+        raise RejectedInput(UNREADABLE, f"the URL cannot be asked: {words(error)}") from error
     except httpx2.HTTPError as error:  # no answer, or it broke off
         _warn(request, attempt, words(error))
         raise Transient(f"{_host(request)} gave no answer: {words(error)}") from error
@@ -134,18 +141,15 @@ def _pause_seconds(headers: Mapping[str, str]) -> float:
     return float(asked) if asked.isdigit() else 0.0
 
 
-def _body(response: httpx2.Response, most_bytes: int) -> bytes:
-    return b"".join(_pieces(response, most_bytes))
-
-
 def _pieces(response: httpx2.Response, most_bytes: int) -> Iterator[bytes]:
     n_bytes = 0
     for piece in response.iter_raw(PIECE_BYTES):
         n_bytes += len(piece)
         if n_bytes > most_bytes:
-            raise SetupError(
-                f"{shown(str(response.url))} gives more than the {most_bytes:,} bytes that it may "
-                "have; it changed meanwhile, or is not what it is taken for"
+            raise RejectedInput(
+                UNREADABLE,
+                f"the server sends more than the {most_bytes:,} bytes that there may be: the file "
+                "changed, or the server does not keep to the range that it is asked for",
             )
         yield piece
 
@@ -156,6 +160,23 @@ def _warn(request: Request, attempt: int, why: str) -> None:
 
 def _host(request: Request) -> str:
     return request.url.partition("://")[2].partition("/")[0]
+
+
+def _netrc() -> httpx2.NetRCAuth | None:
+    path = Path("~/.netrc").expanduser()
+    return _netrc_of(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def _netrc_of(path: Path, _written_at: int) -> httpx2.NetRCAuth:
+    import httpx2  # see above
+
+    try:
+        return httpx2.NetRCAuth(str(path))
+    except (OSError, NetrcParseError):  # its message may repeat a password
+        raise SetupError(
+            f"{path} cannot be read; correct its syntax, and let nobody but its owner read it"
+        ) from None
 
 
 @lru_cache(maxsize=1)

@@ -167,7 +167,10 @@ class _Hub:
         return f"{self.endpoint}/api/datasets/{dataset.name}"
 
     def _ask(self, url: str) -> Answer:
-        return ask(Request(url, headers=self.headers, follows=True))
+        try:
+            return ask(Request(url, headers=self.headers, follows=True))
+        except RejectedInput as error:
+            raise SetupError(f"cannot list the dataset: {error.detail}") from error
 
     def _good(self, answer: Answer, dataset: Dataset) -> Answer:
         if not answer.is_good:

@@ -65,6 +65,7 @@ PLACES = Registry[Store](
         "local": "embedding_core.store.local:LOCAL",
         "s3": "embedding_core.store.s3:S3",
         "hub": "embedding_core.store.hub:HUB",
+        "web": "embedding_core.store.web:WEB",
     },
     Store,
 )
