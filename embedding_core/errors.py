@@ -59,6 +59,13 @@ class Transient(EmbedlakeError):
 
     code = "transient"
 
+    def __init__(
+        self, *message: object, action: Action | None = None, pause_seconds: float = 0.0
+    ) -> None:
+        super().__init__(*message, action=action)
+        self.pause_seconds = pause_seconds
+        """Time that the store asked to be left alone for."""
+
 
 def words(error: BaseException) -> str:
     """The error's message; for an error without a message, the meaning of its class."""

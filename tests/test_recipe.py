@@ -40,6 +40,8 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.id", "_id", 3),
     ("source.text", "{title}\n{text}", ["text"]),
     ("source.exclude", ("**/drafts",), "*.md"),
+    ("source.config", "en", 3),
+    ("source.split", "train", ["train"]),
     ("source.format", "csv", "cvs"),
     ("source.formats.json.items", "data.rows", 3),
     ("source.formats.csv.delimiter", ";", ";;"),

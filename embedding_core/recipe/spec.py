@@ -52,13 +52,18 @@ class SourceSpec(Section):
     """Where the files are and how a record becomes a text."""
 
     uri: str
-    """Folder, file or ``s3://bucket/prefix``. A relative path is relative to the recipe file; a
-    recipe that is no file on disk has absolute paths."""
+    """Folder, file, ``s3://bucket/prefix``, ``hf://datasets/owner/name[@revision]``, or an
+    ``https://`` URL of a file or of a list of URLs (``.txt``). A relative path is relative to the
+    recipe file; a recipe that is no file on disk has absolute paths."""
     include: tuple[str, ...] | None = None
     """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
     the end of its name. Names that begin with ``_`` or ``.`` are read only if a glob does too."""
     exclude: tuple[str, ...] = ()
     """Globs under ``uri`` for files to leave out, and for folders to leave out with all in them."""
+    config: str | None = None
+    """Read the files of this config of a dataset alone, told by their folder."""
+    split: str | None = None
+    """Read the files of this split of a dataset alone, told by their names: ``train``."""
     format: str | None = None
     """Name of the format of every file; default: told by each file's content and name."""
     formats: Annotated[dict[str, FormatOptions], ByFormat] = Field(default_factory=dict)
@@ -71,7 +76,7 @@ class SourceSpec(Section):
     """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
     ``{author: {field: "meta.author name", type: string}}``."""
     storage: StorageSpec = StorageSpec()
-    """How to reach the bucket, when it is not plain AWS."""
+    """How to reach the bucket or the hub, when it is not plain AWS or the public hub."""
 
     @field_validator("format")
     @classmethod

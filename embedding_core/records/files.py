@@ -11,11 +11,13 @@ class SourceFile:
     """One version of one input file."""
 
     uri: str
-    """Where it is: an absolute local path or ``s3://bucket/key``."""
+    """Where it is: an absolute local path, or a URI of the store without a version."""
     fingerprint: str
-    """Identity of its content: size and hash (local) or size and ETag (S3)."""
+    """Identity of its content: size and hash (local, hub) or size and ETag (S3)."""
     size_bytes: int
     """Size as stored, in bytes."""
+    version: str = ""
+    """The version to ask the store for, such as a commit of a hub; no part of any identity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,10 @@ class Plan:
     again, and can use none of the sampled records. 0 when it can use a sampled record."""
     table_version: int | None
     """Version of the table that was compared; None without a table."""
-    estimated_chunks: int
-    """Chunks of the files to work on, from a sample of their text; moved files count as 0."""
-    estimated_tokens: int
+    estimated_chunks: int | None
+    """Chunks of the files to work on, from a sample of their text; moved files count as 0. None
+    where no text was read: nothing is downloaded to plan."""
+    estimated_tokens: int | None
     """Tokens of these chunks, those whose vectors changed files keep included."""
     work_seconds: float | None
     """Time for these tokens at the rate of this table's earlier runs; None before the first run."""

@@ -87,6 +87,8 @@ class PlanView(Report):
 
     def _estimate(self) -> str:
         planned = self.plan
+        if planned.estimated_chunks is None or planned.estimated_tokens is None:
+            return f"{planned.size_bytes:,} bytes; no estimate, nothing is downloaded to plan"
         line = (
             f"{planned.size_bytes:,} bytes, about {planned.estimated_chunks:,} chunks and "
             f"{planned.estimated_tokens:,} tokens"

@@ -40,7 +40,7 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     files = [entry for entry in entries if isinstance(entry, SourceFile)]
     unreadable = [entry for entry in entries if isinstance(entry, Reject)]
     if not may_be_empty and not entries:
-        problems = KNOWN_FORMATS.problems()
+        problems = [*filter(None, [selection.subset.why_empty()]), *KNOWN_FORMATS.problems()]
         chosen = spec.include or (("**/*",) if spec.format else (readable_names(),))
         raise SetupError(
             f"nothing to read in {spec.uri}: no file matches {', '.join(chosen)} "

@@ -10,6 +10,7 @@ from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver
 from embedding_core.sources.formats.recognition import suffixes
 from embedding_core.sources.globs import Glob, is_hidden
+from embedding_core.sources.splits import Subset
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Selection:
     exclude: tuple[Glob, ...]
     ends: tuple[str, ...] = ("",)
     """Ends of the names that are read, lower case."""
+    subset: Subset = field(default_factory=Subset)
+    """The config and the split that are read."""
     _counted: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -30,10 +33,11 @@ class Selection:
         """The selection of a source; without ``include`` it takes known formats, and every file
         where the recipe names the format."""
         exclude = tuple(Glob.compile(pattern, finds_hidden=True) for pattern in spec.exclude)
+        subset = Subset(spec.config, spec.split)
         if spec.include is None:
             ends = suffixes() if spec.format is None else ("",)
-            return cls((Glob.compile("**/*"),), exclude, ends)
-        return cls(tuple(map(Glob.compile, spec.include)), exclude)
+            return cls((Glob.compile("**/*"),), exclude, ends, subset)
+        return cls(tuple(map(Glob.compile, spec.include)), exclude, subset=subset)
 
     @property
     def passed_over(self) -> PassedOver:
@@ -55,7 +59,7 @@ class Selection:
         is_chosen = any(glob.matches(file) for glob in self.include)
         if not is_chosen or not file.lower().endswith(self.ends):
             return self._pass_over("hidden" if is_hidden(_last(file)) else "unmatched")
-        return True
+        return self.subset.takes(file) or self._pass_over("unmatched")
 
     def _pass_over(self, reason: str) -> Literal[False]:
         self._counted[reason] += 1

@@ -52,8 +52,13 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.FULL
     status = status_of(error)
     if status is not None:
-        return _BY_STATUS.get(status, Fault.PASSING if status >= 500 else Fault.FINAL)
+        return fault_of_status(status)
     return Fault.PASSING if _may_pass(error) else Fault.FINAL
+
+
+def fault_of_status(status: int) -> Fault:
+    """Classify an HTTP status of 400 or more."""
+    return _BY_STATUS.get(status, Fault.PASSING if status >= 500 else Fault.FINAL)
 
 
 def status_of(error: BaseException) -> int | None:

@@ -25,6 +25,7 @@ class LocalFiles:
     """Folders and files; links are followed."""
 
     schemes = ("", "file")
+    is_read_to_plan = True
 
     def list(self, uri: str, spec: StorageSpec, names: Names) -> Iterator[SourceFile | Reject]:
         """See ``Store``. Reads every file once, for its SHA-256."""

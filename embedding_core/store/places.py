@@ -33,6 +33,11 @@ class Store(Protocol):
         """Schemes of its URIs, without ``://``; ``""`` is a local path."""
         ...
 
+    @property
+    def is_read_to_plan(self) -> bool:
+        """Whether ``plan`` may read records of a few files, for its estimate; a run always may."""
+        ...
+
     def list(self, uri: str, spec: StorageSpec, names: Names) -> Iterator[SourceFile | Reject]:
         """Every file that ``names`` takes, in any order; a reject for each that cannot be read.
 
@@ -56,7 +61,12 @@ class Store(Protocol):
 
 PLACES = Registry[Store](
     STORES,
-    {"local": "embedding_core.store.local:LOCAL", "s3": "embedding_core.store.s3:S3"},
+    {
+        "local": "embedding_core.store.local:LOCAL",
+        "s3": "embedding_core.store.s3:S3",
+        "hub": "embedding_core.store.hub:HUB",
+        "web": "embedding_core.store.web:WEB",
+    },
     Store,
 )
 

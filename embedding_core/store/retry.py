@@ -29,6 +29,8 @@ FIRST_TASK_PAUSE_SECONDS = 2
 TASK_JITTER = 0.5
 CATCH_UPS = 20
 MOST_FAILED_FILES = 64
+LONGEST_PAUSE_SECONDS = 30.0
+"""A store that asks for a longer pause is left alone: the step fails at once, and says so."""
 
 
 def tried_again(
@@ -36,7 +38,8 @@ def tried_again(
     step: Callable[[int], Result],
     said: Callable[[BaseException], str] = words,
 ) -> Result:
-    """Run a step, again after a pause when it raises ``Transient``; pauses double from 0.4 s.
+    """Run a step, again after a pause when it raises ``Transient``; pauses double from 0.4 s, and
+    are at least what the store asked for.
 
     ``step`` takes the number of the attempt, from 1. It must look at what is there before it
     writes: an attempt whose reply was lost may have done its work. ``said`` puts the cause of the
@@ -47,6 +50,13 @@ def tried_again(
         try:
             return step(attempt)
         except Transient as error:
+            asked_seconds = error.pause_seconds
+            if asked_seconds > LONGEST_PAUSE_SECONDS:
+                raise Transient(
+                    f"could not {doing}: {said(error.__cause__ or error)}; run the same command "
+                    f"again in {asked_seconds:,.0f} s",
+                    action=error.action,
+                ) from error
             if attempt == STORE_ATTEMPTS:
                 raise Transient(
                     f"could not {doing} in {STORE_ATTEMPTS} attempts "
@@ -54,5 +64,6 @@ def tried_again(
                     "store, then run the same command again",
                     action=error.action,
                 ) from error
-        time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
+        pause_seconds = FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5)
+        time.sleep(max(pause_seconds, asked_seconds))
         attempt += 1

@@ -6,11 +6,11 @@ parameters and are never joined to, split from or normalised as a path.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import partial
+from typing import Any, BinaryIO
 
 from fsspec.asyn import sync
 
@@ -19,11 +19,9 @@ from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import SourceFile
 from embedding_core.store import storage
 from embedding_core.store.faults import Fault, fault_of, without_credentials
+from embedding_core.store.objects import KeyNames, RangedStream
 from embedding_core.store.places import Names, Store
 from embedding_core.store.storage import StorageSpec
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 DOWNLOAD_BYTES = 4 * 1024 * 1024
 """Bytes in memory at a time while an object is copied."""
@@ -106,18 +104,18 @@ class S3Objects:
     """Objects of a bucket. A fingerprint is an object's size and ETag: no object is read for it."""
 
     schemes = ("s3",)
+    is_read_to_plan = True
 
     def list(self, uri: str, spec: StorageSpec, names: Names) -> Iterator[SourceFile]:
         """See ``Store``. A key that ends with ``/`` is a folder marker, not a file."""
         uri = uri.rstrip("/")
         name, key = split_uri(uri)
-        bucket, entered, is_empty = Bucket(name, spec), {"": True}, True
+        bucket, keys, is_empty = Bucket(name, spec), KeyNames(names), True
         with _listing_faults(name):
             for version in bucket.objects(f"{key}/" if key else ""):
                 is_empty = False
-                if not version.key.endswith("/") and _is_taken(
-                    version.key[len(key) + bool(key) :], names, entered
-                ):
+                below = version.key[len(key) + bool(key) :]
+                if not version.key.endswith("/") and keys.takes(below):
                     yield _source_file(name, version)
             if is_empty and key:
                 # Its own key sorts first among all that begin so: a page of one entry is enough.
@@ -125,9 +123,12 @@ class S3Objects:
                 if first is not None and first.key == key:
                     yield _source_file(name, first)
 
-    def open(self, file: SourceFile, spec: StorageSpec) -> S3Stream:
-        """See ``Store``. Every read asks for the listed ETag."""
-        return S3Stream(file, spec)
+    def open(self, file: SourceFile, spec: StorageSpec) -> RangedStream:
+        """See ``Store``. Every read asks for the listed ETag, so a stream never mixes two versions.
+        Raises ``SetupError`` where this process has no credentials."""
+        name, key = split_uri(file.uri)
+        etag = file.fingerprint.partition("-")[2]
+        return RangedStream(file.size_bytes, partial(_read, Bucket(name, spec), key, etag))
 
     def check_unchanged(self, file: SourceFile, spec: StorageSpec) -> None:
         """See ``Store``: every read checked it."""
@@ -141,69 +142,11 @@ def _source_file(bucket: str, version: ObjectVersion) -> SourceFile:
     return SourceFile(uri, f"{version.size_bytes}-{version.etag}", version.size_bytes)
 
 
-def _is_taken(key: str, names: Names, entered: dict[str, bool]) -> bool:
-    """Whether a key is chosen; ``entered`` remembers what was said of each folder."""
-    return _is_entered(key.rpartition("/")[0], names, entered) and names.takes(key)
-
-
-def _is_entered(folder: str, names: Names, entered: dict[str, bool]) -> bool:
-    unknown = []
-    while folder not in entered:
-        unknown.append(folder)
-        folder = folder.rpartition("/")[0]
-    for inner in reversed(unknown):
-        entered[inner] = entered[folder] and names.enters(inner)
-        folder = inner
-    return entered[folder]
-
-
-class S3Stream(io.RawIOBase):
-    """One version of an object as a seekable stream of ranged reads.
-
-    Every read asks for the listed ETag, so a stream never mixes two versions. Raises
-    ``RejectedInput`` when the object is gone, changed or refused, ``SetupError`` where this
-    process has no credentials, ``Transient`` otherwise.
-    """
-
-    def __init__(self, file: SourceFile, spec: StorageSpec) -> None:
-        super().__init__()
-        name, self._key = split_uri(file.uri)
-        self._bucket = Bucket(name, spec)
-        self._etag = file.fingerprint.partition("-")[2]
-        self._n_bytes = file.size_bytes
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The next byte to be read, 0-based."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an absolute, relative or from-the-end offset in bytes."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._n_bytes}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer with one request; 0 at the end of the object."""
-        view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._n_bytes)
-        if end <= self._at:
-            return 0
-        try:
-            data = self._bucket.read(self._key, self._etag, self._at, end)
-        except Exception as error:
-            raise _read_error(error, self._bucket.name) from error
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+def _read(bucket: Bucket, key: str, etag: str, start: int, end: int) -> bytes:
+    try:
+        return bucket.read(key, etag, start, end)
+    except Exception as error:
+        raise _read_error(error, bucket.name) from error
 
 
 @contextmanager

@@ -29,16 +29,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class StorageSpec(BaseModel):
-    """How to reach an S3-compatible store; not needed for AWS itself or a local folder."""
+    """How to reach a store; not needed for AWS itself, the public hub or a local folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     endpoint_url: str | None = None
-    """Address of an S3-compatible store, for example ``http://127.0.0.1:8333``."""
+    """Address of an S3-compatible store or of a hub, for example ``http://127.0.0.1:8333``."""
     region: str | None = None
     """Region of the bucket."""
     anonymous: bool = False
-    """Send unsigned requests (public buckets)."""
+    """Send requests without credentials (public buckets and datasets)."""
 
 
 def scheme_of(uri: str) -> str:

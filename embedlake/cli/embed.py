@@ -156,7 +156,7 @@ def _report_of_nothing(
 
     started = time.perf_counter()
     recipe = following(recipe)
-    planned = plan(recipe, options.retry_reasons)
+    planned = plan(recipe, options.retry_reasons, before_a_run=True)
     check_removals(planned, options.allow_removals)
     if not planned.is_empty:
         return None

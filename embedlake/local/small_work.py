@@ -34,6 +34,9 @@ def is_small(
     if settings.ray_address is not None or len(units) != 1:
         return False
     tokens, seconds = planned.estimated_tokens, planned.work_seconds
-    is_little = tokens <= SMALL_TOKENS if seconds is None else seconds <= SMALL_SECONDS
+    if seconds is None:
+        is_little = tokens is not None and tokens <= SMALL_TOKENS
+    else:
+        is_little = seconds <= SMALL_SECONDS
     hides_gpu = n_nvidia_gpus() > 0 and not Needs.of(resources, settings).gpus
     return is_little and not hides_gpu and not was_begun(recipe, units[0])

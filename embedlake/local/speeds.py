@@ -33,6 +33,8 @@ def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Set
 
     The rate is that of the table's earlier runs; before the first run, the model's measured rate.
     """
+    if planned.estimated_tokens is None:
+        return planned  # to cut it into units, its files would have to be read
     path = _path(settings, planned.space_id)
     if planned.work_seconds is None and path.exists():
         rate = json.loads(path.read_text())["tokens_per_second"]

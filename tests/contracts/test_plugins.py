@@ -311,6 +311,7 @@ FILES = {"mem://a.txt": b"first", "mem://b.txt": b"second"}
 
 class Memory:
     schemes = ("mem",)
+    is_read_to_plan = True
 
     def list(self, uri, spec, names):
         for name, content in FILES.items():

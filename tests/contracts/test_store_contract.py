@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from embedding_core.errors import RejectedInput, SetupError, UsageError
 from embedding_core.records import SourceFile
 from embedding_core.store.places import PLACES, Store, place_of
 from embedding_core.store.storage import StorageSpec
+from tests.sources.stub_hub import DATASET, StubHub, stub_hub
 from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
+from tests.sources.stub_web import StubWeb, stub_web
 
 CONTENT = bytes(range(256)) * 40
 
@@ -25,13 +27,25 @@ class Source(Protocol):
 
     uri: str
     storage: StorageSpec
+    folder: str
+    """What the URIs of its files begin with."""
 
     def put(self, name: str, content: bytes) -> None: ...
     def delete(self, name: str) -> None: ...
 
 
+class FolderSource:
+    """A source whose URI is the folder of its files."""
+
+    uri: str
+
+    @property
+    def folder(self) -> str:
+        return self.uri
+
+
 @dataclass
-class LocalSource:
+class LocalSource(FolderSource):
     uri: str
     storage: StorageSpec
 
@@ -45,7 +59,7 @@ class LocalSource:
 
 
 @dataclass
-class S3Source:
+class S3Source(FolderSource):
     stub: StubS3
     uri: str = f"s3://{BUCKET}/in"
 
@@ -60,6 +74,56 @@ class S3Source:
         del self.stub.objects[f"in/{name}"]
 
 
+@dataclass
+class HubSource(FolderSource):
+    hub: StubHub
+    uri: str = f"hf://datasets/{DATASET}/in"
+
+    @property
+    def storage(self) -> StorageSpec:
+        return self.hub.storage
+
+    def put(self, name: str, content: bytes) -> None:
+        self.hub.commit({**self._files(), f"in/{name}": content})
+
+    def delete(self, name: str) -> None:
+        left = {path: data for path, data in self._files().items() if path != f"in/{name}"}
+        self.hub.commits.clear()  # as when the history is squashed
+        self.hub.commit(left)
+
+    def _files(self) -> Mapping[str, bytes]:
+        return self.hub.commits.get(self.hub.branches.get("main", ""), {})
+
+
+@dataclass
+class WebSource:
+    web: StubWeb
+
+    @property
+    def storage(self) -> StorageSpec:
+        return StorageSpec()
+
+    @property
+    def folder(self) -> str:
+        return f"{self.web.url}/in"
+
+    @property
+    def uri(self) -> str:
+        return f"{self.folder}/list.txt"
+
+    def put(self, name: str, content: bytes) -> None:
+        self.web.files[f"in/{name}"] = content
+        self._write_list()
+
+    def delete(self, name: str) -> None:
+        del self.web.files[f"in/{name}"]
+        self._write_list()
+
+    def _write_list(self) -> None:
+        names = [path.removeprefix("in/") for path in self.web.files if path != "in/list.txt"]
+        self.web.files["in/list.txt"] = "\n".join(names).encode()
+
+
 @contextmanager
 def source_in(name: str, folder: Path) -> Iterator[Source]:
     if name == "local":
@@ -68,6 +132,13 @@ def source_in(name: str, folder: Path) -> Iterator[Source]:
         with stub_s3() as stub:
             stub.page_size = 2
             yield S3Source(stub)
+    elif name == "hub":
+        with stub_hub() as hub:
+            hub.page_size = 2
+            yield HubSource(hub)
+    elif name == "web":
+        with stub_web() as web:
+            yield WebSource(web)
     else:
         raise KeyError(f"store {name!r} has no source in this contract; add it")
 
@@ -97,7 +168,7 @@ def files(source: Source, uri: str | None = None) -> dict[str, SourceFile]:
     """What a store lists, by the path below the source."""
     entries = place_of(source.uri).list(uri or source.uri, source.storage, Names())
     listed = [entry for entry in entries if isinstance(entry, SourceFile)]
-    return {file.uri.removeprefix(source.uri).strip("/"): file for file in listed}
+    return {file.uri.removeprefix(source.folder).strip("/"): file for file in listed}
 
 
 def test_list_gives_each_file_that_the_names_take(source: Source) -> None:
@@ -111,7 +182,7 @@ def test_list_gives_each_file_that_the_names_take(source: Source) -> None:
 def test_list_a_source_that_is_one_file_whatever_the_names_say(source: Source) -> None:
     source.put("b.no", b"x")
     source.put("b.no.more", b"x")
-    assert list(files(source, f"{source.uri}/b.no")) == ["b.no"]
+    assert list(files(source, f"{source.folder}/b.no")) == ["b.no"]
 
 
 def test_list_same_content_same_fingerprint_other_content_another(source: Source) -> None:
@@ -135,15 +206,20 @@ def test_open_stream_seeks_and_reads_exactly(source: Source, store: Store) -> No
 
 
 def test_a_file_that_changed_is_never_read_as_the_listed_one(source: Source, store: Store) -> None:
+    """A store that keeps versions reads the listed one; the others refuse."""
     source.put("a", b"listed")
     file = files(source)["a"]
     store.check_unchanged(file, source.storage)
     source.put("a", b"change")
-    with pytest.raises(RejectedInput) as caught:
+    try:
         with store.open(file, source.storage) as stream:
-            stream.readall()
+            content = stream.readall()
         store.check_unchanged(file, source.storage)
-    assert caught.value.reason == "changed"
+    except RejectedInput as rejected:
+        assert rejected.reason == "changed"
+    else:
+        assert content == b"listed"
+        assert file.version
 
 
 def test_a_file_that_is_gone_is_unreadable(source: Source, store: Store) -> None:
@@ -162,7 +238,7 @@ def test_a_store_that_is_not_there_says_what_to_correct(
     if isinstance(source, S3Source):
         source.stub.status = 403
     with pytest.raises(SetupError, match=r"source\.uri|credentials"):
-        list(store.list(source.uri + "/none", source.storage, Names()))
+        list(store.list(source.folder + "/none", source.storage, Names()))
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/x", "S3://bucket"])

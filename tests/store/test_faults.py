@@ -95,6 +95,25 @@ def test_tried_again_gives_up_with_the_cause_and_what_to_do(pauses: list[float])
     assert len(pauses) == STORE_ATTEMPTS - 1
 
 
+def test_tried_again_waits_for_what_the_store_asked(pauses: list[float]) -> None:
+    def step(attempt: int) -> str:
+        if attempt == 1:
+            raise Transient("HTTP 429", pause_seconds=7)
+        return "done"
+
+    assert tried_again("do it", step) == "done"
+    assert pauses == [7]
+
+
+def test_tried_again_does_not_wait_for_an_hour(pauses: list[float]) -> None:
+    def step(attempt: int) -> None:
+        raise Transient("HTTP 429", pause_seconds=3600)
+
+    with pytest.raises(Transient, match=r"HTTP 429; run the same command again in 3,600 s"):
+        tried_again("do it", step)
+    assert pauses == []
+
+
 def test_tried_again_other_errors_are_not_tried_again(pauses: list[float]) -> None:
     def step(attempt: int) -> None:
         raise LakeError(f"attempt {attempt}")

@@ -28,12 +28,20 @@ STARTING_SECONDS = 10.0
 class Estimate:
     """The work of the files to embed; less where the table has vectors of their texts."""
 
-    chunks: int
-    tokens: int
+    chunks: int | None
+    """None where no record was read."""
+    tokens: int | None
     problems: tuple[str, ...]
     """What is wrong with the sampled records, a sentence each."""
     nothing_usable: bool = False
     """Whether every sampled record was rejected."""
+
+    def seconds(self, tokens_per_second: float) -> float | None:
+        """Time for the tokens; None where no record was read."""
+        return None if self.tokens is None else self.tokens / tokens_per_second
+
+
+NOTHING_SAMPLED = Estimate(None, None, ())
 
 
 @dataclass(frozen=True, slots=True)

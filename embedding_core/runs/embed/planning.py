@@ -15,12 +15,16 @@ from embedding_core.recipe import Recipe
 from embedding_core.records import Plan
 from embedding_core.runs.cutting import Cutting, cutting_of
 from embedding_core.runs.embed.comparison import Comparison, table_state
-from embedding_core.runs.embed.estimate import STARTING_SECONDS, estimate
+from embedding_core.runs.embed.estimate import NOTHING_SAMPLED, STARTING_SECONDS, estimate
 from embedding_core.sources import discover
+from embedding_core.store.places import place_of
 
 
-def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
+def plan(recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool = False) -> Plan:
     """Compare the source with the table; changes nothing.
+
+    Files of a place that nothing is downloaded from to plan, such as a hub, are sampled only
+    ``before_a_run``; otherwise such a plan has no estimate.
 
     Files with a reject of one of ``retry_reasons``, or of one that passes by itself, are worked on
     again though they did not change. Raises ``SetupError`` when the source, the model or the table
@@ -46,7 +50,8 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
     kept = tuple(with_rows) if recipe.keep_removed else ()
     removed = tuple(uri for uri in gone_uris if not (kept and uri in state.versions))
     unknown = [file for file in files if file.change != "moved" and file.same_as is None]
-    expected = estimate(unknown, recipe, cutting)
+    is_sampled = before_a_run or place_of(recipe.source.uri).is_read_to_plan
+    expected = estimate(unknown, recipe, cutting) if is_sampled else NOTHING_SAMPLED
     rate = ledger.tokens_per_second(history)
     return Plan(
         recipe=recipe.name,
@@ -70,7 +75,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = ()) -> Plan:
         table_version=state.version,
         estimated_chunks=expected.chunks,
         estimated_tokens=expected.tokens,
-        work_seconds=expected.tokens / rate if rate and files else None,
+        work_seconds=expected.seconds(rate) if rate and files else None,
         starting_seconds=STARTING_SECONDS,
     )
 

@@ -79,7 +79,7 @@ class EmbedRun:
 
     def _plan(self) -> tuple[Job, Plan]:
         """The plan that this run executes, once it was shown."""
-        planned = plan(self.recipe, self.retry_reasons)
+        planned = plan(self.recipe, self.retry_reasons, before_a_run=True)
         job = Job.of(planned, self.recipe, self.resources, self.run_id)
         planned = self.execution.planned(job, planned)
         check_removals(planned, self.allow_removals)

@@ -46,7 +46,7 @@ def run_plan(
     forget_removed(job, planned)
     if not tally.changed_uris:
         return
-    newest = plan(job.recipe)
+    newest = plan(job.recipe, before_a_run=True)
     files = tuple(file for file in newest.files if file.file.uri in tally.changed_uris)
     changed = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
     if not files:
@@ -84,7 +84,7 @@ def run_units(
         before_commit()
         commit_units(job, (), planned.removed_keys)
         return
-    with execution.progress(job, n_units, planned.estimated_chunks) as progress:
+    with execution.progress(job, n_units, planned.estimated_chunks or 0) as progress:
         commits = _Commits(job, tally, progress, before_commit, planned.removed_keys)
         # 2. What an earlier run embedded is committed before anything is submitted.
         finished += finished_units(job, units)
