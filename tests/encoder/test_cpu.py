@@ -104,20 +104,27 @@ def test_lanes_each_has_its_share_of_the_cores_and_new_threads_keep_theirs() -> 
 
 
 @pytest.mark.parametrize(
-    ("threads", "n_tokens", "lanes"),
-    [(1, 9_999, (1, 1)), (2, 9_999, (2, 1)), (2, 100, (1, 2)), (64, 99_999, (MOST_LANES, 8))],
+    ("threads", "n_texts", "n_tokens", "lanes"),
+    [
+        (1, 99, 9_999, (1, 1)),
+        (2, 99, 9_999, (2, 1)),
+        (2, 99, 100, (1, 2)),
+        (2, 1, 9_999, (1, 2)),
+        (8, 7, 9_999, (1, 8)),
+        (64, 99, 99_999, (MOST_LANES, 8)),
+    ],
 )
 def test_lanes_as_many_as_cores_unless_there_is_too_little_work(
-    threads: int, n_tokens: int, lanes: tuple[int, int]
+    threads: int, n_texts: int, n_tokens: int, lanes: tuple[int, int]
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        chosen = Lanes.of(CPU, n_tokens)
+        chosen = Lanes.of(CPU, n_texts, n_tokens)
     finally:
         torch.set_num_threads(before)
     assert (chosen.number, chosen.threads) == lanes
-    assert Lanes.of(torch.device("meta"), n_tokens).number == 1
+    assert Lanes.of(torch.device("meta"), n_texts, n_tokens).number == 1
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_cores_allowed_by_the_containers_quota(
 
 def test_lanes_of_a_container_are_no_more_than_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "cores_allowed", lambda: 1)
-    assert (Lanes.of(CPU, 9_999).number, compute(CPU, torch.get_num_threads)) == (1, 1)
+    assert (Lanes.of(CPU, 99, 9_999).number, compute(CPU, torch.get_num_threads)) == (1, 1)
 
 
 def test_encode_lanes_same_vectors_as_one_thread(team_of_two: None, tiny_qwen3: Path) -> None:

@@ -85,17 +85,18 @@ class Lanes:
     """Threads that a lane computes with; 0 where the lanes are the caller itself."""
 
     @classmethod
-    def of(cls, device: torch.device, n_tokens: int) -> Lanes:
+    def of(cls, device: torch.device, n_texts: int, n_tokens: int) -> Lanes:
         """The lanes for so much work: a GPU has one, a CPU one for each core up to ``MOST_LANES``.
 
-        The cores of a CPU are ``n_threads()``.
+        The cores of a CPU are ``n_threads()``. Work that does not suffice for all lanes gets one
+        with all cores.
         """
         if device.type != "cpu":
             return cls(device, 1, 0)
         threads = n_threads()
-        if n_tokens < threads * LEAST_LANE_TOKENS:
-            return cls(device, 1, threads)
         number = min(threads, MOST_LANES)
+        if n_texts < number or n_tokens < threads * LEAST_LANE_TOKENS:
+            return cls(device, 1, threads)
         return cls(device, number, threads // number)
 
     def run(self, work: Callable[[], None]) -> None:

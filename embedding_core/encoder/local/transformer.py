@@ -206,7 +206,7 @@ class TransformerEncoder(Encoder):
             out[to_device(batch.rows, device)] = model.forward(batch)
 
         lengths = [len(text_ids) for text_ids in ids]
-        lanes = Lanes.of(device, sum(lengths))
+        lanes = Lanes.of(device, len(lengths), sum(lengths))
         padded = not self._checkpoint.rules.packed
         too_large = self._budget.run(lengths, padded, forward, lanes)
         return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY.name))
