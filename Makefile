@@ -46,6 +46,8 @@ docs: $(INSTALLED) ## Build the documentation's site into build/site
 bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results in benchmarks/results
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.chunking
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.resolve
 	$(BIN)/python -m benchmarks.lake
 	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
