@@ -1,6 +1,6 @@
 """The ``tokens`` strategy: overlapping windows, cut where a reader would cut.
 
-Windows are placed by the tokens of the whole text, then counted again on their own, because a
+Windows are placed by the tokens of the whole text, then counted again by their edges, because a
 tokenizer may split differently at a cut, and where a prompt comes before it. A window that turns
 out too long is made shorter.
 """
