@@ -29,6 +29,7 @@ from embedding_core.sources.formats.format import (
     Flaw,
     Record,
     Undecodable,
+    listed,
     shown,
     wrong_type,
 )
@@ -135,9 +136,6 @@ class RecordMapper:
         self._seen.add(key)
 
 
-FIELDS_SHOWN = 12
-"""Names in a message about a field that is missing."""
-
 ABSENT = object()
 """What ``find`` gives for a field that the record does not have."""
 
@@ -165,17 +163,10 @@ def _required(fields: Mapping[str, object], name: str) -> object:
     value = _readable(find(fields, name), name)
     is_nan = isinstance(value, float) and math.isnan(value)  # how data frames write null
     if value is ABSENT or value is None or is_nan:
-        problem = f"is missing; {_listed(fields)}" if value is ABSENT else "is null"
+        there = f"the fields are {listed(fields)}" if fields else "the record has no fields"
+        problem = f"is missing; {there}" if value is ABSENT else "is null"
         raise RejectedInput(MISSING_FIELD, f"field {name!r} {problem}")
     return value
-
-
-def _listed(fields: Mapping[str, object]) -> str:
-    """The fields that there are, for a person who named another."""
-    if not fields:
-        return "the record has no fields"
-    names = ", ".join(shown(name).strip("'\"") for name in list(fields)[:FIELDS_SHOWN])
-    return f"the fields are {names}" + (", …" if len(fields) > FIELDS_SHOWN else "")
 
 
 def _scalar(value: Scalar | Undecodable, name: str) -> Scalar:

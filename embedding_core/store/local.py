@@ -92,7 +92,7 @@ def _walk(root: Path, names: Names) -> Iterator[Path]:
         folder, relative, above = pending.pop()
         for entry in _entries(folder):
             path, name = folder / entry.name, relative + entry.name
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 if names.takes(name):
                     yield path
             elif names.enters(name):
@@ -109,6 +109,14 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise SetupError(
             f"cannot list the folder {folder}: {words(error)}; make it readable or move it away"
         ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False too for a link that leads nowhere or to itself: whoever reads it says why."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

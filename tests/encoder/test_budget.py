@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import pickle
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +56,27 @@ def test_run_any_memory_every_text_once_or_too_large(
     too_large = TokenBudget(tokens).run(lengths, padded, forward, Lanes(CPU, n_lanes, 1))
     assert sorted(done + too_large) == list(range(len(lengths)))
     assert sorted(too_large) == [row for row, length in enumerate(lengths) if length > memory]
+
+
+@dataclass(frozen=True)
+class InTurn(Lanes):
+    """Lanes that work one after the other, so that the first fails before the next begins."""
+
+    def run(self, work: Callable[[], None]) -> None:
+        with suppress(ZeroDivisionError):
+            work()
+        super().run(work)
+
+
+def test_run_error_in_a_lane_leaves_nothing_to_the_others() -> None:
+    seen: list[int] = []
+
+    def forward(rows: Rows) -> None:
+        seen.extend(rows.tolist())
+        raise ZeroDivisionError
+
+    TokenBudget(10).run([10] * 20, False, forward, InTurn(CPU, 2, 1))
+    assert seen == [0]
 
 
 def test_run_out_of_memory_smaller_budget_remembered() -> None:

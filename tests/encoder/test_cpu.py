@@ -80,6 +80,26 @@ def test_compute_number_of_threads_is_the_caller_s() -> None:
     assert compute(CPU, torch.get_num_threads) == before
 
 
+def test_lanes_callers_that_come_together_share_them() -> None:
+    lanes, together, seen = Lanes(CPU, 5, 3), threading.Barrier(N_CALLERS), set[int]()
+    met = threading.Barrier(lanes.number)  # no lane does two pieces of work while another has none
+
+    def work() -> None:
+        seen.add(threading.get_ident())
+        met.wait()
+
+    def call() -> None:
+        together.wait()
+        lanes.run(work)
+
+    callers = [threading.Thread(target=call) for _ in range(N_CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(seen) == lanes.number
+
+
 def test_lanes_each_has_its_share_of_the_cores_and_new_threads_keep_theirs() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(6)

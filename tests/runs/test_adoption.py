@@ -198,7 +198,7 @@ def test_plan_of_a_wrong_field_names_the_fields_there_are(tmp_path: Path) -> Non
     planned = plan(recipe_for(tmp_path, source={"text": "body"}))
     (problem,) = planned.sample_problems
     assert problem.startswith("of 40 sampled records 40 rejected: missing_field: field 'body'")
-    assert "the fields are id, title, text" in problem
+    assert "the fields are 'id', 'title', 'text'" in problem
     assert any(problem in line for line in PlanView(planned).lines())
 
 

@@ -160,3 +160,9 @@ def test_cell_of_ten_megabytes_is_read(tmp_path: Path) -> None:
     first, second = read(tmp_path / "a.arrow")
     assert isinstance(first, Document) and len(first.text) == 10_000_000
     assert isinstance(second, Document) and second.text == "y"
+
+
+def test_missing_column_lists_some_of_many(tmp_path: Path) -> None:
+    write_file(tmp_path / "a.arrow", pa.table({f"c{n}": [n] for n in range(1_000)}))
+    with pytest.raises(RejectedInput, match=r"missing_column: .*'c11', …$"):
+        read(tmp_path / "a.arrow")

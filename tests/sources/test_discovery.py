@@ -198,6 +198,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_are_listed_and_the_others_found(tmp_path: Path) -> None:
     write(tmp_path, "good.txt")
     (tmp_path / "dangling.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself.txt").symlink_to("itself.txt")
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("latin-1 name")
     found = discover(SourceSpec(uri=str(tmp_path)))
@@ -205,6 +206,7 @@ def test_files_that_cannot_be_read_are_listed_and_the_others_found(tmp_path: Pat
     assert [(Path(r.source_uri).name, r.reason, r.position) for r in found.unreadable] == [
         ("caf\\xe9.txt", "unreadable", None),
         ("dangling.txt", "unreadable", None),
+        ("itself.txt", "unreadable", None),
         ("pipe.txt", "unreadable", None),
     ]
     assert found.unreadable[0].detail.endswith("rename it")

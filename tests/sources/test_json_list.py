@@ -116,7 +116,7 @@ def test_records_come_through_whatever_part_of_the_file_is_read_at_a_time(
         (b"[1, [2]]", "not_an_object", "got list"),
         (b'"text"', "not_an_object", "got string"),
         (b"null", "not_an_object", "got null"),
-        (b'{"body": "x"}', "missing_field", "the fields are body"),
+        (b'{"body": "x"}', "missing_field", "the fields are 'body'"),
         (b'{"text": "caf\xe9"}', "invalid_utf8", "0xe9 at character 14"),
         (b'{"text": "x\\ud800y"}', "lone_surrogate", "U+D800"),
         (b'{"text": "x\\u0000y"}', "nul_character", "NUL"),

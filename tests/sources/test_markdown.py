@@ -80,6 +80,10 @@ def test_front_matter_does_not_take_the_place_of_the_files_own_fields(tmp_path: 
         "---\na: " + "[" * 3_000 + "\n---\n",
         "---\na: " + "x" * 70_000 + "\n---\n",
         "---\nday: 2024-13-41\n---\n",
+        "---\na: !!bool maybe\n---\n",
+        "---\na: [!!int '']\n---\n",
+        "---\na: {b: !!float ''}\n---\n",
+        "---\na: !!timestamp soon\n---\n",
         "---\na0: &a0 {x: 1}\n"
         + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
         + "---\n",
@@ -90,3 +94,10 @@ def test_front_matter_that_cannot_be_read_rejects_the_document(tmp_path: Path, f
     assert isinstance(item, Reject)
     assert item.reason == "malformed_front_matter"
     assert "correct it" in item.detail and len(item.detail) < 400
+
+
+@pytest.mark.parametrize("value", ["0x" + "f" * 5_000, "[0x" + "f" * 5_000 + "]"])
+def test_number_too_long_to_be_written_out_costs_its_record(tmp_path: Path, value: str) -> None:
+    item = read(tmp_path, f"---\ntitle: {value}\n---\nbody", metadata=FIELDS)
+    assert isinstance(item, Reject)
+    assert item.reason == "wrong_type" and "of 20000 bits" in item.detail

@@ -262,6 +262,12 @@ def flipped(data: bytes) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
+def with_bytes(data: bytes, field: int, *values: int) -> bytes:
+    """The archive with other bytes at an offset in the directory entry of its first part."""
+    at = data.index(b"PK\x01\x02") + field
+    return data[:at] + bytes(values) + data[at + len(values) :]
+
+
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
 WHOLE = made_docx("text " * 500)
 
@@ -279,6 +285,11 @@ WHOLE = made_docx("text " * 500)
         (WHOLE[:-30], "corrupt_office"),
         (flipped(WHOLE), "corrupt_office"),
         (b"words", "corrupt_office"),
+        (with_bytes(WHOLE, 8, 1), "encrypted"),
+        (with_bytes(with_bytes(WHOLE, 8, 0, 8), 46, 0xFF), "corrupt_office"),  # name not UTF-8
+        (with_bytes(WHOLE, 10, 14), "corrupt_office"),  # deflated data that says LZMA
+        (with_bytes(WHOLE, 10, 12), "corrupt_office"),  # bzip2
+        (with_bytes(WHOLE, 10, 99), "corrupt_office"),  # no method that there is
     ],
 )
 def test_office_file_that_cannot_be_read_is_rejected_whole(

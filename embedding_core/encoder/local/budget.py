@@ -43,14 +43,18 @@ class TokenBudget:
         batches = _Batches(self, np.asarray(lengths, dtype=np.int64), padded, lanes.number)
 
         def work() -> None:
-            while (rows := batches.take()) is not None:
-                if not _fits(forward, rows):
-                    batches.take_back(rows)
+            try:
+                while (rows := batches.take()) is not None:
+                    if not _fits(forward, rows):
+                        batches.take_back(rows)
+            except BaseException:
+                batches.clear()  # the other lanes have nothing more to do
+                raise
 
         try:
             lanes.run(work)
         finally:
-            batches.clear()  # after an error or an interruption the other lanes end soon
+            batches.clear()  # after an interruption the lanes end soon
         return batches.too_large
 
 

@@ -45,6 +45,8 @@ to do with so many. A machine with more cores gives each lane several."""
 LEAST_LANE_TOKENS = 256
 """Fewest tokens that are worth a lane; with fewer a team of all cores is faster."""
 
+_starting = threading.Lock()
+
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 
@@ -72,7 +74,9 @@ def compute(device: torch.device, function: Callable[[*Args], Result], *args: *A
 def n_threads() -> int:
     """Threads that torch would use for the caller (``set_num_threads``), or the container's cores
     when they are fewer."""
-    return min(torch.get_num_threads(), cores_allowed() or sys.maxsize)
+    with _starting:  # lanes that start set the number that a new thread would take
+        threads = torch.get_num_threads()
+    return min(threads, cores_allowed() or sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Lanes:
         if self.number == 1:
             compute(self.device, work)
             return
-        pool = _lanes(self.number, self.threads, torch.get_num_threads())
+        pool = _lanes(self.number, self.threads)
         for lane in [pool.submit(work) for _ in range(self.number)]:
             lane.result()
 
@@ -127,16 +131,27 @@ def keep_freed_memory() -> bool:
     )
 
 
-@cache
 def _thread() -> ThreadPoolExecutor:
-    _forget_thread_in_children()
+    with _starting:  # a cache lets two threads that come together start one each
+        return _started_thread()
+
+
+def _lanes(number: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that compute with ``threads`` threads each; the same ones for every caller."""
+    with _starting:
+        return _started_lanes(number, threads)
+
+
+@cache
+def _started_thread() -> ThreadPoolExecutor:
+    _forget_threads_in_children()
     return ThreadPoolExecutor(1, thread_name_prefix="embedlake-compute")
 
 
 @cache
-def _lanes(number: int, threads: int, callers_threads: int) -> ThreadPoolExecutor:
-    """Threads that compute with ``threads`` threads each; the same ones for every caller."""
-    _forget_thread_in_children()
+def _started_lanes(number: int, threads: int) -> ThreadPoolExecutor:
+    callers_threads = torch.get_num_threads()
+    _forget_threads_in_children()
     pool = ThreadPoolExecutor(number, thread_name_prefix="embedlake-lane")
     started = threading.Barrier(number + 1)
 
@@ -145,16 +160,26 @@ def _lanes(number: int, threads: int, callers_threads: int) -> ThreadPoolExecuto
         torch.set_num_threads(threads)
         started.wait()
 
-    for _ in range(number):
-        pool.submit(start)
-    started.wait()
+    try:
+        for _ in range(number):
+            pool.submit(start)
+        started.wait()
+    except BaseException:
+        started.abort()  # threads that wait for an interrupted caller would never end
+        raise
     # A new thread takes the number that any thread set last: that of the lanes, until here.
     torch.set_num_threads(callers_threads)
     return pool
 
 
 @cache
-def _forget_thread_in_children() -> None:
+def _forget_threads_in_children() -> None:
     """Threads do not survive a fork: let a forked process begin its own."""
-    os.register_at_fork(after_in_child=_thread.cache_clear)
-    os.register_at_fork(after_in_child=_lanes.cache_clear)
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def _forget_threads() -> None:
+    global _starting
+    _starting = threading.Lock()  # another thread may have had the old one
+    _started_thread.cache_clear()
+    _started_lanes.cache_clear()

@@ -37,7 +37,7 @@ from embedding_core.sources.formats.format import (
     Record,
     TextFormat,
     TextOptions,
-    shown,
+    listed,
 )
 from embedding_core.sources.formats.waste import Waste
 
@@ -129,11 +129,11 @@ class Csv(TextFormat):
 
     def _columns(self, names: tuple[str, ...], fields: Fields, delimiter: str) -> _Columns:
         """Number, name and type of the columns that are needed."""
-        listed = ", ".join(map(shown, names))
+        there = listed(names)
         columns: _Columns = []
         for name in fields.all:
             if names.count(name) > 1:
-                raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {listed}")
+                raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {there}")
             if name in names:
                 columns.append((names.index(name), name, Cell if name in fields.optional else str))
             elif name in fields.required:
@@ -141,7 +141,7 @@ class Csv(TextFormat):
                 mark = next((mark for mark in others if mark in "".join(names)), None)
                 advice = f"; set source.formats.csv.delimiter to {mark!r}?" if mark else ""
                 raise RejectedInput(
-                    MISSING_COLUMN, f"no column {name!r}; the file has {listed}{advice}"
+                    MISSING_COLUMN, f"no column {name!r}; the file has {there}{advice}"
                 )
         return columns
 

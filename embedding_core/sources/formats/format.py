@@ -8,12 +8,13 @@ entry point.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from io import RawIOBase
+from itertools import islice
 from uuid import UUID
 
 from pydantic import field_validator
@@ -162,7 +163,29 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS + 2 else text[:SHOWN_CHARACTERS] + "…"
 
 
-_SHORT = reprlib.Repr()
+NAMES_SHOWN = 12
+"""Names of fields or columns that a message lists."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names of a file's columns or a record's fields, for a person who named another."""
+    first = list(islice(names, NAMES_SHOWN + 1))
+    more = ", …" if len(first) > NAMES_SHOWN else ""
+    return ", ".join(map(shown, first[:NAMES_SHOWN])) + more
+
+
+class _Short(reprlib.Repr):
+    """``reprlib``, but of numbers too long to be written out as well."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """The digits, or how many bits there are."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # Python writes no more than some thousand digits
+            return f"of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
 _SHORT.maxlevel = 3
 _SHORT.maxlong = _SHORT.maxother = 2 * SHOWN_CHARACTERS
 

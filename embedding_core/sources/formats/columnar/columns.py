@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import DUPLICATE_COLUMN, INVALID_UTF8, MISSING_COLUMN, WRONG_TYPE
-from embedding_core.sources.formats.format import ColumnFloat, Fields, Undecodable
+from embedding_core.sources.formats.format import ColumnFloat, Fields, Undecodable, listed
 
 UUID_BYTES = 16
 """Width of a fixed binary column that is read as UUIDs: many writers do not mark them."""
@@ -63,16 +63,16 @@ def columns_of(fields: Fields, schema: pa.Schema) -> list[Column]:
 
     Raises ``RejectedInput`` when a required field is missing or a name stands for several columns.
     """
-    listed = ", ".join(schema.names)
+    there = listed(schema.names)
     columns = []
     for field in fields.all:
         steps, is_whole = _steps(schema, field)
         if steps and schema.names.count(steps[0]) > 1:
-            raise RejectedInput(DUPLICATE_COLUMN, f"column {steps[0]!r} more than once in {listed}")
+            raise RejectedInput(DUPLICATE_COLUMN, f"column {steps[0]!r} more than once in {there}")
         if steps:
             columns.append(Column(field, steps, is_whole))
         elif field in fields.required:
-            raise RejectedInput(MISSING_COLUMN, f"no column {field!r}; the file has {listed}")
+            raise RejectedInput(MISSING_COLUMN, f"no column {field!r}; the file has {there}")
     return columns
 
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from io import RawIOBase
+from typing import Any
 
 import yaml
 
@@ -13,7 +14,14 @@ from embedding_core.errors import words
 from embedding_core.reasons import MALFORMED_FRONT_MATTER
 from embedding_core.recipe.formats import Format
 from embedding_core.records import SourceFile, Span
-from embedding_core.sources.formats.format import Fields, Flaw, Record, TextFormat, TextOptions
+from embedding_core.sources.formats.format import (
+    Fields,
+    Flaw,
+    Record,
+    TextFormat,
+    TextOptions,
+    shown,
+)
 from embedding_core.sources.formats.prose.text import file_fields, whole_text
 
 FRONT_MATTER = re.compile(
@@ -67,6 +75,14 @@ class _WithoutMerges(yaml.SafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Leave the merges in, which nothing constructs."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """A value; raises ``YAMLError`` where the parser stumbles, as over ``!!int ''``."""
+        try:
+            return super().construct_object(node, deep)
+        except (LookupError, AttributeError, TypeError) as error:
+            problem = f"no value of the tag {shown(node.tag)}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def _values(fence: str, written: str) -> dict[str, object] | None:

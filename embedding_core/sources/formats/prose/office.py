@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from io import BytesIO, RawIOBase
 
 from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import CORRUPT_OFFICE, ENCRYPTED, TEXT_TOO_LONG
-from embedding_core.sources.formats.format import Fit
+from embedding_core.sources.formats.format import Fit, shown
 from embedding_core.sources.formats.prose.text import whole_bytes
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -21,7 +23,20 @@ MAX_XML_BYTES = 128 * 1024 * 1024
 MAX_PART_BYTES = 512 * 1024 * 1024
 """Most bytes that all of it may have then, pictures included."""
 XML_ENDS = (".xml", ".rels")
-ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+PASSWORD_FLAG = 1
+"""Bit of a part that asks for a password."""
+ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    ValueError,  # of names that are not UTF-8, too
+    LookupError,
+)
+"""What ``zipfile`` raises for damaged archives."""
 
 
 def office_fit(head: bytes, stream: RawIOBase, part: str) -> Fit:
@@ -45,13 +60,25 @@ def office_bytes(stream: RawIOBase) -> BytesIO:
         )
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
+            _check_passwords(archive)
             _check_sizes(archive)
             broken = archive.testzip()
     except ERRORS as error:
         raise RejectedInput(CORRUPT_OFFICE, words(error)) from error
     if broken is not None:
-        raise RejectedInput(CORRUPT_OFFICE, f"{broken!r} in it is damaged; copy the file again")
+        detail = f"{shown(broken)} in it is damaged; copy the file again"
+        raise RejectedInput(CORRUPT_OFFICE, detail)
     return BytesIO(data)
+
+
+def _check_passwords(archive: zipfile.ZipFile) -> None:
+    """Raise ``RejectedInput`` for an archive with a part that asks for a password."""
+    for part in archive.infolist():
+        if part.flag_bits & PASSWORD_FLAG:
+            raise RejectedInput(
+                ENCRYPTED,
+                f"{shown(part.filename)} in it has a password; save the file again, without one",
+            )
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:
