@@ -41,6 +41,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (errno.ENOSPC, "make room or make it writable"),
         (errno.EROFS, "make room or make it writable"),
         (errno.EACCES, "access denied"),
+        (errno.ENOTDIR, "correct the URI"),
     ],
 )
 @pytest.mark.parametrize("kind", [OSError, pa.ArrowInvalid])
