@@ -36,8 +36,8 @@ def plain(error: BaseException) -> str:
 def store_faults(doing: str) -> Iterator[None]:
     """Classify what Lance, its streams and s3fs raise while ``doing`` something.
 
-    A refused access and a full disk become a ``LakeError``. These become ``Transient``, to be tried
-    again a few times and then reported with their cause:
+    Refused access, a full disk and a file in the way become a ``LakeError``. These become
+    ``Transient``, to be tried again a few times and then reported with their cause:
     - every other ``OSError``: Lance raises its I/O and commit errors as such;
     - an ``ArrowInvalid`` about Lance's I/O: pyarrow turns whatever stops a scan into one;
     - a panic of Lance, which is not an ``Exception`` and would end a worker.
@@ -64,7 +64,12 @@ def store_fault(doing: str, error: BaseException) -> EmbedlakeError | None:
         return None
     if is_arrow and LANCE_IO not in message and not message.startswith(FILE_GONE):
         return None
-    fault = fault_of(_numbered(error))
+    numbered = _numbered(error)
+    if isinstance(numbered, NotADirectoryError):
+        return LakeError(
+            f"{doing}: {plain(error)}; a file is where a folder must be: correct the URI"
+        )
+    fault = fault_of(numbered)
     if fault is Fault.DENIED:
         why = without_credentials(error) or (
             f"access denied ({plain(error)}); check the AWS credentials, or the permissions of the "

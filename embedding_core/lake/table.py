@@ -180,7 +180,7 @@ class Table:
             if isinstance(fault or error, Transient | ValueError):
                 with store_faults(f"looking for damage in {self.uri}"):
                     damage = damage_of(self.uri, self.lake.storage, self._open())
-                if damage is None and isinstance(error, pa.ArrowInvalid):
+                if damage is None and isinstance(fault or error, pa.ArrowInvalid):
                     damage = unreadable_rows(plain(error))
                 if damage is not None:
                     raise LakeError(f"{doing} {self.uri}: {damage}", action=damage.action) from (
