@@ -52,9 +52,10 @@ class SourceSpec(Section):
     """Where the files are and how a record becomes a text."""
 
     uri: str
-    """Folder, file, ``s3://bucket/prefix``, ``hf://datasets/owner/name[@revision]``, or an
-    ``https://`` URL of a file or of a list of URLs (``.txt``). A relative path is relative to the
-    recipe file; a recipe that is no file on disk has absolute paths."""
+    """Folder, file, ``s3://bucket/prefix`` (or ``gs://``, ``az://``),
+    ``hf://datasets/owner/name[@revision]``, or an ``https://`` URL of a file or of a list of URLs
+    (``.txt``). A relative path is relative to the recipe file; a recipe that is no file on disk has
+    absolute paths."""
     include: tuple[str, ...] | None = None
     """Globs under ``uri`` that choose the files; default: every file of a format that is read, by
     the end of its name. Names that begin with ``_`` or ``.`` are read only if a glob does too."""

@@ -66,6 +66,8 @@ PLACES = Registry[Store](
         "s3": "embedding_core.store.s3:S3",
         "hub": "embedding_core.store.hub:HUB",
         "web": "embedding_core.store.web:WEB",
+        "gcs": "embedding_core.store.clouds:GCS",
+        "azure": "embedding_core.store.clouds:AZURE",
     },
     Store,
 )

@@ -15,6 +15,7 @@ from embedding_core.errors import RejectedInput, SetupError, UsageError
 from embedding_core.records import SourceFile
 from embedding_core.store.places import PLACES, Store, place_of
 from embedding_core.store.storage import StorageSpec
+from tests.sources.clouds import azure, google
 from tests.sources.stub_hub import DATASET, StubHub, stub_hub
 from tests.sources.stub_s3 import BUCKET, StubS3, stub_s3
 from tests.sources.stub_web import StubWeb, stub_web
@@ -29,6 +30,8 @@ class Source(Protocol):
     storage: StorageSpec
     folder: str
     """What the URIs of its files begin with."""
+    missing: str
+    """A source that is not there."""
 
     def put(self, name: str, content: bytes) -> None: ...
     def delete(self, name: str) -> None: ...
@@ -42,6 +45,10 @@ class FolderSource:
     @property
     def folder(self) -> str:
         return self.uri
+
+    @property
+    def missing(self) -> str:
+        return f"{self.uri}/none"
 
 
 @dataclass
@@ -111,6 +118,10 @@ class WebSource:
     def uri(self) -> str:
         return f"{self.folder}/list.txt"
 
+    @property
+    def missing(self) -> str:
+        return f"{self.folder}/none"
+
     def put(self, name: str, content: bytes) -> None:
         self.web.files[f"in/{name}"] = content
         self._write_list()
@@ -139,6 +150,12 @@ def source_in(name: str, folder: Path) -> Iterator[Source]:
     elif name == "web":
         with stub_web() as web:
             yield WebSource(web)
+    elif name == "gcs":
+        with google() as running:
+            yield running
+    elif name == "azure":
+        with azure(folder) as running:
+            yield running
     else:
         raise KeyError(f"store {name!r} has no source in this contract; add it")
 
@@ -238,10 +255,10 @@ def test_a_store_that_is_not_there_says_what_to_correct(
     if isinstance(source, S3Source):
         source.stub.status = 403
     with pytest.raises(SetupError, match=r"source\.uri|credentials"):
-        list(store.list(source.folder + "/none", source.storage, Names()))
+        list(store.list(source.missing, source.storage, Names()))
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket/x", "S3://bucket"])
+@pytest.mark.parametrize("uri", ["ftp://bucket/x", "S3://bucket"])
 def test_place_of_another_scheme_names_those_there_are(uri: str) -> None:
     with pytest.raises(UsageError, match=r"is not supported; use a local path or s3://"):
         place_of(uri)
