@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def test_embed_runs_a_recipe_in_this_process_and_then_has_nothing_to_do(tmp_path
     report = embedlake.embed(recipe, resources)
     assert (report.outcome, report.rows, report.rejects) == ("done", 2, {"empty_text": 1})
     assert embedlake.embed(recipe).unchanged == 2
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.model_dump(mode="json")))
+    assert embedlake.embed(tmp_path / "recipe.yaml").unchanged == 2
     write_jsonl(tmp_path, "a.jsonl", {"b": "about plums", "d": "about figs"})
     again = embedlake.embed(recipe)
     assert (again.outcome, again.embedded, again.reused, again.rows) == ("done", 1, 1, 2)

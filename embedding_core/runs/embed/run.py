@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Plan
@@ -22,13 +24,14 @@ LOCK_WAIT_SECONDS = 60.0
 
 
 def embed(
-    recipe: Recipe,
+    recipe: Recipe | str | Path | Mapping[str, Any],
     resources: Resources | None = None,
     allow_removals: bool = False,
     retry_reasons: Sequence[str] = (),
 ) -> RunReport:
     """Make the recipe's table say what its source says, in this process: no server, no cluster.
 
+    ``recipe``: loaded, or what ``Recipe.load`` takes, such as the path of a file.
     A bad file or record becomes a reject; the report's ``outcome`` says whether the run did
     everything. What was committed stays when the call is cut off, and the next call does the rest.
     ``resources`` change the speed alone. ``allow_removals``: remove files even above the recipe's
@@ -38,7 +41,7 @@ def embed(
     """
     started = time.perf_counter()
     run = EmbedRun(
-        recipe=following(recipe),
+        recipe=following(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)),
         resources=resources or Resources(),
         execution=InProcess(),
         run_id=uuid.uuid4().hex,
