@@ -25,7 +25,7 @@ from embedding_core.errors import (
 )
 from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import SourceFile
-from embedding_core.store.faults import Fault, fault_of
+from embedding_core.store.faults import Fault, fault_of, fault_of_status
 from embedding_core.store.objects import KeyNames, RangedStream
 from embedding_core.store.places import Names, Store
 from embedding_core.store.storage import StorageSpec
@@ -116,7 +116,7 @@ class CloudObjects:
         except EmbedlakeError:
             raise
         except Exception as error:
-            if fault_of(error) is Fault.PASSING:
+            if _fault_of(error) is Fault.PASSING:
                 raise Transient(f"the store of {uri} does not answer: {words(error)}") from error
             raise SetupError(
                 f"cannot list {uri}: {words(error)}; correct source.uri, or check the "
@@ -130,7 +130,7 @@ class CloudObjects:
         except EmbedlakeError:
             raise
         except Exception as error:
-            if fault_of(error) is Fault.PASSING:
+            if _fault_of(error) is Fault.PASSING:
                 raise Transient(f"the store broke off while reading: {words(error)}") from error
             raise RejectedInput(UNREADABLE, words(error)) from error
 
@@ -183,6 +183,17 @@ def _objects_below(fs: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[s
         fs.ls(root.partition("/")[0])
     files = {path: info for path, info in objects.items() if info["type"] == "file"}
     return {path.lstrip("/"): info for path, info in files.items()}
+
+
+def _fault_of(error: Exception) -> Fault:
+    """Classify an error of Azure's or Google's library by its HTTP status, where it has one."""
+    from aiohttp.http_exceptions import HttpProcessingError  # only a cloud needs it loaded
+
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    is_broken_off = isinstance(error, HttpProcessingError)  # which calls itself 400
+    if isinstance(status, int) and not is_broken_off:
+        return fault_of_status(status)
+    return fault_of(error)
 
 
 def _checksum(info: dict[str, Any]) -> str:

@@ -68,10 +68,6 @@ def status_of(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             return status
-        for name in ("status_code", "status", "code"):  # of Azure's, aiohttp's, Google's errors
-            value = getattr(candidate, name, None)
-            if isinstance(value, int):
-                return value
     return None
 
 

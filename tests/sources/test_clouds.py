@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import fsspec
 import pytest
+from aiohttp import ClientPayloadError
+from aiohttp.http_exceptions import ContentLengthError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from embedding_core.errors import RejectedInput, SetupError, Transient, UsageError
@@ -108,6 +110,8 @@ def test_a_missing_library_is_named_with_how_to_install_it() -> None:
         (HttpError(503), Transient),
         (HttpError(429), Transient),
         (ConnectionError("reset"), Transient),
+        (ClientPayloadError("half of it"), Transient),
+        (ContentLengthError("half of it"), Transient),
         (ValueError("no account"), SetupError),
     ],
 )
