@@ -100,6 +100,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
 RESOURCES: list[tuple[str, Any, Any]] = [
     ("device", "cuda:1", 3),
     ("batch_tokens", 4096, 0),
+    ("cpu_dtype", "fp32", "fp16"),
     ("unit_bytes", 1024, 0),
     ("part_rows", 512, 0),
     ("units_per_commit", 2, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -26,6 +27,9 @@ LOCK = {
         r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M
     )
 }
+EVERY_EXTRA = sorted(
+    tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+)
 TRITON_OF_TORCH = {"2.13.0": "3.7.1"}
 """What torch's published wheels for Linux require exactly. Its CPU build requires none, so that on
 a machine without a GPU nobody would notice another."""
@@ -56,7 +60,7 @@ def test_upper_bound_and_exact_version_have_a_reason_beside_them() -> None:
 
 
 def test_lock_has_a_version_that_fits_of_all_that_is_declared() -> None:
-    for extra in (None, "run", "demo", "lora", "docs", "dev"):
+    for extra in (None, *EVERY_EXTRA):
         for requirement in declared(extra):
             name = canonicalize_name(requirement.name)
             assert name == "embedlake" or requirement.specifier.contains(LOCK[name]), requirement
@@ -71,7 +75,7 @@ def test_lock_has_the_triton_of_its_torch() -> None:
     [
         (["embedding_core"], []),
         (["embedlake", "flows"], ["run"]),
-        (["tests", "tools", "examples"], ["run", "demo", "lora", "docs", "dev"]),
+        (["tests", "tools", "examples"], EVERY_EXTRA),
     ],
 )
 def test_what_the_code_imports_is_declared(folders: list[str], extras: list[str]) -> None:
