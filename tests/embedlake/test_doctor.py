@@ -60,7 +60,7 @@ def test_doctor_judges_the_records_it_samples(tmp_path: Path) -> None:
         check for check in diagnose(Settings(), recipe_for(tmp_path)) if check.name == "source"
     )
     assert not source.ok and source.detail.startswith("of 40 sampled records 40 rejected")
-    for word in ("missing_field", "'text'", "id, title, body"):
+    for word in ("missing_field", "'text'", "'id', 'title', 'body'"):
         assert word in source.detail
 
 
