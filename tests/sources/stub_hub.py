@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from embedding_core.store.storage import StorageSpec
+from tests.sources.loopback import loopback_server
 
 DATASET = "owner/name"
 Commit = Mapping[str, bytes]
@@ -63,17 +63,10 @@ class StubHub:
 @contextmanager
 def stub_hub() -> Iterator[StubHub]:
     """Run the stand-in on a free loopback port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    hub = StubHub(f"http://127.0.0.1:{server.server_port}")
-    server.hub = hub  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with loopback_server(_Handler) as server:
+        hub = StubHub(f"http://127.0.0.1:{server.server_port}")
+        server.hub = hub  # type: ignore[attr-defined]
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

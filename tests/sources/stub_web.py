@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
+
+from tests.sources.loopback import loopback_server
 
 
 @dataclass(slots=True)
@@ -39,17 +40,10 @@ class StubWeb:
 @contextmanager
 def stub_web() -> Iterator[StubWeb]:
     """Run the server on a free loopback port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    web = StubWeb(f"http://127.0.0.1:{server.server_port}")
-    server.web = web  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with loopback_server(_Handler) as server:
+        web = StubWeb(f"http://127.0.0.1:{server.server_port}")
+        server.web = web  # type: ignore[attr-defined]
         yield web
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
