@@ -82,6 +82,7 @@ def test_chunks_of_any_text_are_sound(
 @pytest.mark.parametrize("name", ["minilm", "bpe"])
 @settings(max_examples=100, deadline=None)
 @example(text="0 \x80\x80\x80\x80\x80", setting=(11, 0, 11))
+@example(text="?" + 6 * "\x85" + "\u3099、" + 3 * "\U0001f1eb\U0001f1eb", setting=(30, 15, 1))
 @given(text=TEXTS, setting=settings_of_chunks())
 def test_chunks_with_real_tokenizers_are_sound(
     name: str, text: str, setting: tuple[int, int, int]

@@ -113,7 +113,7 @@ class Placer:
         token = self.tokens.first_after(at)
         while token < len(self.tokens) and self.tokens.start(token) < fresh:
             start = self.tokens.start(token)
-            if start >= at and not joins(self.text, start):
+            if start >= at and not joins(self.text, start) and not self.text[start].isspace():
                 return start
             token += 1
         return fresh
