@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ def test_compose_builds_this_dockerfile_and_listens_on_loopback_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
 
 
+@pytest.mark.slow
 def test_container_commands_and_their_options_exist() -> None:
     worker = re.findall(r"CMD \[(.+)\]", DOCKERFILE)[-1].replace('"', "").split(", ")
     for command in (worker, COMPOSE["services"]["server"]["command"]):

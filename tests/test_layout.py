@@ -40,6 +40,7 @@ def test_import_embedding_core_loads_few_modules() -> None:
     assert int(done.stdout) < MOST_MODULES
 
 
+@pytest.mark.slow
 def test_public_names_are_there_and_load_no_orchestrator() -> None:
     code = "import embedding_core as e; [getattr(e, name) for name in e.__all__]"
     assert loaded_by(code, ("prefect", "ray", "torch", "transformers")) == []
@@ -61,6 +62,7 @@ def test_console_script_prints_help() -> None:
     assert done.stdout.startswith("Usage: embedlake")
 
 
+@pytest.mark.slow
 def test_public_names_of_embedlake_are_there_and_load_nothing_before_they_are_used() -> None:
     assert loaded_by("import embedlake; dir(embedlake)", (*HEAVY, "pydantic", "numpy")) == []
     code = "import embedlake as e; [getattr(e, name) for name in e.__all__]"
@@ -92,6 +94,7 @@ def core_only(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_core_install_embeds_and_searches_without_prefect_and_ray(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "a few words"})
     recipe = recipe_for(tmp_path)
@@ -107,6 +110,7 @@ print(*[hit.doc_id for hit in table.search("words", encoder)])
     assert (done.returncode, done.stdout.strip()) == (0, "x"), done.stderr
 
 
+@pytest.mark.slow
 def test_command_that_needs_an_extra_says_which(tmp_path: Path) -> None:
     code = "from embedlake.cli.main import main\nsys.argv = ['embedlake', 'up']\nmain()"
     done = core_only(code)

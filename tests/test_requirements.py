@@ -70,6 +70,7 @@ def test_lock_has_the_triton_of_its_torch() -> None:
     assert LOCK["triton"] == TRITON_OF_TORCH[LOCK["torch"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [

@@ -336,6 +336,7 @@ def test_plan_of_an_embedded_source_has_nothing_to_do(embedlake: Embedlake, embe
 # bench
 
 
+@pytest.mark.slow
 def test_bench_measures_the_model_and_later_plans_estimate_with_it(
     embedlake: Embedlake, recipe: Path, tmp_path: Path, tiny_qwen3: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -124,6 +124,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_stays_on_the_device_and_waits_for_nothing(
     pretended: None, monkeypatch: pytest.MonkeyPatch, shape: str

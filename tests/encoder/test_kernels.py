@@ -92,6 +92,7 @@ def test_to_fp8_gives_the_scales_of_the_formula_and_values_beside_its(kernels: M
     assert error(back[:3], x[:3].double()) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3", "llama"])
 def test_model_with_kernels_and_merged_projections_gives_the_same_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: ModuleType, name: str

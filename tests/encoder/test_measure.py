@@ -42,6 +42,7 @@ def test_matrix_rate_is_that_of_some_machine() -> None:
     assert 1e8 < matrix_rate(torch.device("cpu"), torch.float32) < 1e14
 
 
+@pytest.mark.slow
 def test_measure_speed_gives_every_workload_and_the_fastest_budget(tiny_qwen3: Path) -> None:
     speed = measure_speed(
         describe(str(tiny_qwen3), dtype="fp32"), ["some text, quite short"], "cpu", 0.05
@@ -54,6 +55,7 @@ def test_measure_speed_gives_every_workload_and_the_fastest_budget(tiny_qwen3: P
     assert speed.peak_memory_bytes > 2**20
 
 
+@pytest.mark.slow
 def test_measure_speed_names_the_length_that_was_measured(tiny_qwen3: Path) -> None:
     info = describe(str(tiny_qwen3), max_tokens=32)
     speed = measure_speed(info, ["some words " * 50], "cpu", 0.05)

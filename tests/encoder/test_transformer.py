@@ -219,6 +219,7 @@ def test_minilm_equals_sentence_transformers(minilm: str) -> None:
     assert _cosines(encoded.vectors, peer).min() >= 0.99999
 
 
+@pytest.mark.slow
 def test_minilm_bf16_near_fp32(minilm: str) -> None:
     some = [text[: 11 * i] for i, text in enumerate(TEXTS[:40])]
     full = Encoder.load(minilm, dtype="fp32", device="cpu").encode_documents(some)

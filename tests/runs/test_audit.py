@@ -113,6 +113,7 @@ def another_digest(one: str) -> str:
     return ("1" if one[0] == "0" else "0") + one[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "change", "says"),
     [
@@ -155,6 +156,7 @@ def test_audit_names_what_is_wrong_and_a_run_after_repair_makes_it_again(
     assert audit(recipe).damages == ()
 
 
+@pytest.mark.slow
 def test_audit_finds_every_flipped_bit_that_changes_what_is_read(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     truth = rows(recipe, *COLUMNS)
@@ -180,6 +182,7 @@ def test_audit_finds_every_flipped_bit_that_changes_what_is_read(tmp_path: Path)
     assert audit(recipe).damages == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("table", ["docs", "docs__files", "docs__rejects"])
 @pytest.mark.parametrize("damage", ["short", "missing"])

@@ -66,6 +66,7 @@ WRITE: dict[str, Callable[[Path, int], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", WRITE)
 def test_file_of_fifty_megabytes_takes_no_more_memory_than_its_parts(
     tmp_path: Path, suffix: str

@@ -338,6 +338,7 @@ MADE: dict[str, Callable[[], bytes]] = {
 MODULES = {"html": "trafilatura", "pdf": "pypdfium2", "docx": "mammoth", "pptx": "pptx"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MADE)
 @pytest.mark.parametrize("name", ["a", "a.bin", "a.parquet", "a.jpg"])
 def test_file_named_otherwise_is_read_as_what_it_is(tmp_path: Path, kind: str, name: str) -> None:

@@ -110,6 +110,7 @@ def test_space_is_of_the_content_wherever_it_lies(tiny_qwen3: Path, tmp_path: Pa
     assert space_id(named) == space_id(describe(str(tiny_qwen3)).space)
 
 
+@pytest.mark.slow
 def test_folder_that_sentence_transformers_saved_loads(minilm: str, tmp_path: Path) -> None:
     """What a Trainer leaves: modules.json, 1_Pooling, prompts, and files of its own."""
     from sentence_transformers import SentenceTransformer
@@ -275,6 +276,7 @@ def test_digest_cache_that_cannot_be_written_costs_only_time(large: Path, home: 
     assert _fresh(large) == hashlib.sha256(b"weights").hexdigest()
 
 
+@pytest.mark.slow
 def test_digests_of_several_processes_at_once_agree(large: Path, tmp_path: Path) -> None:
     large.write_bytes(bytes(cache.KEPT_BYTES + 20_000_000))
     past = time.time() - 100

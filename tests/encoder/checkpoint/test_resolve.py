@@ -155,6 +155,7 @@ def test_resolve_gives_a_record_that_pickles(tiny_qwen3: Path) -> None:
     assert copy.tokenizer.count(["words"]) == resolved.tokenizer.count(["words"])
 
 
+@pytest.mark.slow
 def test_import_and_resolve_load_no_torch(minilm: str, tmp_path: Path) -> None:
     """Nor, once the tokenizer was read on this machine, transformers."""
     code = f"""

@@ -333,6 +333,7 @@ def seamed(
     ]
 
 
+@pytest.mark.slow
 @given(parts=st.lists(PARTS, max_size=60), data=st.data())
 @settings(deadline=None, max_examples=1_000)
 def test_seams_parts_put_together_have_the_tokens_of_the_whole(
