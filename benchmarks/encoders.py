@@ -10,8 +10,11 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,8 @@ import numpy.typing as npt
 import torch
 
 from embedding_core.encoder import Encoder
+from embedding_core.encoder.local.budget import even_share
+from embedding_core.encoder.local.cpu import Lanes
 from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.encoder.local.packing import lay_out, pack
 
@@ -174,9 +179,16 @@ def _traced_inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _openvino(info: CheckpointInfo, hint: str) -> Loaded:
-    """OpenVINO in bf16; with the hint THROUGHPUT several batches are under way at once."""
+    """OpenVINO in bf16; with the hint THROUGHPUT several batches are under way at once.
+
+    torch only pools here, on one thread. OpenVINO's telemetry is left out: where no network is, it
+    stops the first batches for seconds.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if not installed
     import openvino
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     model = openvino.convert_model(_LastStates(info), example_input=_traced_inputs())
     compiled = openvino.Core().compile_model(
         model,
@@ -184,7 +196,8 @@ def _openvino(info: CheckpointInfo, hint: str) -> Loaded:
         {
             "INFERENCE_PRECISION_HINT": "bf16",
             "PERFORMANCE_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,
         },
     )
     queue = openvino.AsyncInferQueue(compiled)  # as many requests as the hint asks for
@@ -291,11 +304,20 @@ def _ours(device: str, info: CheckpointInfo, dtype: str) -> Loaded:
     def forward(texts: Sequence[str]) -> Callable[[], None]:
         model = encoder._model(encoder.dtype)
         ids = [one for one, _ in encoder._tokenizer.encode(texts, "", encoder.space.max_tokens)]
-        batches = [lay_out(ids, rows) for rows in pack(list(map(len, ids)), encoder.batch_tokens)]
+        lengths = [len(one) for one in ids]
+        lanes = Lanes.of(torch.device(device), len(ids), sum(lengths))
+        tokens = even_share(sum(lengths), encoder.batch_tokens, lanes.number, max(lengths))
+        batches = [lay_out(ids, rows) for rows in pack(lengths, tokens)]
 
         def run() -> None:
-            for batch in batches:
-                model.forward(batch)
+            waiting = deque(batches)
+
+            def work() -> None:
+                with suppress(IndexError):  # no batch waits for this lane
+                    while True:
+                        model.forward(waiting.popleft())
+
+            lanes.run(work)
             if device == "cuda":
                 torch.cuda.synchronize()
 
