@@ -2,6 +2,7 @@
 
     python -m benchmarks.chunking
     python -m benchmarks.chunking --tokenizer path/to/qwen3-tokenizer
+    python -m benchmarks.chunking --strategies sentences markdown code characters --megabytes 100
 
 Python's language reference in documents of several sizes, as it is and with typographic quotes, cut
 into chunks of 512 tokens, or of 256 where the model takes no more. The peer is the `tokenizers`
@@ -11,6 +12,9 @@ for each batch: what else runs on the machine only ever adds. `cut` is the chunk
 policy and the search for unknown tokens; `stage` is the whole chunk task, from a file of JSON
 lines to staged rows, and cannot be timed by the batch: a busy machine slows it down.
 Writes ``benchmarks/results/chunking-<tokenizer>.json``.
+
+With ``--strategies`` the other strategies are measured instead, each beside its library alone on
+the same text, see ``benchmarks.chunk_strategies``. Writes ``chunking-strategies-<tokenizer>.json``.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import Any
 
 import tokenizers
 
+from benchmarks.chunk_strategies import CASES, strategy_row
 from benchmarks.machine import RESULTS, about
 from embedding_core.chunking import apply_length_policy, chunker_for
 from embedding_core.chunking.tokens.windowed import TokenWindows
@@ -55,8 +60,19 @@ def main() -> None:
     """Measure, write the result, print it."""
     args = _arguments()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    origin = about("chunking", ("tokenizers", "numpy", "pyarrow"))
+    origin = about("chunking", ("tokenizers", "semantic-text-splitter", "numpy", "pyarrow"))
     name, path, limit = _tokenizer(args.tokenizer)
+    if args.strategies:
+        measured = [
+            strategy_row(strategy, path, limit, args.megabytes, args.library_megabytes)
+            for strategy in args.strategies
+        ]
+        result = origin | {"tokenizer": name, "max_tokens": limit, "strategies": measured}
+        (RESULTS / f"chunking-strategies-{name}.json").write_text(
+            json.dumps(result, indent=1) + "\n"
+        )
+        print("\n".join(map(json.dumps, measured)))
+        return
     rows = [
         _measured(corpus, texts, path, limit, args)
         for corpus, texts in _corpora(args.characters).items()
@@ -170,6 +186,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="folder with another tokenizer.json")
     parser.add_argument("--characters", type=int, default=N_CHARACTERS)
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--strategies", nargs="+", choices=sorted(CASES), default=[])
+    parser.add_argument("--megabytes", type=float, default=20.0, help="text of a strategy")
+    parser.add_argument(
+        "--library-megabytes", type=float, default=4.0,
+        help="the beginning of that text, which its library alone cuts: five seconds each",
+    )  # fmt: skip
     return parser.parse_args()
 
 

@@ -58,7 +58,8 @@ def _stable(value: object) -> Any:
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of the text's UTF-8 bytes: equal texts have equal vectors in one space."""
+    """SHA-256 of the UTF-8 bytes of a text as it is embedded, its context included: equal texts
+    have equal vectors in one space."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -98,6 +99,7 @@ def row_rules(
         },
         "id": source.id,
         "text": source.text,
+        "title": source.title,
         "metadata": {name: column.model_dump() for name, column in source.metadata.items()},
         "chunk": chunk.hashed(),
         "tokenizer": tokenizer,

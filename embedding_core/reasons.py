@@ -44,12 +44,21 @@ CORRUPT_PDF = Reason("corrupt_pdf", "it cannot be read as PDF", "edit", "file")
 CORRUPT_OFFICE = Reason("corrupt_office", "it cannot be read as an Office file", "edit", "file")
 ENCRYPTED = Reason("encrypted", "it asks for a password", "edit", "file")
 MISSING_LIBRARY = Reason(
-    "missing_library", "a library that its format needs is not installed", "next run", "file"
+    "missing_library",
+    "a library that its format or its chunks need is not installed",
+    "next run",
+    "file",
 )
 MISSING_COLUMN = Reason("missing_column", "it has no column that the recipe needs", "edit", "file")
 DUPLICATE_COLUMN = Reason("duplicate_column", "it has two columns of a name", "edit", "file")
 UNCLOSED_QUOTE = Reason("unclosed_quote", "a quote is never closed", "edit", "file")
 TEXT_TOO_LONG = Reason("text_too_long", "a text above the limit for a document", "edit", "file")
+LENGTH_REFUSED = Reason(
+    "length_refused",
+    "a chunk is longer than the model takes, and the recipe says `over_length: error`",
+    "edit",
+    "file",
+)
 MOSTLY_WASTE = Reason(
     "mostly_waste", "hardly anything but blank lines or rejected records", "edit", "file"
 )

@@ -75,7 +75,7 @@ def run(
     job, planned = begin(recipe, resources, allow_removals, retry_reasons)
     tally = RunTally()
     if not planned.is_empty:
-        units = work_units(planned, resources.unit_bytes)
+        units = work_units(planned, resources.bytes_per_unit)
         done = [embed_unit(job, chunk_unit(job, unit)) for unit in units]
         commit_units(job, done, planned.removed_keys)
         tally.add(done)

@@ -145,9 +145,10 @@ def test_everything_else_makes_another_space(change: dict[str, object]) -> None:
     "changes",
     [
         {"source": {"id": None}}, {"source": {"text": "title"}},
+        {"source": {"title": "title"}},
         {"source": {"metadata": {"a": "float"}}}, {"source": {"metadata": {}}},
         {"source": {"metadata": {"a": {"field": "b", "type": "int"}}}},
-        {"chunk": {"max_tokens": 32}}, {"chunk": {"overlap": 8}}, {"chunk": {"min_tokens": 8}},
+        {"chunk": {"max_tokens": 32}}, {"chunk": {"overlap": 8}}, {"chunk": {"min_new_tokens": 8}},
         {"chunk": {"strategy": "none"}}, {"model": {"over_length": "split"}},
     ],
     ids=str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.include", ("*.md",), "*.md"),
     ("source.id", "_id", 3),
     ("source.text", "{title}\n{text}", ["text"]),
+    ("source.title", "{title} ({year})", ["title"]),
     ("source.exclude", ("**/drafts",), "*.md"),
     ("source.config", "en", 3),
     ("source.split", "train", ["train"]),
@@ -60,7 +61,10 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("chunk.max_tokens", 64, 7),
     ("chunk.overlap", 16, -1),
     ("chunk.tokenizer", "some/model", 3),
-    ("chunk.min_tokens", 16, 0),
+    ("chunk.min_new_tokens", 16, -1),
+    ("chunk.headings", "both", "all"),
+    ("chunk.language", "rust", "Rust!"),
+    ("chunk.max_characters", 400, 0),
     ("model.name", "package:x", None),
     ("model.revision", "v1", 3),
     ("model.adapter", "owner/lora", 3),
@@ -72,7 +76,7 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("model.dim", 128, 0),
     ("model.max_tokens", 128, 7),
     ("model.allow_unverified", True, "perhaps"),
-    ("model.over_length", "split", "ignore"),
+    ("model.over_length", "error", "ignore"),
     ("lake.uri", "s3://bucket/lake", None),
     ("lake.table", "other_table-1.x", "a table"),
     ("lake.storage.endpoint_url", "http://127.0.0.1:1", 3),
@@ -95,12 +99,21 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("max_removed_share", 0.5, 1.1),
     ("reuse", "table", "everything"),
     ("keep_removed", True, "perhaps"),
+    ("keep_rejected_texts", True, "perhaps"),
 ]
+
+STRATEGY_OF = {
+    "chunk.headings": "markdown",
+    "chunk.language": "code",
+    "chunk.max_characters": "characters",
+}
+"""The strategy that has an option, where the default one does not."""
 
 RESOURCES: list[tuple[str, Any, Any]] = [
     ("device", "cuda:1", 3),
     ("batch_tokens", 4096, 0),
     ("cpu_dtype", "fp32", "fp16"),
+    ("unit", "file", "row"),
     ("unit_bytes", 1024, 0),
     ("part_rows", 512, 0),
     ("units_per_commit", 2, 0),
@@ -110,8 +123,8 @@ RESOURCES: list[tuple[str, Any, Any]] = [
 ]
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    content = copy.deepcopy(MINIMAL)
+def changed(path: str, value: Any, minimal: Mapping[str, Any] = MINIMAL) -> dict[str, Any]:
+    content: dict[str, Any] = copy.deepcopy(dict(minimal))
     *parents, name = path.split(".")
     part = content
     for parent in parents:
@@ -154,11 +167,14 @@ def test_every_field_is_in_the_tables_below() -> None:
 
 @pytest.mark.parametrize(("path", "value", "refused"), FIELDS, ids=[f[0] for f in FIELDS])
 def test_a_field_can_be_set_and_is_validated(path: str, value: Any, refused: Any) -> None:
-    given = list(value) if isinstance(value, tuple) else value
-    assert field_of(Recipe.load(changed(path, given)), path) == value
-    assert field_of(Recipe.load(MINIMAL), path) != value
+    written = list(value) if isinstance(value, tuple) else value
+    minimal = copy.deepcopy(MINIMAL)
+    if path in STRATEGY_OF:
+        minimal["chunk"] = {"strategy": STRATEGY_OF[path]}
+    assert field_of(Recipe.load(changed(path, written, minimal)), path) == value
+    assert field_of(Recipe.load(minimal), path) != value
     with pytest.raises(UsageError, match=path):
-        Recipe.load(changed(path, refused))
+        Recipe.load(changed(path, refused, minimal))
 
 
 @pytest.mark.parametrize(("name", "value", "refused"), RESOURCES, ids=[f[0] for f in RESOURCES])
@@ -202,7 +218,7 @@ def test_an_unknown_key_names_the_nearest(path: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["max_tokens", "overlap", "min_tokens"])
+@pytest.mark.parametrize("option", ["max_tokens", "overlap", "min_new_tokens"])
 def test_a_strategy_takes_no_option_of_another(option: str) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.load(changed("chunk", {"strategy": "none", option: 8}))
@@ -212,8 +228,36 @@ def test_a_strategy_takes_no_option_of_another(option: str) -> None:
 def test_an_unknown_strategy_is_answered_with_those_there_are() -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.load(changed("chunk", {"strategy": "pages"}))
-    words = "chunk.strategy: 'pages' is unknown; use one of 'tokens', 'none'"
+    words = "chunk.strategy: 'pages' is unknown; use one of 'tokens', 'characters', 'sentences'"
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "option", "value", "wrong"),
+    [
+        ("sentences", "min_new_tokens", 4, -1),
+        ("markdown", "max_tokens", 64, 7),
+        ("code", "overlap", 64, -1),
+        ("characters", "overlap", 40, -1),
+        ("characters", "min_new_tokens", 5, -1),
+    ],
+)
+def test_options_of_each_strategy_are_kept_and_checked(
+    strategy: str, option: str, value: Any, wrong: Any
+) -> None:
+    section = {"strategy": strategy}
+    recipe = Recipe.load(changed("chunk", {**section, option: value}))
+    assert getattr(recipe.chunk, option) == value
+    assert recipe.chunk.hashed()[option] == value
+    with pytest.raises(UsageError, match=rf"chunk\.{option}"):
+        Recipe.load(changed("chunk", {**section, option: wrong}))
+
+
+def test_a_metadata_column_may_not_be_one_of_the_chunk_strategy() -> None:
+    content = changed("source.metadata", {"headings": "string"})
+    Recipe.load(content | {"chunk": {"strategy": "markdown"}})
+    with pytest.raises(UsageError, match=r"headings.*name the metadata column otherwise"):
+        Recipe.load(content | {"chunk": {"strategy": "markdown", "headings": "both"}})
 
 
 def test_every_problem_is_named_at_once() -> None:
@@ -283,7 +327,13 @@ def test_a_table_name_is_plain(table: str) -> None:
     ("chunk", "words"),
     [
         ({"max_tokens": 64, "overlap": 33}, ["overlap 33", "64", "at most 32"]),
-        ({"max_tokens": 64, "min_tokens": 65}, ["min_tokens 65", "64"]),
+        ({"max_tokens": 64, "min_new_tokens": 33}, ["min_new_tokens 33", "64"]),
+        ({"max_tokens": 64, "overlap": 20, "min_new_tokens": 13}, ["13", "overlap 20", "64"]),
+        ({"strategy": "markdown", "max_tokens": 64, "overlap": 33}, ["overlap 33", "at most 32"]),
+        (
+            {"strategy": "characters", "max_characters": 9, "overlap": 5},
+            ["overlap 5", "max_characters 9", "at most 4"],
+        ),
     ],
 )
 def test_lengths_that_contradict_each_other_are_refused(

@@ -11,8 +11,9 @@ from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import Chunker
 from embedding_core.records import Chunk, Document
 
-Policy = Literal["drop", "truncate", "split"]
-"""``drop``: left out; ``truncate``: kept, its vector covers the beginning; ``split``: several."""
+Policy = Literal["drop", "truncate", "split", "error"]
+"""``drop``: left out; ``truncate``: kept, its vector covers the beginning; ``split``: several;
+``error``: left out, and the caller refuses the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,13 @@ def _pieces(chunk: Chunk, policy: Policy, tokenizer: Tokenizer, limit: int) -> S
         return (chunk,)
     at = chunk.char_start
     return [
-        replace(piece, char_start=piece.char_start + at, char_end=piece.char_end + at)
-        for piece in TokenChunker(tokenizer, limit).cut(chunk.text)
+        replace(
+            piece,
+            char_start=piece.char_start + at,
+            char_end=piece.char_end + at,
+            metadata=chunk.metadata,
+        )
+        for piece in TokenChunker(tokenizer, limit, context=chunk.context).cut(chunk.text)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from embedding_core.chunking.tokens.context import fitted, in_context
 from embedding_core.chunking.tokens.token_map import count_tokens
 from embedding_core.chunking.tokens.windowed import stripped
 from embedding_core.protocols import Tokenizer
@@ -21,8 +22,9 @@ class WholeDocuments(ChunkOptions):
 class WholeDocument:
     """The document without the white space at its ends, however long it is."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int) -> None:
         self._tokenizer = tokenizer
+        self._limit = limit
 
     def chunk(self, document: Document) -> list[Chunk]:
         """See ``Chunker``; ``n_tokens`` may be above the model's limit."""
@@ -30,7 +32,9 @@ class WholeDocument:
         if start == end:
             return []
         inner = document.text[start:end]
-        return [Chunk(0, inner, start, end, count_tokens(inner, self._tokenizer))]
+        context = fitted(document.title, self._tokenizer, self._limit)
+        n_tokens = count_tokens(inner, in_context(self._tokenizer, context))
+        return [Chunk(0, inner, start, end, n_tokens, context)]
 
 
 class Whole:
@@ -44,7 +48,7 @@ class Whole:
 
     def chunker(self, options: WholeDocuments, tokenizer: Tokenizer, limit: int) -> WholeDocument:
         """See ``ChunkStrategy``."""
-        return WholeDocument(tokenizer)
+        return WholeDocument(tokenizer, limit)
 
 
 NONE: ChunkStrategy[WholeDocuments] = Whole()

@@ -73,7 +73,7 @@ def record_rejects(
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
-    ``rejects`` are batches of ``staging.STAGED_REJECTS``. They stream, so a million need no memory.
+    ``rejects`` are batches of ``schema.STAGED_REJECTS``. They stream, so a million need no memory.
     Without any the rejects table is made all the same: whoever looks sees it empty. ``check``
     raises ``LakeError`` when another run has changed the rows of these files, whose list then
     counts; ours is withdrawn.
@@ -97,7 +97,7 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
     """
     listed = rejects_table(table)
     snapshot = listed.ensure(schema.REJECTS_SCHEMA)
-    names = ["source_uri", "doc_id", "position", "reason", "detail"]
+    names = schema.STAGED_REJECTS.names
     uris = {reject.source_uri for reject in rejects}
     listed_already = {
         tuple(row[name] for name in names)

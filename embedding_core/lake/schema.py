@@ -74,13 +74,23 @@ LEDGER_SCHEMA = pa.schema(
 )
 """A row per file version; ``chunks = embedded + reused + dropped + failed`` in each."""
 
-REJECTS_SCHEMA = pa.schema(
+STAGED_REJECTS = pa.schema(
     [
         pa.field("source_uri", pa.string(), nullable=False),
         pa.field("doc_id", pa.string()),
         pa.field("position", pa.int64()),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("chunk_index", pa.int32()),
+        pa.field("n_tokens", pa.int64()),
+        pa.field("text", pa.string()),
+    ]
+)
+"""The fields of a ``Reject``."""
+
+REJECTS_SCHEMA = pa.schema(
+    [
+        *STAGED_REJECTS,
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("rejected_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
@@ -95,6 +105,7 @@ FIXED_FIELDS = (
     pa.field("doc_id", pa.string(), nullable=False),
     pa.field("chunk_index", pa.int32(), nullable=False),
     pa.field("text", pa.string(), nullable=False),
+    pa.field("context", pa.string()),
     pa.field("text_hash", pa.string(), nullable=False),
     pa.field("n_tokens", pa.int32(), nullable=False),
     pa.field("char_start", pa.int32(), nullable=False),
@@ -104,9 +115,10 @@ FIXED_FIELDS = (
 
 
 def metadata_fields(recipe: Recipe) -> list[pa.Field]:
-    """The recipe's metadata columns, in its order."""
-    columns = recipe.source.metadata.items()
-    return [pa.field(name, COLUMN_TYPES[column.type]) for name, column in columns]
+    """The recipe's metadata columns, in its order, and those of its chunk strategy."""
+    types = {name: column.type for name, column in recipe.source.metadata.items()}
+    columns = (types | dict(recipe.chunk.columns)).items()
+    return [pa.field(name, COLUMN_TYPES[kind]) for name, kind in columns]
 
 
 def metadata_names(arrow_schema: pa.Schema) -> list[str]:

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
@@ -35,15 +36,8 @@ ROWS = "rows.arrow"
 REPORT = "report.json"
 REJECTS_PER_BATCH = 1_024
 
-STAGED_REJECTS = pa.schema(
-    [
-        pa.field("source_uri", pa.string(), nullable=False),
-        pa.field("doc_id", pa.string()),
-        pa.field("position", pa.int64()),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-    ]
-)
+REJECT_CHARACTERS_PER_BATCH = 4_000_000
+"""Characters of rejected texts that wait in memory; some 16 MB at most."""
 
 
 def staging_folder(table: Table) -> str:
@@ -56,10 +50,12 @@ def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:
     return f"{staging_folder(table)}/{unit_id}/{name}"
 
 
-def write_staged(table: Table, path: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> int:
+def write_staged(
+    table: Table, path: str, arrow_schema: pa.Schema, rows: Iterable[pa.RecordBatch]
+) -> int:
     """Write rows as they come; the file appears complete or not at all. Returns the row count."""
     n_rows = 0
-    with _sink(table, path) as sink, pa.ipc.new_stream(sink, schema) as writer:
+    with _sink(table, path) as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
         for batch in rows:
             writer.write_batch(batch)
             n_rows += batch.num_rows
@@ -91,26 +87,29 @@ class RejectWriter:
     def __init__(self, writer: pa.RecordBatchWriter) -> None:
         self._writer = writer
         self._waiting: list[Reject] = []
+        self._n_characters = 0
         self.n_rejects = 0
 
     def add(self, reject: Reject) -> None:
         """Write one reject."""
         self._waiting.append(reject)
+        self._n_characters += len(reject.text or "")
         self.n_rejects += 1
-        if len(self._waiting) == REJECTS_PER_BATCH:
+        is_full = len(self._waiting) == REJECTS_PER_BATCH
+        if is_full or self._n_characters >= REJECT_CHARACTERS_PER_BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Write the rejects collected so far."""
         for batch in reject_batches(self._waiting):
             self._writer.write_batch(batch)
-        self._waiting = []
+        self._waiting, self._n_characters = [], 0
 
 
 @contextmanager
 def reject_writer(table: Table, path: str) -> Iterator[RejectWriter]:
     """A writer for one staged file of rejects."""
-    with _sink(table, path) as sink, pa.ipc.new_stream(sink, STAGED_REJECTS) as writer:
+    with _sink(table, path) as sink, pa.ipc.new_stream(sink, schema.STAGED_REJECTS) as writer:
         rejects = RejectWriter(writer)
         yield rejects
         rejects.flush()
@@ -120,7 +119,7 @@ def reject_batches(rejects: Iterable[Reject]) -> Iterator[pa.RecordBatch]:
     """Rejects as Arrow."""
     rows = [asdict(reject) for reject in rejects]
     if rows:
-        yield pa.RecordBatch.from_pylist(rows, schema=STAGED_REJECTS)
+        yield pa.RecordBatch.from_pylist(rows, schema=schema.STAGED_REJECTS)
 
 
 def is_staged(table: Table, path: str) -> bool:

@@ -19,7 +19,7 @@ from pydantic_core import (
 )
 
 from embedding_core.recipe.section import Section
-from embedding_core.records import Chunk, Document
+from embedding_core.records import Chunk, ColumnType, Document
 from embedding_core.registry import CHUNK_STRATEGIES, Registry
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class ChunkOptions(Section):
         """The options that decide rows; the tokenizer counts by its content instead."""
         return self.model_dump(exclude={"tokenizer"})
 
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """Columns that the strategy adds to the table; ``Chunk.metadata`` has their values."""
+        return {}
+
 
 Options = TypeVar("Options", bound=ChunkOptions)
 
@@ -50,7 +55,10 @@ class Chunker(Protocol):
 
     def chunk(self, document: Document) -> Iterable[Chunk]:
         """Chunks in order, indexed from 0, each ``text[char_start:char_end]`` without white space
-        at its ends. Every character that is not white space is in a chunk; a blank text has none.
+        at its ends, unless the strategy promises exact windows. Every character that is not white
+        space is in a chunk, and no chunk is blank or within the one before it. The document's title
+        is in every ``context`` and counted in ``n_tokens``. Raises ``RejectedInput`` for a document
+        whose file cannot be cut here.
         """
         ...
 
@@ -83,6 +91,10 @@ STRATEGIES = Registry[ChunkStrategy[Any]](
     CHUNK_STRATEGIES,
     {
         "tokens": "embedding_core.chunking.tokens.windowed:TOKENS",
+        "characters": "embedding_core.chunking.exact:CHARACTERS",
+        "sentences": "embedding_core.chunking.structure.sentences:SENTENCES",
+        "markdown": "embedding_core.chunking.structure.markdown:MARKDOWN",
+        "code": "embedding_core.chunking.structure.code:CODE",
         "none": "embedding_core.chunking.whole:NONE",
     },
     ChunkStrategy,

@@ -22,8 +22,11 @@ class Resources(Section):
     cpu_dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """What ``model.dtype: auto`` is on CPUs. ``auto``: the faster type of the processor that a run
     starts on; all tasks of the run use it."""
+    unit: Literal["bytes", "file"] = "bytes"
+    """What a task works on: about ``unit_bytes``, or a file, whatever its size."""
     unit_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
-    """Small files are packed, and huge ones sliced, to about this many bytes per task."""
+    """Small files are packed, and huge ones sliced, to about this many bytes per task, unless
+    ``unit`` is ``file``."""
     part_rows: int = Field(default=65_536, ge=1)
     """Within a long unit, rows are saved in parts of about this many: a retry redoes one part."""
     units_per_commit: int = Field(default=16, ge=1)
@@ -42,6 +45,11 @@ class Resources(Section):
         if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
             raise ValueError(f"{device!r} is no device; use auto, cpu, cuda or cuda:N")
         return device
+
+    @property
+    def bytes_per_unit(self) -> int | None:
+        """What files are packed and sliced to; None for a file per task."""
+        return self.unit_bytes if self.unit == "bytes" else None
 
     def updated(self, changes: Mapping[str, Any]) -> Resources:
         """These resources with some values changed. Raises ``UsageError`` for a wrong one."""

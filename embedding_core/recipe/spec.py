@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from embedding_core.recipe import load
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
@@ -28,6 +28,7 @@ RESERVED_COLUMNS = frozenset(
         "doc_id",
         "chunk_index",
         "text",
+        "context",
         "text_hash",
         "n_tokens",
         "char_start",
@@ -73,6 +74,9 @@ class SourceSpec(Section):
     """Field that holds a document's id, unique in its file; without it, the position counts."""
     text: str = "text"
     """A field name, or a template over fields: ``"{title}\\n{text}"``."""
+    title: str | None = None
+    """A field name, or a template, that is embedded before each chunk of the document and is not
+    stored in ``text``; a record without the field has no title."""
     metadata: dict[str, MetadataColumn] = Field(default_factory=dict)
     """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
     ``{author: {field: "meta.author name", type: string}}``."""
@@ -140,8 +144,9 @@ class ModelSpec(Section):
     """Longest input, special tokens included; default: what the checkpoint says."""
     allow_unverified: bool = False
     """Run an architecture that embedlake does not test: padded, slower, by transformers alone."""
-    over_length: Literal["drop", "truncate", "split"] = "drop"
-    """A chunk longer than that: leave it out (listed in rejects), cut it, or make several."""
+    over_length: Literal["drop", "truncate", "split", "error"] = "drop"
+    """A chunk longer than that: leave it out (listed in rejects), cut it, make several, or reject
+    its file before anything of it is embedded."""
 
     def pinned(self, revision: str | None) -> Self:
         """The same model by a name that does not move, for a table to remember.
@@ -243,6 +248,18 @@ class Recipe(Section):
     of the same content had, or among all of the table, by an index on ``text_hash``."""
     keep_removed: bool = False
     """Keep the rows of files that leave the source."""
+    keep_rejected_texts: bool = False
+    """Put the texts of chunks that are dropped, cut or without a vector into the rejects."""
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        for name in self.chunk.columns:
+            if name in self.source.metadata:
+                raise ValueError(
+                    f"source.metadata.{name} and chunk.strategy {self.chunk.strategy} both make a "
+                    f"column {name!r}; name the metadata column otherwise"
+                )
+        return self
 
     @classmethod
     def load(cls, recipe: str | Path | Mapping[str, Any], base: Path | None = None) -> Recipe:

@@ -4,7 +4,15 @@ They hold plain values only, so that they pickle small and cross processes. They
 Arrow, Lance, torch, Prefect or Ray.
 """
 
-from embedding_core.records.documents import Chunk, ColumnType, Document, Reject, Scalar
+from embedding_core.records.documents import (
+    CONTEXT_END,
+    Chunk,
+    ColumnType,
+    Document,
+    Reject,
+    Scalar,
+    embedded_text,
+)
 from embedding_core.records.files import FileVersion, PassedOver, PlannedFile, SourceFile
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
@@ -19,6 +27,7 @@ from embedding_core.records.units import (
 )
 
 __all__ = [
+    "CONTEXT_END",
     "Chunk",
     "ColumnType",
     "Document",
@@ -37,4 +46,5 @@ __all__ = [
     "StagedUnit",
     "UnitResult",
     "WorkUnit",
+    "embedded_text",
 ]

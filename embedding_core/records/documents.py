@@ -23,11 +23,18 @@ class Reject:
     doc_id: str | None
     """The document's id, when it was read far enough to have one."""
     position: int | None
-    """0-based: line (JSONL), row (Parquet) or chunk index; None when the whole file is rejected."""
+    """0-based line or row of the record in its file; None when the whole file is rejected, and
+    where only a row of the table is left to tell."""
     reason: str
     """A short fixed word, for example ``malformed_json``."""
     detail: str
     """What a person needs to find and fix it."""
+    chunk_index: int | None = None
+    """0-based place of the chunk in its document; None when a record or a file is rejected."""
+    n_tokens: int | None = None
+    """Tokens of the chunk, special tokens included, where they were counted."""
+    text: str | None = None
+    """The chunk's text, where the recipe asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,10 @@ class Document:
     """Valid Unicode: no lone surrogate, no NUL character, not blank."""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     """Values of the declared metadata columns, of the declared types."""
+    title: str | None = None
+    """Embedded before each chunk, and no part of its text; not blank."""
+    uri: str = field(default="", compare=False)
+    """The file that it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +62,28 @@ class Chunk:
     index: int
     """0-based place in its document."""
     text: str
-    """The exact characters that are embedded."""
+    """The exact characters of the document."""
     char_start: int
     """Offset of the first character in the document's text, in characters, 0-based."""
     char_end: int
     """Offset after the last character, in characters."""
     n_tokens: int
-    """Tokens the model sees for this text, special tokens included."""
+    """Tokens the model sees, of the context and special tokens too."""
+    context: str | None = None
+    """Embedded before the text: the document's title, the headings above the chunk."""
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    """Values of the columns that the chunk strategy adds to the table."""
+
+    @property
+    def embedded(self) -> str:
+        """What the model reads."""
+        return embedded_text(self.text, self.context)
+
+
+CONTEXT_END = "\n"
+"""Stands between a context and the text that it is embedded with."""
+
+
+def embedded_text(text: str, context: str | None) -> str:
+    """What the model reads of a row. ``lake.rows.embedded_texts`` does the same to columns."""
+    return text if context is None else f"{context}{CONTEXT_END}{text}"

@@ -15,6 +15,8 @@ from embedding_core.runs.table_status import FileLine, RejectLine, Status
 
 RETIRED_SHOWN = 3
 """Retired spaces in the lines; `embedlake releases` lists all."""
+TEXT_SHOWN = 120
+"""Characters of a rejected text in its line; `--json` gives all."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,17 @@ def _file_line(file: FileLine) -> str:
 def _reject_line(reject: RejectLine) -> str:
     position = f" position {reject.position}" if reject.position is not None else ""
     doc_id = f" id {reject.doc_id!r}" if reject.doc_id is not None else ""
-    return f"reject {reject.source_uri}{position}{doc_id}: {reject.reason}: {reject.detail}"
+    chunk = f" chunk {reject.chunk_index}" if reject.chunk_index is not None else ""
+    n_tokens = f" ({reject.n_tokens:,} tokens)" if reject.n_tokens is not None else ""
+    text = f": {_beginning(reject.text)!r}" if reject.text is not None else ""
+    return (
+        f"reject {reject.source_uri}{position}{doc_id}{chunk}{n_tokens}: {reject.reason}: "
+        f"{reject.detail}{text}"
+    )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}…"
 
 
 REPORT = StatusView

@@ -94,6 +94,10 @@ class RejectLine:
     position: int | None
     reason: str
     detail: str
+    chunk_index: int | None
+    n_tokens: int | None
+    text: str | None
+    """The chunk's, where the recipe asks for it (``keep_rejected_texts``)."""
     run_id: str
     rejected_at: str
     """ISO 8601, UTC."""

@@ -35,6 +35,8 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
     be listed (its files would look removed), and ``Transient`` when a store does not answer.
     """
     TextTemplate.parse(spec.text)  # a wrong template must not wait for the first record
+    if spec.title is not None:
+        TextTemplate.parse(spec.title, "source.title")
     selection = Selection.of(spec)
     entries = list(place_of(spec.uri).list(spec.uri, spec.storage, selection))
     files = [entry for entry in entries if isinstance(entry, SourceFile)]

@@ -52,6 +52,7 @@ class RecordMapper:
         self._duplicates = duplicates  # positions whose id an earlier slice has given out
         self._uri = source_uri
         self._template = TextTemplate.parse(spec.text)
+        self._title = TextTemplate.parse(spec.title, "source.title") if spec.title else None
         self._folders = folder_values(source_uri, spec.metadata)
         self._seen: set[bytes] = set()
 
@@ -60,7 +61,8 @@ class RecordMapper:
         """Every field the mapping reads."""
         declared = [self._id] if self._id else []
         required = (*declared, *self._template.fields)
-        return Fields(required, tuple(column.field for _, column in self._columns))
+        titles = self._title.fields if self._title is not None else ()
+        return Fields(required, (*(column.field for _, column in self._columns), *titles))
 
     def map(self, record: Record | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""
@@ -71,10 +73,11 @@ class RecordMapper:
             doc_id = self._doc_id(record)
             text = self._text(record.fields)
             metadata = self._metadata(record.fields)
+            title = self._title_of(record.fields)
             self._claim(doc_id, record.position)
         except RejectedInput as error:
             return Reject(self._uri, doc_id, record.position, error.reason, error.detail)
-        return Document(doc_id, record.position, text, metadata)
+        return Document(doc_id, record.position, text, metadata, title, self._uri)
 
     def _doc_id(self, record: Record) -> str:
         if self._id is None:
@@ -99,15 +102,21 @@ class RecordMapper:
 
     def _text_value(self, fields: Mapping[str, object], name: str) -> str:
         value = _required(fields, name)
-        if isinstance(value, str):
-            return value
-        if self._template.is_plain:
+        if self._template.is_plain and not isinstance(value, str):
             raise wrong_type(name, "string", value)
-        if isinstance(value, UUID):
-            return str(value)
-        if not _is_number(value):
-            raise wrong_type(name, "string or finite number", value)
-        return _written(value)
+        return _written_out(value, name)
+
+    def _title_of(self, fields: Mapping[str, object]) -> str | None:
+        """The document's title; None where a field of it is missing or null, or all is blank."""
+        if self._title is None:
+            return None
+        values = {}
+        for name in self._title.fields:
+            value = find(fields, name)
+            if value is ABSENT or value is None:
+                return None
+            values[name] = _written_out(_readable(value, name), name)
+        return _clean(self._title.render(values), "the title").strip() or None
 
     def _metadata(self, fields: Mapping[str, object]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
@@ -167,6 +176,15 @@ def _required(fields: Mapping[str, object], name: str) -> object:
         problem = f"is missing; {there}" if value is ABSENT else "is null"
         raise RejectedInput(MISSING_FIELD, f"field {name!r} {problem}")
     return value
+
+
+def _written_out(value: object, name: str) -> str:
+    """A value in a text: a string, a UUID or a number."""
+    if isinstance(value, (str, UUID)):
+        return str(value)
+    if not _is_number(value):
+        raise wrong_type(name, "string or finite number", value)
+    return _written(value)
 
 
 def _scalar(value: Scalar | Undecodable, name: str) -> Scalar:

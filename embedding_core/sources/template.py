@@ -23,24 +23,24 @@ class TextTemplate:
     """Whether the template is just a field name, which then must hold a string."""
 
     @classmethod
-    def parse(cls, template: str) -> TextTemplate:
-        """Read a template; without braces, all of it is one field's name.
+    def parse(cls, template: str, option: str = "source.text") -> TextTemplate:
+        """Read the template of an option; without braces, all of it is one field's name.
 
         Raises ``UsageError`` for anything beyond ``{field}`` and doubled braces, and for a
         template without any field: every document would have the same text.
         """
         if not template:
-            raise UsageError(f"source.text is empty; {_HELP}")
+            raise UsageError(f"{option} is empty; {_HELP}")
         if not set("{}") & set(template):
             return cls(template, (template,), is_plain=True)
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as error:
-            raise UsageError(f"source.text {template!r}: {error}; {_HELP}") from error
-        names = (_field(template, *rest) for _, *rest in parsed)
+            raise UsageError(f"{option} {template!r}: {error}; {_HELP}") from error
+        names = (_field(option, template, *rest) for _, *rest in parsed)
         fields = tuple(dict.fromkeys(name for name in names if name is not None))
         if not fields:
-            raise UsageError(f"source.text {template!r} names no field; {_HELP}")
+            raise UsageError(f"{option} {template!r} names no field; {_HELP}")
         return cls(template, fields, is_plain=False)
 
     def render(self, values: Mapping[str, str]) -> str:
@@ -49,11 +49,15 @@ class TextTemplate:
 
 
 def _field(
-    template: str, name: str | None, spec: str | None = None, conversion: str | None = None
+    option: str,
+    template: str,
+    name: str | None,
+    spec: str | None = None,
+    conversion: str | None = None,
 ) -> str | None:
     if name is None:
         return None
     if not name or spec or conversion or set(".[]") & set(name):
         shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-        raise UsageError(f"source.text {template!r}: {{{shown}}} is not a field name; {_HELP}")
+        raise UsageError(f"{option} {template!r}: {{{shown}}} is not a field name; {_HELP}")
     return name

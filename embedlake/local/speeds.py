@@ -39,7 +39,7 @@ def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Set
     if planned.work_seconds is None and path.exists():
         rate = json.loads(path.read_text())["tokens_per_second"]
         planned = replace(planned, work_seconds=planned.estimated_tokens / rate)
-    units = list(islice(work_units(planned, resources.unit_bytes, recipe.source), 2))
+    units = list(islice(work_units(planned, resources.bytes_per_unit, recipe.source), 2))
     if is_small(planned, units, recipe, resources, settings):
         planned = replace(planned, starting_seconds=LOADING_SECONDS)
     return planned

@@ -57,6 +57,20 @@ def test_split_cuts_to_the_limit_with_offsets_in_the_document() -> None:
     assert cut.dropped == cut.truncated == ()
 
 
+def test_split_keeps_the_context_and_counts_it() -> None:
+    document = Document("d", 0, TEXT, title="A title")
+    cut = chunk_document(document, chunker_for(WHOLE, WORDS, 100), "split", WORDS, 20)
+    assert [chunk.context for chunk in cut.kept] == ["A title"] * 3
+    assert [chunk.n_tokens for chunk in cut.kept] == WORDS.count([c.embedded for c in cut.kept])
+    assert max(chunk.n_tokens for chunk in cut.kept) == 20
+
+
+def test_error_names_every_chunk_that_is_too_long() -> None:
+    cut = apply_length_policy(chunks_of(TEXT), "error", WORDS, 20)
+    ((chunk, detail),) = cut.dropped
+    assert (chunk.n_tokens, cut.kept) == (44, ()) and "44 tokens" in detail
+
+
 def test_split_drops_what_cannot_be_cut() -> None:
     tokenizer = LigatureTokenizer()
     cut = chunk_document(
@@ -67,7 +81,7 @@ def test_split_drops_what_cannot_be_cut() -> None:
     assert "22 tokens at characters 1 to 2" in detail
 
 
-@pytest.mark.parametrize("policy", ["drop", "truncate", "split"])
+@pytest.mark.parametrize("policy", ["drop", "truncate", "split", "error"])
 def test_indexes_are_contiguous_after_the_policy(policy: str) -> None:
     chunks = [
         Chunk(0, "a b", 0, 3, 4),
@@ -90,7 +104,7 @@ def test_max_tokens_is_filled_in_from_the_model() -> None:
     [
         (TokenWindows(max_tokens=512), ["chunk.max_tokens 512", "256", "use at most 256"]),
         (TokenWindows(overlap=200), ["chunk.overlap 200", "256", "use at most 128"]),
-        (TokenWindows(min_tokens=300), ["chunk.min_tokens 300", "256"]),
+        (TokenWindows(min_new_tokens=129), ["chunk.min_new_tokens 129", "256"]),
     ],
 )
 def test_lengths_that_do_not_fit_the_model_are_refused(
@@ -126,7 +140,7 @@ def test_every_length_setting_has_an_effect() -> None:
     assert lengths() == [32, 32, 32, 12]
     assert lengths(max_tokens=52) == [52, 52]
     assert lengths(overlap=10) == [32, 32, 32, 32, 22]
-    assert lengths(min_tokens=20) == [32, 32, 32, 20]
+    assert lengths(min_new_tokens=16) == [32, 32, 26, 18]
 
 
 def test_a_text_longer_than_a_segment_is_counted_by_segments() -> None:

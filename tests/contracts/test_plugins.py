@@ -289,7 +289,7 @@ def test_a_strategy_of_a_plugin_validates_cuts_and_stands_in_the_schema(tmp_path
     assert said["texts"] == ["some words", "more"]
     assert "Characters of a chunk" in said["schema"]
     assert "chunk.at_most: unknown key" in said["refused"]
-    assert "use one of 'tokens', 'none', 'paragraphs'" in said["unknown"]
+    assert "'code', 'none', 'paragraphs'" in said["unknown"]
 
 
 def test_a_recipe_that_names_a_broken_strategy_says_which_package(tmp_path: Path) -> None:

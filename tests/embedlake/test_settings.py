@@ -23,6 +23,7 @@ RESOURCES = {
     "device": ("cpu", "cpu"),
     "batch_tokens": ("4096", 4096),
     "cpu_dtype": ("fp32", "fp32"),
+    "unit": ("file", "file"),
     "unit_bytes": ("1024", 1024),
     "part_rows": ("512", 512),
     "units_per_commit": ("2", 2),

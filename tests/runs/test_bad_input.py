@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from embedding_core.errors import LakeError, ModelError, SetupError, Transient, UsageError
-from embedding_core.lake import ledger
+from embedding_core.lake import ledger, staging
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Resources
+from embedding_core.records import Reject
 from embedding_core.reports.plan import PlanView
+from embedding_core.reports.status import StatusView
 from embedding_core.runs.embed import units
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
@@ -22,6 +24,7 @@ from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import failed_alone, work_units
 from embedding_core.runs.job import locked_for
+from embedding_core.runs.table_status import reject_lines, status
 from tests.checkpoints import as_sentence_transformer
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
@@ -282,6 +285,74 @@ def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run(split).embedded == 3
     assert rejects(split) == []
+
+
+@pytest.mark.parametrize("policy", ["drop", "truncate"])
+@pytest.mark.parametrize("with_texts", [False, True])
+def test_rejects_of_chunks_say_where_they_are_how_long_and_if_asked_what(
+    tmp_path: Path, policy: str, with_texts: bool
+) -> None:
+    long = "word " * 30 + "end"
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "bad"}, {"id": "s", "text": "short"},
+                                      {"id": "l", "text": long}])  # fmt: skip
+    recipe = recipe_for(
+        tmp_path, chunk={"strategy": "none"}, max_rejected_share=1,
+        model={"max_tokens": 16, "over_length": policy}, keep_rejected_texts=with_texts,
+    )  # fmt: skip
+    run(recipe)
+    record, chunk = rejects(recipe)
+    assert record["reason"] == "missing_field"
+    assert [record[name] for name in ("chunk_index", "n_tokens", "text")] == [None] * 3
+    assert [chunk[name] for name in ("doc_id", "position", "chunk_index")] == ["l", 2, 0]
+    assert chunk["n_tokens"] > 16
+    assert chunk["text"] == (long if with_texts else None)
+    lines = StatusView(status(recipe), rejects=reject_lines(recipe)).lines()
+    (line,) = [line for line in lines if "id 'l'" in line]
+    assert f"position 2 id 'l' chunk 0 ({chunk['n_tokens']} tokens)" in line
+    assert ("'word word" in line) == with_texts
+
+
+def test_run_error_policy_rejects_the_file_before_any_of_it_is_embedded(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "good.jsonl", {"a": "few words"})
+    write_jsonl(tmp_path, "bad.jsonl", {"a": "few words", "b": "word " * 30, "c": "word " * 40})
+    recipe = recipe_for(
+        tmp_path, chunk={"strategy": "none"}, max_rejected_share=1,
+        model={"max_tokens": 16, "over_length": "error"},
+    )  # fmt: skip
+    report = run(recipe)
+    assert (report.embedded, report.outcome) == (1, "rejected")
+    (reject,) = rejects(recipe)
+    assert (reject["reason"], reject["doc_id"], reject["position"]) == (
+        "length_refused",
+        None,
+        None,
+    )
+    assert "record 1, id 'b', chunk 0: " in reject["detail"]
+    assert "the model takes 16" in reject["detail"]
+    write_jsonl(tmp_path, "bad.jsonl", {"a": "few words", "b": "shorter"})
+    assert run(recipe).outcome == "done"
+
+
+def test_run_error_policy_keeps_the_last_good_rows_of_a_file(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"a": "few words"})
+    recipe = recipe_for(
+        tmp_path, chunk={"strategy": "none"}, model={"max_tokens": 16, "over_length": "error"},
+    )  # fmt: skip
+    run(recipe)
+    write_jsonl(tmp_path, "a.jsonl", {"a": "other words", "b": "word " * 30})
+    write_jsonl(tmp_path, "b.jsonl", GOOD)
+    assert run(recipe).outcome == "rejected"
+    assert texts(recipe) == ["few words", GOOD["good"]]
+
+
+def test_rejected_texts_are_written_before_they_fill_the_memory(tmp_path: Path) -> None:
+    recipe = recipe_for(tmp_path)
+    path = str(tmp_path / "rejects.arrow")
+    with staging.reject_writer(table_of(recipe), path) as writer:
+        for position in range(9):
+            writer.add(Reject("u", "d", position, "over_length", "x", 0, 9, "x" * 1_000_000))
+    sizes = [batch.num_rows for batch in staging.read_staged(table_of(recipe), path)]
+    assert sizes == [4, 4, 1]
 
 
 def test_plan_missing_source_says_what_to_do(tmp_path: Path) -> None:

@@ -255,6 +255,23 @@ def test_work_units_every_file_once_and_small_ones_packed(tmp_path: Path) -> Non
     assert max(len(unit.files) for unit in units) == 3
 
 
+def test_work_units_of_unit_file_are_one_file_each_whatever_its_size(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    write_jsonl(tmp_path, "b.jsonl", {"y": "words"})
+    write_jsonl(tmp_path, "huge.jsonl", {f"h{n}": "words " * 4_000 for n in range(200)})
+    recipe = recipe_for(tmp_path)
+    planned = plan(recipe)
+    by_bytes = Resources(unit_bytes=1024 * 1024)
+    cut = list(work_units(planned, by_bytes.bytes_per_unit, recipe.source))
+    assert len(cut[0].files) == 2 and all(unit.slice for unit in cut[1:]) and len(cut) > 3
+    by_file = Resources(unit="file", unit_bytes=1024 * 1024)
+    units = list(work_units(planned, by_file.bytes_per_unit, recipe.source))
+    assert [unit.files for unit in units] == [(file,) for file in planned.files]
+    assert [unit.slice for unit in units] == [None] * 3
+    report = run(recipe, by_file)
+    assert report.documents == 202
+
+
 def test_work_units_files_without_content_are_not_all_in_one(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", [])
     planned = plan(recipe_for(tmp_path))

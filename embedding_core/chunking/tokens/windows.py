@@ -36,23 +36,26 @@ class Window:
 class Placer:
     """Places windows of at most ``budget`` content tokens over one text."""
 
-    def __init__(self, text: str, tokens: TokenMap, budget: int, overlap: int) -> None:
+    def __init__(
+        self, text: str, tokens: TokenMap, budget: int, overlap: int, min_new_tokens: int = 0
+    ) -> None:
         self.text = text
         self.tokens = tokens
         self.budget = budget
         self.overlap = overlap
+        self.min_new_tokens = min_new_tokens
 
     def next(self, previous: Window | None) -> Window | None:
         """The window after ``previous`` (None: the first); None when nothing is left."""
         fresh = self.fresh_after(previous)
         if fresh == len(self.text):
             return None
-        start = fresh if previous is None else self._overlapping(previous, fresh)
+        start = fresh if previous is None else self.overlapping(previous, fresh)
         return self.from_start(start, fresh, self.budget)
 
     def fresh_after(self, previous: Window | None) -> int:
         """First character that is in no window yet."""
-        return self._skip_space(previous.end if previous else 0)
+        return self.skip_space(previous.end if previous else 0)
 
     def planned(self, window: Window) -> int:
         """Content tokens the whole text has within the window."""
@@ -67,16 +70,18 @@ class Placer:
             end = self._end(start, fresh, budget)
         if end is None:
             end = self._inside_word(start, budget)
-        return Window(start, self._trim(start, end))
+        return Window(start, self.trim(start, end))
 
     def _end(self, start: int, fresh: int, budget: int) -> int | None:
         """The best end of the window after ``fresh``; None when a word has to be cut."""
         first = self.tokens.first_after(start)
         if first + budget >= len(self.tokens):
             return len(self.text)
-        high = self._skip_space(self.tokens.start(first + budget))
+        high = self.skip_space(self.tokens.start(first + budget))
+        enough = min(self.tokens.first_after(fresh) + self.min_new_tokens, first + budget)
         for kind, fraction in BACK_OFF.items():
-            low = max(self.tokens.start(first + budget - budget // fraction), fresh + 1)
+            earliest = max(first + budget - budget // fraction, enough)
+            low = max(self.tokens.start(earliest), fresh + 1)
             if (at := last_boundary(kind, self.text, low, high)) is not None:
                 return at
         return last_boundary(WORD, self.text, fresh + 1, high)
@@ -91,7 +96,7 @@ class Placer:
                 return at
         return max(self.tokens.start(last), start + 1)
 
-    def _overlapping(self, previous: Window, fresh: int) -> int:
+    def overlapping(self, previous: Window, fresh: int) -> int:
         """Where the next window starts: about ``overlap`` tokens before ``fresh``, at a word."""
         if not self.overlap:
             return fresh
@@ -101,7 +106,7 @@ class Placer:
         low = max(low, previous.start + 1)
         words = [at for at in word_boundaries(self.text, low, fresh) if at < fresh]
         if words:
-            return self._skip_space(min(words, key=lambda at: abs(at - ideal)))
+            return self.skip_space(min(words, key=lambda at: abs(at - ideal)))
         return self._token_start(max(ideal, low), fresh)
 
     def _token_start(self, at: int, fresh: int) -> int:
@@ -118,12 +123,14 @@ class Placer:
             token += 1
         return fresh
 
-    def _skip_space(self, at: int) -> int:
+    def skip_space(self, at: int) -> int:
+        """The first character from ``at`` on that is not white space, or the end."""
         while at < len(self.text) and self.text[at].isspace():
             at += 1
         return at
 
-    def _trim(self, start: int, end: int) -> int:
+    def trim(self, start: int, end: int) -> int:
+        """The end of a window without the white space before it."""
         while end > start and self.text[end - 1].isspace():
             end -= 1
         return end

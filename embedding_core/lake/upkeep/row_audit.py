@@ -20,6 +20,7 @@ from embedding_core.lake.scans import raw_scan
 from embedding_core.lake.spaces.vector_columns import field_id, holder, missing_rows
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import is_unit, plain, to_numpy
+from embedding_core.records import embedded_text
 from embedding_core.records.space import NORM_TOLERANCE
 
 ROWS_NAMED = 20
@@ -40,8 +41,8 @@ LEAST_COSINE = 0.999
 KEY_DIGITS = 64
 DATA, INDEX, COUNT, ROW = "file", "index", "count", "row"
 ROW_COLUMNS = [
-    "chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text", "text_hash", "n_tokens",
-    "char_start", "char_end",
+    "chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text", "context", "text_hash",
+    "n_tokens", "char_start", "char_end",
 ]  # fmt: skip
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -184,13 +185,21 @@ class _Rows:
     uris: list[str]
     doc_ids: list[str]
     texts: list[str]
+    embedded: list[str]
+    """What the model reads of them, their contexts included."""
     hashes: list[str]
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> _Rows:
         names = ["chunk_id", "file_key", "source_uri", "doc_id", "text", "text_hash"]
         ids, keys, uris, doc_ids, texts, hashes = (strings(batch.column(name)) for name in names)
-        return cls(ids, keys, uris, doc_ids, texts, hashes)
+        contexts = batch.column("context")
+        there = contexts.is_valid().to_pylist()
+        embedded = [
+            embedded_text(text, context if has_context else None)
+            for text, context, has_context in zip(texts, strings(contexts), there, strict=True)
+        ]
+        return cls(ids, keys, uris, doc_ids, texts, embedded, hashes)
 
 
 def strings(column: pa.Array) -> list[str]:
@@ -215,7 +224,7 @@ def _row_faults(
         seen.count(uri, key, tokens[position])
         if why := seen.unlike_the_ledger(uri, key):
             yield why, "file_key", position
-        if text_hash(text) != rows.hashes[position]:
+        if text_hash(rows.embedded[position]) != rows.hashes[position]:
             yield "text_hash is not the digest of the text", "text", position
         expected = chunk_id(uri, rows.doc_ids[position], indexes[position], rows.hashes[position])
         if rows.ids[position] != expected:
@@ -249,7 +258,7 @@ def _other_vectors(
     if not len(chosen):
         return
     stored = to_numpy(lists.take(pa.array(chosen)))  # (n_chosen, dim)
-    made = encode([rows.texts[position] for position in chosen])
+    made = encode([rows.embedded[position] for position in chosen])
     seen.encoded_again += len(chosen)
     is_half = lists.type.value_type == pa.float16()
     for position in chosen[is_another(stored, made, is_half)]:

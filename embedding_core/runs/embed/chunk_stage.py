@@ -13,7 +13,7 @@ from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_leng
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
-from embedding_core.reasons import OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
+from embedding_core.reasons import LENGTH_REFUSED, OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -94,7 +94,7 @@ class ServingModel:
             yield from cut.truncated
             return
         chunks = cut.kept
-        counts = self.tokenizer.count([chunk.text for chunk in chunks])
+        counts = self.tokenizer.count([chunk.embedded for chunk in chunks])
         for chunk, n_tokens in zip(chunks, counts, strict=True):
             if n_tokens > self.limit:
                 yield (
@@ -198,28 +198,48 @@ def _document_rows(
     policy, cutting = work.recipe.model.over_length, work.cutting
     chunks = work.chunker.chunk(document)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
-    truncated = tuple(work.model.cut_off(cut))
-    unreadable = tuple(work.model.unreadable(cut.kept))
+    if policy == "error" and cut.dropped:
+        raise _length_refused(document, *cut.dropped[0])
     tally = gave.tally
     tally["chunks"] += len(cut.kept) + len(cut.dropped)
     tally["dropped"] += len(cut.dropped)
-    uri = planned.file.uri
-    for chunk, detail in cut.dropped:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, OVER_LENGTH.name, detail))
-    for chunk, detail in truncated:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, TRUNCATED.name, detail))
-    for chunk, detail in unreadable:
-        work.rejects.add(Reject(uri, document.doc_id, chunk.index, UNKNOWN_TOKENS.name, detail))
-    gave.reasons[OVER_LENGTH.name] += len(cut.dropped)
-    gave.reasons[TRUNCATED.name] += len(truncated)
-    gave.reasons[UNKNOWN_TOKENS.name] += len(unreadable)
+    left_out = {
+        OVER_LENGTH: cut.dropped,
+        TRUNCATED: tuple(work.model.cut_off(cut)),
+        UNKNOWN_TOKENS: tuple(work.model.unreadable(cut.kept)),
+    }
+    with_text = work.recipe.keep_rejected_texts
+    for reason, rejected in left_out.items():
+        gave.reasons[reason.name] += len(rejected)
+        for chunk, detail in rejected:
+            work.rejects.add(
+                Reject(
+                    planned.file.uri,
+                    document.doc_id,
+                    document.position,
+                    reason.name,
+                    detail,
+                    chunk.index,
+                    chunk.n_tokens,
+                    chunk.text if with_text else None,
+                )
+            )
     for chunk in cut.kept:
         tally["tokens"] += min(chunk.n_tokens, cutting.limit)
         yield _row(planned, document, chunk)
 
 
+def _length_refused(document: Document, chunk: Chunk, detail: str) -> RejectedInput:
+    """Why a file is rejected as a whole when ``model.over_length`` is ``error``."""
+    return RejectedInput(
+        LENGTH_REFUSED,
+        f"record {document.position:,}, id {document.doc_id!r}, chunk {chunk.index:,}: {detail}; "
+        "shorten it, or set model.over_length to drop, truncate or split",
+    )
+
+
 def _row(planned: PlannedFile, document: Document, chunk: Chunk) -> dict[str, object]:
-    hashed = text_hash(chunk.text)
+    hashed = text_hash(chunk.embedded)
     uri = planned.file.uri
     return {
         "chunk_id": chunk_id(uri, document.doc_id, chunk.index, hashed),
@@ -228,9 +248,11 @@ def _row(planned: PlannedFile, document: Document, chunk: Chunk) -> dict[str, ob
         "doc_id": document.doc_id,
         "chunk_index": chunk.index,
         "text": chunk.text,
+        "context": chunk.context,
         "text_hash": hashed,
         "n_tokens": chunk.n_tokens,
         "char_start": chunk.char_start,
         "char_end": chunk.char_end,
         **document.metadata,
+        **chunk.metadata,
     }

@@ -23,6 +23,7 @@ CHANGED_RULES = {
     "formats": "options of a format changed",
     "id": "id field changed",
     "text": "text template changed",
+    "title": "title changed",
     "metadata": "metadata columns changed",
     "chunk": "chunking changed",
     "tokenizer": "tokenizer changed",

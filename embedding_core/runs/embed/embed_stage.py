@@ -20,6 +20,7 @@ from embedding_core.encoder import FAILURES
 from embedding_core.identity import chunk_id
 from embedding_core.lake import schema, staging
 from embedding_core.lake.rows.commit import check_in_service, write_fragments
+from embedding_core.lake.rows.embedded import embedded_texts
 from embedding_core.lake.rows.reuse import KnownVectors, OldRows, known_vectors
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
@@ -103,7 +104,8 @@ def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
         portion = Part.begun(table, unit_id, len(parts))
         with staging.reject_writer(table, portion.reject_path) as rejects:
             in_part = _up_to(encoded, job.resources.part_rows)
-            batches = _batches(in_part, portion, rejects, announcer, arrow_schema)
+            with_texts = job.recipe.keep_rejected_texts
+            batches = _batches(in_part, portion, rejects, announcer, arrow_schema, with_texts)
             portion.fragments = write_fragments(table, batches, arrow_schema)
         done += portion.rows
         if done < total_rows:
@@ -209,7 +211,7 @@ def _blocks(
         hashes = rows.column("text_hash").to_pylist()
         has_vector = np.array([hashed in reusable.row_ids for hashed in hashes], np.bool_)
         stored = partial(_stored, reusable, hashes, dim)
-        yield Block(rows, rows.column("text"), hashes, has_vector, stored)
+        yield Block(rows, embedded_texts(rows), hashes, has_vector, stored)
 
 
 def _stored(reusable: KnownVectors, hashes: Sequence[str], dim: int) -> Vectors:
@@ -241,11 +243,12 @@ def _batches(
     rejects: staging.RejectWriter,
     announcer: Announcer,
     arrow_schema: pa.Schema,
+    with_texts: bool,
 ) -> Iterator[pa.RecordBatch]:
     """The part's rows with their vectors, in staged order; rows without a vector are rejected."""
     vector_field = arrow_schema.field(schema.VECTOR)
     for block in blocks:
-        _count(portion, rejects, block)
+        _count(portion, rejects, block, with_texts)
         announcer.add(block.rows.num_rows)
         has_vector = np.ones(block.rows.num_rows, np.bool_)
         has_vector[list(block.failures)] = False
@@ -254,11 +257,13 @@ def _batches(
         yield from rows.cast(arrow_schema).to_batches()
 
 
-def _count(portion: Part, rejects: staging.RejectWriter, block: EncodedBlock[pa.Table]) -> None:
+def _count(
+    portion: Part, rejects: staging.RejectWriter, block: EncodedBlock[pa.Table], with_texts: bool
+) -> None:
     for index, key in enumerate(block.rows.column("file_key").to_pylist()):
         reason = block.failures.get(index)
         if reason is not None:
-            rejects.add(_no_vector(block.rows, index, reason))
+            rejects.add(_no_vector(block.rows, index, reason, with_texts))
             portion.failed[key] += 1
             portion.reasons[reason] += 1
         elif block.computed[index]:
@@ -270,7 +275,7 @@ def _count(portion: Part, rejects: staging.RejectWriter, block: EncodedBlock[pa.
     portion.last_chunk_id = block.rows.column("chunk_id")[-1].as_py()
 
 
-def _no_vector(rows: pa.Table, index: int, reason: str) -> Reject:
-    columns = ["source_uri", "doc_id", "chunk_index"]
-    (row,) = rows.slice(index, 1).select(columns).to_pylist()
-    return Reject(row["source_uri"], row["doc_id"], row["chunk_index"], reason, FAILURES[reason])
+def _no_vector(rows: pa.Table, index: int, reason: str, with_text: bool) -> Reject:
+    names = ["source_uri", "doc_id", "chunk_index", "n_tokens"] + ["text"] * with_text
+    (row,) = rows.slice(index, 1).select(names).to_pylist()
+    return Reject(position=None, reason=reason, detail=FAILURES[reason], **row)

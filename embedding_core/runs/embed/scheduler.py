@@ -78,7 +78,7 @@ def run_units(
     done_keys = {file.file_key for pack in finished for file in pack.unit.files}
     files = tuple(file for file in planned.files if file.file_key not in done_keys)
     left = replace(planned, files=files)
-    units = list(work_units(left, job.resources.unit_bytes, job.recipe.source))
+    units = list(work_units(left, job.resources.bytes_per_unit, job.recipe.source))
     n_units = len(finished) + len(units)
     if not n_units:
         before_commit()

@@ -18,12 +18,16 @@ MOST_FILES = 4_096
 
 
 def work_units(
-    planned: Plan, unit_bytes: int, source: SourceSpec | None = None
+    planned: Plan, unit_bytes: int | None, source: SourceSpec | None = None
 ) -> Iterator[WorkUnit]:
     """The planned files, each exactly once, in units of about ``unit_bytes`` or ``MOST_FILES``.
 
     With ``source``, a huge file becomes several units, one after the other; without, it is one.
+    When ``unit_bytes`` is None, every file is a unit, whatever its size.
     """
+    if unit_bytes is None:
+        yield from (whole_files([file], planned) for file in planned.files)
+        return
     pack: list[PlannedFile] = []
     packed_bytes = 0
     for file in planned.files:

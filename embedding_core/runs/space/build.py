@@ -27,6 +27,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import ledger
 from embedding_core.lake.index.broken import drop_broken_indexes
 from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.rows.embedded import EMBEDDED_COLUMNS, embedded_texts
 from embedding_core.lake.spaces.filling import KNOWN, PlacedVectors, fill_fragment, fragment_rows
 from embedding_core.lake.spaces.vector_columns import add_column, field_of, missing_rows
 from embedding_core.lake.table import Table
@@ -42,7 +43,7 @@ REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
 ROWS_PER_TASK = 4_096
 """Small fragments are packed to about this many rows for one task."""
-COLUMNS = ["text", "text_hash", "source_uri", "doc_id", "chunk_index"]
+COLUMNS = [*EMBEDDED_COLUMNS, "text_hash", "source_uri", "doc_id", "chunk_index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,7 @@ def _blocks(job: Job, table: Table, fragment_id: int, dim: int) -> Iterator[Bloc
     """The fragment's rows in their order."""
     for offsets, columns in fragment_rows(table, fragment_id, COLUMNS, job.space_id):
         rows = _FragmentRows(offsets, columns)
-        texts, hashes = columns.column("text"), columns.column("text_hash").to_pylist()
+        texts, hashes = embedded_texts(columns), columns.column("text_hash").to_pylist()
         if KNOWN in columns.schema.names:
             stored = columns.column(KNOWN)
             has_vector = stored.is_valid().to_numpy(zero_copy_only=False)
@@ -251,7 +252,7 @@ class _FillLog:
     ) -> None:
         (row,) = block.rows.columns.slice(index, 1).to_pylist()
         self.rejects.append(
-            Reject(row["source_uri"], row["doc_id"], row["chunk_index"], reason, detail)
+            Reject(row["source_uri"], row["doc_id"], None, reason, detail, row["chunk_index"])
         )
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
+from embedding_core.lake.rows.embedded import embedded_texts
 from embedding_core.lake.scans import has_text, key_groups, rows_between, to_judged
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
@@ -123,7 +124,7 @@ def embed_sample(job: Job, sample_part: SamplePart) -> SampledPart:
     old = [pa.field("old", kept.type) if kept.name == schema.VECTOR else kept for kept in fields]
     new = pa.field("new", pa.list_(pa.float32(), encoder.space.dim))
     arrow_schema = pa.schema([*old, new])
-    read = [*names, "text_hash"]
+    read = [*names, "context", "text_hash"]
     batches = rows_between(
         snapshot, sample_part.low, sample_part.high, sample_part.doc_ids, read, ROWS_PER_BATCH
     )
@@ -149,7 +150,7 @@ def _blocks(
     """Rows with the columns ``names``, none with a vector of the model."""
     for batch in batches:
         hashes = batch.column("text_hash").to_pylist()
-        yield Block.without_vectors(batch.select(names), batch.column("text"), hashes, dim)
+        yield Block.without_vectors(batch.select(names), embedded_texts(batch), hashes, dim)
 
 
 def sample_unit(job: Job) -> str:

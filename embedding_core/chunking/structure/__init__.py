@@ -1,0 +1,1 @@
+"""Strategies that cut where the structure of a text says so: sentences, Markdown, code."""
