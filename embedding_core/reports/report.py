@@ -74,7 +74,8 @@ WRITTEN = Registry[type[Report]](
             "plan", "run", "maintenance", "status", "answers", "releases",
             "gate", "reembed", "audit", "evaluation", "speed",
         )
-    },
+    }
+    | {name: f"embedding_core.reports.inputs.{name}:REPORT" for name in ("peek", "validation")},
     Report,
 )  # fmt: skip
 
