@@ -31,7 +31,9 @@ from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.inputs.checking import Counted, FileCheck, RowDifference
+from embedding_core.runs.inputs.lengths import Bin, LengthSummary
 from embedding_core.runs.inputs.peeking import Peek, PeekedChunk, PeekedRecord
+from embedding_core.runs.inputs.tallies import Figures, Statistics
 from embedding_core.runs.maintenance import MaintenanceReport
 from embedding_core.runs.repair import AuditReport
 from embedding_core.runs.space.build import SpaceReport
@@ -126,6 +128,10 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("peek", Peek),
         ("peek", PeekedRecord),
         ("peek", PeekedChunk),
+        ("stats", Statistics),
+        ("stats", Figures),
+        ("stats", LengthSummary),
+        ("stats", Bin),
         ("validate", FileCheck),
         ("validate", Counted),
         ("validate", RowDifference),

@@ -75,7 +75,10 @@ WRITTEN = Registry[type[Report]](
             "gate", "reembed", "audit", "evaluation", "speed",
         )
     }
-    | {name: f"embedding_core.reports.inputs.{name}:REPORT" for name in ("peek", "validation")},
+    | {
+        name: f"embedding_core.reports.inputs.{name}:REPORT"
+        for name in ("peek", "statistics", "validation")
+    },
     Report,
 )  # fmt: skip
 

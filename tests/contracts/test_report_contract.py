@@ -29,6 +29,7 @@ from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.inputs.checking import check_file
 from embedding_core.runs.inputs.peeking import peek
+from embedding_core.runs.inputs.table_counting import count_table
 from embedding_core.runs.outcome import EXIT_CODES
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.evaluation import evaluate
@@ -67,6 +68,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     records["audit"] = repair.audit(recipe, resources, deep=True)
     records["status"] = table_status.status(recipe)
     records["peek"] = peek(recipe, n_records=9)
+    records["statistics"] = count_table(recipe, "file")
     records["validation"] = check_file(recipe, "a.jsonl")
     records["evaluation"] = evaluate(recipe, resources, *labels, "vector")
     (records["answers"],) = search(recipe, resources, {"q1": "document 3"}, Query(k=2))
