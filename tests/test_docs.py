@@ -30,6 +30,10 @@ from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
+from embedding_core.runs.inputs.checking import Counted, FileCheck, RowDifference
+from embedding_core.runs.inputs.lengths import Bin, LengthSummary
+from embedding_core.runs.inputs.peeking import Peek, PeekedChunk, PeekedRecord
+from embedding_core.runs.inputs.tallies import Figures, Statistics
 from embedding_core.runs.maintenance import MaintenanceReport
 from embedding_core.runs.repair import AuditReport
 from embedding_core.runs.space.build import SpaceReport
@@ -121,6 +125,16 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("announce-model", Announcement),
         ("verify", AuditReport),
         ("verify", Damage),
+        ("peek", Peek),
+        ("peek", PeekedRecord),
+        ("peek", PeekedChunk),
+        ("stats", Statistics),
+        ("stats", Figures),
+        ("stats", LengthSummary),
+        ("stats", Bin),
+        ("validate", FileCheck),
+        ("validate", Counted),
+        ("validate", RowDifference),
     ],
 )
 def test_cli_page_has_each_json_key(command: str, record: type) -> None:

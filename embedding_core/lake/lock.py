@@ -127,6 +127,12 @@ def try_lock_and_release(table: Table, kind: LockKind) -> bool:
         return False
 
 
+def holder_of(table: Table, kind: LockKind = "lock") -> str | None:
+    """Who holds a lock, or died with it; None when it is free. Only reads."""
+    newest = _newest(table, kind)
+    return None if newest is None or _was_given_back(newest[1]) else _holder(newest[1])
+
+
 def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timing: Timing) -> Lock:
     """Take a lock whose heart does not beat yet; see ``locked``."""
     started = unchanged_since = time.monotonic()

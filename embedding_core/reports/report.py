@@ -74,6 +74,10 @@ WRITTEN = Registry[type[Report]](
             "plan", "run", "maintenance", "status", "answers", "releases",
             "gate", "reembed", "audit", "evaluation", "speed",
         )
+    }
+    | {
+        name: f"embedding_core.reports.inputs.{name}:REPORT"
+        for name in ("peek", "statistics", "validation")
     },
     Report,
 )  # fmt: skip

@@ -17,6 +17,14 @@ estimate: seconds where a rate is known, else tokens."""
 LOADING_SECONDS = 5.0
 """Loading the libraries and a small model in the flow's own process, on two cores."""
 
+SMALL_READ_BYTES = 8 * 1024 * 1024
+"""Less than this is read, cut and counted before Ray would have started."""
+
+
+def is_little_to_read(n_bytes: int, settings: Settings) -> bool:
+    """Whether so many bytes of a source are too few to start Ray for, just to count them."""
+    return settings.ray_address is None and n_bytes <= SMALL_READ_BYTES
+
 
 def is_small(
     planned: Plan,

@@ -27,6 +27,9 @@ from embedding_core.reports.report import HINTS, WRITTEN, report_of, said
 from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.inputs.checking import check_file
+from embedding_core.runs.inputs.peeking import peek
+from embedding_core.runs.inputs.table_counting import count_table
 from embedding_core.runs.outcome import EXIT_CODES
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.evaluation import evaluate
@@ -64,6 +67,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     records["maintenance"] = maintenance.maintain(recipe)
     records["audit"] = repair.audit(recipe, resources, deep=True)
     records["status"] = table_status.status(recipe)
+    records["peek"] = peek(recipe, n_records=9)
+    records["statistics"] = count_table(recipe, "file")
+    records["validation"] = check_file(recipe, "a.jsonl")
     records["evaluation"] = evaluate(recipe, resources, *labels, "vector")
     (records["answers"],) = search(recipe, resources, {"q1": "document 3"}, Query(k=2))
     records["reembed"] = ReembedReport(
@@ -116,6 +122,7 @@ def test_markdown_is_a_page(name: str, records: dict[str, Any]) -> None:
         ("gate", lambda gate: replace(gate, verdict="no"), "refused"),
         ("reembed", lambda run: replace(run, outcome="refused"), "refused"),
         ("reembed", lambda run: replace(run, outcome="failed"), "failed"),
+        ("validation", lambda check: replace(check, extra=1), "failed"),
         ("audit", lambda audit: replace(audit, damages=(DAMAGE,)), "failed"),
         ("audit", lambda audit: replace(audit, damages=(DAMAGE,), repaired=True), "done"),
     ],
@@ -162,7 +169,7 @@ def spoken(module: Path) -> Iterator[str]:
 
 def test_library_names_no_command_outside_its_reports() -> None:
     library = Path(embedding_core.__file__).parent
-    modules = set(library.rglob("*.py")) - set((library / "reports").glob("*.py"))
+    modules = set(library.rglob("*.py")) - set((library / "reports").rglob("*.py"))
     named = [text for module in modules for text in spoken(module) if COMMAND.search(text)]
     assert len(modules) > 100 and named == []
 
@@ -211,6 +218,8 @@ ASK = """
 from toy_reports import Toy
 
 from embedding_core.reports.report import WRITTEN, report_of
+from embedding_core.runs.inputs.checking import check_file
+from embedding_core.runs.inputs.peeking import peek
 from embedding_core.runs.outcome import EXIT_CODES
 
 report = report_of(Toy())

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -135,6 +136,14 @@ class ServingModel:
                 )
 
 
+class RejectSink(Protocol):
+    """Takes rejects as they come."""
+
+    def add(self, reject: Reject) -> None:
+        """Take one reject."""
+        ...
+
+
 @dataclass(slots=True)
 class ChunkedFiles:
     """How a unit is cut, and what its files gave so far."""
@@ -143,7 +152,7 @@ class ChunkedFiles:
     cutting: Cutting
     chunker: Chunker
     model: ServingModel
-    rejects: staging.RejectWriter
+    rejects: RejectSink
     counts: list[FileCounts] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejects by reason, of files that were read to their end."""
@@ -158,7 +167,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     rows: list[dict[str, object]] = []
     for planned in unit.files:
-        for row in _file_rows(work, planned, unit.slice):
+        for row in file_rows(work, planned, unit.slice):
             rows.append(row)
             if len(rows) == ROWS_PER_BATCH:
                 yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
@@ -167,11 +176,11 @@ def _batches(
         yield pa.RecordBatch.from_pylist(rows, schema=arrow_schema)
 
 
-def _file_rows(
+def file_rows(
     work: ChunkedFiles, planned: PlannedFile, slice_: Slice | None
 ) -> Iterator[dict[str, object]]:
     """A file's rows. Notes its counts at its end, or that it was rejected as a whole."""
-    gave = _FileTally()
+    gave = FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
         for record in read_documents(planned.file, work.recipe.source, slice_):
@@ -183,7 +192,7 @@ def _file_rows(
                 tally["documents"] += 1
                 if slice_ is not None:
                     work.ids.add(record)
-                yield from _document_rows(work, planned, record, gave)
+                yield from document_rows(work, planned, record, gave)
     except RejectedInput as error:
         uri = planned.file.uri
         work.file_rejects.append(Reject(uri, None, None, error.reason, error.detail))
@@ -204,16 +213,17 @@ def _file_rows(
 
 
 @dataclass(slots=True)
-class _FileTally:
+class FileTally:
     """Counts of a file so far."""
 
     tally: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def _document_rows(
-    work: ChunkedFiles, planned: PlannedFile, document: Document, gave: _FileTally
+def document_rows(
+    work: ChunkedFiles, planned: PlannedFile, document: Document, gave: FileTally
 ) -> Iterator[dict[str, object]]:
+    """A document's rows. Counts them and what the length policy leaves out in ``gave``."""
     policy, cutting = work.recipe.model.over_length, work.cutting
     chunks = work.chunker.chunk(document)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
