@@ -76,6 +76,9 @@ MALFORMED_ROW = Reason("malformed_row", "quotes of the row are wrong", "edit", "
 RAGGED_ROW = Reason(
     "ragged_row", "the row has more or fewer cells than there are columns", "edit", "record"
 )
+TOO_MANY_VALUES = Reason(
+    "too_many_values", "more cells, values or parts than can be read", "edit", "record"
+)
 CORRUPT_HTML = Reason("corrupt_html", "the markup cannot be parsed", "edit", "record")
 NO_TEXT = Reason(
     "no_text", "a page, slide or file with pictures or navigation alone", "edit", "record"

@@ -36,7 +36,7 @@ def plain(error: BaseException) -> str:
 def store_faults(doing: str) -> Iterator[None]:
     """Classify what Lance, its streams and s3fs raise while ``doing`` something.
 
-    Refused access, a full disk and a file in the way become a ``LakeError``. These become
+    Refused access, a full disk and an impossible path become a ``LakeError``. These become
     ``Transient``, to be tried again a few times and then reported with their cause:
     - every other ``OSError``: Lance raises its I/O and commit errors as such;
     - an ``ArrowInvalid`` about Lance's I/O: pyarrow turns whatever stops a scan into one;
@@ -70,6 +70,8 @@ def store_fault(doing: str, error: BaseException) -> EmbedlakeError | None:
             f"{doing}: {plain(error)}; a file is where a folder must be: correct the URI"
         )
     fault = fault_of(numbered)
+    if fault is Fault.FINAL and isinstance(numbered, OSError) and numbered.errno is not None:
+        return LakeError(f"{doing}: {plain(error)}; no lake can be there: correct lake.uri")
     if fault is Fault.DENIED:
         why = without_credentials(error) or (
             f"access denied ({plain(error)}); check the AWS credentials, or the permissions of the "

@@ -31,7 +31,7 @@ from embedding_core.errors import EmbedlakeError, LakeError, Locked, words
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
-from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.conditional_put import check_writable
 from embedding_core.store.layout import LockKind, lock_folder
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timi
         is_dead = now - unchanged_since >= timing.expiry
         if record is None or _was_given_back(record[1]) or is_dead:
             if record is None:  # this may be the first write to the lake
-                check_conditional_put(table.lake.uri, table.lake.storage)
+                check_writable(table.lake.uri, table.lake.storage)
             number = (record[0] if record else 0) + 1
             lock = Lock(table, kind, number, holder, uuid.uuid4().hex, timing)
             if _create_highest(lock):

@@ -23,7 +23,7 @@ from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import Recipe
 from embedding_core.records import Scalar, Space
 from embedding_core.store import storage
-from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.conditional_put import check_writable
 from embedding_core.store.storage import StorageSpec
 
 LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
@@ -248,7 +248,7 @@ class Table:
 
     def create(self, arrow_schema: pa.Schema) -> Snapshot:
         """Commit an empty table, after making sure that the store can hold one safely."""
-        check_conditional_put(self.lake.uri, self.lake.storage)
+        check_writable(self.lake.uri, self.lake.storage)
         with store_faults(f"creating {self.uri}"):
             dataset = lance.write_dataset(
                 arrow_schema.empty_table(),

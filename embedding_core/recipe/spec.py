@@ -91,7 +91,7 @@ class SourceSpec(Section):
     text: str = "text"
     """A field name or path, or a template over fields: ``"{title|untitled}\\n{text}"``."""
     title: str | None = None
-    """A field name or path, or a template, that is embedded before each chunk of the document and is
+    """A field path or a template that is embedded before each chunk of the document and is
     not stored in ``text``; a record without the field has no title."""
     normalize: Normalization = "none"
     """Unicode normal form that texts are brought into; ``none`` keeps them exactly."""

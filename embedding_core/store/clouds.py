@@ -28,6 +28,7 @@ from embedding_core.records import SourceFile
 from embedding_core.store.faults import Fault, fault_of, fault_of_status
 from embedding_core.store.objects import KeyNames, RangedStream
 from embedding_core.store.places import Names, Store
+from embedding_core.store.retry import never_silent
 from embedding_core.store.storage import StorageSpec
 
 
@@ -56,7 +57,7 @@ class CloudObjects:
     def list(self, uri: str, spec: StorageSpec, names: Names) -> Iterator[SourceFile]:
         """See ``Store``. Holds the listing in memory."""
         root, keys = self._path(uri).rstrip("/"), KeyNames(names)
-        with self._listing_faults(uri):
+        with self._listing_faults(uri), never_silent(f"list {uri}"):
             fs = self._filesystem(spec)
             single = _object_at(fs, root)
             objects = {root: single} if single else _objects_below(fs, root)
@@ -67,14 +68,14 @@ class CloudObjects:
 
     def open(self, file: SourceFile, spec: StorageSpec) -> RangedStream:
         """See ``Store``. A read does not see that the object changed: ``check_unchanged`` does."""
-        with self._reading_faults():
+        with self._reading_faults(), never_silent(f"open {file.uri}"):
             fs = self._filesystem(spec)
         return RangedStream(file.size_bytes, partial(self._read, fs, self._path(file.uri)))
 
     def check_unchanged(self, file: SourceFile, spec: StorageSpec) -> None:
         """See ``Store``. Asks for the object's checksum once more."""
         path = self._path(file.uri)
-        with self._reading_faults():
+        with self._reading_faults(), never_silent(f"look at {file.uri}"):
             info = _object_at(self._filesystem(spec), path)
         if info is None:
             raise RejectedInput(UNREADABLE, "the object is gone")
@@ -103,7 +104,7 @@ class CloudObjects:
         )
 
     def _read(self, fs: fsspec.AbstractFileSystem, path: str, start: int, end: int) -> bytes:
-        with self._reading_faults():
+        with self._reading_faults(), never_silent(f"read {self.scheme}://{path}"):
             data = bytes(fs.cat_file(path, start=start, end=end))
         if len(data) != end - start:
             raise RejectedInput(CHANGED, "the object became shorter after it was listed; run again")

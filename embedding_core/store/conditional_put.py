@@ -7,7 +7,7 @@ rows are lost without an error. So the refusal is tried before a table is made.
 from __future__ import annotations
 
 import logging
-import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -22,17 +22,12 @@ log = logging.getLogger(__name__)
 def check_writable(uri: str, spec: StorageSpec) -> None:
     """Raise ``LakeError`` unless tables can be written under ``uri``, which need not exist yet.
 
-    Includes ``check_conditional_put``. Writes nothing on a local disk.
+    Includes ``check_conditional_put``. On a local disk a folder is made and removed again: what
+    permissions say is not enough where nobody can write, as below ``/proc``.
     """
     check_conditional_put(uri, spec)
     if storage.is_local(uri):
-        folder = Path(uri)
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise LakeError(
-                f"{nearest} cannot be written; correct its permissions or how it is mounted, or "
-                "name another lake.uri"
-            )
+        _check_folder(Path(uri))
 
 
 def check_conditional_put(uri: str, spec: StorageSpec) -> None:
@@ -58,6 +53,20 @@ def check_conditional_put(uri: str, spec: StorageSpec) -> None:
             f"the store of {uri} ignores If-None-Match, so two writers would overwrite each "
             "other's commits; use a store with conditional writes (AWS S3, MinIO, SeaweedFS, R2)"
         )
+
+
+def _check_folder(folder: Path) -> None:
+    nearest = folder
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        with tempfile.TemporaryDirectory(prefix=".embedlake-probe-", dir=nearest):
+            pass
+    except OSError as error:
+        raise LakeError(
+            f"{nearest} cannot be written ({words(error)}); correct its permissions or how it is "
+            "mounted, make room, or name another lake.uri"
+        ) from error
 
 
 def _delete(probe: str, spec: StorageSpec) -> None:

@@ -8,6 +8,18 @@ from enum import Enum
 from embedding_core.errors import words
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_PATH = (
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.ENOSYS,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EOPNOTSUPP,
+)
+"""Numbers of a path that can never be what it is asked to be."""
 
 CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too for temporary ones), "
@@ -26,7 +38,7 @@ class Fault(Enum):
     EXISTS = "another writer was first (HTTP 409)"
     FULL = "no room, or read-only"
     PASSING = "it may pass: no answer, 408, 429, 5xx"
-    FINAL = "the request itself is wrong"
+    FINAL = "the request or the path itself is wrong"
 
 
 _BY_STATUS = {
@@ -53,6 +65,8 @@ def fault_of(error: BaseException) -> Fault:
     status = status_of(error)
     if status is not None:
         return fault_of_status(status)
+    if isinstance(error, OSError) and error.errno in NO_PATH:
+        return Fault.FINAL
     return Fault.PASSING if _may_pass(error) else Fault.FINAL
 
 

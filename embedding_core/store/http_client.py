@@ -6,7 +6,6 @@ Knows no store: what a status means beyond "try again" is for who asks.
 from __future__ import annotations
 
 import atexit
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from embedding_core.store.faults import Fault, fault_of_status
 
 if TYPE_CHECKING:
     import httpx2
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 9.0
 """Longest wait for a connection, and for the next bytes of an answer."""
@@ -73,8 +70,8 @@ def ask(request: Request, most_bytes: int = MOST_BYTES) -> Answer:
     answer that is too long.
     """
 
-    def step(attempt: int) -> Answer:
-        with _answered(request, attempt) as response:
+    def step(_attempt: int) -> Answer:
+        with _answered(request) as response:
             is_read = response.is_success and most_bytes > 0
             body = b"".join(_pieces(response, most_bytes)) if is_read else b""
             next_url = response.links.get("next", {}).get("url")
@@ -86,10 +83,10 @@ def ask(request: Request, most_bytes: int = MOST_BYTES) -> Answer:
 def download(request: Request, target: BinaryIO, most_bytes: int) -> Answer:
     """Copy the body of a good answer into an open file; see ``ask``."""
 
-    def step(attempt: int) -> Answer:
+    def step(_attempt: int) -> Answer:
         target.seek(0)
         target.truncate()
-        with _answered(request, attempt) as response:
+        with _answered(request) as response:
             if response.is_success:
                 for piece in _pieces(response, most_bytes):
                     target.write(piece)
@@ -104,7 +101,7 @@ def shown(url: str) -> str:
 
 
 @contextmanager
-def _answered(request: Request, attempt: int) -> Iterator[httpx2.Response]:
+def _answered(request: Request) -> Iterator[httpx2.Response]:
     import httpx2  # 0.1 s, which only sources over HTTP need
 
     try:
@@ -116,20 +113,18 @@ def _answered(request: Request, attempt: int) -> Iterator[httpx2.Response]:
             follow_redirects=request.follows,
             auth=_netrc() if request.uses_netrc else None,
         ) as response:
-            _check_status(response, request, attempt)
+            _check_status(response, request)
             yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
         raise RejectedInput(UNREADABLE, f"the URL cannot be asked: {words(error)}") from error
     except httpx2.HTTPError as error:  # no answer, or it broke off
-        _warn(request, attempt, words(error))
         raise Transient(f"{_host(request)} gave no answer: {words(error)}") from error
 
 
-def _check_status(response: httpx2.Response, request: Request, attempt: int) -> None:
+def _check_status(response: httpx2.Response, request: Request) -> None:
     status = response.status_code
     if status < 400 or fault_of_status(status) is not Fault.PASSING:
         return
-    _warn(request, attempt, f"HTTP {status}")
     raise Transient(
         f"{_host(request)} answers HTTP {status}", pause_seconds=_pause_seconds(response.headers)
     )
@@ -152,10 +147,6 @@ def _pieces(response: httpx2.Response, most_bytes: int) -> Iterator[bytes]:
                 "changed, or the server does not keep to the range that it is asked for",
             )
         yield piece
-
-
-def _warn(request: Request, attempt: int, why: str) -> None:
-    log.warning("%s: %s (attempt %d of %d)", shown(request.url), why, attempt, retry.STORE_ATTEMPTS)
 
 
 def _host(request: Request) -> str:

@@ -13,12 +13,18 @@ layer above repeats it: those repeat other work, for other reasons than a store 
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TypeVar
 
 from embedding_core.errors import Transient, words
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -31,6 +37,8 @@ CATCH_UPS = 20
 MOST_FAILED_FILES = 64
 LONGEST_PAUSE_SECONDS = 30.0
 """A store that asks for a longer pause is left alone: the step fails at once, and says so."""
+SILENT_SECONDS = 15.0
+"""Longest time that a store or a library is waited for without a word in the log."""
 
 
 def tried_again(
@@ -39,7 +47,7 @@ def tried_again(
     said: Callable[[BaseException], str] = words,
 ) -> Result:
     """Run a step, again after a pause when it raises ``Transient``; pauses double from 0.4 s, and
-    are at least what the store asked for.
+    are at least what the store asked for. The log has a line for each failed attempt.
 
     ``step`` takes the number of the attempt, from 1. It must look at what is there before it
     writes: an attempt whose reply was lost may have done its work. ``said`` puts the cause of the
@@ -50,20 +58,44 @@ def tried_again(
         try:
             return step(attempt)
         except Transient as error:
+            cause = said(error.__cause__ or error)
+            log.warning(
+                "could not %s: %s (attempt %d of %d)", doing, cause, attempt, STORE_ATTEMPTS
+            )
             asked_seconds = error.pause_seconds
             if asked_seconds > LONGEST_PAUSE_SECONDS:
                 raise Transient(
-                    f"could not {doing}: {said(error.__cause__ or error)}; run the same command "
-                    f"again in {asked_seconds:,.0f} s",
+                    f"could not {doing}: {cause}; run the same command again in "
+                    f"{asked_seconds:,.0f} s",
                     action=error.action,
                 ) from error
             if attempt == STORE_ATTEMPTS:
                 raise Transient(
-                    f"could not {doing} in {STORE_ATTEMPTS} attempts "
-                    f"({said(error.__cause__ or error)}); look for another writer or a failing "
-                    "store, then run the same command again",
+                    f"could not {doing} in {STORE_ATTEMPTS} attempts ({cause}); look for another "
+                    "writer or a failing store, then run the same command again",
                     action=error.action,
                 ) from error
         pause_seconds = FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5)
         time.sleep(max(pause_seconds, asked_seconds))
         attempt += 1
+
+
+@contextmanager
+def never_silent(doing: str) -> Iterator[None]:
+    """Say in the log, every ``SILENT_SECONDS``, that a step is not done yet.
+
+    For what others do: the libraries of stores try again by themselves, for up to minutes and
+    without a word.
+    """
+    is_done, started = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        while not is_done.wait(SILENT_SECONDS):
+            log.warning("still trying to %s, for %.0f s now", doing, time.monotonic() - started)
+
+    in_this_context = copy_context().run  # the log of a Prefect task is known by it
+    threading.Thread(target=in_this_context, args=(report,), daemon=True).start()
+    try:
+        yield
+    finally:
+        is_done.set()

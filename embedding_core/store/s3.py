@@ -21,6 +21,7 @@ from embedding_core.store import storage
 from embedding_core.store.faults import Fault, fault_of, without_credentials
 from embedding_core.store.objects import KeyNames, RangedStream
 from embedding_core.store.places import Names, Store
+from embedding_core.store.retry import never_silent
 from embedding_core.store.storage import StorageSpec
 
 DOWNLOAD_BYTES = 4 * 1024 * 1024
@@ -63,12 +64,14 @@ class Bucket:
 
     def read(self, key: str, etag: str, start: int, end: int) -> bytes:
         """Some bytes of one version of an object."""
-        data: bytes = sync(self._fs.loop, self._read, key, etag, f"bytes={start}-{end - 1}")
+        with never_silent(f"read s3://{self.name}/{key}"):
+            data: bytes = sync(self._fs.loop, self._read, key, etag, f"bytes={start}-{end - 1}")
         return data
 
     def download(self, key: str, etag: str, target: BinaryIO) -> None:
         """Copy one version of an object into an open file."""
-        sync(self._fs.loop, self._download, key, etag, target)
+        with never_silent(f"copy s3://{self.name}/{key}"):
+            sync(self._fs.loop, self._download, key, etag, target)
 
     def delete(self, key: str) -> None:
         """Delete an object; without one, nothing happens."""
@@ -77,9 +80,10 @@ class Bucket:
     def _pages(self, **parameters: object) -> Iterator[dict[str, Any]]:
         continued: dict[str, str] = {}
         while True:
-            page: dict[str, Any] = self._fs.call_s3(
-                "list_objects_v2", Bucket=self.name, **parameters, **continued
-            )
+            with never_silent(f"list bucket {self.name!r}"):
+                page: dict[str, Any] = self._fs.call_s3(
+                    "list_objects_v2", Bucket=self.name, **parameters, **continued
+                )
             yield page
             if not page.get("IsTruncated"):
                 return

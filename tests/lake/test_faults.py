@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from embedding_core import Encoder
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError, Transient, UsageError
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
 from embedding_core.lake.scans import file_versions, row_counts
@@ -140,6 +140,24 @@ def test_data_file_with_a_flipped_bit_that_cannot_be_read_is_named_with_the_way_
         with pytest.raises(LakeError, match=f"docs{beside}.lance: a data file is not") as caught:
             read()
         assert caught.value.action == "repair"
+
+
+@pytest.mark.parametrize("where", ["doc_id = 'x'", "chunk_index < 3 AND text LIKE 'o%'"])
+def test_search_with_a_filter_over_a_data_file_that_cannot_be_read_names_the_damage(
+    tmp_path: Path, where: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "x", "text": "one"}])
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    table, encoder = table_of(recipe), Encoder.load("hashing", dim=32)
+    (path,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
+    path.write_bytes(path.read_bytes().replace(PAGE_LAYOUT, flipped(PAGE_LAYOUT)))
+    with pytest.raises(LakeError, match=r"docs\.lance: a data file is not what") as caught:
+        table.search("one", encoder, where=where)
+    assert caught.value.action == "repair"
+    for wrong in ("doc_id = ", "yeer = 3"):
+        with pytest.raises(UsageError):
+            table.search("one", encoder, where=wrong)
 
 
 def flipped(stored: bytes) -> bytes:

@@ -73,6 +73,25 @@ def test_run_bad_rows_and_files_stand_in_rejects_and_end_with_three(tmp_path: Pa
     assert texts.count("good") == 2 and "lost" not in texts
 
 
+def test_run_over_a_folder_of_a_retrieval_test_says_how_to_leave_its_judgements_out(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "src"
+    (source / "qrels").mkdir(parents=True)
+    (source / "corpus.jsonl").write_text('{"_id": "d", "title": "A", "text": "document"}\n')
+    (source / "queries.jsonl").write_text('{"_id": "q", "text": "query"}\n')
+    (source / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    recipe = recipe_for(tmp_path, source={"id": "_id"})
+    assert run(recipe).outcome == "rejected"
+    (reject,) = rejects(recipe)
+    assert reject["reason"] == "missing_column" and reject["position"] is None
+    assert "'query-id', 'corpus-id', 'score'; correct" in reject["detail"]
+    assert "leave the file out by source.exclude" in reject["detail"]
+    mapping = {"id": "_id", "exclude": ["qrels", "queries.jsonl"]}
+    assert run(recipe_for(tmp_path, source=mapping, max_removed_share=1)).outcome == "done"
+    assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["d"]
+
+
 def test_run_options_of_a_format_are_rules_of_the_rows_and_defaults_are_not(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()

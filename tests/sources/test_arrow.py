@@ -164,5 +164,5 @@ def test_cell_of_ten_megabytes_is_read(tmp_path: Path) -> None:
 
 def test_missing_column_lists_some_of_many(tmp_path: Path) -> None:
     write_file(tmp_path / "a.arrow", pa.table({f"c{n}": [n] for n in range(1_000)}))
-    with pytest.raises(RejectedInput, match=r"missing_column: .*'c11', …$"):
+    with pytest.raises(RejectedInput, match=r"missing_column: .*'c11', …; .*source\.exclude"):
         read(tmp_path / "a.arrow")

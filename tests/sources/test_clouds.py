@@ -4,6 +4,8 @@ is said where a library or a login is missing. Emulators run the contract of sto
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from embedding_core.errors import RejectedInput, SetupError, Transient, UsageError
 from embedding_core.records import SourceFile
+from embedding_core.store import retry
 from embedding_core.store.clouds import AZURE, CloudObjects
 from embedding_core.store.storage import StorageSpec
 from tests.sources.clouds import google
@@ -129,6 +132,44 @@ def test_faults_of_a_read_are_told_apart(code: int, kind: type[Exception]) -> No
     file = SourceFile("memory://bucket/a", "3-x", 3)
     with pytest.raises(kind), failing.open(file, SPEC) as stream:
         stream.read()
+
+
+class Slow(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A store that answers when the log has said that it takes long."""
+
+    protocol = "slow"
+    said = threading.Event()
+
+    def info(self, path: str, **kwargs: object) -> dict[str, object]:
+        assert Slow.said.wait(60)
+        return {"name": path, "size": 3, "type": "file", "etag": "x"}
+
+    def cat_file(self, path: str, **kwargs: object) -> bytes:
+        assert Slow.said.wait(60)
+        return b"abc"
+
+
+def test_a_store_that_takes_long_is_said_whatever_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    messages: list[str] = []
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+            Slow.said.set()
+
+    monkeypatch.setattr(retry, "SILENT_SECONDS", 0.001)
+    monkeypatch.setattr(retry.log, "handlers", [Said()])
+    slow = replace(MEMORY, library=f"{__name__}:Slow")
+    (file,) = listed(slow, "memory://bucket/a")
+    with slow.open(file, SPEC) as stream:
+        Slow.said.clear()
+        assert stream.read() == b"abc"
+    Slow.said.clear()
+    slow.check_unchanged(file, SPEC)
+    for doing in ("list memory://bucket/a", "read memory://bucket/a", "look at memory://bucket/a"):
+        assert any(message.startswith(f"still trying to {doing}") for message in messages)
 
 
 def test_azure_has_no_endpoint_in_a_recipe() -> None:

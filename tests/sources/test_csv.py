@@ -81,6 +81,8 @@ def test_every_cell_that_can_be_written_comes_through(
         (b"1,two,three", "ragged_row", "the row has 3 cells, the header 2"),
         (b"1", "ragged_row", "the row has 1 cells, the header 2"),
         (b'1,"quoted" then not', "malformed_row", "line 3"),
+        (b"1,Mac\r2,line\r3,ends", "malformed_row", "end lines with a line feed"),
+        (b'1,"ends \r in \r quotes"x', "malformed_row", "write a quote in a quoted cell twice"),
         (b"1,caf\xe9", "invalid_utf8", "line 3: byte 0xe9 at 6 is not utf-8; set source.formats"),
         (b"1,", "empty_text", "empty"),
         (b"1,a\0b", "nul_character", "NUL"),
@@ -98,10 +100,14 @@ def test_bad_row_is_rejected_and_its_neighbours_are_read(
 @pytest.mark.parametrize(
     ("data", "reason", "words"),
     [
-        (b"id;text\n1;x\n", "missing_column", "'id;text'; set source.formats.csv.delimiter to ';'"),
+        (
+            b"id;text\n1;x\n",
+            "missing_column",
+            "'id;text'; .*, or set source.formats.csv.delimiter to ';'",
+        ),
         (b"id\ttext\n1\tx\n", "missing_column", r"delimiter to '\\t'"),
-        (b"id,body\n1,x\n", "missing_column", "the file has 'id', 'body'$"),
-        (b"x" * 500 + b",a" * 5_000, "missing_column", ", 'a', …$"),
+        (b"id,body\n1,x\n", "missing_column", "the file has 'id', 'body'; correct source.text"),
+        (b"x" * 500 + b",a" * 5_000, "missing_column", ", 'a', …; .*source.exclude"),
         (b"text,text\n1,x\n", "duplicate_column", "'text' more than once"),
         (b'id,text\n1,good\n2,"never closed\n3,x\n', "unclosed_quote", "begins at line 3"),
         (b'"id,text\n1,x', "unclosed_quote", "begins at line 1"),
@@ -178,6 +184,50 @@ def test_cells_of_ten_megabytes_are_read_and_overlong_rows_skipped_in_bounded_me
     assert rejects(items) == [(1, "line_too_long")]
     assert "50000003 bytes" in items[1].detail  # type: ignore[union-attr]
     assert peak < 10_000_000
+
+
+def test_rows_and_headers_of_very_many_cells_are_not_cut(tmp_path: Path) -> None:
+    wide = b"," * 20_000_000
+    tracemalloc.start()
+    with pytest.raises(RejectedInput, match=r"too_many_values: the header: .*1,000,000 cells"):
+        read_bytes(tmp_path, wide + b"\n")
+    items = read_bytes(tmp_path, b"text,n\ngood,1\n" + wide + b"\ngood,3\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert documents(items) == [("0", "good"), ("2", "good")]
+    assert rejects(items) == [(1, "too_many_values")]
+    assert peak < 150_000_000
+
+
+WIDE = b"," * 20
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        WIDE,
+        b'"a ""quoted"" cell",' + WIDE,
+        b'x"y,' + WIDE,
+        b'"",' + WIDE + b'""',
+        WIDE + b'"two\nlines"',
+        WIDE + b'"three\n,lines\n,"' + WIDE,
+        b'"a line\n",' + WIDE,
+        b'"a line\n",' + WIDE + b'"open ""\n"',
+    ],
+)
+def test_row_of_too_many_cells_costs_itself_whatever_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: bytes
+) -> None:
+    monkeypatch.setattr(delimited, "MOST_CELLS", 10)
+    items = read_bytes(tmp_path, b"text,n\ngood,1\n" + row + b"\nlast,3\n")
+    assert documents(items) == [("0", "good"), ("2", "last")]
+    assert rejects(items) == [(1, "too_many_values")]
+
+
+def test_file_whose_lines_end_with_carriage_returns_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RejectedInput, match=r"malformed_row: the header: .*line feed") as caught:
+        read_bytes(tmp_path, b"id,text\r1,one\r2,two\r")
+    assert "newline=" not in caught.value.detail  # what Python's parser advises its callers
 
 
 def test_quote_that_is_not_closed_ends_at_the_limit_of_a_row(

@@ -58,6 +58,59 @@ def test_lists_and_objects_in_a_row_are_records(tmp_path: Path, data: str) -> No
     assert documents(read_bytes(tmp_path, data.encode())) == [("0", "a"), ("1", "b")]
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"text": "a"}\n{\n "text": "b"\n}\n',
+        '{"text": "a"} {"text": "b"}\n',
+        '{"text": "a"}{"text":\n"b"}',
+        '{\n "text": "a"}\n{"text": "b"}\n',
+    ],
+)
+def test_objects_in_a_row_are_no_json_lines_whatever_the_name_says(
+    tmp_path: Path, name: str, data: str
+) -> None:
+    (tmp_path / name).write_text(data)
+    assert documents(read(tmp_path / name)) == [("0", "a"), ("1", "b")]
+    (tmp_path / name).write_text(data + data * 3_000)
+    assert len(documents(read(tmp_path / name))) == 6_002
+
+
+def test_object_over_several_lines_late_in_json_lines_is_rejected_with_what_to_do(
+    tmp_path: Path,
+) -> None:
+    lines = b'{"text": "good"}\n' * 10_000
+    items = read_bytes(tmp_path, lines + b'{\n  "text": "late"\n}\n')
+    assert len(documents(items)) == 10_000
+    late = [item for item in items if isinstance(item, Reject)]
+    assert [item.position for item in late] == [10_000, 10_001, 10_002]
+    assert all("set source.formats.json" not in item.detail for item in late)
+    assert all("set source.format to json" in item.detail for item in late)
+
+
+def test_record_of_very_many_values_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
+    wide = b'{"text": "x", "n": [' + b"[]," * 9_000_000 + b"1]}"
+    tracemalloc.start()
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n" + wide + b"\n" + GOOD)
+    items = read(tmp_path / "a.jsonl")
+    assert documents(items) == [("0", "good"), ("2", "good")]
+    assert rejects(items) == [(1, "too_many_values")]
+    with pytest.raises(RejectedInput, match=r"too_many_values: .*1,000,000 values"):
+        read_bytes(tmp_path, b"[" + wide + b"]")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 350_000_000
+
+
+@pytest.mark.parametrize("text", [b",[{" * 3_000_000, b'\\"[,' * 3_000_000, b"[" * 5_000_000])
+def test_marks_in_a_long_text_are_no_values(tmp_path: Path, text: bytes) -> None:
+    record = b'{"text": "' + text + b'"}'
+    assert len(documents(read_bytes(tmp_path, b"[" + record + b"," + GOOD + b"]"))) == 2
+    (tmp_path / "a.jsonl").write_bytes(record + b"\n" + GOOD)
+    assert len(documents(read(tmp_path / "a.jsonl"))) == 2
+
+
 @pytest.mark.parametrize("data", ["[]", " [ ] ", "", " \n"])
 def test_nothing_is_no_records(tmp_path: Path, data: str) -> None:
     assert read_bytes(tmp_path, data.encode()) == []

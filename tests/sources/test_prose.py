@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
+import struct
 import sys
+import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +23,7 @@ from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject
 from embedding_core.sources import discover, read_documents
 from embedding_core.sources.formats.prose import html, office, pdf
+from embedding_core.store import retry
 
 Items = list[Document | Reject]
 PIXEL = bytes.fromhex(
@@ -81,7 +86,6 @@ def test_page_is_its_main_text_as_markdown_with_its_metadata(tmp_path: Path) -> 
         b"<html><body><nav><a href=/></a></nav><img src=x></body></html>",
         b"<html><head><script>render()</script></head><body><div id=app></div></body></html>",
         b"\xff\xfe\x00\x01 no markup",
-        b"<html><body>" + b"<div>" * 100_000,
     ],
 )
 def test_page_without_content_is_rejected_not_an_empty_text(tmp_path: Path, page: bytes) -> None:
@@ -95,6 +99,33 @@ def test_page_of_no_bytes_has_no_document_and_a_huge_one_is_rejected(
     monkeypatch.setattr(html, "MAX_HTML_BYTES", 100)
     with pytest.raises(RejectedInput, match="text_too_long"):
         read_bytes(tmp_path, "a.html", PAGE)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (b"<p " + b" ".join(b"a%d" % n for n in range(1_000_000)) + b">", "1,000 attributes"),
+        (
+            b"<html><body><p " + b" ".join(b"a%d='>'" % n for n in range(1_001)) + b">",
+            "1,000 attributes",
+        ),
+        (b"<p>words " * 1_500_000, "500,000 elements"),
+        (b"<di\x01v " + b" ".join(b"a%d" % n for n in range(1_001)) + b">", "1,000 attributes"),
+    ],
+)
+def test_page_of_more_markup_than_can_be_read_is_rejected_at_the_limit(
+    tmp_path: Path, page: bytes, said: str
+) -> None:
+    with pytest.raises(RejectedInput, match=f"too_many_values: more than {said}"):
+        read_bytes(tmp_path, "a.html", page)
+
+
+def test_page_nested_deeper_than_the_parser_goes_is_rejected_not_half_read(tmp_path: Path) -> None:
+    words = b"<p>" + b"Leaves turn light into sugar all day long. " * 3 + b"</p>"
+    within = b"<html><body>" + b"<div>" * 250 + words
+    assert len(documents(read_bytes(tmp_path, "a.html", within))) == 1
+    with pytest.raises(RejectedInput, match="too_deep: more than 256 elements"):
+        read_bytes(tmp_path, "a.html", words + b"<div>" * 100_000 + words)
 
 
 # PDF
@@ -172,6 +203,15 @@ def test_pdf_above_the_limits_is_rejected(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(pdf, "MAX_PDF_BYTES", 700)
     with pytest.raises(RejectedInput, match="text_too_long: the file"):
         read_bytes(tmp_path, "a.pdf", data)
+
+
+def test_pdf_of_very_many_pages_is_rejected_at_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "MOST_PAGES", 2)
+    assert len(documents(read_bytes(tmp_path, "a.pdf", made_pdf("one", "two")))) == 2
+    with pytest.raises(RejectedInput, match="too_many_values: the file has 3 pages"):
+        read_bytes(tmp_path, "a.pdf", made_pdf("one", "two", "three"))
 
 
 # Office
@@ -257,6 +297,13 @@ def zipped(parts: dict[str, bytes]) -> bytes:
     return data.getvalue()
 
 
+def with_part(data: bytes, name: str, content: bytes) -> bytes:
+    """The archive with another part of this name, or with it besides."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    return zipped(parts | {name: content})
+
+
 def flipped(data: bytes) -> bytes:
     at = data.index(b"word/document.xml") + 200
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
@@ -319,11 +366,74 @@ def test_zip_bomb_is_rejected_before_it_is_unpacked(
         read_bytes(tmp_path, "a.pptx", data)
 
 
-def test_entities_that_multiply_are_rejected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["docProps/core.xml", "word/document.xml", "word/other.bin"])
+def test_entities_that_multiply_are_rejected(tmp_path: Path, encoding: str, name: str) -> None:
     levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 20}">' for n in range(1, 9))
-    xml = f'<!DOCTYPE a [<!ENTITY e0 "words ">{levels}]><a>&e8;</a>'.encode()
-    with pytest.raises(RejectedInput, match="corrupt_office"):
-        read_bytes(tmp_path, "a.docx", zipped({"word/document.xml": xml}))
+    xml = f'<!-- <a> --><!DOCTYPE a [<!ENTITY e0 "words ">{levels}]><a>&e8;</a>'
+    data = with_part(WHOLE, name, xml.encode(encoding))
+    with pytest.raises(RejectedInput, match=f"corrupt_office: '{name}' in it has a document type"):
+        read_bytes(tmp_path, "a.docx", data)
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.pptx"])
+def test_office_file_of_more_elements_than_can_be_read_is_rejected(
+    tmp_path: Path, name: str
+) -> None:
+    part = {"a.docx": "word/document.xml", "a.pptx": "ppt/slides/slide1.xml"}[name]
+    data = with_part({"a.docx": WHOLE, "a.pptx": DECK}[name], part, b"<a>" + b"<p/>" * 1_000_000)
+    with pytest.raises(RejectedInput, match=r"too_many_values: its XML has 1,.*limit is 1,000,000"):
+        read_bytes(tmp_path, name, data)
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.pptx"])
+def test_archive_of_very_many_parts_is_not_listed(tmp_path: Path, name: str) -> None:
+    n_parts = 200_000
+    directory = b"PK\x01\x02".ljust(50, b"\0") * n_parts
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(directory), 4, 0)
+    tracemalloc.start()
+    with pytest.raises(RejectedInput, match="too_many_values: the list of what is in it"):
+        read_bytes(tmp_path, name, b"PK\x03\x04" + directory + end)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+def test_table_of_ten_thousand_rows_is_read(tmp_path: Path) -> None:
+    cell = b"<a:txBody><a:bodyPr/><a:p><a:r><a:t>x</a:t></a:r></a:p></a:txBody>"
+    row = b"<a:tr h='1'><a:tc>" + cell + b"</a:tc></a:tr>"
+    presentation, made = pptx.Presentation(), io.BytesIO()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+    slide.shapes.add_table(1, 1, 0, 0, 1, 1)
+    presentation.save(made)
+    with zipfile.ZipFile(made) as archive:
+        xml = archive.read("ppt/slides/slide1.xml")
+    data = with_part(
+        made.getvalue(),
+        "ppt/slides/slide1.xml",
+        xml.replace(b"</a:tbl>", row * 10_000 + b"</a:tbl>"),
+    )
+    ((_, text),) = documents(read_bytes(tmp_path, "a.pptx", data))
+    assert text.count("x") == 10_000
+
+
+def test_long_wait_for_a_library_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_said, said = threading.Event(), list[str]()
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            is_said.set()
+
+    def slow(*_: object, **__: object) -> None:
+        assert is_said.wait(60)
+
+    monkeypatch.setattr(retry, "SILENT_SECONDS", 0.001)
+    monkeypatch.setattr("mammoth.convert_to_html", slow)
+    monkeypatch.setattr(logging.getLogger("embedding_core.store.retry"), "handlers", [Said()])
+    with pytest.raises(RejectedInput):
+        read_bytes(tmp_path, "a.docx", WHOLE)
+    assert said[0].startswith(f"still trying to read {tmp_path / 'a.docx'}, for")
 
 
 # All

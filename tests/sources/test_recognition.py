@@ -150,6 +150,37 @@ def test_compressed_data_with_a_flipped_byte_or_a_tail_is_rejected(
         assert caught.value.reason in ("corrupt_compressed", "truncated_compressed")
 
 
+@pytest.mark.parametrize("padding", [1, 511, 1_000_000])
+@pytest.mark.parametrize("end", [".gz", ".bz2"])
+def test_zero_bytes_behind_compressed_data_are_padding(
+    tmp_path: Path, end: str, padding: int
+) -> None:
+    zeros, path = b"\0" * padding, tmp_path / f"a.jsonl{end}"
+    piece = COMPRESSORS[end](LINES)
+    path.write_bytes(piece + zeros)
+    assert texts(read(path)) == ["first", "second"]
+    path.write_bytes(piece + zeros + piece + zeros)
+    assert texts(read(path)) == ["first", "second"] * 2
+    path.write_bytes(piece + zeros + b"tail")
+    with pytest.raises(RejectedInput, match="_compressed: "):
+        read(path)
+
+
+def test_zero_bytes_behind_zstd_data_are_damage_as_for_its_own_tool(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(COMPRESSORS[".zst"](LINES) + b"\0" * 512)
+    with pytest.raises(RejectedInput, match=r"corrupt_compressed: .*stands behind it"):
+        read(tmp_path / "a.jsonl.zst")
+
+
+@pytest.mark.parametrize("end", COMPRESSORS)
+def test_compressed_data_cut_within_its_first_bytes_is_cut(tmp_path: Path, end: str) -> None:
+    whole, path = COMPRESSORS[end](LINES), tmp_path / f"a.jsonl{end}"
+    for size in range(1, 20):
+        path.write_bytes(whole[:size])
+        with pytest.raises(RejectedInput, match=r"truncated_compressed: .*copy the file again"):
+            read(path)
+
+
 @pytest.mark.parametrize("end", COMPRESSORS)
 def test_empty_archive_has_no_documents_and_no_archive_at_all_is_rejected(
     tmp_path: Path, end: str

@@ -8,9 +8,9 @@ import pytest
 
 from embedding_core.errors import LakeError
 from embedding_core.runs.job import locked_for
-from embedding_core.store.conditional_put import check_conditional_put
+from embedding_core.store.conditional_put import check_conditional_put, check_writable
 from embedding_core.store.storage import StorageSpec
-from tests.driver import recipe_for
+from tests.driver import recipe_for, run, write_jsonl
 from tests.lake.forgetful_s3 import forgetful_store
 from tests.synthetic import make_table
 
@@ -59,3 +59,22 @@ def test_check_conditional_put_nobody_there_says_what_to_check(
     spec = StorageSpec(endpoint_url="http://127.0.0.1:9", region="us-east-1")
     with pytest.raises(LakeError, match="endpoint_url"):
         check_conditional_put("s3://bucket/lake", spec)
+
+
+def test_check_writable_folder_passes_and_nothing_stays(tmp_path: Path) -> None:
+    check_writable(str(tmp_path / "not" / "there" / "yet"), StorageSpec())
+    assert list(tmp_path.iterdir()) == []
+
+
+NOWHERE = ["/proc/embedlake", "/proc/self/deep/er", "/sys/embedlake", "/dev/null/embedlake"]
+"""Paths that nobody may write, root included."""
+
+
+@pytest.mark.parametrize("uri", [*NOWHERE, f"/tmp/{'x' * 300}"])
+def test_lake_where_nobody_can_write_is_a_final_error(tmp_path: Path, uri: str) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
+    recipe = recipe_for(tmp_path, lake={"uri": uri})
+    for begin in (lambda: make_table(recipe), lambda: run(recipe)):
+        with pytest.raises(LakeError) as caught:
+            begin()
+        assert "lake.uri" in str(caught.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import threading
 
 import pytest
 from botocore.exceptions import (
@@ -14,8 +16,9 @@ from botocore.exceptions import (
 )
 
 from embedding_core.errors import LakeError, Transient
-from embedding_core.store.faults import Fault, fault_of, status_of
-from embedding_core.store.retry import STORE_ATTEMPTS, tried_again
+from embedding_core.store import retry
+from embedding_core.store.faults import NO_PATH, Fault, fault_of, status_of
+from embedding_core.store.retry import STORE_ATTEMPTS, never_silent, tried_again
 
 
 def answered(status: int) -> ClientError:
@@ -55,6 +58,9 @@ def behind(cause: BaseException) -> OSError:
         (ConnectionResetError("x"), Fault.PASSING),
         (TimeoutError("x"), Fault.PASSING),
         (ValueError("no address"), Fault.FINAL),
+        *[(OSError(number, "x"), Fault.FINAL) for number in NO_PATH],
+        (OSError(errno.EIO, "x"), Fault.PASSING),
+        (OSError(errno.EMFILE, "x"), Fault.PASSING),
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else repr(value)[:50],
 )
@@ -84,6 +90,45 @@ def test_tried_again_until_it_succeeds_with_growing_pauses(pauses: list[float]) 
 
     assert tried_again("do it", step) == "attempt 4"
     assert [0.2 * 2**n <= pause <= 0.6 * 2**n for n, pause in enumerate(pauses)] == [True] * 3
+
+
+def test_tried_again_says_every_attempt_that_failed(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    def step(attempt: int) -> None:
+        if attempt < 3:
+            raise Transient("it may pass") from OSError(f"number {attempt}")
+
+    tried_again("do it", step)
+    assert caplog.messages == [
+        f"could not do it: number {attempt} (attempt {attempt} of 5)" for attempt in (1, 2)
+    ]
+    assert len(pauses) == 2
+
+
+def test_never_silent_says_that_a_step_takes_long_until_it_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = Said()
+    monkeypatch.setattr(retry, "SILENT_SECONDS", 0.001)
+    monkeypatch.setattr(retry.log, "handlers", [said])
+    with never_silent("read a store"):
+        assert said.twice.wait(60)
+    assert said.messages[0].startswith("still trying to read a store, for 0 s")
+
+
+class Said(logging.Handler):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        self.twice = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+        if len(self.messages) == 2:
+            self.twice.set()
 
 
 def test_tried_again_gives_up_with_the_cause_and_what_to_do(pauses: list[float]) -> None:

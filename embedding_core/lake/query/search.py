@@ -137,15 +137,34 @@ class _Legs:
         return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
 
     def _rows(self, computed: list[str], **search: Any) -> pa.Table:
-        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema), *computed]
+        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema)]
         try:
             return self.dataset.to_table(
-                columns=columns, filter=self.condition, prefilter=True, with_row_id=True, **search
+                columns=[*columns, *computed],
+                filter=self.condition,
+                prefilter=True,
+                with_row_id=True,
+                **search,
             )
         except ValueError as error:  # how Lance reports a filter that does not parse or fit
             if self.condition is None or LANCE_IO in str(error) or homeless_indexes(self.dataset):
                 raise
+            if self._filter_is_planned():
+                self._read_all([*columns, self.query.column])
             raise UsageError(self._why_refused(error)) from error
+
+    def _filter_is_planned(self) -> bool:
+        """Whether the filter parses and fits the columns: then it was a row that stopped it."""
+        try:
+            self.dataset.scanner(filter=self.condition).explain_plan()
+        except ValueError:
+            return False
+        return True
+
+    def _read_all(self, columns: list[str]) -> None:
+        """Raise what Lance does where a data file cannot be decoded."""
+        for _ in self.dataset.to_batches(columns=columns):
+            pass
 
     def _why_refused(self, error: ValueError) -> str:
         columns = self.dataset.schema

@@ -16,7 +16,7 @@ from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase
 
 from pydantic import field_validator
 
-from embedding_core.errors import RejectedInput, words
+from embedding_core.errors import RejectedInput
 from embedding_core.reasons import (
     DUPLICATE_COLUMN,
     INVALID_UTF8,
@@ -24,6 +24,7 @@ from embedding_core.reasons import (
     MALFORMED_ROW,
     MISSING_COLUMN,
     RAGGED_ROW,
+    TOO_MANY_VALUES,
     UNCLOSED_QUOTE,
     Reason,
 )
@@ -39,15 +40,19 @@ from embedding_core.sources.formats.format import (
     TextFormat,
     TextOptions,
     listed,
+    no_column,
 )
 from embedding_core.sources.formats.waste import Waste
 
 MAX_ROW_BYTES = 64 * 1024 * 1024
 """Longest row that is parsed."""
+MOST_CELLS = 1_000_000
+"""Most cells of a row that is parsed: each takes far more memory than its delimiter."""
 BUFFER_BYTES = 1024 * 1024
 """Read-ahead, which also tells how many bytes a row takes."""
 OTHER_DELIMITERS = (";", "\t", "|", ",")
 """What a header may be cut by instead."""
+BARE_CARRIAGE_RETURN = re.compile(r"\r(?!\n|\Z)")
 NOT_CSV = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{|\[\s*\{|<(?:!doctype|html))", re.IGNORECASE)
 
 
@@ -142,10 +147,8 @@ class Csv(TextFormat):
             elif field in fields.required:
                 others = [mark for mark in OTHER_DELIMITERS if mark != delimiter]
                 mark = next((mark for mark in others if mark in "".join(names)), None)
-                advice = f"; set source.formats.csv.delimiter to {mark!r}?" if mark else ""
-                raise RejectedInput(
-                    MISSING_COLUMN, f"no column {name!r}; the file has {there}{advice}"
-                )
+                advice = f", or set source.formats.csv.delimiter to {mark!r}?" if mark else ""
+                raise RejectedInput(MISSING_COLUMN, no_column(name, names) + advice)
         return columns
 
     def _record(
@@ -185,7 +188,10 @@ class _Rows:
         csv.field_size_limit(MAX_ROW_BYTES)  # of the process; the default is 128 KiB
         self._reader = csv.reader(self._texts(), delimiter=delimiter, strict=True)
         self._waste = Waste("blank or overlong rows")
-        self._first_line = self._n_lines = self._n_bytes = 0
+        begin = rf"(?:\A|(?<={re.escape(delimiter)}))"
+        self._quoted = re.compile(rf'{begin}"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
+        self._first_line = self._n_lines = self._n_bytes = self._n_cells = 0
+        self._line = ""
         self._problems: list[_Bad] = []
         self._has_ended = False
 
@@ -194,14 +200,15 @@ class _Rows:
 
     def __next__(self) -> list[str] | _Bad:
         while True:
-            self._n_bytes, self._first_line = 0, self._n_lines + 1
+            self._n_bytes = self._n_cells = 0
+            self._first_line = self._n_lines + 1
             self._problems.clear()
             try:
                 row = next(self._reader)
             except csv.Error as error:
                 if self._has_ended:
                     raise self._unclosed("the end of the file") from error
-                return _Bad(MALFORMED_ROW, f"line {self._n_lines}: {words(error)}")
+                return self._problems[0] if self._problems else self._malformed()
             if self._problems:
                 return self._problems[0]
             if row:
@@ -221,8 +228,43 @@ class _Rows:
             if self._n_bytes > MAX_ROW_BYTES:
                 raise self._unclosed(f"{MAX_ROW_BYTES} bytes")
             text = self._decoded(line)
-            yield text.removeprefix("\ufeff") if self._n_lines == 1 else text
+            yield self._narrow(text.removeprefix("\ufeff") if self._n_lines == 1 else text)
         self._has_ended = True
+
+    def _narrow(self, line: str) -> str:
+        """The line; where the row has too many cells, an empty one that ends within quotes if the
+        line does, so that the next row is where it was."""
+        is_inside = self._first_line < self._n_lines  # a quoted cell goes on
+        self._line = f'"{line}' if is_inside else line
+        if self._n_bytes < MOST_CELLS:
+            return line
+        outside = self._outside_quotes()
+        self._n_cells += outside.count(self.delimiter)
+        if self._n_cells < MOST_CELLS:
+            return line
+        advice = "is it CSV, with this delimiter?"
+        detail = f"the row has more than {MOST_CELLS:,} cells, the limit; {advice}"
+        self._problems.append(_Bad(TOO_MANY_VALUES, detail))
+        is_open = line.endswith("\n") and not outside.endswith("\n")
+        return "\n" if is_open == is_inside else '"\n'
+
+    def _outside_quotes(self) -> str:
+        """The line that was read last, without its quoted cells."""
+        return self._quoted.sub("", self._line) if '"' in self._line else self._line
+
+    def _malformed(self) -> _Bad:
+        """What keeps the row from being parsed: nothing else can, where the parser is strict."""
+        if BARE_CARRIAGE_RETURN.search(self._outside_quotes()):
+            what = (
+                "a carriage return stands where a line goes on; end lines with a line feed, or put "
+                "the cell into quotes"
+            )
+        else:
+            what = (
+                "a closing quote is followed by more than a delimiter; write a quote in a quoted "
+                "cell twice"
+            )
+        return _Bad(MALFORMED_ROW, f"line {self._n_lines}: {what}")
 
     def _decoded(self, line: bytes) -> str:
         try:

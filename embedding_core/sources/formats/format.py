@@ -176,6 +176,14 @@ NAMES_SHOWN = 12
 """Names of fields or columns that a message lists."""
 
 
+def no_column(field: str, names: Iterable[str]) -> str:
+    """What is wrong with a file that lacks a column, and what to do."""
+    return (
+        f"no column {field!r}; the file has {listed(names)}; correct source.text and source.id, or "
+        "leave the file out by source.exclude if it is none of the source's"
+    )
+
+
 def listed(names: Iterable[str]) -> str:
     """The first names of a file's columns or a record's fields, for a person who named another."""
     first = list(islice(names, NAMES_SHOWN + 1))

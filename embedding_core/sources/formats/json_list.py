@@ -34,7 +34,12 @@ from embedding_core.sources.formats.format import (
     type_name,
 )
 from embedding_core.sources.formats.jsonl import ARRAY_OF_OBJECTS, JSON_LINES, UTF8_BOM
-from embedding_core.sources.formats.strict_json import STRICT, TOLERANT
+from embedding_core.sources.formats.strict_json import (
+    STRICT,
+    TOLERANT,
+    check_width,
+    may_be_cut_off,
+)
 from embedding_core.sources.formats.waste import Waste
 
 READ_BYTES = 1024 * 1024
@@ -44,8 +49,6 @@ MOST_CHARACTERS = 64 * 1024 * 1024
 LOOK_BYTES = 256 * 1024
 """Bytes at a file's beginning that tell how many a record takes."""
 NO_SPACE = re.compile(r"[^ \t\r\n]")
-LONGEST_TOKEN = 16
-"""Characters of the longest number part, constant or escape that a window may cut in two."""
 
 
 class JsonOptions(FormatOptions):
@@ -163,10 +166,11 @@ class _Window:
     def _decoded(self, decoder: json.JSONDecoder) -> tuple[object, int]:
         """The value from here on and the position after it, however much has to be read."""
         while True:
+            check_width(self._text, self._at)
             try:
                 return decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if not self._is_cut_off(error.pos) or not self._more():
+                if not may_be_cut_off(self._text, error.pos) or not self._more():
                     raise self._malformed(error.msg, error.pos) from error
             except RecursionError as error:
                 raise RejectedInput(
@@ -174,11 +178,6 @@ class _Window:
                     f"objects or lists are nested too deep to be parsed, at character "
                     f"{self.n_characters + 1} of the file",
                 ) from error
-
-    def _is_cut_off(self, position: int) -> bool:
-        """Whether an error may come from the end of the window: there, or at a string's start."""
-        is_near_end = position >= len(self._text) - LONGEST_TOKEN
-        return is_near_end or self._text[position] == '"'
 
     def _more(self) -> bool:
         """Read on, at least as much as waits already; whether there was more."""

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from io import BufferedReader, RawIOBase
 from typing import IO
 
-from embedding_core.errors import words
+from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import (
     INVALID_UTF8,
     LINE_TOO_LONG,
     MALFORMED_JSON,
     NOT_AN_OBJECT,
     TOO_DEEP,
+    TOO_MANY_VALUES,
 )
 from embedding_core.recipe.formats import Format
 from embedding_core.records import SourceFile, Span
@@ -30,7 +31,12 @@ from embedding_core.sources.formats.format import (
     TextFormat,
     type_name,
 )
-from embedding_core.sources.formats.strict_json import STRICT
+from embedding_core.sources.formats.strict_json import (
+    STRICT,
+    TOLERANT,
+    check_width,
+    may_be_cut_off,
+)
 from embedding_core.sources.formats.waste import Waste
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -45,6 +51,7 @@ BUFFER_BYTES = 1024 * 1024
 UTF8_BOM = b"\xef\xbb\xbf"
 
 ARRAY_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
+SPACE = re.compile(r"[ \t\r\n]*")
 LONG_OBJECT = re.compile(rb'\{\s*"[^"]*"\s*:')
 LONG_LINE_BYTES = 32 * 1024
 """A first line without an end is one of JSON lines from this length on."""
@@ -60,8 +67,9 @@ class JsonLines(TextFormat):
     suffixes = (".jsonl", ".ndjson")
 
     def fit(self, head: bytes, stream: RawIOBase) -> Fit:
-        """See ``Format``: the first line is an object, or the beginning of a long one."""
-        if ARRAY_OF_OBJECTS.match(head):
+        """See ``Format``: the first line is an object, or the beginning of a long one. Objects that
+        share a line, or go over several, are no JSON lines."""
+        if ARRAY_OF_OBJECTS.match(head) or not _is_an_object_a_line(head):
             return Fit.NONE
         first, _, rest = head.removeprefix(UTF8_BOM).lstrip().partition(b"\n")
         is_object = first.startswith(b"{") and isinstance(_record(0, first), Record)
@@ -109,6 +117,31 @@ def _line_end(block: bytes, begin: int) -> int:
     return block.find(b"\n", begin) + 1
 
 
+def _is_an_object_a_line(head: bytes) -> bool:
+    """Whether no line end is within an object and there is one between any two, as far as the
+    objects at the beginning of a file can be parsed."""
+    text = head.removeprefix(UTF8_BOM).decode("utf-8", "surrogateescape")
+    at = 0
+    while text.startswith("{", start := _after_space(text, at)):
+        if at and "\n" not in text[at:start]:
+            return False
+        try:
+            _, at = TOLERANT.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            is_cut_off = len(head) >= LONG_LINE_BYTES and may_be_cut_off(text, error.pos)
+            return not (is_cut_off and "\n" in text[start:])
+        except RecursionError:
+            return True
+        if "\n" in text[start:at]:
+            return False
+    return True
+
+
+def _after_space(text: str, at: int) -> int:
+    match = SPACE.match(text, at)
+    return match.end() if match is not None else at
+
+
 def _records(
     lines: IO[bytes] | BufferedReader, first_position: int = 0, end: int | None = None
 ) -> Iterator[Record | Flaw]:
@@ -129,6 +162,12 @@ def _records(
             yield _record(position, line)
 
 
+def _advice(line: bytes) -> str:
+    """What to do about a line that may be a part of an object that is written over several."""
+    is_part = line.strip() in (b"{", b"}", b"},") or line[:1].isspace()
+    return "; if objects go over several lines, set source.format to json" if is_part else ""
+
+
 def _skip_line(lines: IO[bytes] | BufferedReader, piece: bytes, waste: Waste) -> str:
     n_bytes = len(piece)
     waste.waste(n_bytes=n_bytes)
@@ -141,12 +180,16 @@ def _skip_line(lines: IO[bytes] | BufferedReader, piece: bytes, waste: Waste) ->
 
 def _record(position: int, line: bytes) -> Record | Flaw:
     try:
-        value = STRICT.decode(line.decode())
+        text = line.decode()
+        check_width(text)
+        value = STRICT.decode(text)
+    except RejectedInput as error:
+        return Flaw(position, TOO_MANY_VALUES, error.detail)
     except UnicodeDecodeError as error:
         detail = f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8"
         return Flaw(position, INVALID_UTF8, detail)
     except json.JSONDecodeError as error:
-        return Flaw(position, MALFORMED_JSON, f"{error.msg} at column {error.colno}")
+        return Flaw(position, MALFORMED_JSON, f"{error.msg} at column {error.colno}{_advice(line)}")
     except RecursionError:
         return Flaw(position, TOO_DEEP, "objects or lists are nested too deep to be parsed")
     except ValueError as error:

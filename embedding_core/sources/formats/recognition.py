@@ -17,6 +17,7 @@ from embedding_core.sources.formats.compression import (
     Decompressed,
     compression_named,
     compression_of,
+    cut_off,
     stored_share,
 )
 from embedding_core.sources.formats.format import Fit
@@ -95,6 +96,8 @@ def recognised(stream: RawIOBase, file: SourceFile, spec: SourceSpec) -> Recogni
             reasons.TRUNCATED_COMPRESSED,
             "the file has no bytes, not even a header; write it again or remove it",
         )
+    elif named_compression is not None and named_compression.is_cut_in_start(head):
+        raise cut_off(named_compression)
     if named_compression is not None:
         name = name.removesuffix(named_compression.suffix)
     formats = _formats(spec)

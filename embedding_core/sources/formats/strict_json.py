@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import NoReturn
 
+from embedding_core.errors import RejectedInput
+from embedding_core.reasons import TOO_MANY_VALUES
 from embedding_core.sources.formats.format import shown
 
 
@@ -29,3 +32,44 @@ STRICT = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique
 
 TOLERANT = json.JSONDecoder(parse_int=str)
 """Finds the end of a value that ``STRICT`` refuses, though its brackets and quotes are right."""
+
+LONGEST_TOKEN = 16
+"""Characters of the longest number part, constant or escape that the end of a text may cut in two.
+"""
+
+
+def may_be_cut_off(text: str, position: int) -> bool:
+    """Whether an error at a position may come from the end of the text: the error is there, or at
+    the beginning of a string, which has no end then."""
+    return position >= len(text) - LONGEST_TOKEN or text[position] == '"'
+
+
+MOST_VALUES = 1_000_000
+"""Most values in a record: each of them takes far more memory than its comma."""
+LONG_CHARACTERS = 4 * 1024 * 1024
+"""A shorter text cannot hold so many values that memory matters."""
+_MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(["\[{,\]}])', re.DOTALL)
+"""A string, or a mark between values; a quote alone begins a string that has no end."""
+
+
+def check_width(text: str, start: int = 0) -> None:
+    """Raise ``RejectedInput`` where the object or list that begins here has too many values."""
+    if len(text) - start < LONG_CHARACTERS:
+        return
+    depth = n_values = 0
+    for match in _MARKS.finditer(text, start):
+        mark = match[1]
+        if mark is None:
+            continue
+        if mark in "]}":
+            depth -= 1
+        elif mark != '"':
+            n_values += 1
+            depth += mark != ","
+        if mark == '"' or depth <= 0:
+            return
+        if n_values > MOST_VALUES:
+            raise RejectedInput(
+                TOO_MANY_VALUES,
+                f"the record has more than {MOST_VALUES:,} values, the limit; leave some out",
+            )

@@ -18,7 +18,13 @@ import pyarrow.compute as pc
 from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import DUPLICATE_COLUMN, INVALID_UTF8, MISSING_COLUMN, WRONG_TYPE
 from embedding_core.recipe.mapping.field_path import FieldPath
-from embedding_core.sources.formats.format import ColumnFloat, Fields, Undecodable, listed
+from embedding_core.sources.formats.format import (
+    ColumnFloat,
+    Fields,
+    Undecodable,
+    listed,
+    no_column,
+)
 
 UUID_BYTES = 16
 """Width of a fixed binary column that is read as UUIDs: many writers do not mark them."""
@@ -71,7 +77,7 @@ def columns_of(fields: Fields, schema: pa.Schema) -> list[Column]:
         if column is not None:
             columns[column.field] = column
         elif field in fields.required:
-            raise RejectedInput(MISSING_COLUMN, f"no column {field!r}; the file has {there}")
+            raise RejectedInput(MISSING_COLUMN, no_column(field, schema.names))
     for name in {column.steps[0] for column in columns.values()}:
         if schema.names.count(name) > 1:
             raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {there}")

@@ -16,6 +16,7 @@ from embedding_core.sources.formats.format import Fields, Fit, Flaw, Record
 from embedding_core.sources.formats.prose.library import library
 from embedding_core.sources.formats.prose.office import office_bytes, office_fit
 from embedding_core.sources.formats.prose.text import file_fields
+from embedding_core.store.retry import never_silent
 
 PROPERTIES = "docProps/core.xml"
 PROPERTY_TAGS = {
@@ -43,8 +44,9 @@ class Docx:
         mammoth, markdownify = library("mammoth", "office"), library("markdownify", "office")
         data = office_bytes(stream)
         try:
-            page = mammoth.convert_to_html(data, convert_image=_no_image).value
-            text = markdownify.markdownify(page, heading_style="ATX").strip()
+            with never_silent(f"read {file.uri}"):
+                page = mammoth.convert_to_html(data, convert_image=_no_image).value
+                text = markdownify.markdownify(page, heading_style="ATX").strip()
             properties = _properties(data)
         except Exception as error:
             raise RejectedInput(CORRUPT_OFFICE, words(error)[:200]) from error

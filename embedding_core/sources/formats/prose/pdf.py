@@ -10,15 +10,24 @@ from io import RawIOBase
 from typing import Any, Literal
 
 from embedding_core.errors import RejectedInput, words
-from embedding_core.reasons import CORRUPT_PDF, ENCRYPTED, NO_TEXT, TEXT_TOO_LONG
+from embedding_core.reasons import (
+    CORRUPT_PDF,
+    ENCRYPTED,
+    NO_TEXT,
+    TEXT_TOO_LONG,
+    TOO_MANY_VALUES,
+)
 from embedding_core.recipe.formats import Format, FormatOptions
 from embedding_core.records import SourceFile, Span
 from embedding_core.sources.formats.format import Fields, Fit, Flaw, Record
 from embedding_core.sources.formats.prose.library import library
 from embedding_core.sources.formats.prose.text import MAX_TEXT_BYTES, file_fields, whole_bytes
+from embedding_core.store.retry import never_silent
 
 MAX_PDF_BYTES = 256 * 1024 * 1024
 """Largest file that is read; it is held in memory whole."""
+MOST_PAGES = 100_000
+"""Most pages of a file: a page may stand in it any number of times, for a few bytes each."""
 MAGIC = re.compile(rb".{0,1023}?%PDF-\d", re.DOTALL)
 END = b"%%EOF"
 END_WITHIN_BYTES = 2048
@@ -59,7 +68,7 @@ class Pdf:
         data = whole_bytes(stream, MAX_PDF_BYTES, "cut it into several files")
         with closing(_opened(pdfium, data)) as document:
             about = _about(document) | file_fields(file)
-            pages = _pages(pdfium, document)
+            pages = _pages(pdfium, document, file.uri)
             if self.options.record == "file":
                 yield from _whole(pages, about)
                 return
@@ -95,14 +104,21 @@ def _opened(pdfium: Any, data: bytes) -> Any:
     try:
         with _ONE_AT_A_TIME:
             document = pdfium.PdfDocument(data)
-            len(document)
-            return document
+            n_pages = len(document)
     except pdfium.PdfiumError as error:
         if getattr(error, "err_code", None) == PASSWORD_ERROR:
             raise RejectedInput(
                 ENCRYPTED, "the file asks for a password; save it without one"
             ) from error
         raise RejectedInput(CORRUPT_PDF, words(error)) from error
+    if n_pages > MOST_PAGES:
+        with _ONE_AT_A_TIME:
+            document.close()
+        raise RejectedInput(
+            TOO_MANY_VALUES,
+            f"the file has {n_pages:,} pages, the limit is {MOST_PAGES:,}; cut it into several",
+        )
+    return document
 
 
 def _about(document: Any) -> dict[str, object]:
@@ -115,15 +131,17 @@ def _about(document: Any) -> dict[str, object]:
         }
 
 
-def _pages(pdfium: Any, document: Any) -> Iterator[str | Flaw]:
-    """The text of each page; empty for a blank one, a flaw for one that has only pictures."""
+def _pages(pdfium: Any, document: Any, uri: str) -> Iterator[str | Flaw]:
+    """The text of each page; empty for a blank one, a flaw for one that has only pictures.
+
+    Nothing bounds the work of a page: its drawings may contain each other, and PDFium cannot be
+    stopped. The log says which page takes long.
+    """
     n_characters = 0
     for number in range(len(document)):
         try:
-            with _ONE_AT_A_TIME, closing(document[number]) as page:
-                with closing(page.get_textpage()) as layer:
-                    text = layer.get_text_bounded()
-                n_objects = pdfium.raw.FPDFPage_CountObjects(page.raw)
+            with never_silent(f"read page {number + 1} of {uri}"), _ONE_AT_A_TIME:
+                text, n_objects = _page(pdfium, document, number)
         except pdfium.PdfiumError as error:
             raise RejectedInput(CORRUPT_PDF, f"page {number + 1}: {words(error)}") from error
         n_characters += len(text)
@@ -137,6 +155,14 @@ def _pages(pdfium: Any, document: Any) -> Iterator[str | Flaw]:
         else:
             detail = f"page {number + 1} has pictures and no text layer; run OCR over the file"
             yield Flaw(number, NO_TEXT, detail)
+
+
+def _page(pdfium: Any, document: Any, number: int) -> tuple[str, int]:
+    """The text of a page and how many objects are on it."""
+    with closing(document[number]) as page:
+        with closing(page.get_textpage()) as layer:
+            text: str = layer.get_text_bounded()
+        return text, pdfium.raw.FPDFPage_CountObjects(page.raw)
 
 
 def _whole(pages: Iterator[str | Flaw], about: dict[str, object]) -> Iterator[Record | Flaw]:

@@ -15,6 +15,7 @@ from embedding_core.sources.formats.format import Fields, Fit, Flaw, Record
 from embedding_core.sources.formats.prose.library import library
 from embedding_core.sources.formats.prose.office import office_bytes, office_fit
 from embedding_core.sources.formats.prose.text import file_fields
+from embedding_core.store.retry import never_silent
 
 REPEATED = (13, 15, 16)
 """Numbers of the placeholders that every slide repeats: slide number, footer, date."""
@@ -46,7 +47,8 @@ class Pptx:
         pptx = library("pptx", "office")
         data = office_bytes(stream)
         try:
-            slides = [_slide(slide) for slide in pptx.Presentation(data).slides]
+            with never_silent(f"read {file.uri}"):
+                slides = [_slide(slide) for slide in pptx.Presentation(data).slides]
         except Exception as error:
             raise RejectedInput(CORRUPT_OFFICE, words(error)[:200]) from error
         if not any(slide.text or slide.is_pictured for slide in slides):
@@ -117,10 +119,16 @@ def _is_repeated(shape: Any) -> bool:
 def _text(shape: Any) -> str:
     """The text of a shape, a table's cells between bars; empty for what has none."""
     if getattr(shape, "has_table", False):
-        rows = (" | ".join(cell.text.strip() for cell in row.cells) for row in shape.table.rows)
-        return "\n".join(rows)
+        return "\n".join(_rows(shape.table))
     written: str = getattr(shape, "text", "")
     return written.replace("\v", "\n").strip()
+
+
+def _rows(table: Any) -> Iterator[str]:
+    """The rows of a table. Its cells are asked for once: a row by its number counts all of them."""
+    cells, width = list(table.iter_cells()), max(1, len(table.columns))
+    for start in range(0, len(cells), width):
+        yield " | ".join(cell.text.strip() for cell in cells[start : start + width])
 
 
 def _joined(slides: Sequence[_Slide]) -> dict[str, object]:
