@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from types import UnionType
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -74,8 +76,10 @@ def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
         return sections()
     if annotation == dict[str, formats.FormatOptions]:
         return {"": formats.section()}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {"": annotation}
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return {"": kind}
     return {}
 
 

@@ -4,8 +4,15 @@ They hold plain values only, so that they pickle small and cross processes. They
 Arrow, Lance, torch, Prefect or Ray.
 """
 
+from embedding_core.records.choices import ChoiceSummary, SurveyUnit
 from embedding_core.records.documents import Chunk, ColumnType, Document, Reject, Scalar
-from embedding_core.records.files import FileVersion, PassedOver, PlannedFile, SourceFile
+from embedding_core.records.files import (
+    Choice,
+    FileVersion,
+    PassedOver,
+    PlannedFile,
+    SourceFile,
+)
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
 from embedding_core.records.units import (
@@ -19,6 +26,8 @@ from embedding_core.records.units import (
 )
 
 __all__ = [
+    "Choice",
+    "ChoiceSummary",
     "Chunk",
     "ColumnType",
     "Document",
@@ -35,6 +44,7 @@ __all__ = [
     "Space",
     "Span",
     "StagedUnit",
+    "SurveyUnit",
     "UnitResult",
     "WorkUnit",
 ]

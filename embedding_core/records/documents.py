@@ -42,6 +42,8 @@ class Document:
     """Valid Unicode: no lone surrogate, no NUL character, not blank."""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     """Values of the declared metadata columns, of the declared types."""
+    group: str | None = None
+    """Value of the field that a sample is taken per; None without a value, or without a sample."""
 
 
 @dataclass(frozen=True, slots=True)

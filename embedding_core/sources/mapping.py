@@ -33,6 +33,7 @@ from embedding_core.sources.formats.format import (
     shown,
     wrong_type,
 )
+from embedding_core.sources.grouping import Grouping
 from embedding_core.sources.metadata import convert, folder_values, whole
 from embedding_core.sources.template import TextTemplate
 
@@ -53,6 +54,7 @@ class RecordMapper:
         self._uri = source_uri
         self._template = TextTemplate.parse(spec.text)
         self._folders = folder_values(source_uri, spec.metadata)
+        self._grouping = Grouping.of(spec, source_uri)
         self._seen: set[bytes] = set()
 
     @property
@@ -60,7 +62,8 @@ class RecordMapper:
         """Every field the mapping reads."""
         declared = [self._id] if self._id else []
         required = (*declared, *self._template.fields)
-        return Fields(required, tuple(column.field for _, column in self._columns))
+        grouping = [self._grouping.name] if self._grouping is not None else []
+        return Fields(required, (*(column.field for _, column in self._columns), *grouping))
 
     def map(self, record: Record | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""
@@ -74,7 +77,8 @@ class RecordMapper:
             self._claim(doc_id, record.position)
         except RejectedInput as error:
             return Reject(self._uri, doc_id, record.position, error.reason, error.detail)
-        return Document(doc_id, record.position, text, metadata)
+        group = self._group(record.fields, metadata) if self._grouping is not None else None
+        return Document(doc_id, record.position, text, metadata, group)
 
     def _doc_id(self, record: Record) -> str:
         if self._id is None:
@@ -121,6 +125,16 @@ class RecordMapper:
             if isinstance(value, str):
                 _clean(value, f"field {column.field!r}")
         return values
+
+    def _group(self, fields: Mapping[str, object], metadata: Mapping[str, Scalar]) -> str | None:
+        """The value that a sample is taken per."""
+        if self._grouping is None:
+            return None
+        try:
+            value = find(fields, self._grouping.name)
+        except RejectedInput:
+            value = None
+        return self._grouping.value(value, metadata, is_absent=value is ABSENT)
 
     def _claim(self, doc_id: str, position: int) -> None:
         """Only usable records claim their id, so a bad first one does not hide a good second."""

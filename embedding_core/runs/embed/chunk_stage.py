@@ -13,7 +13,7 @@ from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_leng
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
-from embedding_core.reasons import OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
+from embedding_core.reasons import DUPLICATE_TEXT, OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -25,11 +25,11 @@ from embedding_core.records import (
     StagedUnit,
     WorkUnit,
 )
+from embedding_core.runs.choosing.reading import LeftOut, read_chosen
 from embedding_core.runs.cutting import Cutting
 from embedding_core.runs.embed.slices import UsedIds
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import Prepared, prepared
-from embedding_core.sources import read_documents
 
 MOSTLY_UNKNOWN = 0.5
 """Share of a chunk's characters in unknown tokens from which it is listed as such."""
@@ -155,9 +155,12 @@ def _file_rows(
     gave = _FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
-        for record in read_documents(planned.file, work.recipe.source, slice_):
-            if isinstance(record, Reject):
-                tally["rejected"] += 1
+        for record in read_chosen(planned, work.recipe.source, slice_):
+            if isinstance(record, LeftOut):
+                tally["left_out"] += record.documents
+            elif isinstance(record, Reject):
+                is_duplicate = record.reason == DUPLICATE_TEXT.name
+                tally["duplicates" if is_duplicate else "rejected"] += 1
                 work.rejects.add(record)
                 reasons[record.reason] += 1
             else:
@@ -180,6 +183,8 @@ def _file_rows(
             chunks=tally["chunks"],
             dropped=tally["dropped"],
             tokens=tally["tokens"],
+            duplicates=tally["duplicates"],
+            left_out=tally["left_out"],
         )
     )
 
