@@ -119,9 +119,12 @@ def rows_id(rules: Mapping[str, Any]) -> str:
     return digest(rules)
 
 
-def file_key(file: SourceFile, rows: str) -> str:
-    """Digest of URI, content and row rules: the same key means the same rows."""
-    return digest([file.uri, file.fingerprint, rows])
+def file_key(file: SourceFile, rows: str, choice: str = "") -> str:
+    """Digest of URI, content, row rules and chosen documents: the same key means the same rows.
+
+    ``choice`` is the digest of a ``Choice``, empty where every document is taken.
+    """
+    return digest([file.uri, file.fingerprint, rows, *([choice] if choice else [])])
 
 
 def unit_id(file_keys: Iterable[str], space: str, attempt: int | None = None) -> str:

@@ -8,8 +8,9 @@ from typing import Literal
 Healing = Literal["next run", "other device", "edit"]
 """``next run``: every run tries the file again; ``other device``: ``retry-rejected`` does;
 ``edit``: the file or the recipe has to change."""
-Weight = Literal["file", "record", "chunk", "note", "choice"]
-"""What is left out; a ``note`` leaves nothing out, a ``choice`` what the recipe chose to."""
+Weight = Literal["file", "record", "chunk", "choice", "note"]
+"""What is left out; a ``choice`` is a record that the recipe asks to leave out, which counts
+against no tolerance, and a ``note`` leaves nothing out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,12 @@ MAP_FAILED = Reason(
 )
 LEFT_OUT = Reason("left_out", "source.map made no document of the record", "edit", "choice")
 DUPLICATE_ID = Reason("duplicate_id", "the id was used before in this file", "edit", "record")
+DUPLICATE_TEXT = Reason(
+    "duplicate_text",
+    "another document of the source has the same text, and `source.deduplicate` keeps that",
+    "edit",
+    "choice",
+)
 
 # Chunks
 

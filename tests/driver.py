@@ -14,8 +14,10 @@ from embedding_core.records import Plan
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, prepare
 from embedding_core.runs.embed.embed_stage import embed_unit
+from embedding_core.runs.embed.execution import InProcess
 from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
-from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.planning import PlanBasis
+from embedding_core.runs.embed.scheduler import chosen_plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
 
@@ -57,10 +59,12 @@ def begin(
     retry_reasons: Sequence[str] = (),
 ) -> tuple[Job, Plan]:
     """Plan a run and make the table ready."""
-    planned = plan(recipe, retry_reasons)
+    basis = PlanBasis.now(recipe, retry_reasons)
+    planned = basis.plan()
     job = Job.of(planned, recipe, resources, uuid.uuid4().hex)
     if not planned.is_empty:
         prepare(job, planned, allow_removals)
+        planned = chosen_plan(job, basis, InProcess())
     return job, planned
 
 

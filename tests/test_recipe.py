@@ -72,6 +72,12 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.formats.text.encoding", "utf-16", "utf-99"),
     ("source.formats.markdown.encoding", "cp1252", "rot13"),
     ("source.metadata", {"by": MetadataColumn(field="meta.author", type="string")}, {"by": "name"}),
+    ("source.deduplicate", True, "some"),
+    ("source.sample.rows", 5, 0),
+    ("source.sample.per", "lang", 3),
+    ("source.sample.seed", 7, -1),
+    ("source.sample.top", True, "perhaps"),
+    ("source.limit", 9, 0),
     ("source.storage.endpoint_url", "http://127.0.0.1:1", 3),
     ("source.storage.region", "eu-1", 3),
     ("source.storage.anonymous", True, "perhaps"),
@@ -141,12 +147,21 @@ RESOURCES: list[tuple[str, Any, Any]] = [
 ]
 
 
+REQUIRED: dict[str, dict[str, Any]] = {
+    "sample": {"rows": 3, "seed": 1},
+    "map": {"function": "json:loads"},
+}
+"""What a section must have that a recipe need not have."""
+
+
 def changed(path: str, value: Any, minimal: Mapping[str, Any] = MINIMAL) -> dict[str, Any]:
     content: dict[str, Any] = copy.deepcopy(dict(minimal))
     *parents, name = path.split(".")
     part = content
     for parent in parents:
-        part = part.setdefault(parent, {"function": "json:loads"} if parent == "map" else {})
+        part = part.setdefault(parent, dict(REQUIRED.get(parent, {})))
+    if path == "source.sample.top":
+        del part["seed"]  # a sample has the one or the other
     part[name] = value
     return content
 
@@ -159,7 +174,7 @@ def field_of(recipe: BaseModel, path: str) -> Any:
         if isinstance(value, dict):  # options of a format that the recipe does not name
             value = value.get(name, KNOWN_FORMATS.get(name).options)
         else:
-            value = getattr(value, name)
+            value = getattr(value, name, None)
     return value
 
 

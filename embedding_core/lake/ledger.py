@@ -42,6 +42,8 @@ class LedgerEntry:
     seconds: float
     """Chunking and embedding took this long: the file's share of its unit."""
     run_id: str
+    choice: str = ""
+    """Digest of the choice among its documents; empty where all were taken."""
 
 
 def ledger_table(table: Table) -> Table:
@@ -188,12 +190,12 @@ def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
     """Every file version in the ledger, by file key."""
     names = [
         "file_key", "source_uri", "fingerprint", "rows_id", "embedded", "reused", "failed",
-        "run_id",
+        "run_id", "choice",
     ]  # fmt: skip
     columns = ledger_rows(ledger, names).to_pydict()
     return {
-        key: FileVersion(uri, key, fingerprint, rows_id, embedded + reused, failed, run_id)
-        for key, uri, fingerprint, rows_id, embedded, reused, failed, run_id in zip(
+        key: FileVersion(uri, key, fingerprint, rows_id, embedded + reused, failed, run_id, choice)
+        for key, uri, fingerprint, rows_id, embedded, reused, failed, run_id, choice in zip(
             *(columns[name] for name in names), strict=True
         )
     }
@@ -202,7 +204,7 @@ def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
 def entries(ledger: Snapshot | None) -> dict[str, LedgerEntry]:
     """Every line of the ledger, by file key."""
     counted = [field.name for field in fields(FileCounts)]
-    names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id"]
+    names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id", "choice"]
     by_key = {}
     for row in ledger_rows(ledger, names).to_pylist():
         counts = FileCounts(**{name: row.pop(name) for name in counted})

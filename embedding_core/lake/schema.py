@@ -65,8 +65,11 @@ LEDGER_SCHEMA = pa.schema(
                 "dropped",
                 "failed",
                 "tokens",
+                "duplicates",
+                "left_out",
             )
         ],
+        pa.field("choice", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("committed_at", pa.timestamp("us", tz="UTC"), nullable=False),

@@ -55,7 +55,7 @@ def write_staged(
 ) -> int:
     """Write rows as they come; the file appears complete or not at all. Returns the row count."""
     n_rows = 0
-    with _sink(table, path) as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
+    with new_file(table, path) as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
         for batch in rows:
             writer.write_batch(batch)
             n_rows += batch.num_rows
@@ -63,7 +63,8 @@ def write_staged(
 
 
 @contextmanager
-def _sink(table: Table, path: str) -> Iterator[IO[bytes]]:
+def new_file(table: Table, path: str) -> Iterator[IO[bytes]]:
+    """A file to be written; it appears complete or not at all."""
     fs = storage.filesystem(path, table.lake.storage)
     local = storage.is_local(path)
     # On S3 the object appears when its upload is completed; on disk it is renamed into place.
@@ -109,7 +110,7 @@ class RejectWriter:
 @contextmanager
 def reject_writer(table: Table, path: str) -> Iterator[RejectWriter]:
     """A writer for one staged file of rejects."""
-    with _sink(table, path) as sink, pa.ipc.new_stream(sink, schema.STAGED_REJECTS) as writer:
+    with new_file(table, path) as sink, pa.ipc.new_stream(sink, schema.STAGED_REJECTS) as writer:
         rejects = RejectWriter(writer)
         yield rejects
         rejects.flush()

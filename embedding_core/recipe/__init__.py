@@ -4,6 +4,7 @@ A recipe is one YAML file. It is validated once, here, then passed on frozen. ``
 the rest: what only changes speed, never part of any digest.
 """
 
+from embedding_core.recipe.choosing import SampleSpec
 from embedding_core.recipe.chunk import ChunkOptions
 from embedding_core.recipe.explain import section_variants
 from embedding_core.recipe.paths import model_path
@@ -33,6 +34,7 @@ __all__ = [
     "Recipe",
     "ReleaseSpec",
     "Resources",
+    "SampleSpec",
     "SourceSpec",
     "model_path",
     "section_variants",

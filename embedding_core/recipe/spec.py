@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from embedding_core.recipe import load
+from embedding_core.recipe.choosing import SampleSpec
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
 from embedding_core.recipe.formats import KNOWN_FORMATS, ByFormat, FormatOptions
@@ -105,6 +106,13 @@ class SourceSpec(Section):
     metadata: dict[str, MetadataColumn] = Field(default_factory=dict)
     """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
     ``{author: {field: "meta.author name", type: string}}``."""
+    deduplicate: bool = False
+    """Leave out documents whose text another document of the source has (listed in rejects)."""
+    sample: SampleSpec | None = None
+    """Take some documents of the source, or of each group of them, by chance or the first."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take this many documents in all, the first by file name and position; files behind them are
+    not read."""
     storage: StorageSpec = StorageSpec()
     """How to reach the bucket or the hub, when it is not plain AWS or the public hub."""
 

@@ -4,6 +4,7 @@ They hold plain values only, so that they pickle small and cross processes. They
 Arrow, Lance, torch, Prefect or Ray.
 """
 
+from embedding_core.records.choices import ChoiceSummary, SurveyUnit
 from embedding_core.records.documents import (
     CONTEXT_END,
     Chunk,
@@ -13,7 +14,13 @@ from embedding_core.records.documents import (
     Scalar,
     embedded_text,
 )
-from embedding_core.records.files import FileVersion, PassedOver, PlannedFile, SourceFile
+from embedding_core.records.files import (
+    Choice,
+    FileVersion,
+    PassedOver,
+    PlannedFile,
+    SourceFile,
+)
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
 from embedding_core.records.units import (
@@ -28,6 +35,8 @@ from embedding_core.records.units import (
 
 __all__ = [
     "CONTEXT_END",
+    "Choice",
+    "ChoiceSummary",
     "Chunk",
     "ColumnType",
     "Document",
@@ -44,6 +53,7 @@ __all__ = [
     "Space",
     "Span",
     "StagedUnit",
+    "SurveyUnit",
     "UnitResult",
     "WorkUnit",
     "embedded_text",

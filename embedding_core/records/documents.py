@@ -53,6 +53,8 @@ class Document:
     """Embedded before each chunk, and no part of its text; not blank."""
     uri: str = field(default="", compare=False)
     """The file that it is in."""
+    group: str | None = None
+    """Value of the field that a sample is taken per; None without a value, or without a sample."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,32 @@ class FileVersion:
     """Chunks that got no vector."""
     run_id: str = ""
     """The run that read it."""
+    choice: str = ""
+    """Digest of the choice among its documents; empty where all were taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which documents of a file version are taken, by their ordinals in the file.
+
+    An ordinal is a document's position, and its number among the documents of that record.
+    """
+
+    digest: str = ""
+    """Identity of the choice; empty where every document is taken."""
+    taken_ordinals: bytes | None = None
+    """Ordinals that are taken, packed; None: all but ``duplicate_ordinals``."""
+    duplicate_ordinals: bytes = b""
+    """Ordinals of documents with a text that another document has, packed; empty without any."""
+    end: int | None = None
+    """The file is read up to this ordinal, which is not read; None: to its end."""
+    is_read: bool = True
+    """Whether something in the file comes into the table or its rejects."""
+    taken: int = 0
+    """Number of documents taken."""
+    duplicates: int = 0
+    left_out: int = 0
+    """Number of documents that are neither taken nor duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +85,28 @@ class PlannedFile:
     """A version with the same content under another URI: the file was moved or copied."""
     again: bool = False
     """Its rows were made before by the same rules; results saved then must not be used."""
+    choice: Choice | None = None
+    """Which of its documents are taken; None: all, or not known before the file was surveyed."""
+
+    @property
+    def choice_digest(self) -> str:
+        """Digest of the choice; empty where every document is taken."""
+        return "" if self.choice is None else self.choice.digest
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the file is read at all."""
+        return self.choice is None or self.choice.is_read
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether the file is read to its end."""
+        return self.is_read and (self.choice is None or self.choice.end is None)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Stored bytes that are read of the file at most."""
+        return self.file.size_bytes if self.is_read else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedding_core.records.choices import ChoiceSummary
 from embedding_core.records.documents import Reject
 from embedding_core.records.files import PassedOver, PlannedFile
 
@@ -58,6 +59,8 @@ class Plan:
     """Tokens of these chunks, those whose vectors changed files keep included."""
     work_seconds: float | None
     """Time for these tokens at the rate of this table's earlier runs; None before the first run."""
+    choice: ChoiceSummary | None
+    """What the recipe's choice leaves out; None where it takes every document."""
     starting_seconds: float
     """Time until the first text is embedded, for Ray and a model to start."""
 
@@ -82,7 +85,12 @@ class Plan:
         return self.removed_share > self.max_removed_share
 
     @property
+    def is_to_choose(self) -> bool:
+        """Whether files have to be surveyed before it is certain what the run works on."""
+        return self.choice is not None and self.choice.files_to_survey > 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        work = self.files or self.removed_uris or self.unreadable
+        work = self.files or self.removed_uris or self.unreadable or self.is_to_choose
         return not (work or self.columns_added or self.columns_dropped)

@@ -68,9 +68,9 @@ class FileCounts:
     file_key: str
     source_uri: str
     documents: int
-    """Records that gave a usable text."""
+    """Records that gave a usable text and were not left out by choice."""
     rejected: int
-    """Records or whole files left out before chunking; each has a row in rejects."""
+    """Bad records or whole files left out before chunking; each has a row in rejects."""
     chunks: int
     """Pieces cut from the documents."""
     dropped: int
@@ -84,6 +84,11 @@ class FileCounts:
     file replaces, or in those of the same content under another name."""
     failed: int = 0
     """Chunks without a vector although none of the rules above left them out."""
+    duplicates: int = 0
+    """Records left out because another document of the source has their text; each has a row in
+    rejects."""
+    left_out: int = 0
+    """Records left out by choice: by the recipe's sample or its limit."""
 
     def __add__(self, other: FileCounts) -> FileCounts:
         """The counts of two slices of one file together."""

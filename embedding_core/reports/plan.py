@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from embedding_core.records import PassedOver, Plan
+from embedding_core.records import ChoiceSummary, PassedOver, Plan
 from embedding_core.reports.report import LINES_SHOWN, Report, table, text_block
 
 MARKS = {"added": "+", "changed": "~", "moved": ">"}
+CHOICE = ("taken", "duplicates", "left_out")
+"""What is shown of the choice among a file's documents."""
 PAGE_FILES = 200
 """Files in the page's table. A page of thousands helps nobody; `embedlake plan --json` has all."""
 
@@ -27,12 +29,17 @@ class PlanView(Report):
 
     def lines(self) -> list[str]:
         passed_over = _passed_over_lines(self.plan.passed_over)
+        choice = _choice_lines(self.plan.choice)
         if self.plan.is_empty:
-            return [_nothing_to_do(self.plan), *passed_over]
-        return [*self._heading(), *self._file_lines(), *passed_over, self._estimate()]
+            return [_nothing_to_do(self.plan), *choice, *passed_over]
+        return [*self._heading(), *self._file_lines(), *choice, *passed_over, self._estimate()]
 
     def data(self) -> dict[str, Any]:
-        return asdict(self.plan) | {
+        data = asdict(self.plan)
+        for file in data["files"]:
+            choice = file["choice"] or {}
+            file["choice"] = {name: choice[name] for name in CHOICE if name in choice} or None
+        return data | {
             "size_bytes": self.plan.size_bytes,
             "counts": _counts(self.plan),
             "unchanged": self.plan.unchanged,
@@ -127,6 +134,26 @@ def _passed_over_lines(files: PassedOver) -> list[str]:
     ]
     counted = ", ".join(f"{n:,} {kind}" for n, kind in kinds if n)
     return [f"passed over in the source: {counted}"] if counted else []
+
+
+def _choice_lines(choice: ChoiceSummary | None) -> list[str]:
+    """What is left out by choice, and what is read to find out."""
+    if choice is None:
+        return []
+    lines = []
+    if choice.files_to_survey:
+        lines.append(
+            f"to choose documents, a run first reads {choice.files_to_survey:,} files "
+            f"({choice.bytes_to_survey:,} bytes) at most; then other files may change, too"
+        )
+    if choice.chosen or not choice.files_to_survey:
+        lines.append(
+            f"chosen: {choice.chosen:,} documents; left out by choice: {choice.duplicates:,} "
+            f"duplicates, {choice.left_out:,} by the sample or the limit"
+        )
+    if choice.files_beyond:
+        lines.append(f"not read: {choice.files_beyond:,} files behind source.limit")
+    return lines
 
 
 def _column_lines(planned: Plan) -> list[str]:

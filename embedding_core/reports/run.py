@@ -18,7 +18,8 @@ from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.outcome import Outcome
 
 LEDGER = (
-    "documents", "rejected", "chunks", "embedded", "reused", "dropped", "failed", "tokens",
+    "documents", "rejected", "duplicates", "left_out", "chunks", "embedded", "reused", "dropped",
+    "failed", "tokens",
 )  # fmt: skip
 """Counts of a run, in the order in which they add up."""
 
@@ -55,6 +56,11 @@ class RunView(Report):
         ]
         if run.recomputed:
             lines.append(f"half precision overflowed for {run.recomputed:,} rows: computed wider")
+        if run.duplicates or run.left_out:
+            lines.append(
+                f"left out by choice: {run.duplicates:,} duplicates, {run.left_out:,} documents by "
+                "the sample or the limit"
+            )
         if run.rejects:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in run.rejects.items())
             lines.append(f"rejects: {reasons} (`embedlake status RECIPE --rejects` lists them)")

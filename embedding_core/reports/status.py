@@ -104,7 +104,8 @@ def _file_line(file: FileLine) -> str:
     return (
         f"file {file.source_uri}: {file.rows:,} rows, {file.documents:,} documents, "
         f"{file.chunks:,} chunks = {file.embedded:,} embedded + {file.reused:,} reused + "
-        f"{file.dropped:,} dropped + {file.failed:,} failed, {file.rejected:,} rejected"
+        f"{file.dropped:,} dropped + {file.failed:,} failed, {file.rejected:,} rejected, "
+        f"{file.duplicates:,} duplicates, {file.left_out:,} left out by choice"
     )
 
 

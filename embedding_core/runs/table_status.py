@@ -79,6 +79,9 @@ class FileLine:
     dropped: int
     failed: int
     tokens: int
+    duplicates: int
+    left_out: int
+    """Documents that the recipe's sample or limit leaves out."""
     seconds: float
     run_id: str
     committed_at: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import RawIOBase
 
@@ -27,7 +27,7 @@ PLAIN_STORAGE = StorageSpec()
 
 def read_documents(
     file: SourceFile, spec: SourceSpec, piece: Slice | None = None
-) -> Iterator[Document | Reject]:
+) -> Generator[Document | Reject, None, None]:
     """Stream one file, or a slice of it: a document or a reject per record, in file order.
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises

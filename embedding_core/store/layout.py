@@ -5,6 +5,7 @@ _embedlake/spaces/<space_id>.npy           reference vectors of a space
 _embedlake/<table>/<lock|build|index>/<number>.json
 _embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
 _embedlake/<table>/results/…               results of Prefect's tasks
+_embedlake/<table>/choice.parquet          chosen documents, see ``lake.rows.choices``
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ def staged_folder(lake_uri: str, table: str) -> str:
 
 def results_folder(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/results"
+
+
+def choice_path(lake_uri: str, table: str) -> str:
+    return f"{table_folder(lake_uri, table)}/choice.parquet"
 
 
 def reference_path(lake_uri: str, space_id: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from prefect import get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 
-from embedding_core.records import EmbeddedUnit, Plan, StagedUnit, WorkUnit
+from embedding_core.records import EmbeddedUnit, Plan, SourceFile, StagedUnit, SurveyUnit, WorkUnit
 from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.execution import Log
 from embedding_core.runs.job import Job
@@ -37,6 +37,13 @@ class PrefectExecution:
         publish("embed-plan", job.recipe, PlanView(planned, cost))
         return planned
 
+    def surveyor(self, job: Job, files: Sequence[SourceFile]) -> SurveyTasks:
+        """Tasks in this process when there is little to read, else on Ray."""
+        n_bytes = sum(file.size_bytes for file in files)
+        little = self._settings.ray_address is None and n_bytes <= job.resources.unit_bytes
+        current_runner().prepare(self._settings, job.resources, little)
+        return SurveyTasks(job)
+
     def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> TaskRunner:
         """Tasks in this process when there is little to do, else on Ray."""
         little = is_small(planned, units, job.recipe, job.resources, self._settings)
@@ -52,6 +59,36 @@ class PrefectExecution:
     def train(self, job: Job) -> None:
         """In a task, with an embed task's hardware."""
         train_if_due(job)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubmittedSurvey:
+    """The task of a unit that is being surveyed."""
+
+    unit: SurveyUnit
+    future: PrefectFuture[str]
+
+
+class SurveyTasks:
+    """A ``SurveyRunner`` by Prefect: a task per unit."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._runner = current_runner()
+
+    def submit(self, units: Sequence[SurveyUnit]) -> list[SubmittedSurvey]:
+        """See ``SurveyRunner``."""
+        sealed = [tasks.Sealed(unit) for unit in units]
+        return list(map(SubmittedSurvey, units, tasks.survey.map(unmapped(self._job), sealed)))
+
+    def has_ended(self, submitted: SubmittedSurvey, seconds: float) -> bool:
+        """See ``SurveyRunner``."""
+        return self._runner.first_ended([submitted.future], seconds) is not None
+
+    def result(self, submitted: SubmittedSurvey) -> str | BaseException:
+        """See ``SurveyRunner``."""
+        result: str | BaseException = self._runner.result(submitted.future)
+        return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from prefect.tasks import Task, exponential_backoff
 from embedding_core.errors import Transient
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.quality.judgement import GateReport
-from embedding_core.records import EmbeddedUnit, StagedUnit, WorkUnit
+from embedding_core.records import EmbeddedUnit, StagedUnit, SurveyUnit, WorkUnit
 from embedding_core.runs.announce import Loaded, announcing, telling
+from embedding_core.runs.choosing.survey import survey_unit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.job import Job
@@ -122,6 +123,12 @@ def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
     with announcing(told_to_the_flow):
         return embed_unit(placed_job(job), staged.value, get_run_logger().info)
+
+
+@_over_table("survey", "survey {unit.value.label}")
+def survey(job: Job, unit: Sealed[SurveyUnit]) -> str:
+    """Survey one unit's files, to choose among their documents; what it stages is its cache."""
+    return survey_unit(job, unit.value)
 
 
 @_over_table("backfill", "backfill fragments {fragment_ids}")

@@ -135,7 +135,8 @@ def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
     damages = []
     for key, entry in list(by_key.items()):
         counts = entry.counts
-        expected = file_key(SourceFile(counts.source_uri, entry.fingerprint, 0), entry.rows_id)
+        file = SourceFile(counts.source_uri, entry.fingerprint, 0)
+        expected = file_key(file, entry.rows_id, entry.choice)
         why = "" if counts.balances else "its chunks do not add up"
         why = why if key == expected else "its file_key is not the digest of its other columns"
         if why:

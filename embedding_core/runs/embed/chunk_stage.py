@@ -16,6 +16,7 @@ from embedding_core.identity import chunk_id, rows_id, text_hash
 from embedding_core.lake import schema, staging
 from embedding_core.reasons import (
     CHOSEN,
+    DUPLICATE_TEXT,
     LENGTH_REFUSED,
     OVER_LENGTH,
     TRUNCATED,
@@ -32,12 +33,12 @@ from embedding_core.records import (
     StagedUnit,
     WorkUnit,
 )
+from embedding_core.runs.choosing.reading import LeftOut, read_chosen
 from embedding_core.runs.cutting import Cutting
 from embedding_core.runs.embed.planning import rules_of
 from embedding_core.runs.embed.slices import UsedIds
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import Prepared, prepared
-from embedding_core.sources import read_documents
 
 MOSTLY_UNKNOWN = 0.5
 """Share of a chunk's characters in unknown tokens from which it is listed as such."""
@@ -183,9 +184,11 @@ def file_rows(
     gave = FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
-        for record in read_documents(planned.file, work.recipe.source, slice_):
-            if isinstance(record, Reject):
-                tally["rejected"] += record.reason not in CHOSEN
+        for record in read_chosen(planned, work.recipe.source, slice_):
+            if isinstance(record, LeftOut):
+                tally["left_out"] += record.documents
+            elif isinstance(record, Reject):
+                tally[_counted_as(record)] += 1
                 work.rejects.add(record)
                 reasons[record.reason] += 1
             else:
@@ -208,8 +211,17 @@ def file_rows(
             chunks=tally["chunks"],
             dropped=tally["dropped"],
             tokens=tally["tokens"],
+            duplicates=tally["duplicates"],
+            left_out=tally["left_out"],
         )
     )
+
+
+def _counted_as(reject: Reject) -> str:
+    """The count of a file that a reject belongs to."""
+    if reject.reason == DUPLICATE_TEXT.name:
+        return "duplicates"
+    return "left_out" if reject.reason in CHOSEN else "rejected"
 
 
 @dataclass(slots=True)

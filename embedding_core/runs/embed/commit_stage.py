@@ -153,17 +153,18 @@ def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
 
 
 def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
-    fingerprints = {counts.file_key: counts.file.fingerprint for counts in unit.unit.files}
+    files = {planned.file_key: planned for planned in unit.unit.files}
     retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in RETRIED}
     tokens = sum(counts.tokens for counts in unit.counts) or 1
     return [
         ledger.LedgerEntry(
             counts=counts,
-            fingerprint=fingerprints[counts.file_key],
+            fingerprint=files[counts.file_key].file.fingerprint,
             rows_id=job.rows_id,
             space_id=job.space_id,
             seconds=unit.seconds * counts.tokens / tokens,
             run_id=job.run_id,
+            choice=files[counts.file_key].choice_digest,
         )
         for counts in unit.counts
         if counts.source_uri not in retry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from embedding_core.identity import file_key, rows_id
@@ -15,6 +15,7 @@ from embedding_core.lake.scans import file_versions
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
+from embedding_core.runs.choosing.state import ALL, UNSURVEYED, Choices
 from embedding_core.runs.embed.saved import reported_keys
 
 CHANGED_RULES = {
@@ -129,6 +130,8 @@ class Comparison:
     """URIs that the source holds too, but nobody can read."""
     retried: frozenset[str]
     """Reasons of rejects for which a file is worked on again."""
+    choices: Choices = ALL
+    """Which documents of the files are taken."""
 
     def to_do(self) -> tuple[tuple[PlannedFile, ...], tuple[str, ...]]:
         """(files to work on, URIs of the others), in the source's order."""
@@ -137,7 +140,8 @@ class Comparison:
         todo: list[PlannedFile] = []
         unchanged: list[str] = []
         for uri, file in self.files.items():
-            key = file_key(file, rules)
+            choice = self.choices.of(uri)
+            key = file_key(file, rules, choice.digest if choice is not None else "")
             rows_by_key, same = self.table.versions.get(uri, {}), copies.get(file.fingerprint)
             same = None if same is not None and same.uri == uri else same
             if self._is_done(uri, key, rows_by_key):
@@ -163,7 +167,8 @@ class Comparison:
                 why = "new file" if entry is None else _why_gone(entry)
                 is_again = entry is not None
                 todo.append(PlannedFile(file, key, "added", why, same_as=same, again=is_again))
-        return tuple(todo), tuple(unchanged)
+        chosen = (replace(planned, choice=self.choices.of(planned.file.uri)) for planned in todo)
+        return tuple(chosen), tuple(unchanged)
 
     def removed(self, files: Iterable[PlannedFile]) -> tuple[str, ...]:
         """URIs that the table knows and the source no longer has, under that name or another."""
@@ -202,7 +207,12 @@ class Comparison:
             return "content or rules changed (its old version is not in the ledger)"
         is_same_content = any(entry.fingerprint == file.fingerprint for entry in entries)
         reasons = [] if is_same_content else ["content changed"]
-        return ", ".join([*reasons, *self._changed_rules(entries[-1].rows_id)])
+        reasons += self._changed_rules(entries[-1].rows_id)
+        return ", ".join(reasons or [self._why_chosen(file.uri)])
+
+    def _why_chosen(self, uri: str) -> str:
+        is_unsurveyed = self.choices.of(uri) == UNSURVEYED
+        return "its documents are to be chosen" if is_unsurveyed else "other documents are chosen"
 
     def _entries(self, keys: Iterable[str]) -> list[FileVersion]:
         """The ledger's lines of some versions, as far as it has them."""
@@ -228,7 +238,7 @@ class Comparison:
                 if entry is None:
                     continue
                 file = SourceFile(uri, entry.fingerprint, 0)
-                if file_key(file, entry.rows_id) == key:
+                if file_key(file, entry.rows_id, entry.choice) == key:
                     uris[entry.fingerprint].append(uri)
                     break
         return uris

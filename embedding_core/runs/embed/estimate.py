@@ -12,6 +12,8 @@ from embedding_core.errors import RejectedInput, SetupError, Transient, words
 from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
+from embedding_core.runs.choosing.rules import Choosing
+from embedding_core.runs.choosing.state import UNSURVEYED
 from embedding_core.runs.cutting import Cutting
 from embedding_core.sources import bytes_per_record, read_documents
 
@@ -78,12 +80,34 @@ def estimate(files: Sequence[PlannedFile], recipe: Recipe, cutting: Cutting) -> 
     if not n_bytes:
         return Estimate(0, 0, tuple(problems), _nothing_usable(sampled))
     scale = sum(file.file.size_bytes for file in files) / n_bytes
+    scale *= _chosen_share(files, sampled, scale * sum(share.documents for share in shares), recipe)
     return Estimate(
         chunks=round(scale * sum(share.chunks for share in shares)),
         tokens=round(scale * sum(share.tokens for share in shares)),
         problems=tuple(problems),
         nothing_usable=_nothing_usable(sampled),
     )
+
+
+def _chosen_share(
+    files: Sequence[PlannedFile],
+    sampled: Sequence[SampledFile],
+    n_documents: float,
+    recipe: Recipe,
+) -> float:
+    """Share of the documents that the recipe takes: as the choice says; before it is settled, what
+    the recipe's numbers allow, of as many groups as the sampled records have."""
+    source = recipe.source
+    if Choosing.of(source) is None or not n_documents:
+        return 1.0
+    of_files = [file.choice for file in files if file.choice is not None]
+    if len(of_files) == len(files) and UNSURVEYED not in of_files:
+        return sum(choice.taken for choice in of_files) / n_documents
+    groups = {document.group for sample in sampled for document in sample.documents}
+    taken = n_documents
+    if source.sample is not None:
+        taken = min(taken, source.sample.rows * len(groups))
+    return min(taken, source.limit or taken) / n_documents
 
 
 def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFile]:
@@ -140,6 +164,7 @@ def _kind(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
+    documents: float
     chunks: int
     tokens: int
     n_bytes: float
@@ -174,7 +199,8 @@ class _Counter:
             ).kept
         ]
         tokens = sum(min(chunk.n_tokens, limit) for chunk in chunks)
-        return _Share(len(chunks), tokens, self._stored_bytes(sampled) * share)
+        n_documents = len(sampled.documents) * share
+        return _Share(n_documents, len(chunks), tokens, self._stored_bytes(sampled) * share)
 
     def _stored_bytes(self, sampled: SampledFile) -> float:
         """Bytes of the file that its first records take; all of it when there are no others."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from embedding_core.errors import SetupError
-from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
+from embedding_core.records import EmbeddedUnit, Plan, SourceFile, WorkUnit
+from embedding_core.runs.choosing.settling import SurveyInProcess, SurveyRunner
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.job import Job
@@ -77,6 +78,10 @@ class Execution(Protocol):
         """Show what the run will do; the plan, with what is known here of the time it takes."""
         ...
 
+    def surveyor(self, job: Job, files: Sequence[SourceFile]) -> SurveyRunner[Any]:
+        """Who surveys files, of which these are the first."""
+        ...
+
     def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> UnitRunner[Any]:
         """Who works on these units of a plan."""
         ...
@@ -125,6 +130,10 @@ class InProcess:
     def planned(self, job: Job, planned: Plan) -> Plan:
         """See ``Execution``."""
         return planned
+
+    def surveyor(self, job: Job, files: Sequence[SourceFile]) -> SurveyRunner[Any]:
+        """See ``Execution``."""
+        return SurveyInProcess(job)
 
     def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> InProcess:
         """See ``Execution``."""

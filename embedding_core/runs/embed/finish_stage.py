@@ -19,7 +19,10 @@ from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
 from embedding_core.runs.outcome import Outcome
 
-TOTALS = ("documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens")
+TOTALS = (
+    "documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens", "duplicates",
+    "left_out",
+)  # fmt: skip
 """Counts of files that a run's report has as their sums."""
 
 
@@ -51,11 +54,12 @@ class RunTally:
         self.replaced_keys.extend(replaced_keys(units))
 
     def forget_changed(self, uris: Collection[str]) -> None:
-        """Stop counting some of ``changed_uris``: they are worked on once more."""
+        """Stop counting files, some of them of ``changed_uris``: they are worked on once more."""
+        changed = self.changed_uris.intersection(uris)
         self.counts = [counts for counts in self.counts if counts.source_uri not in uris]
-        self.rejected_files -= len(uris)
-        self.reasons -= Counter({CHANGED.name: len(uris)})
-        self.changed_uris -= set(uris)
+        self.rejected_files -= len(changed)
+        self.reasons -= Counter({CHANGED.name: len(changed)})
+        self.changed_uris -= changed
 
     def total(self, name: str) -> int:
         """Sum of one count over all files."""
@@ -83,7 +87,11 @@ class RunReport:
     unreadable: int
     documents: int
     rejected: int
-    """Records and whole files left out before chunking."""
+    """Bad records and whole files left out before chunking."""
+    duplicates: int
+    """Records left out because another document of the source has their text."""
+    left_out: int
+    """Records left out by the recipe's sample or limit, of files that this run worked on."""
     chunks: int
     embedded: int
     reused: int
@@ -168,7 +176,8 @@ def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
     left_out = sum(map(tally.total, ("rejected", "dropped", "failed")))
     if not planned.unchanged_uris:
         left_out += len(planned.unreadable)
-    return left_out > 0 and not (tally.total("embedded") or tally.total("reused"))
+    usable = ("embedded", "reused", "duplicates", "left_out")
+    return left_out > 0 and not any(map(tally.total, usable))
 
 
 def _why_nothing(planned: Plan, tally: RunTally) -> list[str]:
@@ -189,12 +198,13 @@ def _unreadable(planned: Plan) -> Counter[str]:
 def _outcome(job: Job, planned: Plan, tally: RunTally, verification: Verification) -> Outcome:
     if tally.failures or not verification.passed or _gave_nothing(planned, tally):
         return "failed"
-    rejected, documents = tally.total("rejected"), tally.total("documents")
+    rejected = tally.total("rejected")
+    records = sum(map(tally.total, ("documents", "duplicates", "left_out", "rejected")))
     left_out, chunks = tally.total("dropped") + tally.total("failed"), tally.total("chunks")
     tolerated = job.recipe.max_rejected_share
     too_many = (
         bool(tally.rejected_files or planned.unreadable)
-        or rejected > tolerated * (documents + rejected)
+        or rejected > tolerated * records
         or left_out > tolerated * chunks
     )
     return "rejected" if too_many else "done"

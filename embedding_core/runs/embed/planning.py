@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from embedding_core.encoder.engines import describe_model
@@ -12,11 +13,17 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
-from embedding_core.records import Plan
+from embedding_core.records import Plan, PlannedFile, SourceFile, Space
+from embedding_core.runs.choosing.state import Choices, known_choices
 from embedding_core.runs.cutting import Cutting, cutting_of
-from embedding_core.runs.embed.comparison import Comparison, table_state
-from embedding_core.runs.embed.estimate import NOTHING_SAMPLED, STARTING_SECONDS, estimate
-from embedding_core.sources import discover
+from embedding_core.runs.embed.comparison import Comparison, TableState, table_state
+from embedding_core.runs.embed.estimate import (
+    NOTHING_SAMPLED,
+    STARTING_SECONDS,
+    Estimate,
+    estimate,
+)
+from embedding_core.sources import Discovery, discover
 from embedding_core.store.places import place_of
 
 
@@ -27,57 +34,121 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool
     ``before_a_run``; otherwise such a plan has no estimate.
 
     Files with a reject of one of ``retry_reasons``, or of one that passes by itself, are worked on
-    again though they did not change. Raises ``SetupError`` when the source, the model or the table
-    cannot be used.
+    again though they did not change. Where the recipe chooses among documents, and files have to be
+    surveyed first, the plan has what is certain, and those files. Raises ``SetupError`` when the
+    source, the model or the table cannot be used.
     """
-    info = describe_model(recipe.model)
-    table = table_of(recipe)
-    snapshot, history = table.open_if_made(), ledger.open_ledger(table)
-    cutting = cutting_of(recipe, info, snapshot)
-    rules = rules_of(recipe, cutting)
-    state = table_state(snapshot, history, recipe, info.space)
-    source = discover(recipe.source, may_be_empty=bool(state.versions) and not recipe.keep_removed)
-    comparison = Comparison(
-        rules,
-        state,
-        {file.uri: file for file in source.files},
-        {reject.source_uri for reject in source.unreadable},
-        RETRIED.union(retry_reasons),
-    )
-    files, unchanged = comparison.to_do()
-    gone_uris = comparison.removed(files)
-    with_rows = [uri for uri in gone_uris if uri in state.versions]
-    kept = tuple(with_rows) if recipe.keep_removed else ()
-    removed = tuple(uri for uri in gone_uris if not (kept and uri in state.versions))
-    unknown = [file for file in files if file.change != "moved" and file.same_as is None]
-    is_sampled = before_a_run or place_of(recipe.source.uri).is_read_to_plan
-    expected = estimate(unknown, recipe, cutting) if is_sampled else NOTHING_SAMPLED
-    rate = ledger.tokens_per_second(history)
-    return Plan(
-        recipe=recipe.name,
-        space_id=space_id(info.space),
-        rows_id=rows_id(rules),
-        files=files,
-        removed_uris=removed,
-        removed_keys=tuple(sorted(key for uri in removed for key in state.versions.get(uri, ()))),
-        rowless_keys=state.rowless_keys({*removed, *(file.moved_from for file in files)}),
-        removed_share=0.0 if kept or not with_rows else len(with_rows) / len(state.versions),
-        max_removed_share=recipe.max_removed_share,
-        kept_uris=kept,
-        unchanged_uris=unchanged,
-        only_rejects=sum(uri in state.rejects and uri not in state.versions for uri in unchanged),
-        unreadable=source.unreadable,
-        passed_over=source.passed_over,
-        columns_added=state.columns.added,
-        columns_dropped=state.columns.dropped,
-        sample_problems=expected.problems,
-        lost_share=state.share_by_other_rules(rows_id(rules)) if expected.nothing_usable else 0.0,
-        table_version=state.version,
-        estimated_chunks=expected.chunks,
-        estimated_tokens=expected.tokens,
-        work_seconds=expected.seconds(rate) if rate and files else None,
-        starting_seconds=STARTING_SECONDS,
-    )
+    return PlanBasis.now(recipe, retry_reasons, before_a_run).plan()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBasis:
+    """What a plan is made from: a recipe, its source and its table, as they were at one moment."""
+
+    recipe: Recipe
+    retry_reasons: Collection[str]
+    before_a_run: bool
+    space: Space
+    cutting: Cutting
+    state: TableState
+    source: Discovery
+    tokens_per_second: float | None
+    """Rate of earlier runs on the table."""
+    choices: Choices
+    """Which documents are taken."""
+
+    @classmethod
+    def now(
+        cls, recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool = False
+    ) -> PlanBasis:
+        """List the source and look at the table. Arguments and errors as ``plan``."""
+        info = describe_model(recipe.model)
+        table = table_of(recipe)
+        snapshot, history = table.open_if_made(), ledger.open_ledger(table)
+        cutting = cutting_of(recipe, info, snapshot)
+        state = table_state(snapshot, history, recipe, info.space)
+        may_be_empty = bool(state.versions) and not recipe.keep_removed
+        source = discover(recipe.source, may_be_empty=may_be_empty)
+        return cls(
+            recipe,
+            retry_reasons,
+            before_a_run,
+            info.space,
+            cutting,
+            state,
+            source,
+            ledger.tokens_per_second(history),
+            known_choices(table, recipe.source, source, rules_of(recipe, cutting)),
+        )
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What decides the rows."""
+        return rules_of(self.recipe, self.cutting)
+
+    def plan(self) -> Plan:
+        """What a run would do."""
+        recipe, state, source = self.recipe, self.state, self.source
+        comparison = Comparison(
+            self.rules,
+            state,
+            self._files(),
+            {reject.source_uri for reject in source.unreadable},
+            RETRIED.union(self.retry_reasons),
+            self.choices,
+        )
+        files, unchanged = comparison.to_do()
+        gone_uris = comparison.removed(files)
+        with_rows = [uri for uri in gone_uris if uri in state.versions]
+        kept = tuple(with_rows) if recipe.keep_removed else ()
+        removed = tuple(uri for uri in gone_uris if not (kept and uri in state.versions))
+        expected, rate = self._estimate(files), self.tokens_per_second
+        rules = rows_id(self.rules)
+        return Plan(
+            recipe=recipe.name,
+            space_id=space_id(self.space),
+            rows_id=rules,
+            files=files,
+            removed_uris=removed,
+            removed_keys=tuple(
+                sorted(key for uri in removed for key in state.versions.get(uri, ()))
+            ),
+            rowless_keys=state.rowless_keys({*removed, *(file.moved_from for file in files)}),
+            removed_share=0.0 if kept or not with_rows else len(with_rows) / len(state.versions),
+            max_removed_share=recipe.max_removed_share,
+            kept_uris=kept,
+            unchanged_uris=unchanged,
+            only_rejects=sum(
+                uri in state.rejects and uri not in state.versions for uri in unchanged
+            ),
+            unreadable=source.unreadable,
+            passed_over=source.passed_over,
+            columns_added=state.columns.added,
+            columns_dropped=state.columns.dropped,
+            sample_problems=expected.problems,
+            lost_share=state.share_by_other_rules(rules) if expected.nothing_usable else 0.0,
+            table_version=state.version,
+            estimated_chunks=expected.chunks,
+            estimated_tokens=expected.tokens,
+            work_seconds=expected.seconds(rate) if rate and files else None,
+            choice=self.choices.summary,
+            starting_seconds=STARTING_SECONDS,
+        )
+
+    def _files(self) -> dict[str, SourceFile]:
+        """The files to compare, by URI; those behind a limit only where the table knows them."""
+        unknown = self.choices.beyond - self.state.uris() if self.choices.beyond else ()
+        return {file.uri: file for file in self.source.files if file.uri not in unknown}
+
+    def _estimate(self, files: Sequence[PlannedFile]) -> Estimate:
+        if not (self.before_a_run or place_of(self.recipe.source.uri).is_read_to_plan):
+            return NOTHING_SAMPLED
+        unknown = [
+            file
+            for file in files
+            if file.change != "moved" and file.same_as is None and file.is_read
+        ]
+        return estimate(unknown, self.recipe, self.cutting)
 
 
 def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from embedding_core.records import Plan
 from embedding_core.runs.embed.commit_stage import prepare
 from embedding_core.runs.embed.execution import Execution, InProcess
 from embedding_core.runs.embed.finish_stage import RunReport, RunTally, finish
-from embedding_core.runs.embed.planning import check_removals, is_outdated, plan
-from embedding_core.runs.embed.scheduler import run_plan
+from embedding_core.runs.embed.planning import PlanBasis, check_removals, is_outdated
+from embedding_core.runs.embed.scheduler import chosen_plan, run_plan
 from embedding_core.runs.job import Job, locked_for
 from embedding_core.runs.serving import following
 
@@ -67,23 +67,28 @@ class EmbedRun:
     def to_the_end(self, started: float) -> RunReport:
         """Every step. ``started`` is what ``time.perf_counter()`` said when the run began."""
         # 1. The plan. A table that says what the source says is only verified.
-        job, planned = self._plan()
+        basis, job, planned = self._plan()
         if planned.is_empty:
             return finish(job, planned, RunTally(), started)
         # 2. Under the lock nobody else changes the table; it may have changed until then.
         with locked_for(self.recipe, self.run_id, self.lock_wait_seconds) as lock:
             if is_outdated(planned, self.recipe):
-                job, planned = self._plan()
+                basis, job, planned = self._plan()
             tally = RunTally()
             prepare(job, planned, self.allow_removals)
+            # 3. Where the recipe chooses among documents, the choice says what is worked on.
+            if not basis.choices.is_kept:
+                planned = self.execution.planned(job, chosen_plan(job, basis, self.execution))
+                check_removals(planned, self.allow_removals)
             run_plan(job, planned, tally, self.execution, lock.check)
             self.execution.train(job)
             return finish(job, planned, tally, started)
 
-    def _plan(self) -> tuple[Job, Plan]:
+    def _plan(self) -> tuple[PlanBasis, Job, Plan]:
         """The plan that this run executes, once it was shown."""
-        planned = plan(self.recipe, self.retry_reasons, before_a_run=True)
+        basis = PlanBasis.now(self.recipe, self.retry_reasons, before_a_run=True)
+        planned = basis.plan()
         job = Job.of(planned, self.recipe, self.resources, self.run_id)
         planned = self.execution.planned(job, planned)
         check_removals(planned, self.allow_removals)
-        return job, planned
+        return basis, job, planned

@@ -14,10 +14,11 @@ from typing import Any
 
 from embedding_core.errors import Transient, words
 from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
+from embedding_core.runs.choosing.settling import settle
 from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, lost_units
 from embedding_core.runs.embed.execution import Execution, Log, Progress, UnitRunner
 from embedding_core.runs.embed.finish_stage import RunTally
-from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.embed.planning import PlanBasis
 from embedding_core.runs.embed.saved import finished_packs, finished_units
 from embedding_core.runs.embed.slices import Gatherer, joined, slices_to_redo
 from embedding_core.runs.embed.units import failed_alone, halves, work_units
@@ -46,8 +47,13 @@ def run_plan(
     forget_removed(job, planned)
     if not tally.changed_uris:
         return
-    newest = plan(job.recipe, before_a_run=True)
-    files = tuple(file for file in newest.files if file.file.uri in tally.changed_uris)
+    newest = chosen_plan(job, PlanBasis.now(job.recipe, before_a_run=True), execution)
+    # A choice is one of the whole source: what changed may change it for the other files, too.
+    files = tuple(
+        file
+        for file in newest.files
+        if file.file.uri in tally.changed_uris or newest.choice is not None
+    )
     changed = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
     if not files:
         return
@@ -55,6 +61,16 @@ def run_plan(
     tally.forget_changed({file.file.uri for file in files})
     second = Job.of(changed, job.recipe, job.resources, job.run_id)
     run_units(second, changed, tally, execution, before_commit, clock)
+
+
+def chosen_plan(job: Job, basis: PlanBasis, execution: Execution) -> Plan:
+    """The plan of a run that has made the table ready; where the recipe chooses among documents,
+    files are surveyed for it as far as need be, and the choice is kept."""
+    if not basis.choices.is_kept:
+        runner = execution.surveyor(job, basis.choices.to_survey)
+        choices = settle(job, basis.source, basis.rules, runner, execution.log)
+        basis = replace(basis, choices=choices)
+    return basis.plan()
 
 
 def run_units(

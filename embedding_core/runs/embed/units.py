@@ -31,11 +31,12 @@ def work_units(
     pack: list[PlannedFile] = []
     packed_bytes = 0
     for file in planned.files:
-        size_bytes = file.file.size_bytes
+        size_bytes = file.bytes_to_read
         if pack and (packed_bytes + size_bytes > unit_bytes or len(pack) == MOST_FILES):
             yield whole_files(pack, planned)
             pack, packed_bytes = [], 0
-        spans = slices(file.file, source, unit_bytes) if source is not None else ()
+        is_sliced = source is not None and file.is_read_whole
+        spans = slices(file.file, source, unit_bytes) if source and is_sliced else ()
         if spans:
             unit = whole_files([file], planned)
             yield from (sliced(unit, span) for span in spans)

@@ -15,6 +15,7 @@ from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.mapping.template import Placeholder, TextTemplate
 from embedding_core.records import Document, Reject
 from embedding_core.sources.formats.format import Fields, Flaw, Record, shown
+from embedding_core.sources.mapping.grouping import Grouping
 from embedding_core.sources.mapping.readers import (
     column_readers,
     id_reader,
@@ -41,6 +42,7 @@ class RecordMapper:
         self._read_text = text_reader(spec)
         self._read_title = None if spec.title is None else title_reader(spec.title)
         self._columns = column_readers(spec.metadata, source_uri)
+        self._grouping = Grouping.of(spec, source_uri)
         self._conversation = None if spec.conversation is None else Conversation(spec.conversation)
         self._used_ids = set(used_ids)
 
@@ -62,7 +64,8 @@ class RecordMapper:
                 self._claim(doc_id)
         except RejectedInput as error:
             return Reject(self._uri, doc_id, position, error.reason, error.detail)
-        return Document(doc_id, position, text, metadata, title, self._uri)
+        group = None if self._grouping is None else self._grouping.value(fields, metadata)
+        return Document(doc_id, position, text, metadata, title, self._uri, group)
 
     def _claim(self, doc_id: str) -> None:
         """Only usable records claim their id, so a bad first one does not hide a good second."""
@@ -82,6 +85,7 @@ def fields_of(spec: SourceSpec) -> Fields:
     derived = frozenset(spec.conversation.derived if spec.conversation is not None else ())
     texts = _placeholders(spec.text, derived)
     titles = _placeholders(spec.title, derived)
+    per = spec.sample.per if spec.sample is not None else None
     columns = (column.field for column in spec.metadata.values())
     return Fields(
         required=(
@@ -93,6 +97,7 @@ def fields_of(spec: SourceSpec) -> Fields:
             *(part.path.written for part in texts if part.default is not None),
             *(part.path.written for part in titles),
             *(name for name in columns if name not in derived),
+            *([per] if per is not None and per not in derived else []),
         ),
     )
 
