@@ -23,15 +23,15 @@ class StatisticsView(Report):
     statistics: Statistics
 
     def summary(self) -> str:
-        statistics, whole = self.statistics, self.statistics.whole
+        statistics, overall = self.statistics, self.statistics.whole
         files = f"{statistics.files:,}"
         if statistics.files_in_source not in (None, statistics.files):
             files += f" of {statistics.files_in_source:,}"
         records = statistics.sample_records
         sample = "" if records is None else f" (a sample of {records:,} records at most)"
         return (
-            f"{statistics.origin} of {statistics.recipe}: {files} files, {whole.documents:,} "
-            f"documents, {whole.chunks:,} chunks, {whole.tokens:,} tokens{sample}"
+            f"{statistics.origin} of {statistics.recipe}: {files} files, {overall.documents:,} "
+            f"documents, {overall.chunks:,} chunks, {overall.tokens:,} tokens{sample}"
         )
 
     def lines(self) -> list[str]:
@@ -67,26 +67,26 @@ class StatisticsView(Report):
             yield f"… and {len(groups) - LINES_SHOWN:,} more (all with --json)"
 
 
-def _whole_lines(whole: Figures) -> Iterator[str]:
-    yield f"rejects: {_counted(whole.reasons) or 'none'}"
-    repeats = f"{whole.duplicate_chunks:,} of {whole.chunks:,} chunks"
-    if whole.document_lengths is not None:
-        repeats = f"{whole.duplicate_documents:,} of {whole.documents:,} documents, {repeats}"
+def _whole_lines(figures: Figures) -> Iterator[str]:
+    yield f"rejects: {_counted(figures.reasons) or 'none'}"
+    repeats = f"{figures.duplicate_chunks:,} of {figures.chunks:,} chunks"
+    if figures.document_lengths is not None:
+        repeats = f"{figures.duplicate_documents:,} of {figures.documents:,} documents, {repeats}"
     yield f"repeats: {repeats} have the text of an earlier one"
-    if whole.languages:
-        yield f"languages: {_counted(whole.languages)}"
-    for what, lengths in (
-        ("documents", whole.document_lengths),
-        ("chunks", whole.chunk_lengths),
+    if figures.languages:
+        yield f"languages: {_counted(figures.languages)}"
+    for unit, lengths in (
+        ("documents", figures.document_lengths),
+        ("chunks", figures.chunk_lengths),
     ):
         if lengths is not None:
-            yield from _length_lines(what, lengths)
+            yield from _length_lines(unit, lengths)
 
 
-def _length_lines(what: str, lengths: LengthSummary) -> Iterator[str]:
+def _length_lines(unit: str, lengths: LengthSummary) -> Iterator[str]:
     percentiles = " · ".join(f"{share} % ≤ {n:,}" for share, n in lengths.percentiles.items())
     yield (
-        f"tokens of {what}: {lengths.shortest:,} to {lengths.longest:,}, mean "
+        f"tokens of {unit}: {lengths.shortest:,} to {lengths.longest:,}, mean "
         f"{lengths.mean:,.1f} · {percentiles}"
     )
     most = max(bar.count for bar in lengths.histogram)

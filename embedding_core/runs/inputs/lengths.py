@@ -19,7 +19,7 @@ class Lengths:
     """How often each length occurs. At most 65,536 numbers, and 2,048 for each doubling beyond."""
 
     counts: Counter[int] = field(default_factory=Counter)
-    """By length; by a length rounded down from ``EXACT_BELOW`` on."""
+    """Keys are lengths, or lengths rounded down from ``EXACT_BELOW`` on."""
     total: int = 0
     """Sum of all lengths, exact."""
     longest: int = 0
@@ -90,7 +90,7 @@ class LengthSummary:
     shortest: int
     longest: int
     percentiles: Mapping[str, int]
-    """By percent, the smallest length that so many are no longer than."""
+    """Per percent, the smallest length that so many are no longer than."""
     histogram: tuple[Bin, ...]
 
 

@@ -91,11 +91,11 @@ def fields_of(spec: SourceSpec) -> Fields:
         required=(
             *([spec.id] if spec.id is not None else []),
             *([spec.conversation.messages] if spec.conversation is not None else []),
-            *(part.path.written for part in texts if part.default is None),
+            *(placeholder.path.written for placeholder in texts if placeholder.default is None),
         ),
         optional=(
-            *(part.path.written for part in texts if part.default is not None),
-            *(part.path.written for part in titles),
+            *(placeholder.path.written for placeholder in texts if placeholder.default is not None),
+            *(placeholder.path.written for placeholder in titles),
             *(name for name in columns if name not in derived),
             *([per] if per is not None and per not in derived else []),
         ),
@@ -107,7 +107,9 @@ def _placeholders(template: str | None, derived: Collection[str]) -> list[Placeh
     if template is None:
         return []
     parsed = TextTemplate.parse(template)
-    return [part for part in parsed.placeholders if part.path.root not in derived]
+    return [
+        placeholder for placeholder in parsed.placeholders if placeholder.path.root not in derived
+    ]
 
 
 def _numbered(record: Record | MappedRecord) -> str:

@@ -29,14 +29,14 @@ FieldsOf = Mapping[str, object]
 
 def id_reader(name: str) -> Callable[[FieldsOf], str]:
     """The function that gives the id in the field at a path."""
-    find, what = lookup(FieldPath.parse(name)), f"field {name!r}"
+    find, label = lookup(FieldPath.parse(name)), f"field {name!r}"
 
     def read(fields: FieldsOf) -> str:
         value = find(fields)
         doc_id = value if type(value) is str else _id_text(name, _required(fields, value, name))
         if not doc_id:
-            raise RejectedInput(MISSING_FIELD, f"{what} is an empty string")
-        return _checked(doc_id, what)
+            raise RejectedInput(MISSING_FIELD, f"{label} is an empty string")
+        return _checked(doc_id, label)
 
     return read
 
@@ -62,7 +62,11 @@ def title_reader(template: str) -> Callable[[FieldsOf], str | None]:
     all of it is blank."""
     parsed = replace(TextTemplate.parse(template), is_plain=False)
     render = _renderer(parsed)
-    needed = [lookup(part.path) for part in parsed.placeholders if part.default is None]
+    needed = [
+        lookup(placeholder.path)
+        for placeholder in parsed.placeholders
+        if placeholder.default is None
+    ]
 
     def read(fields: FieldsOf) -> str | None:
         if any(_is_missing(find(fields)) for find in needed):
@@ -87,25 +91,27 @@ def _column_reader(
     column: MetadataColumn, of_folder: Scalar | Undecodable
 ) -> Callable[[FieldsOf], Scalar]:
     name, declared = column.field, column.type
-    find, what = lookup(FieldPath.parse(name)), f"field {name!r}"
+    find, label = lookup(FieldPath.parse(name)), f"field {name!r}"
     is_text = declared == "string"
 
     def read(fields: FieldsOf) -> Scalar:
         value = find(fields)
         if is_text and type(value) is str:
-            return _checked(value, what)
+            return _checked(value, label)
         if value is ABSENT:
             return cast("Scalar", readable(of_folder, name))
         converted = convert(readable(value, name), declared, name)
         if isinstance(value, str):
-            _checked(value, what)
+            _checked(value, label)
         return converted
 
     return read
 
 
 def _renderer(template: TextTemplate) -> Callable[[FieldsOf], str]:
-    values = [_value_reader(part, template.is_plain) for part in template.placeholders]
+    values = [
+        _value_reader(placeholder, template.is_plain) for placeholder in template.placeholders
+    ]
     if template.is_plain:
         return values[0]
     pattern = "".join(
@@ -182,15 +188,15 @@ def _written(number: object) -> str:
     return f"{number:f}" if isinstance(number, Decimal) else str(number)
 
 
-def _checked(text: str, what: str) -> str:
+def _checked(text: str, label: str) -> str:
     """The text; refuses what breaks tokenizers (lone surrogates) and stores (NUL)."""
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:
         code = f"U+{ord(text[error.start]):04X}"
         raise RejectedInput(
-            LONE_SURROGATE, f"{what} holds {code}, half of a surrogate pair, at {error.start}"
+            LONE_SURROGATE, f"{label} holds {code}, half of a surrogate pair, at {error.start}"
         ) from error
     if "\0" in text:
-        raise RejectedInput(NUL_CHARACTER, f"{what} holds a NUL character at {text.index(chr(0))}")
+        raise RejectedInput(NUL_CHARACTER, f"{label} holds a NUL character at {text.index(chr(0))}")
     return text

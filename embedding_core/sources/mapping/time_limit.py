@@ -20,19 +20,19 @@ class OutOfTime(BaseException):
 
 
 @contextmanager
-def time_limit(seconds: float, what: str) -> Iterator[None]:
-    """Raise ``OutOfTime`` in the block after some seconds; ``what`` names the block in the log.
+def time_limit(seconds: float, label: str) -> Iterator[None]:
+    """Raise ``OutOfTime`` in the block after some seconds; ``label`` names the block in the log.
 
     In the main thread, where tasks run, a timer's signal interrupts everything that Python calls.
     In another thread a call that blocks outside Python is interrupted when it returns.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    with _by_signal(seconds, what) if is_main else _by_thread(seconds):
+    with _by_signal(seconds, label) if is_main else _by_thread(seconds):
         yield
 
 
 @contextmanager
-def _by_signal(seconds: float, what: str) -> Iterator[None]:
+def _by_signal(seconds: float, label: str) -> Iterator[None]:
     n_raised = 0
     is_over = False
 
@@ -45,7 +45,7 @@ def _by_signal(seconds: float, what: str) -> Iterator[None]:
             log.warning(
                 "%s goes on after its time limit of %g s: it catches every exception; stop the run "
                 "and correct it",
-                what,
+                label,
                 seconds,
             )
         raise OutOfTime
