@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -121,13 +121,23 @@ def _file_groups(
 def _count_document(
     tally: Tally, work: ChunkedFiles, planned: PlannedFile, document: Document
 ) -> None:
-    (n_tokens,) = work.cutting.tokenizer.count([document.text])
+    rows = list(document_rows(work, planned, document, FileTally()))
     tally.documents += 1
-    tally.document_lengths.add(n_tokens)
+    tally.document_lengths.add(_document_tokens(work, document, rows))
     tally.document_digests.append(digest_number(text_hash(document.text)))
-    for row in document_rows(work, planned, document, FileTally()):
+    for row in rows:
         tally.chunk_lengths.add(_number(row["n_tokens"]))
         tally.chunk_digests.append(digest_number(str(row["text_hash"])))
+
+
+def _document_tokens(
+    work: ChunkedFiles, document: Document, rows: Sequence[Mapping[str, object]]
+) -> int:
+    """Tokens of a document; a row that is all of it has counted them already."""
+    if len(rows) == 1 and rows[0]["text"] == document.text and rows[0]["context"] is None:
+        return _number(rows[0]["n_tokens"])
+    (n_tokens,) = work.cutting.tokenizer.count([document.text])
+    return n_tokens
 
 
 def _number(value: object) -> int:
