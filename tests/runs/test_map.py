@@ -71,6 +71,24 @@ def test_records_left_out_by_choice_do_not_count_as_rejected(tmp_path: Path) -> 
     assert report.rejects == {"left_out": 9}
 
 
+def test_function_that_returns_nothing_fails_the_run_and_never_empties_a_table(
+    tmp_path: Path,
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", RECORDS)
+    path = write_recipe(tmp_path, "map_that_forgets")
+    module = tmp_path / "map_that_forgets.py"
+    module.write_text(SOURCE.replace("return [", "[").replace('record["turns"]', "[]"))
+    report = embedlake.embed(Recipe.load(path))
+    assert report.outcome == "failed" and "4 left_out" in report.failures[0]
+    module.write_text(SOURCE)
+    embedlake.embed(Recipe.load(path))
+    assert texts(Recipe.load(path)) == ["first", "second", "third"]
+    module.write_text("def rows(record):\n    record.clear()\n")
+    with pytest.raises(SetupError, match=r"4 rejected: left_out: source\.map .* gave no document"):
+        embedlake.embed(Recipe.load(path))
+    assert texts(Recipe.load(path)) == ["first", "second", "third"]
+
+
 def test_changed_source_makes_every_row_again_and_the_plan_says_why(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     path = write_recipe(tmp_path, "map_that_changes")

@@ -19,6 +19,8 @@ from embedding_core.sources.mapping.time_limit import OutOfTime, time_limit
 
 MOST_CHARACTERS = 64 * 1024 * 1024
 """Characters that the texts of all documents of a record may have."""
+MOST_SLOW = 5
+"""Records in a row that the function may take too long for: a run must not go on like that."""
 _EXPECTED = "return a dict, a list or generator of dicts, or None"
 
 
@@ -38,14 +40,25 @@ def mapped(spec: MapSpec, records: Iterator[Record | Flaw]) -> Iterator[MappedRe
 
     A record that gives no document is the flaw ``left_out``, one that the function fails for is
     ``map_failed``: then none of its documents counts. Raises ``UsageError`` when the function
-    cannot be loaded.
+    cannot be loaded, or takes too long for several records in a row.
     """
-    function = spec.load()
+    function, n_slow = spec.load(), 0
     for record in records:
         if isinstance(record, Flaw):
             yield record
-        else:
-            yield from _documents(spec, function, record)
+            continue
+        try:
+            documents = _documents(spec, function, record)
+            n_slow = 0
+        except OutOfTime as error:
+            took = f"took more than {spec.seconds:g} s"
+            advice = "correct it, or raise source.map.seconds"
+            n_slow += 1
+            if n_slow == MOST_SLOW:
+                raise spec.unusable(f"it {took} for {n_slow} records in a row; {advice}") from error
+            detail = f"source.map {spec.function!r} {took}; {advice}"
+            documents = [Flaw(record.position, MAP_FAILED, detail)]
+        yield from documents
 
 
 class _Nonsense(Exception):
@@ -68,9 +81,6 @@ def _documents(
             outputs = _outputs(spec, output)
     except _Nonsense as error:
         return [Flaw(position, MAP_FAILED, f"{name} gave {error}")]
-    except OutOfTime:
-        detail = f"took more than {spec.seconds:g} s; correct it, or raise source.map.seconds"
-        return [Flaw(position, MAP_FAILED, f"{name} {detail}")]
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
         return [Flaw(position, MAP_FAILED, f"{name} raised {_said(error)}")]
     if not outputs:
