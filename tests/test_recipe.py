@@ -324,6 +324,17 @@ def test_metadata_short_form_is_the_field_of_the_column_s_name() -> None:
     assert short == Recipe.load(short.model_dump(mode="json"))
 
 
+def test_short_forms_of_a_conversation_and_a_map_are_sections_with_defaults() -> None:
+    for section, short, written_out in (
+        ("conversation", "turns", {"messages": "turns"}),
+        ("map", "json:loads", {"function": "json:loads"}),
+    ):
+        recipe = Recipe.load(changed(f"source.{section}", short))
+        assert recipe == Recipe.load(changed(f"source.{section}", written_out))
+        assert recipe == Recipe.load(recipe.model_dump(mode="json"))
+        assert recipe.source == recipe.with_model("hashing").source
+
+
 def test_metadata_mapping_that_is_wrong_names_the_key() -> None:
     with pytest.raises(UsageError, match=r"source\.metadata\.by\.feild: unknown key"):
         Recipe.load(changed("source.metadata", {"by": {"feild": "x", "type": "string"}}))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedding_core.errors import UsageError
@@ -89,13 +92,13 @@ def test_declared_ids_are_the_function_s_and_those_that_repeat_are_rejected(tmp_
 
 
 @pytest.mark.parametrize("output", ["None", "[]", "iter(())"])
-def test_record_without_a_document_is_listed_as_left_out(tmp_path: Path, output: str) -> None:
+def test_record_without_a_document_is_listed_as_such(tmp_path: Path, output: str) -> None:
     items = mapped(
         tmp_path, f"return {output} if record['n'] else record", {"n": 1}, {"n": 0, "text": "x"}
     )
     assert numbered(items) == [("1", "x")]
     ((position, reason, detail),) = rejects(items)
-    assert (position, reason) == (0, "left_out") and "gave no document" in detail
+    assert (position, reason) == (0, "no_document") and "gave no document" in detail
 
 
 def test_documents_are_mapped_as_records_are(tmp_path: Path) -> None:
@@ -196,6 +199,27 @@ def test_function_that_loops_costs_its_record(tmp_path: Path, loop: str) -> None
     assert [text for _, text in numbered(items)] == ["good"]
 
 
+def test_function_that_loops_for_record_after_record_ends_the_run(tmp_path: Path) -> None:
+    body = "while record['bad']: pass\nreturn record"
+    bad, good = {"bad": True, "text": "x"}, {"bad": False, "text": "x"}
+    items = mapped(tmp_path, body, *[bad] * 4, good, *[bad] * 4, seconds=0.05)
+    assert len(rejects(items)) == 8
+    with pytest.raises(UsageError, match=r"took more than 0.05 s for 5 records in a row"):
+        mapped(tmp_path, body, *[bad] * 5, seconds=0.05)
+
+
+def test_time_limit_leaves_another_timer_and_its_handler_as_they_were(tmp_path: Path) -> None:
+    timer, handler = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 500.0)
+        assert texts(mapped(tmp_path, "return record", {"text": "x"})) == ["x"]
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        assert 200 < left <= 500
+        assert signal.getsignal(signal.SIGALRM) == handler
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
 def test_function_that_catches_everything_is_named_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,6 +262,29 @@ def test_named_fields_alone_are_given_and_read(tmp_path: Path) -> None:
         items = mapped(tmp_path, "return {'text': ''.join(sorted(record))}", record,
                        format=format, fields=["a", "c", "missing"])  # fmt: skip
         assert texts(items) == ["ac"]
+
+
+def test_value_that_cannot_be_read_rejects_its_record_unless_others_are_named(
+    tmp_path: Path,
+) -> None:
+    broken = pa.array([b"x", b"\xff"], pa.binary()).view(pa.string())
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", "two"], "note": broken}), path)
+    section = function(tmp_path, "return record")
+    items = read(path, map=section)
+    assert numbered(items) == [("0", "one")]
+    ((position, reason, detail),) = rejects(items)
+    assert (position, reason) == (1, "invalid_utf8")
+    assert "field 'note'" in detail and "source.map.fields" in detail
+    assert texts(read(path, map=section | {"fields": ["text"]})) == ["one", "two"]
+
+
+def test_function_is_given_what_a_page_says_of_itself(tmp_path: Path) -> None:
+    paragraphs = "<p>A paragraph of a page that is long enough to be its main text.</p>" * 5
+    page = f"<html><head><title>A title</title></head><body>{paragraphs}</body></html>"
+    (tmp_path / "a.html").write_text(page)
+    section = function(tmp_path, "return {'text': record['title']}")
+    assert texts(read(tmp_path / "a.html", map=section)) == ["A title"]
 
 
 def test_function_may_change_its_record(tmp_path: Path) -> None:

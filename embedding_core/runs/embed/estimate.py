@@ -125,9 +125,9 @@ def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str
     problems = [
         f"{sample.file.uri}: {sample.problem}" for sample in sampled if sample.problem is not None
     ]
-    rejects = [
-        reject for sample in sampled for reject in sample.rejects if reject.reason not in CHOSEN
-    ]
+    rejects = [reject for sample in sampled for reject in sample.rejects]
+    if not _nothing_usable(sampled):
+        rejects = [reject for reject in rejects if reject.reason not in CHOSEN]
     n_records = sum(sample.n_records for sample in sampled)
     if len(rejects) > recipe.max_rejected_share * n_records:
         ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)

@@ -12,13 +12,15 @@ from itertools import islice
 from pathlib import Path
 
 from embedding_core.errors import words
-from embedding_core.reasons import LEFT_OUT, MAP_FAILED
+from embedding_core.reasons import MAP_FAILED, NO_DOCUMENT
 from embedding_core.recipe.mapping.function import MapFunction, MapSpec
 from embedding_core.sources.formats.format import Flaw, Record, Undecodable, shown, type_name
 from embedding_core.sources.mapping.time_limit import OutOfTime, time_limit
 
 MOST_CHARACTERS = 64 * 1024 * 1024
 """Characters that the texts of all documents of a record may have."""
+MOST_SLOW = 5
+"""Records in a row that the function may take too long for: a run must not go on like that."""
 _EXPECTED = "return a dict, a list or generator of dicts, or None"
 
 
@@ -36,16 +38,27 @@ class MappedRecord:
 def mapped(spec: MapSpec, records: Iterator[Record | Flaw]) -> Iterator[MappedRecord | Flaw]:
     """The function's documents for each record, in order; flaws pass by.
 
-    A record that gives no document is the flaw ``left_out``, one that the function fails for is
+    A record that gives no document is the flaw ``no_document``, one that the function fails for is
     ``map_failed``: then none of its documents counts. Raises ``UsageError`` when the function
-    cannot be loaded.
+    cannot be loaded, or takes too long for several records in a row.
     """
-    function = spec.load()
+    function, n_slow = spec.load(), 0
     for record in records:
         if isinstance(record, Flaw):
             yield record
-        else:
-            yield from _documents(spec, function, record)
+            continue
+        try:
+            documents = _documents(spec, function, record)
+            n_slow = 0
+        except OutOfTime as error:
+            took = f"took more than {spec.seconds:g} s"
+            advice = "correct it, or raise source.map.seconds"
+            n_slow += 1
+            if n_slow == MOST_SLOW:
+                raise spec.unusable(f"it {took} for {n_slow} records in a row; {advice}") from error
+            detail = f"source.map {spec.function!r} {took}; {advice}"
+            documents = [Flaw(record.position, MAP_FAILED, detail)]
+        yield from documents
 
 
 class _Nonsense(Exception):
@@ -68,13 +81,10 @@ def _documents(
             outputs = _outputs(spec, output)
     except _Nonsense as error:
         return [Flaw(position, MAP_FAILED, f"{name} gave {error}")]
-    except OutOfTime:
-        detail = f"took more than {spec.seconds:g} s; correct it, or raise source.map.seconds"
-        return [Flaw(position, MAP_FAILED, f"{name} {detail}")]
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
         return [Flaw(position, MAP_FAILED, f"{name} raised {_said(error)}")]
     if not outputs:
-        return [Flaw(position, LEFT_OUT, f"{name} gave no document")]
+        return [Flaw(position, NO_DOCUMENT, f"{name} gave no document")]
     return [MappedRecord(position, document, number) for number, document in enumerate(outputs)]
 
 
