@@ -8,9 +8,8 @@ from typing import Literal
 Healing = Literal["next run", "other device", "edit"]
 """``next run``: every run tries the file again; ``other device``: ``retry-rejected`` does;
 ``edit``: the file or the recipe has to change."""
-Weight = Literal["file", "record", "chunk", "choice", "note"]
-"""What is left out; a ``choice`` is a record that the recipe asks to leave out, which counts
-against no tolerance, and a ``note`` leaves nothing out."""
+Weight = Literal["file", "record", "chunk", "note", "choice"]
+"""What is left out; a ``note`` leaves nothing out, a ``choice`` what the recipe chose to."""
 
 
 @dataclass(frozen=True, slots=True)

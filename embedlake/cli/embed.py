@@ -31,7 +31,11 @@ from embedlake.settings import read_settings
 @recipe_argument
 @json_option
 def show_plan(recipe: str, as_json: bool) -> None:
-    """Show what a run would do; change nothing."""
+    """Show what a run would do; change nothing.
+
+    Where the recipe chooses among documents, says how many files a run reads first to choose, and
+    how many documents are left out.
+    """
     from embedding_core.reports.plan import PlanView
     from embedding_core.runs.embed.planning import plan
     from embedding_core.runs.serving import following

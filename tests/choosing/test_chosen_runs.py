@@ -25,6 +25,7 @@ from embedding_core.runs.table_status import file_lines
 from embedding_core.sources import documents
 from embedding_core.store.layout import choice_path
 from tests.driver import recipe_for, rejects, rows, write_jsonl
+from tests.s3 import S3Server
 
 Records = Sequence[dict[str, Any]]
 SEEDED = {"rows": 5, "per": "lang", "seed": 3}
@@ -51,8 +52,15 @@ def write(folder: Path, files: Mapping[str, Records]) -> None:
 CORPUS = {f"{name}.jsonl": records(name, 20) for name in "bdfh"}
 
 
-def recipe_of(folder: Path, lake: str = "lake", **source: Any) -> Recipe:
-    return recipe_for(folder, source=source, lake={"uri": str(folder / lake)})
+def recipe_of(
+    folder: Path, lake: str = "lake", max_rejected_share: float = 0.01, **source: Any
+) -> Recipe:
+    return recipe_for(
+        folder,
+        source=source,
+        lake={"uri": str(folder / lake)},
+        max_rejected_share=max_rejected_share,
+    )
 
 
 def members(recipe: Recipe) -> set[tuple[str, str]]:
@@ -193,20 +201,35 @@ def test_run_sample_per_path_lists_and_numbers_are_groups(tmp_path: Path) -> Non
     assert report.rejects == {}, "a value of the field makes no reject"
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"sample": SEEDED | {"rows": 20}, "deduplicate": True},
+        {"sample": SEEDED | {"rows": 20}},
+        {"deduplicate": True},
+        {"limit": 100},
+    ],
+    ids=str,
+)
 def test_run_slices_of_a_big_file_have_the_members_of_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, choice: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "SMALLEST_SLICE_BYTES", 1)
-    write(tmp_path, {"a.jsonl": records("a", 300), "b.jsonl": records("b", 10)})
-    choice = {"sample": SEEDED | {"rows": 20}, "deduplicate": True}
+    content = [dict(record) for record in records("a", 300)]
+    for n in range(0, 300, 9):
+        content[n]["text"] = content[n // 2]["text"]
+    for n in range(4, 300, 10):
+        content[n]["id"] = content[(n * 7) % 300]["id"]  # used before or behind, in other slices
+    write(tmp_path, {"a.jsonl": content, "b.jsonl": records("b", 10)})
     for id_field in ("id", None):
         chosen = []
-        for lake, unit_bytes in ((f"whole{id_field}", 1 << 20), (f"cut{id_field}", 1_000)):
-            recipe = recipe_of(tmp_path, lake, id=id_field, **choice)
+        for lake, unit_bytes in ((f"{id_field}whole", 1 << 20), (f"{id_field}cut", 1_000)):
+            recipe = recipe_of(tmp_path, lake, id=id_field, max_rejected_share=1, **choice)
             report = run(recipe, resources=Resources(unit_bytes=unit_bytes))
-            left = [(reject["source_uri"], reject["position"]) for reject in rejects(recipe)]
+            left = [(reject["reason"], reject["position"]) for reject in rejects(recipe)]
             chosen.append((members(recipe), left, report.duplicates, report.left_out))
-        assert chosen[0] == chosen[1] and chosen[0][2] and chosen[0][3]
+        assert chosen[0] == chosen[1]
+        assert ("duplicate_id" in dict(chosen[0][1])) == (id_field is not None)
 
 
 def test_run_slices_without_deduplication_survey_in_slices_too(
@@ -334,6 +357,42 @@ def test_run_only_files_whose_members_change_are_cut_again(tmp_path: Path) -> No
     assert {line.source_uri: line.run_id for line in file_lines(recipe)}.items() > versions.items()
 
 
+@pytest.mark.parametrize("choice", [{"deduplicate": True}, {"sample": SEEDED}, {"limit": 30}])
+def test_run_a_renamed_file_leaves_the_table_true(tmp_path: Path, choice: dict[str, Any]) -> None:
+    write(tmp_path, CORPUS)
+    recipe = recipe_of(tmp_path, **choice)
+    run(recipe)
+    n_rows = len(rows(recipe))
+    (tmp_path / "src" / "d.jsonl").rename(tmp_path / "src" / "e.jsonl")
+    run(recipe)
+    assert len(rows(recipe)) == n_rows
+
+
+def test_run_keep_removed_keeps_rows_that_are_no_part_of_the_choice(tmp_path: Path) -> None:
+    write(tmp_path, CORPUS)
+    recipe = recipe_of(tmp_path, sample=SEEDED).model_copy(update={"keep_removed": True})
+    run(recipe)
+    gone = {member for member in members(recipe) if member[0] == "d.jsonl"}
+    (tmp_path / "src" / "d.jsonl").unlink()
+    run(recipe)
+    assert gone < members(recipe) and len(rows(recipe)) == 20 + len(gone)
+
+
+def test_run_lake_in_a_bucket_keeps_its_choice_there(tmp_path: Path, s3: S3Server) -> None:
+    bucket = s3.new_bucket()
+    write(tmp_path, CORPUS)
+    recipe = recipe_for(
+        tmp_path,
+        source={"sample": SEEDED, "deduplicate": True},
+        lake={"uri": f"s3://{bucket}/lake", "storage": s3.storage.model_dump()},
+    )
+    run(recipe)
+    before = members(recipe)
+    write(tmp_path, {"a.jsonl": records("a", 40)})
+    run(recipe)
+    assert members(recipe) == before
+
+
 # What is read
 
 
@@ -426,7 +485,7 @@ def test_reports_say_what_was_left_out_and_why(tmp_path: Path) -> None:
     (tmp_path / "src" / "b.jsonl").unlink()
     changed = PlanView(plan(recipe)).data()
     assert all(
-        set(file["choice"]) == {"taken", "duplicates", "left_out"} for file in changed["files"]
+        set(file["choice"]) == {"chosen", "duplicates", "left_out"} for file in changed["files"]
     )
 
 
@@ -662,3 +721,24 @@ def test_unreadable_file_keeps_its_members(tmp_path: Path, monkeypatch: pytest.M
     path.symlink_to(tmp_path / "nowhere")
     report = embedlake.embed(recipe)
     assert report.unreadable == 1 and members(recipe) == before
+
+
+@pytest.mark.parametrize("deduplicate", [False, True])
+def test_run_with_a_limit_vacancies_go_to_the_first_documents_of_the_rest(
+    tmp_path: Path, deduplicate: bool
+) -> None:
+    write(tmp_path, {f"{name}.jsonl": records(name, 10) for name in "bdfhj"})
+    recipe = recipe_of(tmp_path, limit=25, deduplicate=deduplicate)
+    run(recipe)
+    before = members(recipe)
+    write(tmp_path, {f"{name}.jsonl": records(name, 10) for name in "ce"})
+    run(recipe)
+    assert members(recipe) == before, "no place is free"
+    (tmp_path / "src" / "b.jsonl").unlink()
+    run(recipe, allow_removals=True)
+    came = members(recipe) - before
+    assert len(members(recipe)) == 25
+    assert {name for name, _ in came} <= {"c.jsonl", "d.jsonl"} and came, "files come in order"
+    fresh = recipe_of(tmp_path, "fresh", limit=25, deduplicate=deduplicate)
+    run(fresh)
+    assert len(rows(fresh)) == 25

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -210,6 +211,30 @@ def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_pa
     assert {name for name in names if name.startswith("chunk")} >= {
         f"chunk big.jsonl [{n}/4]" for n in (1, 2, 3, 4)
     }
+
+
+def test_embed_surveys_on_ray_what_it_chooses_among(commands: Commands, tmp_path: Path) -> None:
+    for name in "abcd":
+        write_jsonl(tmp_path, f"{name}.jsonl", {f"{name}{n}": f"text {n % 9}" for n in range(30)})
+    sample = {"rows": 5, "seed": 1}
+    source = {"uri": "./src", "id": "id", "deduplicate": True, "sample": sample}
+    recipe = write_recipe(tmp_path, source=source)
+    path, loaded = str(recipe), Recipe.load(recipe)
+    planned = commands.run("embedlake", "plan", path, "--json").json
+    assert planned["choice"]["files_to_survey"] == 4
+    answer = commands.run("embedlake", "embed", path, "--json", *ONE_FILE_PER_UNIT)
+    assert answer.code == DONE and "starting Ray" in answer.err, answer.err
+    report = answer.json
+    assert (report["rows"], report["duplicates"], report["left_out"]) == (5, 111, 4)
+    assert report["rejects"] == {"duplicate_text": 111}
+    names = Counter(task["name"].split()[0] for task in commands.task_runs(report["run_id"]))
+    assert names == {"survey": 4, "chunk": 4, "embed": 4}
+    settled = commands.run("embedlake", "plan", path, "--json").json
+    assert settled["nothing_to_do"] and settled["choice"]["chosen"] == 5
+    table = loaded.lake.model_copy(update={"table": "here"})
+    here = loaded.model_copy(update={"lake": table})
+    run(here)
+    assert rows(here, "doc_id") == rows(loaded, "doc_id")
 
 
 def test_embed_index_is_trained_in_a_task_of_its_own_when_due(

@@ -38,7 +38,7 @@ ROWS_PER_BLOCK = 65_536
 MOST_GROUPS = 100_000
 """Groups of a sample; each may keep ``rows`` candidates per file."""
 MOST_CANDIDATES = 50_000_000
-"""Candidates that are compared at once: about 5 GB with what sorting takes. They are kept as
+"""Candidates that are compared at once: about 7 GB with what sorting takes. They are kept as
 one value per file, which Parquet ends at 2 GiB."""
 
 
@@ -195,7 +195,7 @@ def check_candidates(n_candidates: int) -> None:
     if n_candidates > MOST_CANDIDATES:
         raise SetupError(
             f"to choose among the documents of the source, {n_candidates:,} of them would have to "
-            f"be compared at once, more than {MOST_CANDIDATES:,} (about 5 GB of memory); choose "
+            f"be compared at once, more than {MOST_CANDIDATES:,} (about 7 GB of memory); choose "
             "fewer files with source.include, a smaller source.sample.rows or source.limit, or "
             "leave source.deduplicate out"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,25 +21,36 @@ class LeftOut:
     documents: int = 1
 
 
+def ignore(_document: Document) -> None:
+    """Note nothing."""
+
+
 def read_chosen(
-    planned: PlannedFile, source: SourceSpec, piece: Slice | None = None
+    planned: PlannedFile,
+    source: SourceSpec,
+    piece: Slice | None = None,
+    note: Callable[[Document], None] = ignore,
 ) -> Iterator[Document | Reject | LeftOut]:
     """``read_documents`` of a file, with what its choice leaves out: duplicates as rejects.
 
-    A file of which nothing is taken and nothing is listed is not read.
+    ``note`` is called for each usable document, taken or not. A file of which nothing is taken and
+    nothing is listed is not read.
     """
     choice = planned.choice
-    if choice is None or not choice.digest:
-        yield from read_documents(planned.file, source, piece)
-        return
     if choice == UNSURVEYED:
         raise RuntimeError(f"{planned.file.uri} is cut before its documents were chosen")
+    if choice is None or not choice.digest:
+        for record in read_documents(planned.file, source, piece):
+            if isinstance(record, Document):
+                note(record)
+            yield record
+        return
     if not choice.is_read:
         yield LeftOut(choice.left_out)
         return
-    takes_all = choice.taken_ordinals is None
-    taken, duplicates = (
-        PackedOrdinals(choice.taken_ordinals or b""),
+    takes_all = choice.chosen_ordinals is None
+    members, duplicates = (
+        PackedOrdinals(choice.chosen_ordinals or b""),
         PackedOrdinals(choice.duplicate_ordinals),
     )
     with closing(read_documents(planned.file, source, piece)) as records:
@@ -49,11 +60,13 @@ def read_chosen(
                 return
             if isinstance(record, Reject):
                 yield record
-            elif ordinal in duplicates:
+                continue
+            note(record)
+            if ordinal in duplicates:
                 yield Reject(
                     planned.file.uri, record.doc_id, record.position, DUPLICATE_TEXT.name, TWIN_KEPT
                 )
-            elif takes_all or ordinal in taken:
+            elif takes_all or ordinal in members:
                 yield record
             else:
                 yield LEFT_OUT

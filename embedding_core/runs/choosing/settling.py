@@ -7,6 +7,7 @@ settled, and the table tells which files still have to follow it.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from embedding_core.errors import SetupError, Transient, words
 from embedding_core.lake import staging
 from embedding_core.records import SourceFile, SurveyUnit
+from embedding_core.runs.choosing.candidates import TAKEN
 from embedding_core.runs.choosing.choice import chosen, n_taken
 from embedding_core.runs.choosing.rules import Choosing
 from embedding_core.runs.choosing.state import (
@@ -141,22 +143,32 @@ class Settlement:
         ]
         surveys |= self._surveyed(must, old)
         rows = chosen(list(surveys.values()), choosing)
-        left = iter([file for path, file in listing.files.items() if path not in surveys])
         n_files = 1
-        while self._lacks(rows) and (files := list(islice(left, n_files))):
+        while files := self._more(surveys, rows, n_files):
             surveys |= self._surveyed(files, old)
             rows = chosen(list(surveys.values()), choosing)
-            n_files = min(2 * n_files, IN_FLIGHT)
+            n_files *= 2
         # 3. The choice is kept before anything is cut.
         by_path = keep(table, listing, rows)
         staging.drop_staged(table, self.unit_ids)
         return replace(settled_choices(listing, by_path), is_kept=True)
 
-    def _lacks(self, rows: Sequence[FileSurvey]) -> bool:
-        choosing = self.listing.choosing
-        return (
-            choosing.limit is not None and choosing.stops_early and n_taken(rows) < choosing.limit
-        )
+    def _more(
+        self, surveys: Mapping[str, FileSurvey], rows: Sequence[FileSurvey], n_files: int
+    ) -> list[SourceFile]:
+        """The next files that a limit which stops early needs, ``n_files`` at most; none when it is
+        reached and no file before a document that came in is unread."""
+        choosing, files = self.listing.choosing, self.listing.files
+        left = [path for path in files if path not in surveys]
+        if choosing.limit is None or not choosing.stops_early:
+            return []
+        if lacking := choosing.limit - n_taken(rows):
+            per_file = max(1.0, n_taken(rows) / max(1, len(surveys)))
+            n_files = min(n_files, math.ceil(lacking / per_file))
+        else:
+            last = max((row.path for row in rows if _comes_in(surveys[row.path], row)), default="")
+            left = [path for path in left if path < last]
+        return [files[path] for path in left[:n_files]]
 
     def _surveyed(
         self, files: Sequence[SourceFile], old: Mapping[str, FileSurvey]
@@ -220,6 +232,12 @@ class Settlement:
             else:
                 self.log.warning("survey of %s failed, once more: %s", unit.label, words(error))
                 yield from self._results(halves(unit), failed_before=True)
+
+
+def _comes_in(before: FileSurvey, after: FileSurvey) -> bool:
+    """Whether a document of a file is taken that was not."""
+    was, now = before.candidates["stage"], after.candidates["stage"]
+    return bool(((now == TAKEN) & (was != TAKEN)).any())
 
 
 def settle(

@@ -29,11 +29,11 @@ from embedding_core.sources import Discovery
 CHOICE_SCHEMA = pa.schema(
     [
         pa.field("digest", pa.string(), nullable=False),
-        pa.field("taken_ordinals", pa.large_binary()),
+        pa.field("chosen_ordinals", pa.large_binary()),
         pa.field("duplicate_ordinals", pa.large_binary(), nullable=False),
         pa.field("end", pa.int64()),
         pa.field("is_read", pa.bool_(), nullable=False),
-        pa.field("taken", pa.int64(), nullable=False),
+        pa.field("chosen", pa.int64(), nullable=False),
         pa.field("duplicates", pa.int64(), nullable=False),
         pa.field("left_out", pa.int64(), nullable=False),
     ]
@@ -42,7 +42,7 @@ SURVEYED_BY, CHOSEN_FROM = "embedlake:surveyed_by", "embedlake:chosen_from"
 """Metadata of what is kept: digests of how files were surveyed, and of the files and the recipe's
 choice."""
 
-UNSURVEYED = Choice(digest="unsurveyed", taken_ordinals=b"")
+UNSURVEYED = Choice(digest="unsurveyed", chosen_ordinals=b"")
 """Stands for the choice of a file that a run surveys first."""
 
 
@@ -77,7 +77,7 @@ class Choices:
         return ChoiceSummary(
             files_to_survey=len(self.to_survey),
             bytes_to_survey=sum(file.size_bytes for file in self.to_survey),
-            chosen=sum(choice.taken for choice in of_files),
+            chosen=sum(choice.chosen for choice in of_files),
             duplicates=sum(choice.duplicates for choice in of_files),
             left_out=sum(choice.left_out for choice in of_files),
             files_beyond=len(self.beyond),
@@ -163,7 +163,7 @@ def known_choices(
         return unsurveyed(listing, usable, kept.choices)
     # Nothing has to be read: files left the source, or the recipe chooses otherwise.
     surveys = [survey for survey in last_surveys(table).surveys if survey.path in usable]
-    return settled_choices(listing, choices_by_path(chosen(surveys, choosing), choosing))
+    return settled_choices(listing, reached_choices(chosen(surveys, choosing), choosing))
 
 
 def to_survey(
@@ -177,8 +177,8 @@ def to_survey(
     if not listing.choosing.stops_early or listing.choosing.limit is None:
         return list(missing.values())
     # Documents that were taken may still be there: their files are read first.
-    changed = [path for path in missing if path in last and last[path].taken]
-    expected = sum(last[path].taken for path in (*usable, *changed) if path in last)
+    changed = [path for path in missing if path in last and last[path].chosen]
+    expected = sum(last[path].chosen for path in (*usable, *changed) if path in last)
     if expected >= listing.choosing.limit:
         return [missing[path] for path in changed]
     return list(missing.values())
@@ -195,7 +195,7 @@ def unsurveyed(listing: Listing, usable: Collection[str], last: Mapping[str, Cho
 
 def settled_choices(listing: Listing, by_path: Mapping[str, Choice]) -> Choices:
     """The choice of a source, once nothing has to be surveyed."""
-    by_uri = {listing.uri(path): choice for path, choice in by_path.items() if choice != NOTHING}
+    by_uri = {listing.uri(path): choice for path, choice in by_path.items()}
     beyond = frozenset(file.uri for file in listing.files.values() if file.uri not in by_uri)
     return Choices(listing.choosing, by_uri, (), beyond)
 
@@ -238,8 +238,12 @@ def last_surveys(table: Table) -> LastSurveys:
 
 
 def keep(table: Table, listing: Listing, surveys: Sequence[FileSurvey]) -> dict[str, Choice]:
-    """Keep surveys that ``chosen`` gave with the lake; the choices, by path."""
-    by_path = choices_by_path(surveys, listing.choosing)
+    """Keep surveys that ``chosen`` gave with the lake; the choices, by path.
+
+    Not those behind a limit: a later choice must not find them surveyed and files before them not.
+    """
+    by_path = reached_choices(surveys, listing.choosing)
+    surveys = [survey for survey in surveys if survey.path in by_path]
     metadata = {
         SURVEYED_BY: listing.survey_id,
         CHOSEN_FROM: listing.choice_id,
@@ -253,10 +257,12 @@ def keep(table: Table, listing: Listing, surveys: Sequence[FileSurvey]) -> dict[
     return by_path
 
 
-def choices_by_path(surveys: Sequence[FileSurvey], choosing: Choosing) -> dict[str, Choice]:
-    """The choice of each of the files that ``chosen`` gave."""
+def reached_choices(surveys: Sequence[FileSurvey], choosing: Choosing) -> dict[str, Choice]:
+    """The choice of each of the files that ``chosen`` gave, by path, those behind a limit left
+    aside."""
     paths = [survey.path for survey in surveys]
-    return dict(zip(paths, choices(surveys, choosing), strict=True))
+    by_path = zip(paths, choices(surveys, choosing), strict=True)
+    return {path: choice for path, choice in by_path if choice != NOTHING}
 
 
 def members(surveys: Iterable[FileSurvey]) -> dict[str, bytes]:

@@ -33,7 +33,7 @@ from embedding_core.records import (
     StagedUnit,
     WorkUnit,
 )
-from embedding_core.runs.choosing.reading import LeftOut, read_chosen
+from embedding_core.runs.choosing.reading import LeftOut, ignore, read_chosen
 from embedding_core.runs.cutting import Cutting
 from embedding_core.runs.embed.planning import rules_of
 from embedding_core.runs.embed.slices import UsedIds
@@ -184,7 +184,8 @@ def file_rows(
     gave = FileTally()
     tally, reasons = gave.tally, gave.reasons
     try:
-        for record in read_chosen(planned, work.recipe.source, slice_):
+        note = ignore if slice_ is None else work.ids.add
+        for record in read_chosen(planned, work.recipe.source, slice_, note):
             if isinstance(record, LeftOut):
                 tally["left_out"] += record.documents
             elif isinstance(record, Reject):
@@ -193,8 +194,6 @@ def file_rows(
                 reasons[record.reason] += 1
             else:
                 tally["documents"] += 1
-                if slice_ is not None:
-                    work.ids.add(record)
                 yield from document_rows(work, planned, record, gave)
     except RejectedInput as error:
         uri = planned.file.uri
