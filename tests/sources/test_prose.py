@@ -382,7 +382,7 @@ def test_office_file_of_more_elements_than_can_be_read_is_rejected(
 ) -> None:
     part = {"a.docx": "word/document.xml", "a.pptx": "ppt/slides/slide1.xml"}[name]
     data = with_part({"a.docx": WHOLE, "a.pptx": DECK}[name], part, b"<a>" + b"<p/>" * 600_000)
-    with pytest.raises(RejectedInput, match=r"too_many_values: its XML has 60.*limit is 500,000"):
+    with pytest.raises(RejectedInput, match=r"too_many_values: its XML has 6.*limit is 500,000"):
         read_bytes(tmp_path, name, data)
 
 

@@ -57,7 +57,7 @@ class Html(TextFormat):
         try:
             with never_silent(f"read {file.uri}"):
                 tree = trafilatura.load_html(markup)
-                asked = not set(METADATA).isdisjoint(fields.all)  # finding a date takes its time
+                asked = any(map(fields.asks_for, METADATA))  # finding a date takes its time
                 page = trafilatura.extract_metadata(tree) if asked and tree is not None else None
                 text = _main_text(trafilatura, tree)
         except Exception as error:  # noqa: BLE001  whatever a parser makes of damaged markup
@@ -111,8 +111,8 @@ class _Limits:
     def close(self) -> None:
         """The page ends."""
 
-    def _reject(self, reason: Reason, what: str, limit: int) -> None:
-        raise RejectedInput(reason, f"more than {limit:,} {what}, the limit; convert the page")
+    def _reject(self, reason: Reason, excess: str, limit: int) -> None:
+        raise RejectedInput(reason, f"more than {limit:,} {excess}, the limit; convert the page")
 
 
 def _check_markup(markup: str) -> None:
