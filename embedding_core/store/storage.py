@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedding_core.errors import UsageError, words
 from embedding_core.store.faults import Fault, fault_of, without_credentials
+from embedding_core.store.retry import never_silent
 
 SCHEMES = ("", "file", "s3")
 
@@ -101,7 +102,8 @@ def read_bytes(uri: str, spec: StorageSpec) -> bytes:
     from botocore.exceptions import BotoCoreError  # only S3 needs it loaded
 
     try:
-        return bytes(fs.cat_file(uri))
+        with never_silent(f"read {uri}"):
+            return bytes(fs.cat_file(uri))
     except BotoCoreError as error:  # no credentials, no such endpoint: no OSErrors of their own
         raise OSError(without_credentials(error) or words(error)) from error
 
@@ -111,7 +113,8 @@ def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
     whoever else writes it at the same time."""
     fs = filesystem(uri, spec)
     if not is_local(uri):
-        fs.pipe_file(uri, data)
+        with never_silent(f"write {uri}"):
+            fs.pipe_file(uri, data)
         return
     target = Path(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +169,8 @@ def create_bytes(uri: str, data: bytes, spec: StorageSpec) -> bool:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     fs = filesystem(uri, spec)
     try:
-        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        with never_silent(f"write {uri}"):
+            fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
     except Exception as error:
         if fault_of(error) in (Fault.EXISTS, Fault.CHANGED):
             return False

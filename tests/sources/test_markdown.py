@@ -77,6 +77,8 @@ def test_front_matter_does_not_take_the_place_of_the_files_own_fields(tmp_path: 
         "---\n? [a\n---\n",
         "---\na: !!python/object:os.system x\n---\n",
         "+++\ntitle = \n+++\n",
+        "+++\na" + ".a" * 30_000 + " = 1\n+++\n",
+        "+++\na" + ' . "\\"" . \'b\'' * 50 + " = 1\n+++\n",
         "---\na: " + "[" * 3_000 + "\n---\n",
         "---\na: " + "x" * 70_000 + "\n---\n",
         "---\nday: 2024-13-41\n---\n",
@@ -94,6 +96,13 @@ def test_front_matter_that_cannot_be_read_rejects_the_document(tmp_path: Path, f
     assert isinstance(item, Reject)
     assert item.reason == "malformed_front_matter"
     assert "correct it" in item.detail and len(item.detail) < 400
+
+
+def test_lists_that_repeat_each_other_cost_their_record(tmp_path: Path) -> None:
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 99))
+    item = read(tmp_path, f"---\na0: &a0 [x]\n{levels}title: *a98\n---\nbody", metadata=FIELDS)
+    assert isinstance(item, Reject)
+    assert item.reason == "wrong_type" and len(item.detail) < 400
 
 
 @pytest.mark.parametrize("value", ["0x" + "f" * 5_000, "[0x" + "f" * 5_000 + "]"])

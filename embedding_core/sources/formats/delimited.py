@@ -255,16 +255,16 @@ class _Rows:
     def _malformed(self) -> _Bad:
         """What keeps the row from being parsed: nothing else can, where the parser is strict."""
         if BARE_CARRIAGE_RETURN.search(self._outside_quotes()):
-            what = (
+            problem = (
                 "a carriage return stands where a line goes on; end lines with a line feed, or put "
                 "the cell into quotes"
             )
         else:
-            what = (
+            problem = (
                 "a closing quote is followed by more than a delimiter; write a quote in a quoted "
                 "cell twice"
             )
-        return _Bad(MALFORMED_ROW, f"line {self._n_lines}: {what}")
+        return _Bad(MALFORMED_ROW, f"line {self._n_lines}: {problem}")
 
     def _decoded(self, line: bytes) -> str:
         try:

@@ -111,8 +111,8 @@ class _Limits:
     def close(self) -> None:
         """The page ends."""
 
-    def _reject(self, reason: Reason, what: str, limit: int) -> None:
-        raise RejectedInput(reason, f"more than {limit:,} {what}, the limit; convert the page")
+    def _reject(self, reason: Reason, excess: str, limit: int) -> None:
+        raise RejectedInput(reason, f"more than {limit:,} {excess}, the limit; convert the page")
 
 
 def _check_markup(markup: str) -> None:

@@ -31,6 +31,8 @@ FRONT_MATTER = re.compile(
 """YAML between two lines of dashes, or TOML between two of pluses, at the very beginning."""
 MAX_FRONT_MATTER = 64 * 1024
 """Characters of front matter that are parsed."""
+LONG_KEY = re.compile(r"""(?:(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')[ \t]*\.[ \t]*){100}""")
+"""A TOML key of more parts than can be read: the time for them grows with their square."""
 
 
 class Markdown(TextFormat):
@@ -92,6 +94,8 @@ def _values(fence: str, written: str) -> dict[str, object] | None:
     """
     if len(written) > MAX_FRONT_MATTER:
         raise ValueError(f"front matter of more than {MAX_FRONT_MATTER} characters")
+    if fence == "+++" and LONG_KEY.search(written):
+        raise ValueError("a key of more than 100 parts")
     values = tomllib.loads(written) if fence == "+++" else yaml.load(written, _WithoutMerges)
     if values is None and not written.strip():
         return {}

@@ -23,8 +23,8 @@ MAX_XML_BYTES = 128 * 1024 * 1024
 """Most bytes that the XML in it may have when it is decompressed."""
 MAX_PART_BYTES = 512 * 1024 * 1024
 """Most bytes that all of it may have then, pictures included."""
-MOST_ELEMENTS = 1_000_000
-"""Most elements that its XML may have: the libraries take up to a minute for so many."""
+MOST_ELEMENTS = 500_000
+"""Most elements that its XML may have: the libraries take up to half a minute for so many."""
 MAX_DIRECTORY_BYTES = 8 * 1024 * 1024
 """Most bytes of the archive's list of parts, each of which takes far more memory than it has
 bytes: about 100,000 parts."""
