@@ -179,7 +179,7 @@ def test_operations_page_has_each_reject_reason_and_no_other() -> None:
     rows = re.findall(r"^\| (`[a-z_0-9`, ]+`) \| (\w+) \|", table, re.MULTILINE)
     weights = {name: weight for names, weight in rows for name in re.findall(r"`(\w+)`", names)}
     assert weights == {
-        name: "chunk" if reason.weight == "note" else reason.weight
+        name: {"note": "chunk", "choice": "record"}.get(reason.weight, reason.weight)
         for name, reason in reasons.ALL.items()
     }
 

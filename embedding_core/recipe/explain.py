@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from types import UnionType
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -74,9 +76,9 @@ def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
         return sections()
     if annotation == dict[str, formats.FormatOptions]:
         return {"": formats.section()}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {"": annotation}
-    return {}
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return {"": models[0]} if models else {}
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str:
