@@ -31,6 +31,7 @@ from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.inputs.checking import Counted, FileCheck, RowDifference
+from embedding_core.runs.inputs.drafting import Draft
 from embedding_core.runs.inputs.lengths import Bin, LengthSummary
 from embedding_core.runs.inputs.peeking import Peek, PeekedChunk, PeekedRecord
 from embedding_core.runs.inputs.tallies import Figures, Statistics
@@ -125,6 +126,7 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("announce-model", Announcement),
         ("verify", AuditReport),
         ("verify", Damage),
+        ("init", Draft),
         ("peek", Peek),
         ("peek", PeekedRecord),
         ("peek", PeekedChunk),

@@ -77,7 +77,7 @@ WRITTEN = Registry[type[Report]](
     }
     | {
         name: f"embedding_core.reports.inputs.{name}:REPORT"
-        for name in ("peek", "statistics", "validation")
+        for name in ("draft", "peek", "statistics", "validation")
     },
     Report,
 )  # fmt: skip

@@ -9,8 +9,9 @@ from io import RawIOBase
 from embedding_core.errors import RejectedInput
 from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import SourceSpec
+from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.records import Document, Reject, Slice, SourceFile
-from embedding_core.sources.formats.format import Flaw, Record
+from embedding_core.sources.formats.format import Fields, Flaw, Record
 from embedding_core.sources.formats.recognition import recognised
 from embedding_core.sources.formats.waste import Waste
 from embedding_core.sources.mapping.mapper import RecordMapper
@@ -45,6 +46,24 @@ def read_documents(
         span = piece.span if piece is not None else None
         records = source.format.records(source.stream, file, mapper.fields, span)
         yield from _documents(records if spec.map is None else mapped(spec.map, records), mapper)
+
+
+def raw_records(file: SourceFile, spec: SourceSpec) -> tuple[str, Iterator[Record | Flaw]]:
+    """The name of a file's format, and its records with all their fields, before any mapping.
+
+    Opening and reading raise ``RejectedInput`` for a bad file, ``Transient`` when the store fails.
+    """
+    with _opened(file, spec.storage) as stream:
+        format = recognised(stream, file, spec).format
+    formats = KNOWN_FORMATS.working().items()
+    name = next(key for key, reader in formats if type(reader) is type(format))
+    return name, _raw_records(file, spec)
+
+
+def _raw_records(file: SourceFile, spec: SourceSpec) -> Iterator[Record | Flaw]:
+    with _opened(file, spec.storage) as stream:
+        source = recognised(stream, file, spec)
+        yield from source.format.records(source.stream, file, Fields((), everything=True))
 
 
 def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, ...]:

@@ -31,14 +31,14 @@ from embedlake.cli import (
     table,
     verify,
 )
-from embedlake.cli.inputs import peek, stats, validate
+from embedlake.cli.inputs import init, peek, stats, validate
 from embedlake.environment import process_environment
 from embedlake.extras import how_to_install
 
 BAD_USAGE = 2
 STOPPED = "stopped. What was committed is kept; the same command goes on where this ended"
 MODULES = (
-    peek, stats, embed, search, table, validate, models, spaces, drop, verify, stack, doctor,
+    init, peek, stats, embed, search, table, validate, models, spaces, drop, verify, stack, doctor,
     deploy,
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.inputs.checking import check_file
+from embedding_core.runs.inputs.drafting import Wish, draft
 from embedding_core.runs.inputs.peeking import peek
 from embedding_core.runs.inputs.table_counting import count_table
 from embedding_core.runs.outcome import EXIT_CODES
@@ -68,6 +69,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     records["audit"] = repair.audit(recipe, resources, deep=True)
     records["status"] = table_status.status(recipe)
     records["peek"] = peek(recipe, n_records=9)
+    records["draft"] = draft(Wish(recipe.source.uri, folder, "drafted", "hashing"))
     records["statistics"] = count_table(recipe, "file")
     records["validation"] = check_file(recipe, "a.jsonl")
     records["evaluation"] = evaluate(recipe, resources, *labels, "vector")

@@ -22,10 +22,10 @@ def write_corpus_picture(statistics: Statistics, path: Path) -> None:
     from matplotlib.figure import Figure  # unlike pyplot, it keeps nothing after the call
 
     lengths = [
-        (f"tokens of {what}", summary)
-        for what, summary in (
-            ("documents", statistics.whole.document_lengths),
-            ("chunks", statistics.whole.chunk_lengths),
+        (f"tokens of {texts}", summary)
+        for texts, summary in (
+            ("documents", statistics.overall.document_lengths),
+            ("chunks", statistics.overall.chunk_lengths),
         )
         if summary is not None
     ]

@@ -244,18 +244,19 @@ def _compared(
     ours = {name: expected.column(name).to_pylist() for name in columns if expected.num_rows}
     theirs = {name: stored.column(name).to_pylist() for name in columns}
     for number, key in enumerate(_keys(expected)):
-        there = numbers.pop(key, None)
-        if there is None:
+        stored_number = numbers.pop(key, None)
+        if stored_number is None:
             reasons = rejects.get(key[0], frozenset())
             compared.rejected |= reasons
             why = f"rejected: {', '.join(sorted(reasons))}" if reasons else None
             missing = RowDifference("missing", *key, ours["chunk_id"][number], (), why)
             compared.add(missing, listed)
             continue
-        names = tuple(name for name in columns if ours[name][number] != theirs[name][there])
+        names = tuple(name for name in columns if ours[name][number] != theirs[name][stored_number])
         if names:
             compared.add(
-                RowDifference("different", *key, theirs["chunk_id"][there], names, None), listed
+                RowDifference("different", *key, theirs["chunk_id"][stored_number], names, None),
+                listed,
             )
     for number in sorted([*numbers.values(), *extra]):
         key = theirs["doc_id"][number], theirs["chunk_index"][number]
