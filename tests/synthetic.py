@@ -120,6 +120,7 @@ def _batch(
         "doc_id": ["d"] * n_rows,
         "chunk_index": index,
         "text": texts,
+        "context": [None] * len(texts),
         "text_hash": hashes,
         "n_tokens": [8] * n_rows,
         "char_start": [0] * n_rows,

@@ -7,7 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from embedding_core.chunking.tokens.context import fitted, in_context
-from embedding_core.chunking.tokens.token_map import count_tokens
+from embedding_core.chunking.tokens.edges import count_spans
+from embedding_core.chunking.tokens.token_map import TokenMap, count_tokens
 from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import ChunkOptions, ChunkStrategy
 from embedding_core.records import Chunk, Document
@@ -53,11 +54,11 @@ class CharacterChunker:
         tokenizer = in_context(self._tokenizer, context)
         text = document.text
         spans = self._spans(text, tokenizer)
+        counts = count_spans(text, TokenMap.of(text, tokenizer), tokenizer, spans)
         return [
-            Chunk(index, text[start:end], start, end, count_tokens(text[start:end], tokenizer),
-                  context)
-            for index, (start, end) in enumerate(spans)
-        ]  # fmt: skip
+            Chunk(index, text[start:end], start, end, n_tokens, context)
+            for index, ((start, end), n_tokens) in enumerate(zip(spans, counts, strict=True))
+        ]
 
     def _spans(self, text: str, tokenizer: Tokenizer) -> list[tuple[int, int]]:
         size, overlap = self._options.max_characters, self._options.overlap

@@ -26,7 +26,7 @@ from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
 from embedding_core.sources import documents
 from embedding_core.sources.formats import jsonl
-from tests.driver import begin, recipe_for, rejects, rows, run
+from tests.driver import begin, recipe_for, rejects, rows, run, write_jsonl
 from tests.runs.test_no_vector import fail_on
 from tests.runs.test_scheduler import break_the_code
 
@@ -238,3 +238,18 @@ def test_run_cut_off_between_rows_and_ledger_is_recorded_by_the_next(
     assert (line.source_uri, line.rows, line.embedded) == (str(path), n_records, n_records)
     assert [one.fragment_id for one in table_of(recipe).dataset().get_fragments()] == fragments
     assert encoded == Counter() and plan(recipe).is_empty
+
+
+def test_run_error_policy_rejects_a_huge_file_for_a_chunk_of_any_slice(tmp_path: Path) -> None:
+    lines = {f"d{n}": f"few words {n}" for n in range(300)} | {"long": "word " * 40}
+    write_jsonl(tmp_path, "huge.jsonl", lines)
+    write_jsonl(tmp_path, "small.jsonl", {"good": "a good document"})
+    recipe = recipe_for(
+        tmp_path, chunk={"strategy": "none"}, model={"max_tokens": 16, "over_length": "error"}
+    )
+    report = run_sliced(recipe)
+    assert report.outcome == "rejected"
+    assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["good"]
+    (reject,) = rejects(recipe)
+    assert (reject["reason"], reject["position"]) == ("length_refused", None)
+    assert "record 300, id 'long', chunk 0" in reject["detail"]
