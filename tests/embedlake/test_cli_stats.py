@@ -38,7 +38,7 @@ def by_name(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_stats_counts_what_the_run_then_makes(recipe: str, embedlake: Embedlake) -> None:
-    whole = embedlake("stats", recipe, "--json").json["overall"]
+    whole = embedlake("stats", recipe, "--json").json["whole"]
     report = run(Recipe.load(recipe))
     assert (whole["documents"], whole["chunks"]) == (report.documents, report.chunks) == (5, 7)
     assert whole["tokens"] == report.tokens == 6 * 3 + 70 + 3
@@ -61,7 +61,7 @@ def test_stats_of_the_table_are_those_of_the_source(recipe: str, embedlake: Embe
     assert (source["origin"], table["origin"]) == ("source", "table")
     assert (source["files"], table["files"], table["files_in_source"]) == (3, 2, None)
     of_documents = {"duplicate_documents": 0, "document_lengths": None}
-    assert table["overall"] == source["overall"] | of_documents
+    assert table["whole"] == source["whole"] | of_documents
     assert table["groups"] == [group | of_documents for group in source["groups"]]
 
 
@@ -116,7 +116,7 @@ def test_stats_sample_is_bounded_spread_and_the_same_every_time(
         write_jsonl(tmp_path, f"{n}.jsonl", {f"{n}-{k}": f"text {n} {k}" for k in range(20)})
     recipe = str(write_recipe(tmp_path))
     first = embedlake("stats", recipe, "--sample", "25", "--json")
-    assert first.json["overall"]["documents"] == 25
+    assert first.json["whole"]["documents"] == 25
     assert sorted(group["documents"] for group in first.json["groups"]) == [2] * 5 + [3] * 5
     assert embedlake("stats", recipe, "--sample", "25", "--json").json == first.json
     few = embedlake("stats", recipe, "--sample", "3", "--json").json
@@ -124,7 +124,7 @@ def test_stats_sample_is_bounded_spread_and_the_same_every_time(
     files = embedlake("stats", recipe, "--files", "2", "--json").json
     assert sorted(by_name(files)) == ["0.jsonl", "5.jsonl"]
     assert (files["files"], files["files_in_source"]) == (2, 10)
-    assert files["overall"]["documents"] == 40
+    assert files["whole"]["documents"] == 40
     both = embedlake("stats", recipe, "--files", "2", "--sample", "10")
     assert both.out.startswith("source of e2e: 2 of 10 files, 10 documents, 10 chunks, ")
     assert "(a sample of 10 records at most)" in both.out
@@ -138,7 +138,7 @@ def test_stats_of_a_file_that_breaks_off_counts_nothing_of_it(
     text = "".join(f'{{"id": "{n}", "text": "text {n}"}}\n' for n in range(50_000))
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-2_000])
-    whole = embedlake("stats", str(write_recipe(tmp_path)), "--json").json["overall"]
+    whole = embedlake("stats", str(write_recipe(tmp_path)), "--json").json["whole"]
     assert (whole["documents"], whole["chunks"], whole["tokens"]) == (0, 0, 0)
     assert whole["reasons"] == {"truncated_compressed": 1}
 
@@ -147,7 +147,7 @@ def test_stats_counts_dropped_chunks(tmp_path: Path, embedlake: Embedlake) -> No
     write_jsonl(tmp_path, "a.jsonl", {"long": LONG, "short": "short"})
     path = write_recipe(tmp_path, model={"max_tokens": 16})
     path.write_text(path.read_text().replace("max_tokens: 32", "strategy: none"))
-    whole = embedlake("stats", str(path), "--json").json["overall"]
+    whole = embedlake("stats", str(path), "--json").json["whole"]
     assert (whole["documents"], whole["chunks"], whole["dropped"]) == (2, 1, 1)
     assert whole["document_lengths"]["longest"] == 70
 
@@ -162,7 +162,7 @@ def test_stats_tells_languages(tmp_path: Path, embedlake: Embedlake) -> None:
     }
     write_jsonl(tmp_path, "a.jsonl", texts)
     answer = embedlake("stats", str(write_recipe(tmp_path)), "--languages", "--json")
-    languages = answer.json["overall"]["languages"]
+    languages = answer.json["whole"]["languages"]
     assert {languages[code] for code in ("en", "de", "fr", "ar")} == {1}
 
 
@@ -227,7 +227,7 @@ def test_stats_on_ray_are_those_of_this_process(
     on_ray = embedlake("stats", recipe, "--json")
     assert on_ray.code == 0, on_ray.err
     assert on_ray.json == here.json
-    assert here.json["overall"]["documents"] == 12_005
+    assert here.json["whole"]["documents"] == 12_005
 
 
 def test_small_sources_start_no_ray(recipe: str, embedlake: Embedlake) -> None:

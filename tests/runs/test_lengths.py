@@ -65,4 +65,4 @@ def test_further_groups_are_counted_together() -> None:
         more.of(f"other{n}").documents += 1
     groups.merge(more)
     assert groups.tallies[OTHERS].documents == 5
-    assert groups.overall().documents == MOST_GROUPS + 5
+    assert groups.whole().documents == MOST_GROUPS + 5

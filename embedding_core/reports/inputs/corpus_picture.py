@@ -24,8 +24,8 @@ def write_corpus_picture(statistics: Statistics, path: Path) -> None:
     lengths = [
         (f"tokens of {texts}", summary)
         for texts, summary in (
-            ("documents", statistics.overall.document_lengths),
-            ("chunks", statistics.overall.chunk_lengths),
+            ("documents", statistics.whole.document_lengths),
+            ("chunks", statistics.whole.chunk_lengths),
         )
         if summary is not None
     ]

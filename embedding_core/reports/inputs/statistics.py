@@ -23,7 +23,7 @@ class StatisticsView(Report):
     statistics: Statistics
 
     def summary(self) -> str:
-        statistics, overall = self.statistics, self.statistics.overall
+        statistics, overall = self.statistics, self.statistics.whole
         files = f"{statistics.files:,}"
         if statistics.files_in_source not in (None, statistics.files):
             files += f" of {statistics.files_in_source:,}"
@@ -35,7 +35,7 @@ class StatisticsView(Report):
         )
 
     def lines(self) -> list[str]:
-        return [self.summary(), *_overall_lines(self.statistics.overall), *self._group_lines()]
+        return [self.summary(), *_whole_lines(self.statistics.whole), *self._group_lines()]
 
     def data(self) -> dict[str, Any]:
         return asdict(self.statistics)
@@ -43,7 +43,7 @@ class StatisticsView(Report):
     def markdown(self) -> str:
         """The figures overall, and a table of the groups."""
         groups = [(group.name, *_cells(group)) for group in self.statistics.groups]
-        heading = [self.summary(), *_overall_lines(self.statistics.overall)]
+        heading = [self.summary(), *_whole_lines(self.statistics.whole)]
         return "\n\n".join(
             [
                 f"# Corpus of {self.statistics.recipe}",
@@ -67,26 +67,26 @@ class StatisticsView(Report):
             yield f"… and {len(groups) - LINES_SHOWN:,} more (all with --json)"
 
 
-def _overall_lines(overall: Figures) -> Iterator[str]:
-    yield f"rejects: {_counted(overall.reasons) or 'none'}"
-    repeats = f"{overall.duplicate_chunks:,} of {overall.chunks:,} chunks"
-    if overall.document_lengths is not None:
-        repeats = f"{overall.duplicate_documents:,} of {overall.documents:,} documents, {repeats}"
+def _whole_lines(figures: Figures) -> Iterator[str]:
+    yield f"rejects: {_counted(figures.reasons) or 'none'}"
+    repeats = f"{figures.duplicate_chunks:,} of {figures.chunks:,} chunks"
+    if figures.document_lengths is not None:
+        repeats = f"{figures.duplicate_documents:,} of {figures.documents:,} documents, {repeats}"
     yield f"repeats: {repeats} have the text of an earlier one"
-    if overall.languages:
-        yield f"languages: {_counted(overall.languages)}"
-    for texts, lengths in (
-        ("documents", overall.document_lengths),
-        ("chunks", overall.chunk_lengths),
+    if figures.languages:
+        yield f"languages: {_counted(figures.languages)}"
+    for unit, lengths in (
+        ("documents", figures.document_lengths),
+        ("chunks", figures.chunk_lengths),
     ):
         if lengths is not None:
-            yield from _length_lines(texts, lengths)
+            yield from _length_lines(unit, lengths)
 
 
-def _length_lines(texts: str, lengths: LengthSummary) -> Iterator[str]:
+def _length_lines(unit: str, lengths: LengthSummary) -> Iterator[str]:
     percentiles = " · ".join(f"{share} % ≤ {n:,}" for share, n in lengths.percentiles.items())
     yield (
-        f"tokens of {texts}: {lengths.shortest:,} to {lengths.longest:,}, mean "
+        f"tokens of {unit}: {lengths.shortest:,} to {lengths.longest:,}, mean "
         f"{lengths.mean:,.1f} · {percentiles}"
     )
     most = max(bar.count for bar in lengths.histogram)

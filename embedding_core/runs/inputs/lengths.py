@@ -19,7 +19,7 @@ class Lengths:
     """How often each length occurs. At most 65,536 numbers, and 2,048 for each doubling beyond."""
 
     counts: Counter[int] = field(default_factory=Counter)
-    """Occurrences by length; from ``EXACT_BELOW`` on by a length that is rounded down."""
+    """Keys are lengths, or lengths rounded down from ``EXACT_BELOW`` on."""
     total: int = 0
     """Sum of all lengths, exact."""
     longest: int = 0
@@ -90,7 +90,7 @@ class LengthSummary:
     shortest: int
     longest: int
     percentiles: Mapping[str, int]
-    """The smallest length that so many percent are no longer than, by the percent."""
+    """Per percent, the smallest length that so many are no longer than."""
     histogram: tuple[Bin, ...]
 
 

@@ -144,7 +144,7 @@ class Groups:
         for name, tally in other.tallies.items():
             self.of(name).merge(tally)
 
-    def overall(self) -> Tally:
+    def whole(self) -> Tally:
         """All groups together."""
         together = Tally()
         for tally in self.tallies.values():
@@ -167,7 +167,7 @@ class Statistics:
     """Files that the source has; None for a table."""
     sample_records: int | None
     """Records that were read at most; None without that limit."""
-    overall: Figures
+    whole: Figures
     groups: tuple[Figures, ...]
     """Figures per group, those with most tokens first."""
 
@@ -190,7 +190,7 @@ class Statistics:
             files=files,
             files_in_source=files_in_source,
             sample_records=sample_records,
-            overall=groups.overall().figures("all"),
+            whole=groups.whole().figures("all"),
             groups=tuple(sorted(figures, key=lambda group: (-group.tokens, group.name))),
         )
 
