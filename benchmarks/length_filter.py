@@ -128,7 +128,7 @@ def _counted(recipe: Path, n_cores: int) -> int:
     command = [program, "stats", str(recipe), "--json"]
     environment = os.environ | {"EMBEDLAKE_RAY_CPUS": str(n_cores)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    dropped: int = json.loads(done.stdout)["overall"]["dropped"]
+    dropped: int = json.loads(done.stdout)["whole"]["dropped"]
     return dropped
 
 
