@@ -87,7 +87,8 @@ def row_rules(
 
     ``chunk`` is the recipe's chunk section with its lengths resolved, ``tokenizer`` the digest of
     the tokenizer that cuts, ``limit`` the longest chunk in its tokens, ``prompt`` the document
-    prompt that is counted with every chunk.
+    prompt that is counted with every chunk. The source of ``source.map`` is part of them; raises
+    ``UsageError`` when its module cannot be found.
     """
     source = recipe.source
     return {
@@ -98,6 +99,10 @@ def row_rules(
         },
         "id": source.id,
         "text": source.text,
+        "normalize": source.normalize,
+        "whitespace": source.whitespace,
+        "conversation": source.conversation and source.conversation.model_dump(mode="json"),
+        "map": source.map and source.map.hashed(),
         "metadata": {name: column.model_dump() for name, column in source.metadata.items()},
         "chunk": chunk.hashed(),
         "tokenizer": tokenizer,

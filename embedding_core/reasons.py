@@ -81,6 +81,13 @@ WRONG_TYPE = Reason(
     "wrong_type", "a field is not of the type that the recipe declares", "edit", "record"
 )
 EMPTY_TEXT = Reason("empty_text", "the text is empty or only white space", "edit", "record")
+BAD_CONVERSATION = Reason(
+    "bad_conversation", "its turns are not as source.conversation has them", "edit", "record"
+)
+MAP_FAILED = Reason(
+    "map_failed", "source.map raised, took too long or gave what is no document", "edit", "record"
+)
+LEFT_OUT = Reason("left_out", "source.map made no document of the record", "edit", "choice")
 DUPLICATE_ID = Reason("duplicate_id", "the id was used before in this file", "edit", "record")
 DUPLICATE_TEXT = Reason(
     "duplicate_text",
@@ -117,5 +124,6 @@ TRUNCATED = Reason("truncated", "the vector covers the beginning of the text", "
 UNKNOWN_TOKENS = Reason("unknown_tokens", "the model does not know the words", "edit", "note")
 
 ALL = {reason.name: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
+CHOSEN = frozenset(name for name, reason in ALL.items() if reason.weight == "choice")
 RETRIED = frozenset(name for name, reason in ALL.items() if reason.heals == "next run")
 HEALED_ELSEWHERE = tuple(name for name, reason in ALL.items() if reason.heals == "other device")

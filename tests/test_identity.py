@@ -147,6 +147,8 @@ def test_everything_else_makes_another_space(change: dict[str, object]) -> None:
         {"source": {"id": None}}, {"source": {"text": "title"}},
         {"source": {"metadata": {"a": "float"}}}, {"source": {"metadata": {}}},
         {"source": {"metadata": {"a": {"field": "b", "type": "int"}}}},
+        {"source": {"normalize": "nfc"}}, {"source": {"whitespace": "trim"}},
+        {"source": {"conversation": "m"}}, {"source": {"map": "json:loads"}},
         {"chunk": {"max_tokens": 32}}, {"chunk": {"overlap": 8}}, {"chunk": {"min_tokens": 8}},
         {"chunk": {"strategy": "none"}}, {"model": {"over_length": "split"}},
     ],
@@ -171,6 +173,26 @@ def test_what_decides_rows_changes_their_id(changes: dict[str, dict[str, object]
 )  # fmt: skip
 def test_what_does_not_decide_rows_leaves_their_id(changes: dict[str, dict[str, object]]) -> None:
     assert rows_id(changes) == rows_id()
+
+
+@pytest.mark.parametrize("section", ["conversation", "map"], ids=str)
+def test_every_option_that_decides_documents_changes_their_id(section: str) -> None:
+    changes: dict[str, dict[str, object]] = {
+        "conversation": {
+            "messages": "x", "role": "x", "content": "x", "think": "x", "think_tags": None,
+            "roles": {"x": "user"}, "response_roles": ["x"], "prompt_roles": ["x"],
+            "labels": {"user": "x"}, "separator": " ", "prefix": "x",
+        },
+        "map": {"function": "json:dumps", "fields": ["x"], "documents": 7},
+    }  # fmt: skip
+    base: dict[str, object] = {"function": "json:loads"} if section == "map" else {}
+    ids = [rows_id({"source": {section: base}})]
+    for name, value in changes[section].items():
+        ids.append(rows_id({"source": {section: base | {name: value}}}))
+    assert len(set(ids)) == len(ids)
+    assert rows_id({"source": {"map": {"function": "json:loads", "seconds": 1}}}) == rows_id(
+        {"source": {"map": "json:loads"}}
+    )
 
 
 def test_rows_depend_on_tokenizer_limit_and_prompt_and_on_nothing_else_of_the_space() -> None:

@@ -39,6 +39,24 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("source.include", ("*.md",), "*.md"),
     ("source.id", "_id", 3),
     ("source.text", "{title}\n{text}", ["text"]),
+    ("source.normalize", "nfc", "nfd"),
+    ("source.whitespace", "trim", "strip"),
+    ("source.conversation.messages", "chats[0].turns", "turns["),
+    ("source.conversation.role", ("speaker",), []),
+    ("source.conversation.content", ("says", "text"), 3),
+    ("source.conversation.think", ("reasoning_content",), 3),
+    ("source.conversation.think_tags", ("[T]", "[/T]"), ["x", "x"]),
+    ("source.conversation.roles", {"Bob": "user"}, ["Bob"]),
+    ("source.conversation.response_roles", ("assistant", "user"), "user"),
+    ("source.conversation.prompt_roles", ("user",), "user"),
+    ("source.conversation.labels", {"user": "User: "}, "User: "),
+    ("source.conversation.separator", "\n", None),
+    ("source.conversation.prefix", "chat_", 3),
+    ("source.map.function", "json:dumps", "json"),
+    ("source.map.folder", "/code", 3),
+    ("source.map.fields", ("a", "b"), "a"),
+    ("source.map.seconds", 1.5, 0),
+    ("source.map.documents", 7, 0),
     ("source.exclude", ("**/drafts",), "*.md"),
     ("source.config", "en", 3),
     ("source.split", "train", ["train"]),
@@ -116,7 +134,10 @@ RESOURCES: list[tuple[str, Any, Any]] = [
 ]
 
 
-REQUIRED = {"sample": {"rows": 3, "seed": 1}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "map": {"function": "json:loads"},
+    "sample": {"rows": 3, "seed": 1},
+}
 """What a section must have that a recipe need not have."""
 
 
@@ -135,6 +156,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def field_of(recipe: BaseModel, path: str) -> Any:
     value: Any = recipe
     for name in path.split("."):
+        if value is None:  # a section that the recipe does not have
+            return None
         if isinstance(value, dict):  # options of a format that the recipe does not name
             value = value.get(name, KNOWN_FORMATS.get(name).options)
         else:
@@ -205,6 +228,8 @@ def test_every_field_has_a_meaning_in_the_schema() -> None:
         ("source.formats.cvs", "source.formats.cvs: unknown key; did you mean 'csv'?"),
         ("source.formats.csv.delimter", "did you mean 'delimiter'?"),
         ("source.formats.parquet.delimiter", "unknown key"),
+        ("source.conversation.rols", "did you mean 'roles'?"),
+        ("source.map.second", "did you mean 'seconds'?"),
         ("lake.zzz", "known keys: uri, table, storage"),
     ],
 )
@@ -244,7 +269,7 @@ def test_metadata_may_not_take_a_column_of_the_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "a.b", "1a", "a-b", ""])
 def test_metadata_names_must_be_identifiers(name: str) -> None:
-    with pytest.raises(UsageError, match="letters, digits and underscores"):
+    with pytest.raises(UsageError, match=r"letters, digits and underscores|a name is missing"):
         Recipe.load(changed("source.metadata", {name: "string"}))
 
 
@@ -253,6 +278,17 @@ def test_metadata_short_form_is_the_field_of_the_column_s_name() -> None:
     written_out = {"year": {"field": "year", "type": "int"}}
     assert short == Recipe.load(changed("source.metadata", written_out))
     assert short == Recipe.load(short.model_dump(mode="json"))
+
+
+def test_short_forms_of_a_conversation_and_a_map_are_sections_with_defaults() -> None:
+    for section, short, written_out in (
+        ("conversation", "turns", {"messages": "turns"}),
+        ("map", "json:loads", {"function": "json:loads"}),
+    ):
+        recipe = Recipe.load(changed(f"source.{section}", short))
+        assert recipe == Recipe.load(changed(f"source.{section}", written_out))
+        assert recipe == Recipe.load(recipe.model_dump(mode="json"))
+        assert recipe.source == recipe.with_model("hashing").source
 
 
 def test_metadata_mapping_that_is_wrong_names_the_key() -> None:

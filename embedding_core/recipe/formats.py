@@ -68,7 +68,7 @@ class Format(Protocol):
 
         ``stream`` is unbuffered and at the start of the file; seekable, unless it is a compressed
         text. ``fields`` are the only ones needed; a record may have others too, and a path's value
-        under the whole path.
+        under the whole path instead of the field that the path begins at.
         """
         ...
 

@@ -27,7 +27,7 @@ def with_absolute_paths(recipe: Recipe, base: Path | None, origin: str) -> Recip
     """
     if base is None:
         _refuse_relative_paths(recipe, origin)
-    return _with_absolute_paths(recipe, base or Path("/"))
+    return _with_absolute_paths(_with_map_folder(recipe, base), base or Path("/"))
 
 
 def model_path(name: str, base: Path) -> str:
@@ -108,6 +108,8 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
     """Every path or URI of a recipe by its field; of models those that are paths."""
     yield "source.uri", recipe.source.uri
     yield "lake.uri", recipe.lake.uri
+    if recipe.source.map is not None:
+        yield "source.map.folder", recipe.source.map.folder
     yield "release.queries", recipe.release.queries
     yield "release.qrels", recipe.release.qrels
     for field, model in (
@@ -117,6 +119,16 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
     ):
         if model is not None and is_path(model):
             yield field, model
+
+
+def _with_map_folder(recipe: Recipe, base: Path | None) -> Recipe:
+    """The recipe with the folder of its map; where it names none, that of the recipe file."""
+    source = recipe.source
+    if source.map is None or (source.map.folder is None and base is None):
+        return recipe
+    folder = storage.absolute(source.map.folder or ".", base or Path("/"))
+    changed = source.map.model_copy(update={"folder": folder})
+    return recipe.model_copy(update={"source": source.model_copy(update={"map": changed})})
 
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:

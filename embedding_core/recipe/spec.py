@@ -13,6 +13,11 @@ from embedding_core.recipe.choosing import SampleSpec
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
 from embedding_core.recipe.explain import explain
 from embedding_core.recipe.formats import KNOWN_FORMATS, ByFormat, FormatOptions
+from embedding_core.recipe.mapping import conversation, function
+from embedding_core.recipe.mapping.conversation import ConversationSpec
+from embedding_core.recipe.mapping.field_path import FieldPath
+from embedding_core.recipe.mapping.function import MapSpec
+from embedding_core.recipe.mapping.template import TextTemplate
 from embedding_core.recipe.paths import kind_of, pinned_name, with_absolute_paths
 from embedding_core.recipe.section import Section
 from embedding_core.records import ColumnType
@@ -20,6 +25,11 @@ from embedding_core.store.storage import StorageSpec
 
 IndexKind = Literal["IVF_SQ", "IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ"]
 """How a vector index keeps vectors: a byte or a bit per dimension, a graph of bytes, codes."""
+
+Normalization = Literal["none", "nfc", "nfkc"]
+"""Unicode's normal form of a text."""
+Whitespace = Literal["keep", "trim", "collapse"]
+"""What becomes of the white space of a text."""
 
 RESERVED_COLUMNS = frozenset(
     [
@@ -43,10 +53,16 @@ class MetadataColumn(Section):
     """Where a metadata column comes from, and what it holds."""
 
     field: str
-    """Name of the field, or a path of names into objects, with dots between: ``meta.author name``.
-    A field of that whole name comes first."""
+    """Name of the field, or a path to it: ``meta.author name``, ``messages[-1].content``. A field
+    of that whole name comes first."""
     type: ColumnType
     """A timestamp is ISO 8601 text or a Parquet timestamp, kept in UTC."""
+
+    @field_validator("field")
+    @classmethod
+    def _is_a_path(cls, field: str) -> str:
+        FieldPath.parse(field)
+        return field
 
 
 class SourceSpec(Section):
@@ -73,7 +89,16 @@ class SourceSpec(Section):
     id: str | None = None
     """Field that holds a document's id, unique in its file; without it, the position counts."""
     text: str = "text"
-    """A field name, or a template over fields: ``"{title}\\n{text}"``."""
+    """A field name or path, or a template over fields: ``"{title|untitled}\\n{text}"``."""
+    normalize: Normalization = "none"
+    """Unicode normal form that texts are brought into; ``none`` keeps them exactly."""
+    whitespace: Whitespace = "keep"
+    """``trim`` cuts white space off the ends of a text, ``collapse`` also makes of each run within
+    it a space, a line end or a blank line."""
+    conversation: ConversationSpec | None = None
+    """A list of turns that fields are derived from: ``messages``, or a section."""
+    map: MapSpec | None = None
+    """A function that makes documents of a record: ``package.module:function``, or a section."""
     metadata: dict[str, MetadataColumn] = Field(default_factory=dict)
     """Typed columns to filter searches by: ``{year: int}`` for a field of the column's name, else
     ``{author: {field: "meta.author name", type: string}}``."""
@@ -95,6 +120,31 @@ class SourceSpec(Section):
         if name is not None:
             KNOWN_FORMATS.get(name)  # a plugin may be broken
         return name
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_a_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            FieldPath.parse(path)
+        return path
+
+    @field_validator("text")
+    @classmethod
+    def _text_is_a_template(cls, template: str) -> str:
+        TextTemplate.parse(template)
+        return template
+
+    @field_validator(
+        "conversation", mode="before", json_schema_input_type=str | ConversationSpec | None
+    )
+    @classmethod
+    def _conversation_written_out(cls, section: Any) -> Any:
+        return conversation.written_out(section)
+
+    @field_validator("map", mode="before", json_schema_input_type=str | MapSpec | None)
+    @classmethod
+    def _map_written_out(cls, section: Any) -> Any:
+        return function.written_out(section)
 
     @field_validator(
         "metadata", mode="before", json_schema_input_type=dict[str, ColumnType | MetadataColumn]

@@ -1,7 +1,7 @@
 """Values of the declared column types, and how a text gives one.
 
 Folder names, values in filters and arguments of a command are texts without a type. Values in a
-record have one, which ``sources.metadata`` checks.
+record have one, which ``sources.mapping.metadata`` checks.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Slice:
     count: int
     """How many slices the file has."""
     span: Span
-    duplicates: tuple[int, ...] = ()
-    """Positions of records whose id a record of an earlier slice has."""
+    used_ids: tuple[str, ...] = ()
+    """Digests of ids that records of this slice and of an earlier one have, in hex."""
 
 
 @dataclass(frozen=True, slots=True)

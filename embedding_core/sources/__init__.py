@@ -12,11 +12,9 @@ from embedding_core.sources.documents import (
     read_documents,
     slices,
 )
-from embedding_core.sources.template import TextTemplate
 
 __all__ = [
     "Discovery",
-    "TextTemplate",
     "bytes_per_record",
     "check_unchanged",
     "discover",

@@ -10,7 +10,6 @@ from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.records import PassedOver, Reject, SourceFile
 from embedding_core.sources.formats.recognition import readable_names
 from embedding_core.sources.selection import Selection
-from embedding_core.sources.template import TextTemplate
 from embedding_core.store.places import place_of
 
 
@@ -32,9 +31,11 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
 
     A source that is a single file is that file, whatever the globs say. Raises ``SetupError`` when
     the source is missing, holds no such file (unless it ``may_be_empty``), or a folder in it cannot
-    be listed (its files would look removed), and ``Transient`` when a store does not answer.
+    be listed (its files would look removed), ``UsageError`` when the function of ``source.map``
+    cannot be loaded, and ``Transient`` when a store does not answer.
     """
-    TextTemplate.parse(spec.text)  # a wrong template must not wait for the first record
+    if spec.map is not None:
+        spec.map.load()  # what cannot be imported must not wait for the first record
     selection = Selection.of(spec)
     entries = list(place_of(spec.uri).list(spec.uri, spec.storage, selection))
     files = [entry for entry in entries if isinstance(entry, SourceFile)]

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
+from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject, Slice, SourceFile
 from embedding_core.sources.formats.format import Flaw, Record
 from embedding_core.sources.formats.recognition import recognised
 from embedding_core.sources.formats.waste import Waste
-from embedding_core.sources.mapping import RecordMapper
+from embedding_core.sources.mapping.mapper import RecordMapper
+from embedding_core.sources.mapping.user_map import MappedRecord, mapped
 from embedding_core.store.places import place_of
 from embedding_core.store.storage import StorageSpec
 
@@ -29,18 +31,20 @@ def read_documents(
     """Stream one file, or a slice of it: a document or a reject per record, in file order.
 
     Memory is bounded by one record or batch, plus 16 bytes hashed per declared id. Raises
+    ``UsageError`` when the function of ``source.map`` cannot be loaded,
     ``RejectedInput`` when the file as a whole is bad, possibly after some documents were yielded
     (compressed data that ends early, a file that changed meanwhile, one that gives hardly anything
     but rejects): none of them counts then. Raises ``Transient`` when the store cannot be reached.
     Of a slice, whoever puts the slices together calls ``check_unchanged``.
     """
-    duplicates = frozenset(piece.duplicates) if piece is not None else frozenset()
-    mapper = RecordMapper(spec, file.uri, duplicates)
+    used_ids = [bytes.fromhex(digest) for digest in piece.used_ids] if piece is not None else []
+    mapper = RecordMapper(spec, file.uri, used_ids)
     opened = _unchanging(file, spec.storage) if piece is None else _opened(file, spec.storage)
     with opened as stream:
         source = recognised(stream, file, spec)
         span = piece.span if piece is not None else None
-        yield from _mapped(source.format.records(source.stream, file, mapper.fields, span), mapper)
+        records = source.format.records(source.stream, file, mapper.fields, span)
+        yield from _documents(records if spec.map is None else mapped(spec.map, records), mapper)
 
 
 def slices(file: SourceFile, spec: SourceSpec, unit_bytes: int) -> tuple[Slice, ...]:
@@ -93,11 +97,13 @@ def _unchanging(file: SourceFile, storage: StorageSpec) -> Iterator[RawIOBase]:
     check_unchanged(file, storage)
 
 
-def _mapped(records: Iterator[Record | Flaw], mapper: RecordMapper) -> Iterator[Document | Reject]:
+def _documents(
+    records: Iterator[Record | Flaw] | Iterator[MappedRecord | Flaw], mapper: RecordMapper
+) -> Iterator[Document | Reject]:
     waste = Waste("rejected records")
     for record in records:
         document = mapper.map(record)
-        if isinstance(document, Document):
+        if isinstance(document, Document) or document.reason in CHOSEN:
             waste.use()
         else:
             waste.waste()

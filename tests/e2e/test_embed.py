@@ -182,6 +182,21 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
     assert again.json["rows"] == 10
 
 
+def test_embed_function_beside_the_recipe_runs_in_the_workers_of_ray(
+    commands: Commands, tmp_path: Path
+) -> None:
+    write_ten_files(tmp_path)
+    (tmp_path / "map_for_workers.py").write_text(
+        "def rows(record):\n    return [record | {'id': record['id'] + end} for end in 'xy']\n"
+    )
+    path = write_recipe(tmp_path, source={"map": "map_for_workers:rows"})
+    run = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    assert run.code == DONE, run.err
+    assert "starting Ray" in run.err
+    names = {row["doc_id"] for row in rows(Recipe.load(path), "doc_id")}
+    assert names == {f"d{n}{end}" for n in range(10) for end in "xy"}
+
+
 def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_path: Path) -> None:
     # Words of 20 kB: 3 MB of text that are few tokens. An id comes again in another slice.
     words = {f"d{n}": f"{n}" + "x" * 20_000 for n in range(160)}

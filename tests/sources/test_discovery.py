@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_core.errors import RejectedInput, SetupError, UsageError
+from embedding_core.errors import RejectedInput, SetupError
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import PassedOver
 from embedding_core.sources import discover, read_documents
@@ -242,8 +242,3 @@ def test_odd_names_come_back_exactly(tmp_path: Path, name: str) -> None:
     (file,) = discover(spec).files
     assert file.uri == f"{tmp_path}/{name}"
     assert [d.text for d in read_documents(file, spec)] == [name]  # type: ignore[union-attr]
-
-
-def test_a_wrong_template_is_refused_before_anything_is_listed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"source\.text"):
-        discover(SourceSpec(uri=str(tmp_path), text="{a.b}"))

@@ -117,7 +117,7 @@ def test_metadata_value_is_that_of_the_column(
         (pa.array([1], pa.time64("ns")), "timestamp", "write it as a string"),
         (pa.array([1], pa.duration("s")), "int", "got duration 0:00:01; write it as a number"),
         (pa.array([1], pa.duration("ns")), "int", "write it as a number"),
-        (pa.array([[1]]), "int", "got list [1]; write its items"),
+        (pa.array([[1]]), "int", "got list [1]; name an item by a path"),
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), "int", "got list"),
         (pa.array([{"a": 1}]), "int", "name a field in it by a path"),
         (pa.array([dt.date(2024, 1, 1)]), "string", "declare it as timestamp"),

@@ -13,7 +13,13 @@ from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_leng
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
-from embedding_core.reasons import DUPLICATE_TEXT, OVER_LENGTH, TRUNCATED, UNKNOWN_TOKENS
+from embedding_core.reasons import (
+    CHOSEN,
+    DUPLICATE_TEXT,
+    OVER_LENGTH,
+    TRUNCATED,
+    UNKNOWN_TOKENS,
+)
 from embedding_core.recipe import Recipe
 from embedding_core.records import (
     Chunk,
@@ -46,6 +52,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     """
     started = time.perf_counter()
     table, ready = job.table, prepared(job)
+    ready.check_map()
     path = staging.staged_path(table, unit.unit_id)
     reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)
@@ -160,8 +167,8 @@ def _file_rows(
             if isinstance(record, LeftOut):
                 tally["left_out"] += record.documents
             elif isinstance(record, Reject):
-                is_duplicate = record.reason == DUPLICATE_TEXT.name
-                tally["duplicates" if is_duplicate else "rejected"] += 1
+                tally["duplicates"] += record.reason == DUPLICATE_TEXT.name
+                tally["rejected"] += record.reason not in CHOSEN
                 work.rejects.add(record)
                 reasons[record.reason] += 1
             else:

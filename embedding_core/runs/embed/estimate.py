@@ -9,6 +9,7 @@ from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
 from embedding_core.errors import RejectedInput, SetupError, Transient, words
+from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
 from embedding_core.runs.choosing.rules import Choosing
@@ -125,6 +126,8 @@ def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str
         f"{sample.file.uri}: {sample.problem}" for sample in sampled if sample.problem is not None
     ]
     rejects = [reject for sample in sampled for reject in sample.rejects]
+    if not _nothing_usable(sampled):
+        rejects = [reject for reject in rejects if reject.reason not in CHOSEN]
     n_records = sum(sample.n_records for sample in sampled)
     if len(rejects) > recipe.max_rejected_share * n_records:
         ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)

@@ -12,7 +12,7 @@ from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.rows.verification import Verification, verify
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.reasons import CHANGED
+from embedding_core.reasons import CHANGED, CHOSEN
 from embedding_core.records import EmbeddedUnit, FileCounts, Plan
 from embedding_core.runs.embed.commit_stage import replaced_keys
 from embedding_core.runs.job import Job
@@ -171,11 +171,11 @@ def _verified(snapshot: Snapshot, tally: RunTally, old_keys: Collection[str]) ->
 
 
 def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
-    """Whether everything that the run read was left out; a file that cannot even be opened counts
-    when there is no good one beside it."""
+    """Whether everything that the run read was left out; files that cannot even be opened, and
+    records that the recipe chose to leave out, count when there is no good file beside them."""
     left_out = sum(map(tally.total, ("rejected", "dropped", "failed")))
     if not planned.unchanged_uris:
-        left_out += len(planned.unreadable)
+        left_out += len(planned.unreadable) + sum(tally.reasons[name] for name in CHOSEN)
     usable = ("embedded", "reused", "duplicates", "left_out")
     return left_out > 0 and not any(map(tally.total, usable))
 

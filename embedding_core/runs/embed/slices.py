@@ -25,23 +25,23 @@ from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUn
 from embedding_core.runs.job import Job
 from embedding_core.sources import check_unchanged
 
-ID = np.dtype([("digest", f"V{ID_DIGEST_BYTES}"), ("position", "<i8")])
+ID = np.dtype(f"V{ID_DIGEST_BYTES}")
 
 
 @dataclass(slots=True)
 class UsedIds:
     """The ids that a slice gave out, to be compared with those of the others."""
 
-    rows: list[tuple[bytes, int]] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
 
     def add(self, document: Document) -> None:
         """Note a document's id."""
-        self.rows.append((id_digest(document.doc_id), document.position))
+        self.digests.append(id_digest(document.doc_id))
 
     def save(self, table: Table, path: str) -> None:
-        """Keep them beside the staged rows: 24 bytes a document."""
+        """Keep them beside the staged rows: 16 bytes a document."""
         content = io.BytesIO()
-        np.save(content, np.array(self.rows, ID), allow_pickle=False)
+        np.save(content, np.array(self.digests, ID), allow_pickle=False)
         staging.save_bytes(table, path, content.getvalue())
 
 
@@ -68,35 +68,35 @@ class Gatherer:
 def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
     """Units for slices with records whose id a record of an earlier slice has; usually none.
 
-    Memory: 24 bytes per document of the file, and only where the recipe names an id field.
+    Memory: 16 bytes per document of the file, and only where the recipe names an id field.
     """
     if not slices or any(result.ids_path is None or result.rejected_keys for result in slices):
         return []
     table = job.table
     ids = [_read_ids(table, result.ids_path) for result in slices if result.ids_path is not None]
-    digests = np.concatenate([used["digest"] for used in ids])
+    digests = np.concatenate(ids)
     order = np.argsort(digests.view(f"S{ID_DIGEST_BYTES}"), kind="stable")
     repeats = np.zeros(len(digests), np.bool_)
     repeats[order[1:]] = digests[order][1:] == digests[order][:-1]
     redo, start = [], 0
     for unit, unit_ids in zip(slices, ids, strict=True):
-        positions = unit_ids["position"][repeats[start : start + len(unit_ids)]]
+        repeated = unit_ids[repeats[start : start + len(unit_ids)]]
         start += len(unit_ids)
-        if len(positions):
-            redo.append(_without(unit.unit, positions.tolist()))
+        if len(repeated):
+            redo.append(_without(unit.unit, [digest.tobytes().hex() for digest in repeated]))
     return redo
 
 
-def _without(unit: WorkUnit, positions: list[int]) -> WorkUnit:
+def _without(unit: WorkUnit, used_ids: list[str]) -> WorkUnit:
     if unit.slice is None:
         return unit
-    fewer = replace(unit.slice, duplicates=(*unit.slice.duplicates, *positions))
+    fewer = replace(unit.slice, used_ids=(*unit.slice.used_ids, *used_ids))
     return replace(sliced(unit, fewer), pieces=unit.staged_ids)
 
 
 def sliced(unit: WorkUnit, slice_: Slice) -> WorkUnit:
     """The unit with only a slice of its file."""
-    identity = [slice_.number, slice_.span.start, slice_.span.end, *slice_.duplicates]
+    identity = [slice_.number, slice_.span.start, slice_.span.end, *slice_.used_ids]
     return replace(unit, unit_id=digest([unit.unit_id, identity]), slice=slice_)
 
 

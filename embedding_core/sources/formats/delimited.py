@@ -28,6 +28,7 @@ from embedding_core.reasons import (
     Reason,
 )
 from embedding_core.recipe.formats import Format
+from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.records import SourceFile, Span
 from embedding_core.sources.formats.format import (
     Cell,
@@ -131,12 +132,14 @@ class Csv(TextFormat):
         """Number, name and type of the columns that are needed."""
         there = listed(names)
         columns: _Columns = []
-        for name in fields.all:
+        for field in names if fields.everything else fields.all:
+            name = field if field in names else FieldPath.parse(field).root
             if names.count(name) > 1:
                 raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {there}")
             if name in names:
-                columns.append((names.index(name), name, Cell if name in fields.optional else str))
-            elif name in fields.required:
+                is_untyped = fields.everything or field in fields.optional
+                columns.append((names.index(name), name, Cell if is_untyped else str))
+            elif field in fields.required:
                 others = [mark for mark in OTHER_DELIMITERS if mark != delimiter]
                 mark = next((mark for mark in others if mark in "".join(names)), None)
                 advice = f"; set source.formats.csv.delimiter to {mark!r}?" if mark else ""

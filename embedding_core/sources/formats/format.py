@@ -23,6 +23,7 @@ from embedding_core import reasons
 from embedding_core.errors import RejectedInput
 from embedding_core.reasons import Reason
 from embedding_core.recipe.formats import FormatOptions
+from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.records import SourceFile, Span
 
 
@@ -85,17 +86,25 @@ class ColumnFloat(float):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a mapping reads of a record: names, or paths of names into objects."""
+    """What a mapping reads of a record: names, or paths (``recipe.mapping.field_path``)."""
 
     required: tuple[str, ...]
     """A record without them cannot be used."""
     optional: tuple[str, ...] = ()
     """Null where a record does not have them."""
+    everything: bool = False
+    """Whether all fields are read, whatever their names."""
 
     @property
     def all(self) -> tuple[str, ...]:
         """Each once."""
         return tuple(dict.fromkeys([*self.required, *self.optional]))
+
+    def asks_for(self, name: str) -> bool:
+        """Whether a field of this name is read, or something in it."""
+        return self.everything or any(
+            name in (field, FieldPath.parse(field).root) for field in self.all
+        )
 
 
 class Fit(Enum):
@@ -224,7 +233,7 @@ _TYPE_NAMES: dict[type, str] = {
 }
 
 _ADVICE = {
-    "list": "write its items as one string, or a record for each",
+    "list": "name an item by a path such as 'items[0]', or write its items as one string",
     "object": "name a field in it by a path such as 'object.field'",
     "binary": "write it as a string column, with the type string",
     "time": "write it as a string",

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import DUPLICATE_COLUMN, INVALID_UTF8, MISSING_COLUMN, WRONG_TYPE
+from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.sources.formats.format import ColumnFloat, Fields, Undecodable, listed
 
 UUID_BYTES = 16
@@ -64,16 +65,17 @@ def columns_of(fields: Fields, schema: pa.Schema) -> list[Column]:
     Raises ``RejectedInput`` when a required field is missing or a name stands for several columns.
     """
     there = listed(schema.names)
-    columns = []
+    columns = {name: Column(name, (name,), True) for name in schema.names if fields.everything}
     for field in fields.all:
-        steps, is_whole = _steps(schema, field)
-        if steps and schema.names.count(steps[0]) > 1:
-            raise RejectedInput(DUPLICATE_COLUMN, f"column {steps[0]!r} more than once in {there}")
-        if steps:
-            columns.append(Column(field, steps, is_whole))
+        column = _column(schema, field)
+        if column is not None:
+            columns[column.field] = column
         elif field in fields.required:
             raise RejectedInput(MISSING_COLUMN, f"no column {field!r}; the file has {there}")
-    return columns
+    for name in {column.steps[0] for column in columns.values()}:
+        if schema.names.count(name) > 1:
+            raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {there}")
+    return list(columns.values())
 
 
 def rows(columns: Sequence[Column], values: Sequence[list[object]]) -> Iterator[dict[str, object]]:
@@ -83,19 +85,29 @@ def rows(columns: Sequence[Column], values: Sequence[list[object]]) -> Iterator[
         yield dict(zip(fields, row, strict=True))
 
 
-def _steps(schema: pa.Schema, field: str) -> tuple[tuple[str, ...], bool]:
-    """Names on the way to a field, and whether they lead there; no names without a way."""
-    steps: list[str] = []
-    rest, inner = field, {column.name: column.type for column in schema}
-    while rest not in inner:
-        step, dot, rest = rest.partition(".")
-        if not dot or step not in inner:
-            return (), False
-        steps.append(step)
-        if not pa.types.is_struct(inner[step]):
-            return tuple(steps), False
-        inner = {child.name: child.type for child in inner[step]}
-    return (*steps, rest), True
+def _column(schema: pa.Schema, field: str) -> Column | None:
+    """The column of a field, by the way into structs; None without a way.
+
+    Of a path into a list it is the whole column that the path begins at.
+    """
+    path = FieldPath.parse(field)
+    names: list[str] = []
+    inner = {column.name: column.type for column in schema}
+    for number, step in enumerate(path.steps):
+        rest = path.rest(number)
+        if rest is not None and rest in inner:
+            return Column(field, (*names, rest), True)
+        if isinstance(step, int):
+            return Column(path.root, (path.root,), True)
+        if step not in inner:
+            return None
+        names.append(step)
+        following = path.steps[number + 1 :]
+        is_struct = pa.types.is_struct(inner[step])
+        if following and isinstance(following[0], str) and not is_struct:
+            return Column(field, tuple(names), False)
+        inner = {child.name: child.type for child in inner[step]} if is_struct else {}
+    return Column(path.root if path.is_name else field, tuple(names), True)
 
 
 def _values(column: pa.Array) -> list[object]:

@@ -1,0 +1,1 @@
+"""How a recipe says what a record means: paths to fields, text templates, conversations, maps."""

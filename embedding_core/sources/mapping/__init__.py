@@ -1,0 +1,1 @@
+"""From raw records to validated documents: maps, conversations, ids, texts, metadata."""
