@@ -50,7 +50,7 @@ class Choice:
 
     digest: str = ""
     """Identity of the choice; empty where every document is taken."""
-    taken_ordinals: bytes | None = None
+    chosen_ordinals: bytes | None = None
     """Ordinals that are taken, packed; None: all but ``duplicate_ordinals``."""
     duplicate_ordinals: bytes = b""
     """Ordinals of documents with a text that another document has, packed; empty without any."""
@@ -58,7 +58,7 @@ class Choice:
     """The file is read up to this ordinal, which is not read; None: to its end."""
     is_read: bool = True
     """Whether something in the file comes into the table or its rejects."""
-    taken: int = 0
+    chosen: int = 0
     """Number of documents taken."""
     duplicates: int = 0
     left_out: int = 0

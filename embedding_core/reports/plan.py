@@ -9,7 +9,7 @@ from embedding_core.records import ChoiceSummary, PassedOver, Plan
 from embedding_core.reports.report import LINES_SHOWN, Report, table, text_block
 
 MARKS = {"added": "+", "changed": "~", "moved": ">"}
-CHOICE = ("taken", "duplicates", "left_out")
+CHOICE = ("chosen", "duplicates", "left_out")
 """What is shown of the choice among a file's documents."""
 PAGE_FILES = 200
 """Files in the page's table. A page of thousands helps nobody; `embedlake plan --json` has all."""

@@ -485,7 +485,7 @@ def test_reports_say_what_was_left_out_and_why(tmp_path: Path) -> None:
     (tmp_path / "src" / "b.jsonl").unlink()
     changed = PlanView(plan(recipe)).data()
     assert all(
-        set(file["choice"]) == {"taken", "duplicates", "left_out"} for file in changed["files"]
+        set(file["choice"]) == {"chosen", "duplicates", "left_out"} for file in changed["files"]
     )
 
 

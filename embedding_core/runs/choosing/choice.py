@@ -78,7 +78,7 @@ def stages(rows: Candidates, choosing: Choosing) -> Stages:
     return now
 
 
-NOTHING = Choice(digest=hashlib.sha256(b"nothing").hexdigest(), taken_ordinals=b"", is_read=False)
+NOTHING = Choice(digest=hashlib.sha256(b"nothing").hexdigest(), chosen_ordinals=b"", is_read=False)
 """The choice of a file of which nothing is taken, and that is not read."""
 
 
@@ -108,20 +108,20 @@ def _choice(survey: FileSurvey, choosing: Choosing) -> Choice:
     if end is not None:
         rows = rows[rows["ordinal"] < end]
         n_documents = len(rows)
-    taken = rows["ordinal"][rows["stage"] == TAKEN]
+    members = rows["ordinal"][rows["stage"] == TAKEN]
     duplicates = rows["ordinal"][rows["stage"] == DUPLICATE]
-    left_out = n_documents - len(taken) - len(duplicates)
+    left_out = n_documents - len(members) - len(duplicates)
     is_all = not (left_out or survey.problem) and end is None
     has_rejects = bool(survey.rejects or survey.problem or len(duplicates))
     return Choice(
         digest=""
         if is_all and not len(duplicates)
-        else _digest(None if is_all else taken, duplicates, end),
-        taken_ordinals=None if is_all else packed(taken),
+        else _digest(None if is_all else members, duplicates, end),
+        chosen_ordinals=None if is_all else packed(members),
         duplicate_ordinals=packed(duplicates),
         end=end,
-        is_read=bool(len(taken)) or has_rejects,
-        taken=len(taken),
+        is_read=bool(len(members)) or has_rejects,
+        chosen=len(members),
         duplicates=len(duplicates),
         left_out=left_out,
     )
@@ -132,12 +132,12 @@ def _end(survey: FileSurvey, choosing: Choosing) -> int | None:
     stage = survey.candidates["stage"]
     if not choosing.stops_early or (survey.is_whole and not (stage == BEYOND).any()):
         return None
-    taken = survey.candidates["ordinal"][stage == TAKEN]
-    return int(taken[-1]) + 1 if len(taken) else 0
+    members = survey.candidates["ordinal"][stage == TAKEN]
+    return int(members[-1]) + 1 if len(members) else 0
 
 
-def _digest(taken: Ordinals | None, duplicates: Ordinals, end: int | None) -> str:
-    hashed = hashlib.sha256(repr((None if taken is None else len(taken), end)).encode())
-    for ordinals in (taken, duplicates):
+def _digest(members: Ordinals | None, duplicates: Ordinals, end: int | None) -> str:
+    hashed = hashlib.sha256(repr((None if members is None else len(members), end)).encode())
+    for ordinals in (members, duplicates):
         hashed.update(b"" if ordinals is None else ordinals.astype("<i8").tobytes())
     return hashed.hexdigest()

@@ -48,9 +48,9 @@ def read_chosen(
     if not choice.is_read:
         yield LeftOut(choice.left_out)
         return
-    takes_all = choice.taken_ordinals is None
-    taken, duplicates = (
-        PackedOrdinals(choice.taken_ordinals or b""),
+    takes_all = choice.chosen_ordinals is None
+    members, duplicates = (
+        PackedOrdinals(choice.chosen_ordinals or b""),
         PackedOrdinals(choice.duplicate_ordinals),
     )
     with closing(read_documents(planned.file, source, piece)) as records:
@@ -66,7 +66,7 @@ def read_chosen(
                 yield Reject(
                     planned.file.uri, record.doc_id, record.position, DUPLICATE_TEXT.name, TWIN_KEPT
                 )
-            elif takes_all or ordinal in taken:
+            elif takes_all or ordinal in members:
                 yield record
             else:
                 yield LEFT_OUT

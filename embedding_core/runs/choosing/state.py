@@ -29,11 +29,11 @@ from embedding_core.sources import Discovery
 CHOICE_SCHEMA = pa.schema(
     [
         pa.field("digest", pa.string(), nullable=False),
-        pa.field("taken_ordinals", pa.large_binary()),
+        pa.field("chosen_ordinals", pa.large_binary()),
         pa.field("duplicate_ordinals", pa.large_binary(), nullable=False),
         pa.field("end", pa.int64()),
         pa.field("is_read", pa.bool_(), nullable=False),
-        pa.field("taken", pa.int64(), nullable=False),
+        pa.field("chosen", pa.int64(), nullable=False),
         pa.field("duplicates", pa.int64(), nullable=False),
         pa.field("left_out", pa.int64(), nullable=False),
     ]
@@ -42,7 +42,7 @@ SURVEYED_BY, CHOSEN_FROM = "embedlake:surveyed_by", "embedlake:chosen_from"
 """Metadata of what is kept: digests of how files were surveyed, and of the files and the recipe's
 choice."""
 
-UNSURVEYED = Choice(digest="unsurveyed", taken_ordinals=b"")
+UNSURVEYED = Choice(digest="unsurveyed", chosen_ordinals=b"")
 """Stands for the choice of a file that a run surveys first."""
 
 
@@ -77,7 +77,7 @@ class Choices:
         return ChoiceSummary(
             files_to_survey=len(self.to_survey),
             bytes_to_survey=sum(file.size_bytes for file in self.to_survey),
-            chosen=sum(choice.taken for choice in of_files),
+            chosen=sum(choice.chosen for choice in of_files),
             duplicates=sum(choice.duplicates for choice in of_files),
             left_out=sum(choice.left_out for choice in of_files),
             files_beyond=len(self.beyond),
@@ -177,8 +177,8 @@ def to_survey(
     if not listing.choosing.stops_early or listing.choosing.limit is None:
         return list(missing.values())
     # Documents that were taken may still be there: their files are read first.
-    changed = [path for path in missing if path in last and last[path].taken]
-    expected = sum(last[path].taken for path in (*usable, *changed) if path in last)
+    changed = [path for path in missing if path in last and last[path].chosen]
+    expected = sum(last[path].chosen for path in (*usable, *changed) if path in last)
     if expected >= listing.choosing.limit:
         return [missing[path] for path in changed]
     return list(missing.values())

@@ -102,12 +102,12 @@ def _chosen_share(
         return 1.0
     of_files = [file.choice for file in files if file.choice is not None]
     if len(of_files) == len(files) and UNSURVEYED not in of_files:
-        return sum(choice.taken for choice in of_files) / n_documents
+        return sum(choice.chosen for choice in of_files) / n_documents
     groups = {document.group for sample in sampled for document in sample.documents}
-    taken = n_documents
+    n_chosen = n_documents
     if source.sample is not None:
-        taken = min(taken, source.sample.rows * len(groups))
-    return min(taken, source.limit or taken) / n_documents
+        n_chosen = min(n_chosen, source.sample.rows * len(groups))
+    return min(n_chosen, source.limit or n_chosen) / n_documents
 
 
 def sampled_files(files: Sequence[SourceFile], recipe: Recipe) -> list[SampledFile]:
