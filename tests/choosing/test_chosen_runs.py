@@ -324,6 +324,7 @@ def test_run_the_twin_comes_alive_when_the_kept_copy_leaves(tmp_path: Path) -> N
     assert {doc for _, doc in members(recipe)} == {"b0", "b1", "b2"} and rejects(recipe) == []
 
 
+@pytest.mark.slow
 def test_run_another_choice_is_made_by_the_new_one(tmp_path: Path) -> None:
     write(tmp_path, CORPUS)
     every = recipe_of(tmp_path)
