@@ -16,8 +16,8 @@ class SampleSpec(Section):
     rows: int = Field(ge=1)
     """Documents to take: of the source, or of each group that ``per`` makes."""
     per: str | None = None
-    """A field, a path into the record, or a metadata column, folders included: documents with
-    the same value are a group, and those without a value are a group too."""
+    """A field or path, or a metadata column, folders included: documents with the same value are a
+    group, and those without a value are a group too."""
     seed: int | None = Field(default=None, ge=0)
     """Take documents at random: the same ones for the same seed."""
     top: bool = False
@@ -25,10 +25,10 @@ class SampleSpec(Section):
 
     @field_validator("per")
     @classmethod
-    def _per_is_a_path(cls, per: str | None) -> str | None:
-        if per is not None:
-            FieldPath.parse(per)
-        return per
+    def _is_a_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            FieldPath.parse(path)
+        return path
 
     @model_validator(mode="after")
     def _seed_or_top(self) -> Self:

@@ -77,10 +77,8 @@ def section_variants(annotation: object) -> dict[str, type[BaseModel]]:
     if annotation == dict[str, formats.FormatOptions]:
         return {"": formats.section()}
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return {"": kind}
-    return {}
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return {"": models[0]} if models else {}
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str:

@@ -7,11 +7,12 @@ next run cut and embed every file again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from embedding_core.chunking import Chunker, Tokenizer, chunker_for, settled
 from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.errors import ModelError
-from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.identity import SHOWN_DIGITS, row_rules
 from embedding_core.lake import schema
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import ChunkOptions, ModelSpec, Recipe
@@ -94,3 +95,8 @@ def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) ->
             f"{info.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
         )
     return info
+
+
+def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:
+    """What decides the rows of the recipe."""
+    return row_rules(recipe, cutting.spec, cutting.digest, cutting.limit, cutting.prompt)

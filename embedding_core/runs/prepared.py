@@ -8,11 +8,12 @@ from functools import lru_cache
 from embedding_core.chunking import Chunker
 from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.encoder.parity import check_parity, parity_vectors
-from embedding_core.identity import space_id
+from embedding_core.errors import SetupError
+from embedding_core.identity import rows_id, space_id
 from embedding_core.lake.spaces.references import keep_reference, read_reference
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import LakeSpec, ModelSpec, Recipe, Resources
-from embedding_core.runs.cutting import Cutting, cutting_of
+from embedding_core.runs.cutting import Cutting, cutting_of, rules_of
 from embedding_core.runs.job import Job, check_planned_space, load_described
 
 
@@ -39,6 +40,19 @@ class Prepared:
     def chunker(self) -> Chunker:
         """The chunker for this cutting; the same object in this process."""
         return self._decided().chunker
+
+    def check_map(self) -> None:
+        """Raise ``SetupError`` when the source of the recipe's map is not the one that was planned
+        with."""
+        job = self.job
+        if job.recipe.source.map is None:
+            return
+        if rows_id(rules_of(job.recipe, self.cutting)) != job.rows_id:
+            raise SetupError(
+                "the module of source.map is not the one that was planned with: its source changed "
+                "during the run, or is another on this machine; have the same module on every "
+                "node, and run again"
+            )
 
     def encoder(self) -> TextEncoder:
         """The model, loaded; the process keeps the encoder that it used last.

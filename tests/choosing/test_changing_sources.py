@@ -105,6 +105,7 @@ class Source:
             write_jsonl(folder, name, content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_run_after_run_the_members_are_those_of_plain_python(

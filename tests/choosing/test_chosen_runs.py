@@ -324,6 +324,7 @@ def test_run_the_twin_comes_alive_when_the_kept_copy_leaves(tmp_path: Path) -> N
     assert {doc for _, doc in members(recipe)} == {"b0", "b1", "b2"} and rejects(recipe) == []
 
 
+@pytest.mark.slow
 def test_run_another_choice_is_made_by_the_new_one(tmp_path: Path) -> None:
     write(tmp_path, CORPUS)
     every = recipe_of(tmp_path)
@@ -742,3 +743,55 @@ def test_run_with_a_limit_vacancies_go_to_the_first_documents_of_the_rest(
     fresh = recipe_of(tmp_path, "fresh", limit=25, deduplicate=deduplicate)
     run(fresh)
     assert len(rows(fresh)) == 25
+
+
+# What documents are made of
+
+
+def test_run_sample_per_item_of_a_list_and_per_derived_field(tmp_path: Path) -> None:
+    def chat(n: int, n_turns: int) -> dict[str, Any]:
+        turns = [
+            {"role": ["user", "assistant"][turn % 2], "content": f"turn {n} {turn}"}
+            for turn in range(n_turns)
+        ]
+        return {"id": str(n), "tags": [f"tag{n % 2}"], "messages": turns}
+
+    write_jsonl(tmp_path, "a.jsonl", [chat(n, 2 + 2 * (n % 3)) for n in range(12)])
+    conversation = {"conversation": "messages", "text": "{response}"}
+    for per, expected in (("tags[0]", {"0", "1"}), ("num_turns", {"0", "1", "2"})):
+        sample = {"rows": 1, "per": per, "top": True}
+        recipe = recipe_of(tmp_path, per.replace("[0]", ""), sample=sample, **conversation)
+        run(recipe)
+        assert {doc for _, doc in members(recipe)} == expected
+
+
+def test_recipe_per_that_is_no_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"source\.sample\.per: .*tags\["):
+        recipe_of(tmp_path, sample={"rows": 1, "per": "tags[", "seed": 1})
+
+
+@pytest.mark.parametrize("choice", [{"sample": {"rows": 7, "seed": 1}}, {"limit": 7}])
+def test_run_documents_that_a_map_makes_of_one_record_are_chosen_one_by_one(
+    tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    (tmp_path / "halves.py").write_text(
+        "def cut(record):\n"
+        "    if record['n'] % 5 == 4:\n"
+        "        return None\n"
+        "    return [{'text': f\"{record['n']} {half}\"} for half in range(3)]\n"
+    )
+    write_jsonl(tmp_path, "a.jsonl", [{"n": n} for n in range(10)])
+    spec = {"function": "halves:cut", "folder": str(tmp_path)}
+    recipe = recipe_of(tmp_path, id=None, map=spec, **choice)
+    report = run(recipe)
+    assert report.outcome == "done" and len(rows(recipe)) == report.documents == 7
+    if "limit" in choice:
+        assert [row["text"] for row in rows(recipe, "text")] == [
+            f"{n} {half}" for n in range(3) for half in range(3)
+        ][:7]  # fmt: skip
+    else:
+        assert report.left_out == 24 - 7
+    write_jsonl(tmp_path, "a.jsonl", [{"n": n} for n in range(30)])
+    before = members(recipe)
+    run(recipe)
+    assert members(recipe) == before

@@ -28,6 +28,7 @@ from embedding_core.runs.choosing.candidates import (
 )
 from embedding_core.runs.choosing.rules import Choosing, Identities, path_below
 from embedding_core.runs.job import Job
+from embedding_core.runs.prepared import prepared
 from embedding_core.sources import check_unchanged, read_documents, slices
 
 STAGED = "survey.arrow"
@@ -145,6 +146,8 @@ def survey_unit(job: Job, unit: SurveyUnit) -> str:
     ``Transient`` when a store fails, ``SetupError`` for more groups or candidates than can be.
     """
     choosing = Choosing.asked_by(job.recipe.source)
+    if job.recipe.source.map is not None:
+        prepared(job).check_map()
     path = staged_survey(job, unit)
     surveys = (
         survey_file(job, choosing, file, members, unit.slice)

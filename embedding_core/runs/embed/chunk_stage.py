@@ -11,8 +11,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_length_policy
-from embedding_core.errors import RejectedInput, SetupError
-from embedding_core.identity import chunk_id, rows_id, text_hash
+from embedding_core.errors import RejectedInput
+from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
 from embedding_core.reasons import (
     CHOSEN,
@@ -35,7 +35,6 @@ from embedding_core.records import (
 )
 from embedding_core.runs.choosing.reading import LeftOut, ignore, read_chosen
 from embedding_core.runs.cutting import Cutting
-from embedding_core.runs.embed.planning import rules_of
 from embedding_core.runs.embed.slices import UsedIds
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import Prepared, prepared
@@ -55,8 +54,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     """
     started = time.perf_counter()
     table, ready = job.table, prepared(job)
-    if job.recipe.source.map is not None:
-        _check_planned_map(job, ready.cutting)
+    ready.check_map()
     path = staging.staged_path(table, unit.unit_id)
     reject_path = staging.staged_path(table, unit.unit_id, "rejects.arrow")
     arrow_schema = schema.row_schema(job.recipe)
@@ -80,16 +78,6 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
         rejected_keys=tuple(work.rejected_keys),
         seconds=time.perf_counter() - started,
     )
-
-
-def _check_planned_map(job: Job, cutting: Cutting) -> None:
-    """Raise ``SetupError`` when the function's source is not the one that was planned with."""
-    if rows_id(rules_of(job.recipe, cutting)) != job.rows_id:
-        raise SetupError(
-            "the module of source.map is not the one that was planned with: its source changed "
-            "during the run, or is another on this machine; have the same module on every node, "
-            "and run again"
-        )
 
 
 @dataclass(frozen=True, slots=True)

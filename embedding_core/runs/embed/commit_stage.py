@@ -17,7 +17,8 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table
 from embedding_core.reasons import RETRIED
 from embedding_core.records import EmbeddedUnit, Plan, PlannedFile
-from embedding_core.runs.embed.planning import check_removals, rules_of
+from embedding_core.runs.cutting import rules_of
+from embedding_core.runs.embed.planning import check_removals
 from embedding_core.runs.embed.saved import usable_units
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared

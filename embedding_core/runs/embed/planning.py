@@ -8,14 +8,14 @@ from typing import Any
 
 from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import SetupError
-from embedding_core.identity import row_rules, rows_id, space_id
+from embedding_core.identity import rows_id, space_id
 from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan, PlannedFile, SourceFile, Space
 from embedding_core.runs.choosing.state import Choices, known_choices
-from embedding_core.runs.cutting import Cutting, cutting_of
+from embedding_core.runs.cutting import Cutting, cutting_of, rules_of
 from embedding_core.runs.embed.comparison import Comparison, TableState, table_state
 from embedding_core.runs.embed.estimate import (
     NOTHING_SAMPLED,
@@ -149,11 +149,6 @@ class PlanBasis:
             if file.change != "moved" and file.same_as is None and file.is_read
         ]
         return estimate(unknown, self.recipe, self.cutting)
-
-
-def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:
-    """What decides the rows of the recipe."""
-    return row_rules(recipe, cutting.spec, cutting.digest, cutting.limit, cutting.prompt)
 
 
 def check_removals(planned: Plan, allowed: bool) -> None:

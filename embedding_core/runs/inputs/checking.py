@@ -18,9 +18,9 @@ from embedding_core.lake.table import existing_table
 from embedding_core.reasons import ALL, HEALED_ELSEWHERE, RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileCounts, Reject, SourceFile
+from embedding_core.runs.cutting import rules_of
 from embedding_core.runs.embed.chunk_stage import file_rows
 from embedding_core.runs.embed.comparison import Comparison, table_state
-from embedding_core.runs.embed.planning import rules_of
 from embedding_core.runs.inputs.opening import as_planned, files_work, reading_job
 from embedding_core.runs.job import Job
 from embedding_core.runs.outcome import Outcome

@@ -12,9 +12,8 @@ from embedding_core.lake.scans import scan_values
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources, SourceSpec
 from embedding_core.records import PlannedFile, Reject, SourceFile
-from embedding_core.runs.cutting import cutting_of
+from embedding_core.runs.cutting import cutting_of, rules_of
 from embedding_core.runs.embed.chunk_stage import ChunkedFiles, RejectSink, ServingModel
-from embedding_core.runs.embed.planning import rules_of
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared
 from embedding_core.runs.serving import following

@@ -4,51 +4,47 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import MetadataColumn, SourceSpec
 from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.records import Scalar
 from embedding_core.sources.formats.format import Undecodable
-from embedding_core.sources.mapping.lookup import ABSENT, Lookup, lookup
+from embedding_core.sources.mapping.lookup import ABSENT, lookup
 from embedding_core.sources.mapping.metadata import folder_values, whole
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """The field that documents of one file are grouped by. It never makes a record a reject."""
+def group_reader(
+    spec: SourceSpec, source_uri: str
+) -> Callable[[Mapping[str, object], Mapping[str, Scalar]], str | None] | None:
+    """The function that gives a document's group, of its fields and its metadata; None where the
+    recipe makes no groups.
 
-    name: str
-    """A metadata column, else a path into the record, else the name of a folder."""
-    folder: str | None
-    """The value that a folder of the file gives."""
-    find: Lookup
+    A metadata column of the name comes first, then a path into the fields, then a folder. A group
+    is None for a missing, null or unreadable value: it never makes a record a reject.
+    """
+    if spec.sample is None or spec.sample.per is None:
+        return None
+    name = spec.sample.per
+    column = {name: MetadataColumn(field=name, type="string")}
+    of_folder = _text(folder_values(source_uri, column).get(name))
+    find = lookup(FieldPath.parse(name))
 
-    @classmethod
-    def of(cls, spec: SourceSpec, source_uri: str) -> Grouping | None:
-        """The grouping of a recipe; None without one."""
-        if spec.sample is None or spec.sample.per is None:
-            return None
-        name = spec.sample.per
-        column = {name: MetadataColumn(field=name, type="string")}
-        folder = _text(folder_values(source_uri, column).get(name))
-        return cls(name, folder, lookup(FieldPath.parse(name)))
-
-    def value(self, fields: Mapping[str, object], metadata: Mapping[str, Scalar]) -> str | None:
-        """The group of a document as text; None for a missing, null or unreadable value."""
-        if self.name in metadata:
-            return _text(metadata[self.name])
+    def read(fields: Mapping[str, object], metadata: Mapping[str, Scalar]) -> str | None:
+        if name in metadata:
+            return _text(metadata[name])
         try:
-            raw = self.find(fields)
+            value = find(fields)
         except RejectedInput:
             return None
-        return self.folder if raw is ABSENT else _text(raw)
+        return of_folder if value is ABSENT else _text(value)
+
+    return read
 
 
 def _text(value: object) -> str | None:
-    if value is None or isinstance(value, (RejectedInput, Undecodable)):
+    if value is None or isinstance(value, Undecodable):
         return None
     if isinstance(value, str):
         return str(value)

@@ -15,7 +15,7 @@ from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.mapping.template import Placeholder, TextTemplate
 from embedding_core.records import Document, Reject
 from embedding_core.sources.formats.format import Fields, Flaw, Record, shown
-from embedding_core.sources.mapping.grouping import Grouping
+from embedding_core.sources.mapping.grouping import group_reader
 from embedding_core.sources.mapping.readers import (
     column_readers,
     id_reader,
@@ -42,8 +42,8 @@ class RecordMapper:
         self._read_text = text_reader(spec)
         self._read_title = None if spec.title is None else title_reader(spec.title)
         self._columns = column_readers(spec.metadata, source_uri)
-        self._grouping = Grouping.of(spec, source_uri)
         self._conversation = None if spec.conversation is None else Conversation(spec.conversation)
+        self._group = group_reader(spec, source_uri)
         self._used_ids = set(used_ids)
 
     def map(self, record: Record | MappedRecord | Flaw) -> Document | Reject:
@@ -63,7 +63,7 @@ class RecordMapper:
                 self._claim(doc_id)
         except RejectedInput as error:
             return Reject(self._uri, doc_id, position, error.reason, error.detail)
-        group = None if self._grouping is None else self._grouping.value(fields, metadata)
+        group = None if self._group is None else self._group(fields, metadata)
         return Document(doc_id, position, text, metadata, title, self._uri, group)
 
     def _claim(self, doc_id: str) -> None:
