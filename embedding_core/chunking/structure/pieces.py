@@ -114,7 +114,7 @@ class _Pieces:
         behind = in_context(lengths.tokenizer, self._contexts.longest())
         capacity = max(1, lengths.max_tokens - behind.n_special)
         overlap = min(lengths.overlap, capacity - 1)
-        sizer = Sizer(self._text, self._tokens, lengths.tokenizer)
+        sizer = Sizer(self._text, self._tokens, lengths.tokenizer, capacity)
         splitter = make_splitter(sizer, capacity, overlap)
         windows = self._visible(splitter.chunk_indices(self._text))
         counted = self._fitting(windows)

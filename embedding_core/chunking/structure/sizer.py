@@ -16,10 +16,18 @@ REMEMBERED = 64
 """Pieces whose place is remembered: more than a splitter asks for between two chunks."""
 
 
-class Sizer:
-    """Counts the content tokens of pieces of one text, white space at their ends left out."""
+CERTAINLY_TOO_LARGE = 2
+"""A piece with more than n times the tokens that fit is not counted exactly: cuts change few."""
 
-    def __init__(self, text: str, tokens: TokenMap, tokenizer: Tokenizer) -> None:
+
+class Sizer:
+    """Counts the content tokens of pieces of one text, white space at their ends left out.
+
+    The count is exact for every piece that may have no more than ``capacity`` tokens.
+    """
+
+    def __init__(self, text: str, tokens: TokenMap, tokenizer: Tokenizer, capacity: int) -> None:
+        self._certain = capacity * CERTAINLY_TOO_LARGE
         self._text = text
         self._tokens = tokens
         self._tokenizer = tokenizer
@@ -38,5 +46,9 @@ class Sizer:
         else:
             self._starts.append(start)
             span = (start, start + len(piece))
+            tokens = self._tokens
+            planned = tokens.first_after(span[1] - 1) + 1 - tokens.first_after(start)
+            if planned > self._certain:
+                return planned
             (n_tokens,) = count_spans(self._text, self._tokens, self._tokenizer, [span])
         return n_tokens - self._tokenizer.n_special
