@@ -88,13 +88,18 @@ def _column_reader(
     return read
 
 
+def pattern_of(template: TextTemplate) -> str:
+    """The template with ``%s`` for each placeholder."""
+    return "".join(
+        piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template.pieces
+    )
+
+
 def _renderer(template: TextTemplate) -> Callable[[FieldsOf], str]:
     values = [_value_reader(part, template.is_plain) for part in template.placeholders]
     if template.is_plain:
         return values[0]
-    pattern = "".join(
-        piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template.pieces
-    )
+    pattern = pattern_of(template)
     return lambda fields: pattern % tuple([value(fields) for value in values])
 
 
