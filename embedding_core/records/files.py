@@ -17,7 +17,8 @@ class SourceFile:
     size_bytes: int
     """Size as stored, in bytes."""
     version: str = ""
-    """The version to ask the store for, such as a commit of a hub; no part of any identity."""
+    """The version to ask the store for, such as a commit of a hub, or what a file system says of a
+    file; no part of any identity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.records import Document, Reject, Slice, SourceFile
-from embedding_core.sources.formats.format import Fields, Flaw, Record
+from embedding_core.sources.formats.format import Fields, Flaw, ReadsRows, Record, Rows
 from embedding_core.sources.formats.recognition import recognised
 from embedding_core.sources.formats.waste import Waste
+from embedding_core.sources.mapping.batches import takes_batches
 from embedding_core.sources.mapping.mapper import RecordMapper
 from embedding_core.sources.mapping.user_map import MappedRecord, mapped
 from embedding_core.store.places import place_of
@@ -44,6 +45,10 @@ def read_documents(
     with opened as stream:
         source = recognised(stream, file, spec)
         span = piece.span if piece is not None else None
+        if takes_batches(spec) and isinstance(source.format, ReadsRows):
+            rows = source.format.rows(source.stream, file, mapper.fields, span)
+            yield from _documents(rows, mapper)
+            return
         records = source.format.records(source.stream, file, mapper.fields, span)
         yield from _documents(records if spec.map is None else mapped(spec.map, records), mapper)
 
@@ -117,13 +122,23 @@ def _unchanging(file: SourceFile, storage: StorageSpec) -> Iterator[RawIOBase]:
 
 
 def _documents(
-    records: Iterator[Record | Flaw] | Iterator[MappedRecord | Flaw], mapper: RecordMapper
+    records: Iterator[Rows | Record | Flaw] | Iterator[MappedRecord | Flaw], mapper: RecordMapper
 ) -> Iterator[Document | Reject]:
     waste = Waste("rejected records")
     for record in records:
-        document = mapper.map(record)
-        if isinstance(document, Document) or document.reason in CHOSEN:
-            waste.use()
+        if not isinstance(record, Rows):
+            yield _counted(mapper.map(record), waste)
+        elif (documents := mapper.documents(record)) is not None:
+            waste.use(n=record.n_rows)
+            yield from documents
         else:
-            waste.waste()
-        yield document
+            for single in record.records():
+                yield _counted(mapper.map(single), waste)
+
+
+def _counted(document: Document | Reject, waste: Waste) -> Document | Reject:
+    if isinstance(document, Document) or document.reason in CHOSEN:
+        waste.use()
+    else:
+        waste.waste()
+    return document

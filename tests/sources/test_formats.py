@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject
-from embedding_core.sources import discover, read_documents
+from embedding_core.sources import check_unchanged, discover, read_documents
 from embedding_core.sources.formats import jsonl
 from embedding_core.sources.formats.prose import text as plain
+from embedding_core.store import local
 
 GOOD = b'{"text": "good"}\n'
 RANDOM = random.Random(0).randbytes(9_000).hex().encode()
@@ -189,6 +190,36 @@ def test_a_local_file_that_changes_while_it_is_read_is_rejected(tmp_path: Path) 
     path.write_bytes(GOOD * 11)
     with pytest.raises(RejectedInput, match="changed"):
         list(stream)
+
+
+def test_local_file_that_was_written_just_now_has_no_version(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    assert discover(SourceSpec(uri=str(tmp_path))).files[0].version == ""
+
+
+def test_local_file_changes_are_seen_by_what_the_system_says_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "SETTLED_SECONDS", -1)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD)
+    (file,) = discover(SourceSpec(uri=str(path))).files
+    assert file.version
+    check_unchanged(file)
+    with path.open("rb") as stream:
+        stream.read()
+    os.utime(path, ns=(0, 0))  # the same content: it is read once more
+    check_unchanged(file)
+    times = path.stat()
+    path.write_bytes(GOOD.replace(b"good", b"evil"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(RejectedInput, match="changed"):
+        check_unchanged(file)
+    path.write_bytes(GOOD)
+    check_unchanged(file)
+    path.unlink()
+    with pytest.raises(RejectedInput, match="unreadable"):
+        check_unchanged(file)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet", "a.jsonl"])

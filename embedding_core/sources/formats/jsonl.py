@@ -22,12 +22,14 @@ from embedding_core.reasons import (
     TOO_MANY_VALUES,
 )
 from embedding_core.recipe.formats import Format
+from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.records import SourceFile, Span
 from embedding_core.sources.formats.format import (
     Fields,
     Fit,
     Flaw,
     Record,
+    Rows,
     TextFormat,
     type_name,
 )
@@ -36,6 +38,7 @@ from embedding_core.sources.formats.strict_json import (
     TOLERANT,
     check_width,
     may_be_cut_off,
+    objects_of,
 )
 from embedding_core.sources.formats.waste import Waste
 
@@ -45,6 +48,10 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 SKIP_BYTES = 1024 * 1024
 """Bytes read at a time while skipping an overlong line."""
 
+BATCH_LINES = 64
+"""Lines that are parsed together, where they are not long."""
+BATCH_BYTES = 256 * 1024
+"""Bytes from which on lines are not put together."""
 BUFFER_BYTES = 1024 * 1024
 """Read-ahead: large enough for few requests to a store, small beside the longest line."""
 
@@ -59,6 +66,10 @@ LOOK_BYTES = 1024 * 1024
 """Bytes at a file's beginning that tell how many a record takes."""
 READ_BYTES = 4 * 1024 * 1024
 """Bytes searched for line ends at a time."""
+
+
+_Line = tuple[int, bytes]
+"""A line and its position, 0-based."""
 
 
 class JsonLines(TextFormat):
@@ -80,13 +91,24 @@ class JsonLines(TextFormat):
         self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
     ) -> Iterator[Record | Flaw]:
         """See ``Format``."""
-        if span is not None:
-            stream.seek(span.start)
-        with BufferedReader(stream, BUFFER_BYTES) as lines:
-            if span is not None:
-                yield from _records(lines, span.first_position, span.end)
+        for line in _lines(stream, span):
+            yield line if isinstance(line, Flaw) else _record(*line)
+
+    def rows(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Rows | Record | Flaw]:
+        """See ``ReadsRows``: some lines at a time, where they hold what is usual."""
+        if not all(FieldPath.parse(name).is_name for name in fields.all):
+            yield from self.records(stream, file, fields, span)
+            return
+        for batch in _batches(_lines(stream, span)):
+            if isinstance(batch, Flaw):
+                yield batch
+            elif (objects := objects_of([line for _, line in batch])) is None:
+                yield from (_record(*line) for line in batch)
             else:
-                yield from _records(lines)
+                columns = {name: [values.get(name) for values in objects] for name in fields.all}
+                yield Rows(batch[0][0], columns, len(batch), objects)
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
         """See ``Format``. Reads the whole file, to count its lines."""
@@ -142,10 +164,39 @@ def _after_space(text: str, at: int) -> int:
     return match.end() if match is not None else at
 
 
-def _records(
-    lines: IO[bytes] | BufferedReader, first_position: int = 0, end: int | None = None
-) -> Iterator[Record | Flaw]:
-    """Records of the lines from here on, up to the byte ``end``, where a line begins."""
+def _lines(stream: RawIOBase, span: Span | None) -> Iterator[_Line | Flaw]:
+    """The lines of a file or span that are not blank."""
+    if span is not None:
+        stream.seek(span.start)
+    with BufferedReader(stream, BUFFER_BYTES) as lines:
+        if span is None:
+            yield from _numbered(lines, 0, None)
+        else:
+            yield from _numbered(lines, span.first_position, span.end)
+
+
+def _batches(lines: Iterator[_Line | Flaw]) -> Iterator[list[_Line] | Flaw]:
+    """The lines, those that follow each other together."""
+    batch: list[_Line] = []
+    n_bytes = 0
+    for line in lines:
+        is_next = not isinstance(line, Flaw) and (not batch or line[0] == batch[-1][0] + 1)
+        if batch and (not is_next or len(batch) == BATCH_LINES or n_bytes > BATCH_BYTES):
+            yield batch
+            batch, n_bytes = [], 0
+        if isinstance(line, Flaw):
+            yield line
+        else:
+            batch.append(line)
+            n_bytes += len(line[1])
+    if batch:
+        yield batch
+
+
+def _numbered(
+    lines: IO[bytes] | BufferedReader, first_position: int, end: int | None
+) -> Iterator[_Line | Flaw]:
+    """The lines from here on, up to the byte ``end``, where a line begins."""
     position = first_position - 1
     waste = Waste("blank or overlong lines")
     while (end is None or lines.tell() < end) and (line := lines.readline(MAX_LINE_BYTES + 1)):
@@ -159,7 +210,7 @@ def _records(
             waste.waste(n_bytes=len(line))
         else:
             waste.use(len(line))
-            yield _record(position, line)
+            yield position, line
 
 
 def _advice(line: bytes) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
+from pydantic_core import from_json
 
 from embedding_core.errors import RejectedInput
 from embedding_core.reasons import TOO_MANY_VALUES
@@ -73,3 +76,34 @@ def check_width(text: str, start: int = 0) -> None:
                 TOO_MANY_VALUES,
                 f"the record has more than {MOST_VALUES:,} values, the limit; leave some out",
             )
+
+
+def objects_of(lines: list[bytes]) -> list[dict[str, Any]] | None:
+    """The object of each line, as ``STRICT`` gives it, in a third of the time; None where a line
+    holds something else, or where only ``STRICT`` can tell.
+
+    The quick parser keeps the last of two equal keys. In front of the colon behind a key is a quote
+    or white space; so if no more colons are there than keys were kept, none came twice.
+    """
+    text = b"".join(lines)
+    if len(text) >= LONG_CHARACTERS:
+        return None
+    try:
+        objects = [from_json(line, allow_inf_nan=False, cache_strings="keys") for line in lines]
+    except ValueError:
+        return None
+    if set(map(type, objects)) != {dict}:
+        return None
+    characters = np.frombuffer(text, np.uint8)
+    is_flat = np.count_nonzero(characters == ord("{")) == len(lines)
+    n_keys = sum(map(len if is_flat else _n_keys, objects))
+    may_end_keys = (characters[1:] == ord(":")) & (characters[:-1] <= ord('"'))
+    return objects if np.count_nonzero(may_end_keys) == n_keys else None
+
+
+def _n_keys(value: dict[str, Any] | list[Any]) -> int:
+    """Keys of an object or list and of all that is in it."""
+    is_object = isinstance(value, dict)
+    inner = value.values() if isinstance(value, dict) else value
+    n_inner = sum(_n_keys(item) for item in inner if isinstance(item, (dict, list)))
+    return n_inner + (len(value) if is_object else 0)

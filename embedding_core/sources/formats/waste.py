@@ -29,9 +29,9 @@ class Waste:
     wasted: int = 0
     wasted_bytes: int = 0
 
-    def use(self, n_bytes: int = 0) -> None:
-        """Count a useful record."""
-        self.used += 1
+    def use(self, n_bytes: int = 0, n: int = 1) -> None:
+        """Count ``n`` useful records."""
+        self.used += n
         self.used_bytes += n_bytes
 
     def waste(self, n: int = 1, n_bytes: int = 0) -> None:

@@ -6,7 +6,7 @@ are texts, unless the recipe says otherwise: offsets and joins refer to them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import id_digest
@@ -14,7 +14,8 @@ from embedding_core.reasons import DUPLICATE_ID
 from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.mapping.template import Placeholder, TextTemplate
 from embedding_core.records import Document, Reject
-from embedding_core.sources.formats.format import Fields, Flaw, Record, shown
+from embedding_core.sources.formats.format import Fields, Flaw, Record, Rows, shown
+from embedding_core.sources.mapping.batches import BatchMapper
 from embedding_core.sources.mapping.grouping import group_reader
 from embedding_core.sources.mapping.readers import (
     column_readers,
@@ -45,6 +46,11 @@ class RecordMapper:
         self._conversation = None if spec.conversation is None else Conversation(spec.conversation)
         self._group = group_reader(spec, source_uri)
         self._used_ids = set(used_ids)
+        self._batches = BatchMapper(spec, source_uri, self._used_ids)
+
+    def documents(self, rows: Rows) -> Iterator[Document] | None:
+        """The documents of a batch; None for one that has to be mapped record by record."""
+        return self._batches.documents(rows)
 
     def map(self, record: Record | MappedRecord | Flaw) -> Document | Reject:
         """The document, or the reject that says which rule the record broke."""

@@ -120,15 +120,20 @@ def _column_reader(
     return read
 
 
+def pattern_of(template: TextTemplate) -> str:
+    """The template with ``%s`` for each placeholder."""
+    return "".join(
+        piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template.pieces
+    )
+
+
 def _renderer(template: TextTemplate) -> Callable[[FieldsOf], str]:
     values = [
         _value_reader(placeholder, template.is_plain) for placeholder in template.placeholders
     ]
     if template.is_plain:
         return values[0]
-    pattern = "".join(
-        piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template.pieces
-    )
+    pattern = pattern_of(template)
     names = [part.path.root for part in template.placeholders if part.path.is_name]
     if len(names) < len(values):
         return lambda fields: pattern % tuple([read(fields) for read in values])

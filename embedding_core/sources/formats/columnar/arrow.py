@@ -16,8 +16,8 @@ from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import CORRUPT_ARROW
 from embedding_core.recipe.formats import Format, FormatOptions
 from embedding_core.records import SourceFile, Span
-from embedding_core.sources.formats.columnar.columns import Column, columns_of, rows
-from embedding_core.sources.formats.format import Fields, Fit, Record
+from embedding_core.sources.formats.columnar.columns import Column, columns_of
+from embedding_core.sources.formats.format import Fields, Fit, Record, Rows
 
 BATCH_ROWS = 512
 """Rows turned into Python values at a time; bounds the memory for long texts."""
@@ -43,6 +43,13 @@ class Arrow:
         self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
     ) -> Iterator[Record]:
         """See ``Format``."""
+        for rows in self.rows(stream, file, fields, span):
+            yield from rows.records()
+
+    def rows(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Rows]:
+        """See ``ReadsRows``."""
         if file.size_bytes == 0:
             raise RejectedInput(CORRUPT_ARROW, "the file has no bytes; write it again or remove it")
         with _corrupt():
@@ -54,9 +61,9 @@ class Arrow:
             position = span.first_position if span is not None else 0
             for batch in batches:
                 for part in _parts(_checked(batch, columns)):
-                    for row in rows(columns, [column.values(part) for column in columns]):
-                        yield Record(position, row)
-                        position += 1
+                    values = {column.field: column.values(part) for column in columns}
+                    yield Rows(position, values, part.num_rows)
+                    position += part.num_rows
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
         """See ``Format``. Reads the smallest column, to count the rows."""

@@ -6,7 +6,6 @@ so that one bad value costs one row. A field may be a path into structs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -82,13 +81,6 @@ def columns_of(fields: Fields, schema: pa.Schema) -> list[Column]:
         if schema.names.count(name) > 1:
             raise RejectedInput(DUPLICATE_COLUMN, f"column {name!r} more than once in {there}")
     return list(columns.values())
-
-
-def rows(columns: Sequence[Column], values: Sequence[list[object]]) -> Iterator[dict[str, object]]:
-    """Values by field, row after row; ``values`` are those of each column."""
-    fields = [column.field for column in columns]
-    for row in zip(*values, strict=True):
-        yield dict(zip(fields, row, strict=True))
 
 
 def _column(schema: pa.Schema, field: str) -> Column | None:

@@ -14,8 +14,8 @@ from embedding_core.errors import RejectedInput, words
 from embedding_core.reasons import CORRUPT_PARQUET
 from embedding_core.recipe.formats import Format, FormatOptions
 from embedding_core.records import SourceFile, Span
-from embedding_core.sources.formats.columnar.columns import OUTSIDE, Column, columns_of, rows
-from embedding_core.sources.formats.format import Fields, Fit, Record
+from embedding_core.sources.formats.columnar.columns import OUTSIDE, Column, columns_of
+from embedding_core.sources.formats.format import Fields, Fit, Record, Rows
 
 BATCH_ROWS = 512
 """Rows turned into Python values at a time; bounds the memory for long texts."""
@@ -39,6 +39,13 @@ class Parquet:
         self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
     ) -> Iterator[Record]:
         """See ``Format``."""
+        for rows in self.rows(stream, file, fields, span):
+            yield from rows.records()
+
+    def rows(
+        self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
+    ) -> Iterator[Rows]:
+        """See ``ReadsRows``."""
         if file.size_bytes == 0:
             raise RejectedInput(
                 CORRUPT_PARQUET, "the file has no bytes; write it again or remove it"
@@ -53,10 +60,9 @@ class Parquet:
             batches = parquet.iter_batches(BATCH_ROWS, groups, columns=names)
             exact_batches = _in_milliseconds(source, sorted(int96), groups)
             for batch, exact in zip(batches, exact_batches, strict=False):
-                values = [_values(batch, exact, column, int96) for column in columns]
-                for row in rows(columns, values):
-                    yield Record(position, row)
-                    position += 1
+                values = {column.field: _values(batch, exact, column, int96) for column in columns}
+                yield Rows(position, values, batch.num_rows)
+                position += batch.num_rows
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:
         """See ``Format``. Reads the footer alone."""
