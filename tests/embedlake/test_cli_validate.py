@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,33 @@ def test_validate_chunk_without_a_vector_is_missing_and_rejected(
     (missing,) = answer.json["differences"]
     assert missing["why"] == "rejected: non_finite_vector"
     assert "chunks were rejected: non_finite_vector" in answer.json["why"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"sample": {"rows": 1, "seed": 3}},
+        {"sample": {"rows": 1, "per": "year", "top": True}},
+        {"deduplicate": True},
+        {"limit": 1},
+    ],
+    ids=str,
+)
+def test_validate_counts_the_documents_that_the_recipe_chooses(
+    choice: dict[str, Any], tmp_path: Path, embedlake: Embedlake
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", RECORDS)
+    write_jsonl(tmp_path, "b.jsonl", {"dog": "the dog barks", "copy": RECORDS[0]["text"]})
+    source: dict[str, Any] = {"metadata": {"year": "int"}}
+    recipe = write_recipe(tmp_path, source=source | choice)
+    report = run(Recipe.load(recipe))
+    checks = [embedlake("validate", str(recipe), f"{name}.jsonl", "--json") for name in "ab"]
+    assert [(check.code, check.json["next_step"]) for check in checks] == [(0, "none")] * 2
+    assert sum(check.json["expected"]["documents"] for check in checks) == report.documents
+    write_recipe(tmp_path, source=source | {"sample": {"rows": 3, "seed": 3}})
+    unsurveyed = embedlake("validate", str(recipe), "a.jsonl", "--json").json
+    assert unsurveyed["expected"]["documents"] == 2
+    assert unsurveyed["why"] == ["its documents are to be chosen"]
 
 
 def test_validate_while_a_run_works_on_the_table_says_to_wait(

@@ -177,7 +177,8 @@ def file_rows(
             if isinstance(record, LeftOut):
                 tally["left_out"] += record.documents
             elif isinstance(record, Reject):
-                tally[_counted_as(record)] += 1
+                tally["duplicates"] += record.reason == DUPLICATE_TEXT.name
+                tally["rejected"] += record.reason not in CHOSEN
                 work.rejects.add(record)
                 reasons[record.reason] += 1
             else:
@@ -202,13 +203,6 @@ def file_rows(
             left_out=tally["left_out"],
         )
     )
-
-
-def _counted_as(reject: Reject) -> str:
-    """The count of a file that a reject belongs to."""
-    if reject.reason == DUPLICATE_TEXT.name:
-        return "duplicates"
-    return "left_out" if reject.reason in CHOSEN else "rejected"
 
 
 @dataclass(slots=True)

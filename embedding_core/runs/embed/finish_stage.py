@@ -176,8 +176,8 @@ def _gave_nothing(planned: Plan, tally: RunTally) -> bool:
     left_out = sum(map(tally.total, ("rejected", "dropped", "failed")))
     if not planned.unchanged_uris:
         left_out += len(planned.unreadable) + tally.reasons[NO_DOCUMENT.name]
-    usable = sum(map(tally.total, ("embedded", "reused", "duplicates", "left_out")))
-    return left_out > 0 and usable <= tally.reasons[NO_DOCUMENT.name]
+    usable = ("embedded", "reused", "duplicates", "left_out")
+    return left_out > 0 and not any(map(tally.total, usable))
 
 
 def _why_nothing(planned: Plan, tally: RunTally) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -17,13 +17,17 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import existing_table
 from embedding_core.reasons import ALL, HEALED_ELSEWHERE, RETRIED
 from embedding_core.recipe import Recipe
-from embedding_core.records import FileCounts, Reject, SourceFile
+from embedding_core.records import FileCounts, PlannedFile, Reject, SourceFile
+from embedding_core.runs.choosing.rules import Choosing
+from embedding_core.runs.choosing.state import ALL as EVERY_DOCUMENT
+from embedding_core.runs.choosing.state import UNSURVEYED, Choices, known_choices
 from embedding_core.runs.cutting import rules_of
 from embedding_core.runs.embed.chunk_stage import file_rows
 from embedding_core.runs.embed.comparison import Comparison, table_state
 from embedding_core.runs.inputs.opening import as_planned, files_work, reading_job
 from embedding_core.runs.job import Job
 from embedding_core.runs.outcome import Outcome
+from embedding_core.sources import discover
 from embedding_core.sources.finding import file_named
 
 DIFFERENCES_LISTED = 20
@@ -111,11 +115,13 @@ def check_file(recipe: Recipe, name: str, listed: int = DIFFERENCES_LISTED) -> F
         for column in schema.row_schema(job.recipe)
         if column.name not in NOT_COMPARED and column.name in snapshot.schema.names
     ]
-    expected = _Read() if file is None else _read(job, file, columns)
+    rules = rules_of(job.recipe, files_work(job, _Read()).cutting)
+    choices = _choices(job, rules)
+    expected = _Read() if file is None else _read(job, _planned(job, file, choices), columns)
     stored = _stored(snapshot, uri, columns)
     rejects = _listed_rejects(snapshot, uri)
     compared = _compared(expected.rows, stored, columns, rejects.by_document, listed)
-    planned = _why_planned(job, snapshot, file)
+    planned = _why_planned(job, snapshot, file, rules, choices)
     holder = holder_of(snapshot.table)
     differs = any(compared.counts.values())
     return FileCheck(
@@ -152,12 +158,26 @@ class _Read:
         self.reasons[reject.reason] += 1
 
 
-def _read(job: Job, file: SourceFile, columns: Sequence[str]) -> _Read:
+def _choices(job: Job, rules: Mapping[str, Any]) -> Choices:
+    """Which documents are taken, as far as that is known without reading the source."""
+    source = job.recipe.source
+    if Choosing.of(source) is None:
+        return EVERY_DOCUMENT
+    return known_choices(job.table, source, discover(source, may_be_empty=True), rules)
+
+
+def _planned(job: Job, file: SourceFile, choices: Choices) -> PlannedFile:
+    """The file with its choice; every document counts while a run has to survey it first."""
+    choice = choices.of(file.uri)
+    return replace(as_planned(job, file), choice=None if choice == UNSURVEYED else choice)
+
+
+def _read(job: Job, planned: PlannedFile, columns: Sequence[str]) -> _Read:
     """Read and cut the file as a run would; its rows without their texts."""
     read = _Read()
     work = files_work(job, read)
     arrow_schema = pa.schema([schema.row_schema(job.recipe).field(name) for name in columns])
-    batches = list(_batches(file_rows(work, as_planned(job, file), None), arrow_schema))
+    batches = list(_batches(file_rows(work, planned, None), arrow_schema))
     (read.counts,) = work.counts
     if work.file_rejects:  # nothing that was read before the fault counts
         (reject,) = work.file_rejects
@@ -270,17 +290,22 @@ def _keys(rows: pa.Table) -> Iterator[Key]:
     )
 
 
-def _why_planned(job: Job, snapshot: Snapshot, file: SourceFile | None) -> str | None:
+def _why_planned(
+    job: Job,
+    snapshot: Snapshot,
+    file: SourceFile | None,
+    rules: Mapping[str, Any],
+    choices: Choices,
+) -> str | None:
     """Why the next run works on the file; None when it would leave it alone."""
     recipe = job.recipe
     if file is None:
         return None if recipe.keep_removed else "it left the source"
-    cutting = files_work(job, _Read()).cutting
     history = ledger.open_ledger(snapshot.table)
     _, in_service = snapshot.space()  # whatever model the recipe names, its rows are cut alike
     state = table_state(snapshot, history, recipe, in_service)
     others = state.versions.keys() - {file.uri}  # they are still there as far as we know
-    comparison = Comparison(rules_of(recipe, cutting), state, {file.uri: file}, others, RETRIED)
+    comparison = Comparison(rules, state, {file.uri: file}, others, RETRIED, choices)
     todo, _ = comparison.to_do()
     return todo[0].why if todo else None
 
