@@ -90,7 +90,7 @@ BAD_CONVERSATION = Reason(
 MAP_FAILED = Reason(
     "map_failed", "source.map raised, took too long or gave what is no document", "edit", "record"
 )
-LEFT_OUT = Reason("left_out", "source.map made no document of the record", "edit", "choice")
+NO_DOCUMENT = Reason("no_document", "source.map made no document of the record", "edit", "choice")
 DUPLICATE_ID = Reason("duplicate_id", "the id was used before in this file", "edit", "record")
 
 # Chunks

@@ -60,7 +60,7 @@ def test_embed_finds_the_function_beside_its_recipe_and_lists_what_gave_nothing(
     assert (report.outcome, report.documents, report.rejected) == ("done", 3, 1)
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["a-0", "a-1", "d-0"]
     listed = [(row["position"], row["reason"]) for row in rejects(recipe)]
-    assert listed == [(1, "left_out"), (2, "map_failed")]
+    assert listed == [(1, "no_document"), (2, "map_failed")]
     assert embedlake.embed(recipe).unchanged == 1
 
 
@@ -68,7 +68,7 @@ def test_records_left_out_by_choice_do_not_count_as_rejected(tmp_path: Path) -> 
     write_jsonl(tmp_path, "a.jsonl", [RECORDS[0], *[RECORDS[1]] * 9])
     report = embedlake.embed(Recipe.load(write_recipe(tmp_path, "map_that_chooses")))
     assert (report.outcome, report.rejected) == ("done", 0)
-    assert report.rejects == {"left_out": 9}
+    assert report.rejects == {"no_document": 9}
 
 
 def test_function_that_returns_nothing_fails_the_run_and_never_empties_a_table(
@@ -79,12 +79,14 @@ def test_function_that_returns_nothing_fails_the_run_and_never_empties_a_table(
     module = tmp_path / "map_that_forgets.py"
     module.write_text(SOURCE.replace("return [", "[").replace('record["turns"]', "[]"))
     report = embedlake.embed(Recipe.load(path))
-    assert report.outcome == "failed" and "4 left_out" in report.failures[0]
+    assert report.outcome == "failed" and "4 no_document" in report.failures[0]
     module.write_text(SOURCE)
     embedlake.embed(Recipe.load(path))
     assert texts(Recipe.load(path)) == ["first", "second", "third"]
     module.write_text("def rows(record):\n    record.clear()\n")
-    with pytest.raises(SetupError, match=r"4 rejected: left_out: source\.map .* gave no document"):
+    with pytest.raises(
+        SetupError, match=r"4 rejected: no_document: source\.map .* gave no document"
+    ):
         embedlake.embed(Recipe.load(path))
     assert texts(Recipe.load(path)) == ["first", "second", "third"]
 

@@ -92,13 +92,13 @@ def test_declared_ids_are_the_function_s_and_those_that_repeat_are_rejected(tmp_
 
 
 @pytest.mark.parametrize("output", ["None", "[]", "iter(())"])
-def test_record_without_a_document_is_listed_as_left_out(tmp_path: Path, output: str) -> None:
+def test_record_without_a_document_is_listed_as_such(tmp_path: Path, output: str) -> None:
     items = mapped(
         tmp_path, f"return {output} if record['n'] else record", {"n": 1}, {"n": 0, "text": "x"}
     )
     assert numbered(items) == [("1", "x")]
     ((position, reason, detail),) = rejects(items)
-    assert (position, reason) == (0, "left_out") and "gave no document" in detail
+    assert (position, reason) == (0, "no_document") and "gave no document" in detail
 
 
 def test_documents_are_mapped_as_records_are(tmp_path: Path) -> None:

@@ -49,14 +49,13 @@ class RecordMapper:
         position = record.position
         if isinstance(record, Flaw):
             return Reject(self._uri, None, position, record.reason.name, record.detail)
-        doc_id = None
-        fields = record.fields
+        doc_id, fields, columns = None, record.fields, self._columns
         try:
             doc_id = _numbered(record) if self._read_id is None else self._read_id(fields)
             if self._conversation is not None:
                 fields = {**fields, **self._conversation.derived(fields)}
             text = self._read_text(fields)
-            metadata = {name: read(fields) for name, read in self._columns}
+            metadata = {name: read(fields) for name, read in columns} if columns else {}
             if self._read_id is not None:
                 self._claim(doc_id)
         except RejectedInput as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from operator import itemgetter
 from typing import cast
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from embedding_core.recipe import MetadataColumn, SourceSpec
 from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.recipe.mapping.template import Placeholder, TextTemplate
 from embedding_core.records import Scalar
+from embedding_core.records.scalars import INT64_MAX, INT64_MIN
 from embedding_core.sources.formats.format import ColumnFloat, Undecodable, listed, wrong_type
 from embedding_core.sources.mapping.lookup import ABSENT, lookup, readable
 from embedding_core.sources.mapping.metadata import convert, folder_values, whole
@@ -35,7 +37,9 @@ def id_reader(name: str) -> Callable[[FieldsOf], str]:
         doc_id = value if type(value) is str else _id_text(name, _required(fields, value, name))
         if not doc_id:
             raise RejectedInput(MISSING_FIELD, f"{what} is an empty string")
-        return _checked(doc_id, what)
+        if not doc_id.isascii() or "\0" in doc_id:
+            _check(doc_id, what)
+        return doc_id
 
     return read
 
@@ -46,7 +50,9 @@ def text_reader(spec: SourceSpec) -> Callable[[FieldsOf], str]:
     tidied = tidier(spec.normalize, spec.whitespace)
 
     def read(fields: FieldsOf) -> str:
-        text = _checked(render(fields), "the text")
+        text = render(fields)
+        if not text.isascii() or "\0" in text:
+            _check(text, "the text")
         if tidied is not None:
             text = tidied(text)
         if not text or text.isspace():
@@ -72,17 +78,21 @@ def _column_reader(
 ) -> Callable[[FieldsOf], Scalar]:
     name, declared = column.field, column.type
     find, what = lookup(FieldPath.parse(name)), f"field {name!r}"
-    is_text = declared == "string"
+    is_text, is_int = declared == "string", declared == "int"
 
     def read(fields: FieldsOf) -> Scalar:
         value = find(fields)
         if is_text and type(value) is str:
-            return _checked(value, what)
+            if not value.isascii() or "\0" in value:
+                _check(value, what)
+            return value
+        if is_int and type(value) is int and INT64_MIN <= value <= INT64_MAX:
+            return value
         if value is ABSENT:
             return cast("Scalar", readable(of_folder, name))
         converted = convert(readable(value, name), declared, name)
         if isinstance(value, str):
-            _checked(value, what)
+            _check(value, what)
         return converted
 
     return read
@@ -100,7 +110,23 @@ def _renderer(template: TextTemplate) -> Callable[[FieldsOf], str]:
     if template.is_plain:
         return values[0]
     pattern = pattern_of(template)
-    return lambda fields: pattern % tuple([value(fields) for value in values])
+    names = [part.path.root for part in template.placeholders if part.path.is_name]
+    if len(names) < len(values):
+        return lambda fields: pattern % tuple([read(fields) for read in values])
+    # The last name twice: of a single one the getter gives no tuple.
+    pick: Callable[[FieldsOf], tuple[object, ...]] = itemgetter(*names, names[-1])
+
+    def render(fields: FieldsOf) -> str:
+        try:
+            picked = pick(fields)
+        except KeyError:
+            picked = (None,)
+        for value in picked:
+            if type(value) is not str:
+                return pattern % tuple([read(fields) for read in values])
+        return pattern % picked[:-1]
+
+    return render
 
 
 def _value_reader(placeholder: Placeholder, is_plain: bool) -> Callable[[FieldsOf], str]:
@@ -171,10 +197,10 @@ def _written(number: object) -> str:
     return f"{number:f}" if isinstance(number, Decimal) else str(number)
 
 
-def _checked(text: str, what: str) -> str:
-    """The text; refuses what breaks tokenizers (lone surrogates) and stores (NUL)."""
+def _check(text: str, what: str) -> None:
+    """Refuse what breaks tokenizers (lone surrogates) and stores (NUL)."""
     try:
-        text.isascii() or text.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         code = f"U+{ord(text[error.start]):04X}"
         raise RejectedInput(
@@ -182,4 +208,3 @@ def _checked(text: str, what: str) -> str:
         ) from error
     if "\0" in text:
         raise RejectedInput(NUL_CHARACTER, f"{what} holds a NUL character at {text.index(chr(0))}")
-    return text

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from embedding_core.errors import words
-from embedding_core.reasons import LEFT_OUT, MAP_FAILED
+from embedding_core.reasons import MAP_FAILED, NO_DOCUMENT
 from embedding_core.recipe.mapping.function import MapFunction, MapSpec
 from embedding_core.sources.formats.format import Flaw, Record, Undecodable, shown, type_name
 from embedding_core.sources.mapping.time_limit import OutOfTime, time_limit
@@ -38,7 +38,7 @@ class MappedRecord:
 def mapped(spec: MapSpec, records: Iterator[Record | Flaw]) -> Iterator[MappedRecord | Flaw]:
     """The function's documents for each record, in order; flaws pass by.
 
-    A record that gives no document is the flaw ``left_out``, one that the function fails for is
+    A record that gives no document is the flaw ``no_document``, one that the function fails for is
     ``map_failed``: then none of its documents counts. Raises ``UsageError`` when the function
     cannot be loaded, or takes too long for several records in a row.
     """
@@ -84,7 +84,7 @@ def _documents(
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
         return [Flaw(position, MAP_FAILED, f"{name} raised {_said(error)}")]
     if not outputs:
-        return [Flaw(position, LEFT_OUT, f"{name} gave no document")]
+        return [Flaw(position, NO_DOCUMENT, f"{name} gave no document")]
     return [MappedRecord(position, document, number) for number, document in enumerate(outputs)]
 
 
