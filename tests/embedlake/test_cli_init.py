@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from embedding_core.recipe import Recipe
-from tests.driver import rejects, run, texts
+from tests.driver import rejects, rows, run, texts
 from tests.embedlake.conftest import Answer, Embedlake
 from tests.sources.stub_hub import stub_hub
 
@@ -303,6 +303,46 @@ def test_init_hostile_names_stay_in_their_comments(
     assert "\x1b" not in written
     assert yaml.safe_load(written)["lake"] == {"uri": "./lake", "table": "data"}
     assert yaml.safe_load(written) == answer.json["content"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["é ü", "\U0001f600\x07", 'say "no"', "back\\slash", "x: y", "yes", "12", "\u2028", "'", "#"],
+)
+def test_init_any_name_is_read_back_from_the_yaml(
+    name: str, working_folder: Path, embedlake: Embedlake
+) -> None:
+    records = [{"text": f"{n} {PROSE}", name: n} for n in range(2)]
+    write_lines(working_folder / "data.jsonl", records)
+    answer = init(embedlake, "data.jsonl")
+    written = (working_folder / "data.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(written) == answer.json["content"]
+    run(recipe := Recipe.load("data.yaml"))
+    (column,) = recipe.source.metadata
+    assert [row[column] for row in rows(recipe, column)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("folder", "table"), [("данные", "table"), ("a__b", "a_b"), ("my data", "my-data")]
+)
+def test_init_names_a_table_after_any_folder(
+    folder: str, table: str, working_folder: Path, embedlake: Embedlake
+) -> None:
+    write_lines(working_folder / folder / "a.jsonl", ARTICLES)
+    answer = init(embedlake, folder, "--out", "r.yaml")
+    assert answer.json["content"]["lake"]["table"] == table
+    assert len(embedded("r")) == 4
+
+
+def test_init_many_endings_of_their_own_read_few_files(
+    working_folder: Path, embedlake: Embedlake
+) -> None:
+    for n in range(40):
+        write_lines(working_folder / "dump" / f"part.{n:04}", ARTICLES[:1])
+    answer = init(embedlake, "dump")
+    assert section(answer)["include"] == ["**/*"]
+    assert (answer.json["files"], answer.json["records"]) == (40, 5)
+    assert len(embedded("dump")) == 40
 
 
 @pytest.mark.parametrize(

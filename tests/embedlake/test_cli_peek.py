@@ -112,6 +112,20 @@ def test_peek_document_of_a_file(recipe: str, embedlake: Embedlake) -> None:
     assert [record["position"] for record in peeked["records"]] == [1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.jsonl", "--doc", "dog"), "'nowhere.jsonl' is no file of"),
+        (("a.jsonl", "--doc", "dog"), "a.jsonl has no document 'dog'"),
+    ],
+)
+def test_peek_document_that_is_not_in_the_named_file_is_bad_usage(
+    arguments: tuple[str, ...], said: str, recipe: str, embedlake: Embedlake
+) -> None:
+    answer = embedlake("peek", recipe, *arguments)
+    assert answer.code == 2 and said in answer.err
+
+
 @pytest.mark.parametrize("name", ["nowhere.jsonl", "sub/_hidden.jsonl", "b.jsonl.gz"])
 def test_peek_unknown_name_is_bad_usage(name: str, recipe: str, embedlake: Embedlake) -> None:
     answer = embedlake("peek", recipe, name, "--json")

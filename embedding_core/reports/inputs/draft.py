@@ -100,10 +100,19 @@ def _flow(value: object) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text without quotes where YAML reads it as the same text, else in JSON's."""
+    """A text without quotes where YAML reads it as the same text, else in double quotes."""
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
-    return json.dumps(text)
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(char: str) -> str:
+    """A character between YAML's double quotes."""
+    if char in '"\\':
+        return f"\\{char}"
+    if char == "\n":
+        return "\\n"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def _said(text: str) -> str:

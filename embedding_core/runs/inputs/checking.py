@@ -342,7 +342,7 @@ def _next_step(
 def _uri_in_table(job: Job, snapshot: Snapshot, name: str) -> str:
     """The URI of a file that is no longer in the source."""
     spec = job.recipe.source
-    candidates = [name, f"{spec.uri.rstrip('/')}/{name}"]
+    candidates = [name, f"{spec.uri.rstrip('/')}/{name.removeprefix('./')}"]
     counts = row_counts(snapshot, "source_uri", candidates)
     for uri in candidates:
         if counts[uri]:

@@ -182,7 +182,7 @@ def _sampled(files: Sequence[SourceFile], spec: SourceSpec) -> _Sample:
             sample.left_out += names
             continue
         sample.delimiter = sample.delimiter or group.delimiter
-        sample.endings |= set(map(_ending, names))
+        sample.endings |= _endings(names)
         sample.files += group.read
         for number, records in enumerate(group.records):
             for record in records:
@@ -260,12 +260,18 @@ def _read(file: SourceFile, spec: SourceSpec) -> tuple[str, list[Record]]:
 
 
 def _ending(uri: str) -> str:
-    """The end of a file's name that says its format, compression included."""
-    name = uri.rpartition("/")[2]
-    ends = [end for end in suffixes() if name.lower().endswith(end)]
-    if ends:
-        return name[-len(max(ends, key=len)) :].lower()
-    return Path(name).suffix
+    """The end of a file's name that says its format, compression included; empty for a name that
+    says none."""
+    name = uri.rpartition("/")[2].lower()
+    return max((end for end in suffixes() if name.endswith(end)), key=len, default="")
+
+
+def _endings(uris: Sequence[str]) -> set[str]:
+    """Ends of names that choose these files: for names that say no format, what all of them end
+    with after a dot, if anything."""
+    unknown = {Path(uri).suffix for uri in uris if not _ending(uri)}
+    endings = {_ending(uri) for uri in uris if _ending(uri)}
+    return endings | (unknown if len(unknown) < 2 else {""})
 
 
 def _source(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
 
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import RejectedInput, UsageError
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, Scalar, SourceFile
 from embedding_core.runs.embed.chunk_stage import ChunkedFiles, FileTally, document_rows
@@ -87,16 +87,23 @@ def peek(
 
     ``name`` is the file's URI or its path below the source, else the id of a document; without it
     the first file is read. With ``doc_id`` only that document is shown. Raises ``UsageError`` when
-    there is neither such a file nor such a document.
+    there is no such file or no such document.
     """
     job = reading_job(recipe)
     spec = job.recipe.source
     file = None if name is None else file_named(spec, name)
+    if file is None and name is not None and doc_id is not None:
+        raise UsageError(
+            f"{name!r} is no file of {spec.uri}; name it by its path below the source",
+            action="plan",
+        )
     if file is None:
         doc_id = doc_id or name
         file = first_file(spec) if doc_id is None else file_of_document(job, doc_id)
     work = files_work(job, KeptRejects())
     read, problem = _read(file, job, doc_id, n_records + 1)
+    if doc_id is not None and not read and problem is None:
+        raise UsageError(f"{file.uri} has no document {doc_id!r}; leave out the id to see some")
     planned = as_planned(job, file)
     return Peek(
         recipe=job.recipe.name,
