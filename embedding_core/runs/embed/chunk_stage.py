@@ -217,6 +217,14 @@ def document_rows(
     work: ChunkedFiles, planned: PlannedFile, document: Document, gave: FileTally
 ) -> Iterator[dict[str, object]]:
     """A document's rows. Counts them and what the length policy leaves out in ``gave``."""
+    for chunk in cut_document(work, planned, document, gave).kept:
+        yield _row(planned, document, chunk)
+
+
+def cut_document(
+    work: ChunkedFiles, planned: PlannedFile, document: Document, gave: FileTally
+) -> LengthResult:
+    """A document's chunks. Counts them and what the length policy leaves out in ``gave``."""
     policy, cutting = work.recipe.model.over_length, work.cutting
     chunks = work.chunker.chunk(document)
     cut = apply_length_policy(chunks, policy, cutting.tokenizer, cutting.limit)
@@ -232,6 +240,8 @@ def document_rows(
     }
     with_text = work.recipe.keep_rejected_texts
     for reason, rejected in left_out.items():
+        if not rejected:
+            continue
         gave.reasons[reason.name] += len(rejected)
         for chunk, detail in rejected:
             work.rejects.add(
@@ -246,9 +256,8 @@ def document_rows(
                     chunk.text if with_text else None,
                 )
             )
-    for chunk in cut.kept:
-        tally["tokens"] += min(chunk.n_tokens, cutting.limit)
-        yield _row(planned, document, chunk)
+    tally["tokens"] += sum(min(chunk.n_tokens, cutting.limit) for chunk in cut.kept)
+    return cut
 
 
 def _length_refused(document: Document, chunk: Chunk, detail: str) -> RejectedInput:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from embedding_core.chunking import LengthResult
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import text_hash
 from embedding_core.recipe import SourceSpec
-from embedding_core.records import Document, PlannedFile, Reject, Slice, SourceFile
-from embedding_core.runs.embed.chunk_stage import ChunkedFiles, FileTally, document_rows
+from embedding_core.records import Chunk, Document, PlannedFile, Reject, Slice, SourceFile
+from embedding_core.runs.embed.chunk_stage import ChunkedFiles, FileTally, cut_document
 from embedding_core.runs.inputs.languages import language_of
 from embedding_core.runs.inputs.opening import KeptRejects, as_planned, files_work
 from embedding_core.runs.inputs.tallies import Grouping, Groups, Tally, digest_number
@@ -99,6 +100,7 @@ def _file_groups(
     """The tallies of a file; nothing but a reject counts of a file that is bad as a whole."""
     uri, grouping = portion.file.uri, counting.grouping
     groups, planned = Groups(), as_planned(counting.job, portion.file)
+    gave = FileTally()
     records = read_documents(portion.file, counting.job.recipe.source, portion.piece)
     try:
         for record in islice(records, portion.n_records):
@@ -107,8 +109,9 @@ def _file_groups(
                 continue
             value = record.metadata.get(grouping.column) if grouping.column is not None else None
             tally = groups.of(grouping.name(uri, value))
-            _count_document(tally, work, planned, record)
-            tally.reasons.update(reject.reason for reject in rejects.taken())
+            _count_document(tally, work, planned, record, gave)
+            if rejects.rejects:
+                tally.reasons.update(reject.reason for reject in rejects.taken())
             if counting.with_languages:
                 tally.languages[language_of(record.text)] += 1
     except RejectedInput as error:
@@ -119,28 +122,24 @@ def _file_groups(
 
 
 def _count_document(
-    tally: Tally, work: ChunkedFiles, planned: PlannedFile, document: Document
+    tally: Tally, work: ChunkedFiles, planned: PlannedFile, document: Document, gave: FileTally
 ) -> None:
-    rows = list(document_rows(work, planned, document, FileTally()))
+    cut = cut_document(work, planned, document, gave)
+    digest = text_hash(document.text)
+    only = _only_chunk(document, cut)
+    n_tokens = only.n_tokens if only else work.cutting.tokenizer.count([document.text])[0]
     tally.documents += 1
-    tally.document_lengths.add(_document_tokens(work, document, rows))
-    tally.document_digests.append(digest_number(text_hash(document.text)))
-    for row in rows:
-        tally.chunk_lengths.add(_number(row["n_tokens"]))
-        tally.chunk_digests.append(digest_number(str(row["text_hash"])))
+    tally.document_lengths.add(n_tokens)
+    tally.document_digests.append(digest_number(digest))
+    for chunk in cut.kept:
+        tally.chunk_lengths.add(chunk.n_tokens)
+        hashed = digest if chunk is only else text_hash(chunk.embedded)
+        tally.chunk_digests.append(digest_number(hashed))
 
 
-def _document_tokens(
-    work: ChunkedFiles, document: Document, rows: Sequence[Mapping[str, object]]
-) -> int:
-    """Tokens of a document; a row that is all of it has counted them already."""
-    if len(rows) == 1 and rows[0]["text"] == document.text and rows[0]["context"] is None:
-        return _number(rows[0]["n_tokens"])
-    (n_tokens,) = work.cutting.tokenizer.count([document.text])
-    return n_tokens
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"a row counts its tokens by an int, not by {value!r}")
-    return value
+def _only_chunk(document: Document, cut: LengthResult) -> Chunk | None:
+    """The chunk that is all of a document, whatever the length policy made of it."""
+    chunks = [*cut.kept, *(chunk for chunk, _ in cut.dropped)]
+    if len(chunks) == 1 and chunks[0].embedded == document.text:
+        return chunks[0]
+    return None

@@ -137,7 +137,9 @@ class Groups:
         """The group's tally."""
         if name not in self.tallies and len(self.tallies) >= MOST_GROUPS:
             name = OTHERS
-        return self.tallies.setdefault(name, Tally())
+        if name not in self.tallies:
+            self.tallies[name] = Tally()
+        return self.tallies[name]
 
     def merge(self, other: Groups) -> None:
         """Add the tallies of other groups."""
