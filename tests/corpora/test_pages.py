@@ -88,6 +88,7 @@ def test_page_has_the_recipe_as_it_is(name: str) -> None:
     assert len(commented) >= 6, "the reasons of the choices"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_page_commands_print_what_is_shown(
     name: str, tmp_path: Path, embedlake: Embedlake, monkeypatch: pytest.MonkeyPatch
