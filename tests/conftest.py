@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which torch does
@@ -19,6 +20,10 @@ from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server
 
 E2E = "tests/e2e/"
+
+# No test depends on how fast the machine is.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,7 +52,7 @@ class Counting(Seamless):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(text="a b c.\n\nd e", ends=(0, 9))
 @given(text=TEXTS, ends=st.tuples(st.integers(0, 400), st.integers(0, 400)))
 def test_count_spans_any_span_as_a_text_of_its_own(
@@ -67,7 +67,7 @@ def test_count_spans_any_span_as_a_text_of_its_own(
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS, setting=settings_of_chunks())
 def test_chunks_by_edges_are_those_counted_whole(
     name: str, text: str, setting: tuple[int, int, int]

@@ -69,7 +69,7 @@ def settings_of_chunks(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("tokenizer", [WORDS, EdgeTokenizer()], ids=["words", "edges"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS, setting=settings_of_chunks())
 def test_chunks_of_any_text_are_sound(
     tokenizer: Tokenizer, text: str, setting: tuple[int, int, int]
@@ -80,7 +80,7 @@ def test_chunks_of_any_text_are_sound(
 
 
 @pytest.mark.parametrize("name", ["minilm", "bpe"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example(text="0 \x80\x80\x80\x80\x80", setting=(11, 0, 5))
 @example(text="?" + 6 * "\x85" + "\u3099、" + 3 * "\U0001f1eb\U0001f1eb", setting=(30, 15, 0))
 @given(text=TEXTS, setting=settings_of_chunks())
@@ -91,7 +91,7 @@ def test_chunks_with_real_tokenizers_are_sound(
     assert_sound(text, TokenChunker(tokenizer, *setting).cut(text), setting[0], tokenizer)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=TEXTS, max_tokens=st.integers(8, 40))
 def test_chunks_without_overlap_are_disjoint(text: str, max_tokens: int) -> None:
     chunks = TokenChunker(WORDS, max_tokens).cut(text)
@@ -99,7 +99,7 @@ def test_chunks_without_overlap_are_disjoint(text: str, max_tokens: int) -> None
         assert before.char_end <= after.char_start
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     words=st.lists(st.sampled_from(["a", "bb", "ccc.", "d\n", "e\n\n"]), min_size=60, max_size=200),
     max_tokens=st.integers(16, 40),

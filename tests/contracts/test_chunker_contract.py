@@ -131,7 +131,7 @@ TEXT = st.one_of(
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES.working()))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(text="\x1c# a\x1c", title="# a", changes={})
 @given(
     text=TEXT,

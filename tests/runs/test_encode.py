@@ -100,7 +100,7 @@ def splits(draw: st.DrawFn) -> tuple[list[str], list[bool], list[int], frozenset
 
 
 @given(splits())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_encode_blocks_any_split_gives_the_same_vectors_and_encodes_each_text_once(
     split: tuple[list[str], list[bool], list[int], frozenset[str]],
 ) -> None:

@@ -47,7 +47,7 @@ def characters(library: tokenizers.Tokenizer) -> Characters:
     return Characters(library)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(text="")
 @example(text=" \n")
 @given(text=TEXTS)
@@ -59,7 +59,7 @@ def test_offsets_of_any_text_are_the_librarys(
     assert [tuple(pair) for pair in offsets] == encoding.offsets
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS)
 def test_text_that_cannot_be_unknown_has_no_unknown_token(
     characters: Characters, library: tokenizers.Tokenizer, text: str

@@ -229,9 +229,7 @@ PARTS = st.sampled_from(
 
 
 @given(parts=st.lists(PARTS, max_size=60), max_tokens=st.integers(4, 30), data=st.data())
-@settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_encode_any_text_head_gives_the_ids_of_the_whole(
     cutters: list[CheckpointTokenizer], parts: list[str], max_tokens: int, data: st.DataObject
 ) -> None:
@@ -335,7 +333,7 @@ def seamed(
 
 @pytest.mark.slow
 @given(parts=st.lists(PARTS, max_size=60), data=st.data())
-@settings(deadline=None, max_examples=1_000)
+@settings(max_examples=1_000)
 def test_seams_parts_put_together_have_the_tokens_of_the_whole(
     seamed: list[CheckpointTokenizer], parts: list[str], data: st.DataObject
 ) -> None:
