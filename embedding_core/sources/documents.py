@@ -24,9 +24,6 @@ SMALLEST_SLICE_BYTES = 1024 * 1024
 """However small units are: below this, a task costs more than its slice."""
 
 
-PLAIN_STORAGE = StorageSpec()
-
-
 def read_documents(
     file: SourceFile, spec: SourceSpec, piece: Slice | None = None
 ) -> Generator[Document | Reject, None, None]:
@@ -99,7 +96,7 @@ def bytes_per_record(file: SourceFile, spec: SourceSpec) -> float | None:
         return recognised(stream, file, spec).bytes_per_record(file)
 
 
-def check_unchanged(file: SourceFile, storage: StorageSpec = PLAIN_STORAGE) -> None:
+def check_unchanged(file: SourceFile, storage: StorageSpec) -> None:
     """Raise ``RejectedInput`` when the file is no longer the listed one."""
     place_of(file.uri).check_unchanged(file, storage)
 

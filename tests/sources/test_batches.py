@@ -102,6 +102,24 @@ def test_field_that_no_record_has_is_null_or_the_folder_s(tmp_path: Path, suffix
     assert items[-1] == Document("999", 999, "x", {"s": "of the folder", "i": None})
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".arrow"])
+def test_names_in_quotes_are_the_fields_of_the_names(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path, [{"an id": f"i{n}", "dc:title": "words", "a.b": n} for n in range(100)])
+    metadata = {
+        "t": {"field": "['dc:title']", "type": "string"},
+        "n": {"field": '["a.b"]', "type": "float"},
+    }
+    quoted = {"id": "['an id']", "text": "{['dc:title']}", "metadata": metadata}
+    spec = SourceSpec.model_validate({"uri": str(path), **quoted})
+    (file,) = discover(spec).files
+    items = list(read_documents(file, spec))
+    assert items == list(one_by_one(path, spec))
+    last = items[-1]
+    assert isinstance(last, Document)
+    assert (last.doc_id, last.text, last.metadata) == ("i99", "words", {"t": "words", "n": 99.0})
+
+
 def test_blank_and_bad_lines_among_many_leave_every_record_at_its_position() -> None:
     lines = [b'{"n": %d}\n' % n for n in range(500)]
     lines[70] = lines[71] = lines[300] = b" \n"

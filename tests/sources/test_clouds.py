@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -16,10 +17,14 @@ from aiohttp.http_exceptions import ContentLengthError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from embedding_core.errors import RejectedInput, SetupError, Transient, UsageError
+from embedding_core.recipe import Resources
 from embedding_core.records import SourceFile
+from embedding_core.sources import documents
 from embedding_core.store import retry
 from embedding_core.store.clouds import AZURE, CloudObjects
 from embedding_core.store.storage import StorageSpec
+from embedlake import embed
+from tests.driver import recipe_for
 from tests.sources.clouds import google
 
 
@@ -192,3 +197,17 @@ def test_a_key_with_odd_characters_is_read_from_googles_storage() -> None:
         (file,) = store.list(source.uri, source.storage, Everything())
         with store.open(file, source.storage) as stream:
             assert stream.read() == b"odd"
+
+
+def test_slices_of_a_huge_object_are_put_together_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "SMALLEST_SLICE_BYTES", 1)
+    with google() as source:
+        source.put("a.jsonl", b"".join(b'{"text": "words %d"}\n' % n for n in range(500)))
+        recipe = recipe_for(
+            tmp_path,
+            source={"uri": source.uri, "id": None, "storage": source.storage.model_dump()},
+        )
+        report = embed(recipe, Resources(unit_bytes=2_000))
+    assert (report.rows, report.outcome) == (500, "done")

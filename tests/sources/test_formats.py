@@ -23,6 +23,7 @@ from embedding_core.sources import check_unchanged, discover, read_documents
 from embedding_core.sources.formats import jsonl
 from embedding_core.sources.formats.prose import text as plain
 from embedding_core.store import local
+from embedding_core.store.storage import StorageSpec
 
 GOOD = b'{"text": "good"}\n'
 RANDOM = random.Random(0).randbytes(9_000).hex().encode()
@@ -205,21 +206,21 @@ def test_local_file_changes_are_seen_by_what_the_system_says_of_it(
     path.write_bytes(GOOD)
     (file,) = discover(SourceSpec(uri=str(path))).files
     assert file.version
-    check_unchanged(file)
+    check_unchanged(file, StorageSpec())
     with path.open("rb") as stream:
         stream.read()
     os.utime(path, ns=(0, 0))  # the same content: it is read once more
-    check_unchanged(file)
+    check_unchanged(file, StorageSpec())
     times = path.stat()
     path.write_bytes(GOOD.replace(b"good", b"evil"))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(RejectedInput, match="changed"):
-        check_unchanged(file)
+        check_unchanged(file, StorageSpec())
     path.write_bytes(GOOD)
-    check_unchanged(file)
+    check_unchanged(file, StorageSpec())
     path.unlink()
     with pytest.raises(RejectedInput, match="unreadable"):
-        check_unchanged(file)
+        check_unchanged(file, StorageSpec())
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet", "a.jsonl"])

@@ -127,6 +127,8 @@ def test_documents_are_mapped_as_records_are(tmp_path: Path) -> None:
         ("class Odd(Exception):\n    def __str__(self):\n        raise OSError\nraise Odd",
          "raised Odd: a message that cannot be written"),
         ("sys.exit(3)", "raised SystemExit: 3"),
+        ("raise GeneratorExit", "raised GeneratorExit"),
+        ("import asyncio\nraise asyncio.CancelledError('late')", "raised CancelledError: late"),
         ("return rows(record)", "raised RecursionError"),
         ("yield {'text': 'x'}\nraise ValueError('late')", "raised ValueError: late"),
         ("return 'text'", "gave string 'text'; return a dict, a list or generator of"),
@@ -381,3 +383,14 @@ def test_modules_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
         for name in ("one", "two")
     ]
     assert [spec.load()({}) for spec in specs] == [{"text": "one"}, {"text": "two"}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{1: 'a', 'b': 2}", "10**5000", "[10**5000]", "{'a', 'b'}", "[{'a', 'b'}]", "object()", "own"],
+)
+def test_values_that_no_file_holds_make_no_group_and_no_reject(tmp_path: Path, value: str) -> None:
+    body = f"own = []\nown.append(own)\nreturn {{'text': 'x', 'g': {value}}}"
+    sample = {"rows": 1, "per": "g", "top": True}
+    (item,) = mapped(tmp_path, body, {"a": 1}, sample=sample)
+    assert isinstance(item, Document) and item.group is None

@@ -59,6 +59,12 @@ class FieldPath:
         """Whether the path is a field's name and no more."""
         return len(self.steps) == 1
 
+    @property
+    def key(self) -> str:
+        """What readers of columns hand the values over as: a field's own name, quotes taken off, or
+        the whole path."""
+        return self.root if self.is_name else self.written
+
     def rest(self, number: int) -> str | None:
         """The path from a step on, when that could be a field's name: it begins with no bracket."""
         text = self.written[self.starts[number] :]

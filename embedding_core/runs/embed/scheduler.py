@@ -149,7 +149,7 @@ def _left_to_do(
         gathered = gatherer.add(unit)
         if not slices_to_redo(job, gathered):
             done_ids.update(result.unit.unit_id for result in gathered)
-            whole_files += _whole(gathered)
+            whole_files += _whole(job, gathered)
             for result in gathered:
                 progress.finished(result)
     size = job.resources.units_per_commit
@@ -158,10 +158,10 @@ def _left_to_do(
     return [unit for unit in units if unit.unit_id not in done_ids]
 
 
-def _whole(gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
+def _whole(job: Job, gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
     """Whole files of what a gatherer gave."""
     if gathered and gathered[0].unit.slice is not None:
-        return [joined(gathered)]
+        return [joined(gathered, job.recipe.source.storage)]
     return gathered
 
 
@@ -193,7 +193,7 @@ def _groups_to_commit(
             in_flight.remove(ended)
             results = work.collect([ended], progress)
             gathered = [slice_ for result in results for slice_ in gatherer.add(result)]
-            ready += _whole(work.settled(gathered))
+            ready += _whole(work.job, work.settled(gathered))
         # 4. Commit when the group is full, when its time is over, and at the end.
         is_late = bool(ready) and clock() - group_began >= seconds
         if len(ready) >= size or is_late or not in_flight:

@@ -24,6 +24,7 @@ from embedding_core.reasons import FAILED
 from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
 from embedding_core.sources import check_unchanged
+from embedding_core.store.storage import StorageSpec
 
 ID = np.dtype(f"V{ID_DIGEST_BYTES}")
 
@@ -100,9 +101,10 @@ def sliced(unit: WorkUnit, slice_: Slice) -> WorkUnit:
     return replace(unit, unit_id=digest([unit.unit_id, identity]), slice=slice_)
 
 
-def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
+def joined(slices: Sequence[EmbeddedUnit], storage: StorageSpec) -> EmbeddedUnit:
     """Join the slices of a file, in order, as if it had never been cut.
 
+    ``storage`` says how the file's place is reached.
     The file is rejected when it changed while it was read, or when a slice was rejected as a whole.
     When a slice only failed, staged files of the other slices stay for the next run.
     """
@@ -121,7 +123,7 @@ def joined(slices: Sequence[EmbeddedUnit]) -> EmbeddedUnit:
     )
     rejects = [reject for result in slices for reject in result.file_rejects]
     try:
-        check_unchanged(planned.file)
+        check_unchanged(planned.file, storage)
     except RejectedInput as error:
         rejects = [Reject(planned.file.uri, None, None, error.reason, error.detail)]
     if not rejects:

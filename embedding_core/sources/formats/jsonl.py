@@ -98,16 +98,18 @@ class JsonLines(TextFormat):
         self, stream: RawIOBase, file: SourceFile, fields: Fields, span: Span | None = None
     ) -> Iterator[Rows | Record | Flaw]:
         """See ``ReadsRows``: some lines at a time, where they hold what is usual."""
-        if not all(FieldPath.parse(name).is_name for name in fields.all):
+        paths = [FieldPath.parse(field) for field in fields.all]
+        if not all(path.is_name for path in paths):
             yield from self.records(stream, file, fields, span)
             return
+        names = {path.root for path in paths}
         for batch in _batches(_lines(stream, span)):
             if isinstance(batch, Flaw):
                 yield batch
             elif (objects := objects_of([line for _, line in batch])) is None:
                 yield from (_record(*line) for line in batch)
             else:
-                columns = {name: [values.get(name) for values in objects] for name in fields.all}
+                columns = {name: [values.get(name) for values in objects] for name in names}
                 yield Rows(batch[0][0], columns, len(batch), objects)
 
     def spans(self, stream: RawIOBase, file: SourceFile, target_bytes: int) -> Iterator[Span]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import id_digest
-from embedding_core.recipe import MetadataColumn, SourceSpec
+from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.recipe.mapping.template import TextTemplate
-from embedding_core.records import Document, Scalar
+from embedding_core.records import ColumnType, Document, Scalar
 from embedding_core.records.scalars import INT64_MAX, INT64_MIN
 from embedding_core.sources.formats.format import Rows
 from embedding_core.sources.mapping.metadata import folder_values
@@ -40,11 +40,14 @@ class BatchMapper:
         """``used_ids``: digests of the ids that were given out so far, to which it adds."""
         template = TextTemplate.parse(spec.text)
         self._uri = source_uri
-        self._id = spec.id
-        self._names = [placeholder.path.written for placeholder in template.placeholders]
+        self._id = None if spec.id is None else FieldPath.parse(spec.id).key
+        self._names = [placeholder.path.key for placeholder in template.placeholders]
         self._pattern = None if template.is_plain else pattern_of(template)
         self._tidied = tidier(spec.normalize, spec.whitespace)
-        self._columns = list(spec.metadata.items())
+        self._columns = [
+            (name, FieldPath.parse(column.field), column.type)
+            for name, column in spec.metadata.items()
+        ]
         self._folders = folder_values(source_uri, spec.metadata)
         self._readers = dict(column_readers(spec.metadata, source_uri))
         self._used_ids = used_ids
@@ -83,28 +86,30 @@ class BatchMapper:
     def _metadata(self, rows: Rows) -> Iterator[dict[str, Scalar]]:
         if not self._columns:
             return ({} for _ in range(rows.n_rows))
-        names = [name for name, _ in self._columns]
-        columns = [self._values(name, column, rows) for name, column in self._columns]
+        names = [name for name, _, _ in self._columns]
+        columns = [self._values(*column, rows) for column in self._columns]
         return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
-    def _values(self, name: str, column: MetadataColumn, rows: Rows) -> Sequence[Scalar]:
+    def _values(
+        self, name: str, path: FieldPath, declared: ColumnType, rows: Rows
+    ) -> Sequence[Scalar]:
         read = self._readers[name]
-        if column.field not in rows.columns:
-            if FieldPath.parse(column.field).root in rows.columns:
+        if path.key not in rows.columns:
+            if path.root in rows.columns:
                 raise _Unusual  # the way goes on inside a value
             return [read({})] * rows.n_rows
-        values = rows.columns[column.field]
+        values = rows.columns[path.key]
         kinds = set(map(type, values)) - {type(None)}
         present = [value for value in values if value is not None]
         if len(present) < len(values) and name in self._folders:
             raise _Unusual  # whether the field is null or missing, the record knows
-        if kinds == {str} and column.type == "string":
+        if kinds == {str} and declared == "string":
             _check(present)
-        elif kinds == {int} and column.type == "int":
+        elif kinds == {int} and declared == "int":
             if min(present) < INT64_MIN or max(present) > INT64_MAX:
                 raise _Unusual
-        elif kinds and not (kinds == {bool} and column.type == "bool"):
-            return [read({column.field: value}) for value in values]
+        elif kinds and not (kinds == {bool} and declared == "bool"):
+            return [read({path.key: value}) for value in values]
         return values
 
     def _claim(self, ids: list[str]) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 from embedding_core.errors import RejectedInput
 from embedding_core.recipe import MetadataColumn, SourceSpec
 from embedding_core.recipe.mapping.field_path import FieldPath
 from embedding_core.records import Scalar
-from embedding_core.sources.formats.format import Undecodable
 from embedding_core.sources.mapping.lookup import ABSENT, lookup
 from embedding_core.sources.mapping.metadata import folder_values, whole
+
+WRITTEN_ALIKE = (str, bytes, float, Decimal, UUID, date, time, timedelta)
+"""Types of the values of files whose text is the same in every process."""
 
 
 def group_reader(
@@ -44,15 +49,22 @@ def group_reader(
 
 
 def _text(value: object) -> str | None:
-    if value is None or isinstance(value, Undecodable):
+    """A value as text, the same in every process; None for what a file cannot hold, as a map may
+    give it: a set, a number with thousands of digits, a list within itself."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if isinstance(value, str):
+    try:
+        number = whole(value)
+        if number is not None:
+            return str(number)
+        if isinstance(value, (bool, list, tuple, dict)):
+            return json.dumps(value, default=_written, sort_keys=True)
+        return _written(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _written(value: object) -> str:
+    if isinstance(value, WRITTEN_ALIKE):
         return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    number = whole(value)
-    if number is not None:
-        return str(number)
-    if isinstance(value, (bool, list, dict)):
-        return json.dumps(value, default=str, sort_keys=True)
-    return str(value)
+    raise TypeError(type(value).__name__)

@@ -6,6 +6,7 @@ Whatever it does costs the record that it was given, and the reject says what it
 from __future__ import annotations
 
 import traceback
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,8 @@ from embedding_core.sources.mapping.time_limit import OutOfTime, time_limit
 
 MOST_CHARACTERS = 64 * 1024 * 1024
 """Characters that the texts of all documents of a record may have."""
+OF_CODE = (Exception, SystemExit, GeneratorExit, CancelledError)
+"""What a user's code may raise; anything else ends the run."""
 MOST_SLOW = 5
 """Records in a row that the function may take too long for: a run must not go on like that."""
 _EXPECTED = "return a dict, a list or generator of dicts, or None"
@@ -81,7 +84,7 @@ def _documents(
             outputs = _outputs(spec, output)
     except _Nonsense as error:
         return [Flaw(position, MAP_FAILED, f"{name} gave {error}")]
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
+    except OF_CODE as error:
         return [Flaw(position, MAP_FAILED, f"{name} raised {_said(error)}")]
     if not outputs:
         return [Flaw(position, NO_DOCUMENT, f"{name} gave no document")]

@@ -105,7 +105,7 @@ def _column(schema: pa.Schema, field: str) -> Column | None:
         if following and isinstance(following[0], str) and not is_struct:
             return Column(field, tuple(names), False)
         inner = {child.name: child.type for child in inner[step]} if is_struct else {}
-    return Column(path.root if path.is_name else field, tuple(names), True)
+    return Column(path.key, tuple(names), True)
 
 
 def _values(column: pa.Array) -> list[object]:
