@@ -23,7 +23,8 @@ class LengthOptions(ChunkOptions):
     """Tokens a chunk repeats of the one before it."""
     min_new_tokens: int = Field(default=0, ge=0)
     """A chunk brings at least so many tokens that the one before it does not have, or is joined to
-    that one; where both together are too long, text is moved from that one to this."""
+    that one; where both together are too long, text is moved from that one to this. Behind a
+    context so long that a chunk has no room for twice as much, a chunk may bring less."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -72,7 +73,7 @@ def with_lengths(options: Options, limit: int) -> Options:
 
 def checked_max_tokens(options: LengthOptions, tokenizer: Tokenizer, limit: int) -> int:
     """``max_tokens`` of settled options. Raises ``UsageError`` when they are not settled, are above
-    ``limit``, or leave no room beside the special tokens."""
+    ``limit``, or leave no room beside the special tokens, or for two chunks of new text."""
     if options.max_tokens is None:
         raise UsageError("chunk.max_tokens is not settled; call `chunking.settled` first")
     with_lengths(options, limit)
@@ -80,5 +81,12 @@ def checked_max_tokens(options: LengthOptions, tokenizer: Tokenizer, limit: int)
         raise UsageError(
             f"chunk.max_tokens {options.max_tokens} leaves no room beside the model's "
             f"{tokenizer.n_special} special tokens; raise it"
+        )
+    half = (options.max_tokens - tokenizer.n_special) // 2
+    if options.min_new_tokens and options.overlap + options.min_new_tokens > half:
+        raise UsageError(
+            f"chunk.min_new_tokens {options.min_new_tokens} and chunk.overlap {options.overlap} "
+            f"together are more than half of what chunk.max_tokens {options.max_tokens} leaves "
+            f"beside {tokenizer.n_special} special tokens; use at most {half} together"
         )
     return options.max_tokens

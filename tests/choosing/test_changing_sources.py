@@ -16,6 +16,8 @@ from embedding_core.runs.choosing.rules import Choosing, Identities
 from embedding_core.runs.embed.planning import plan
 from tests.driver import recipe_for, rows, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 Key = tuple[str, str]
 """File name and id of a document."""
 

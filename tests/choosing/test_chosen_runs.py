@@ -27,6 +27,8 @@ from embedding_core.store.layout import choice_path
 from tests.driver import recipe_for, rejects, rows, write_jsonl
 from tests.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 Records = Sequence[dict[str, Any]]
 SEEDED = {"rows": 5, "per": "lang", "seed": 3}
 TOP = {"rows": 2, "per": "lang", "top": True}

@@ -51,6 +51,7 @@ class Counting(Seamless):
         return self._inner.count(texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(max_examples=300)
 @example(text="a b c.\n\nd e", ends=(0, 9))

@@ -126,6 +126,8 @@ def test_chunker_for_refuses_an_unresolved_section_and_a_window_without_room() -
 
     with pytest.raises(UsageError, match="8 special tokens"):
         chunker_for(TokenWindows(max_tokens=8), Prompted(), 256)
+    with pytest.raises(UsageError, match="beside 2 special tokens; use at most 7"):
+        chunker_for(TokenWindows(max_tokens=16, min_new_tokens=8), WORDS, 256)
 
 
 def test_every_length_setting_has_an_effect() -> None:

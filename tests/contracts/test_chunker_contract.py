@@ -22,6 +22,8 @@ from embedding_core.records import Chunk, Document
 from tests.chunking.tokenizers import WordTokenizer
 from tests.models import describe
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {
     "prose": topics["exceptions"],
     "code": topics["class"],

@@ -16,6 +16,8 @@ from tests.corpora.conftest import Trial, Try
 from tests.driver import rejects, rows
 from tests.embedlake.conftest import Embedlake
 
+pytestmark = pytest.mark.slow
+
 MAX_TOKENS = 512
 
 

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from embedding_core.runs.embed.planning import plan
 from embedlake import embed
 from tests.corpora.conftest import Trial, Try, hashing_tokens
 from tests.corpora.samples import CHAT_MAX_TOKENS, CHAT_SOURCES, chat_record, write_json_lines
 from tests.driver import rejects, rows
+
+pytestmark = pytest.mark.slow
 
 SEEDED = "sample: {rows: 1000, per: source, seed: 7}"
 FIVE = {SEEDED: "sample: {rows: 5, per: source, seed: 7}"}

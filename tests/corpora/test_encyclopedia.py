@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow.parquet
+import pytest
 
 from embedding_core.runs.inputs.checking import check_file
 from tests.corpora.conftest import Trial, Try
 from tests.driver import rejects, rows
+
+pytestmark = pytest.mark.slow
 
 SIZE = 400
 

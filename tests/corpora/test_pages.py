@@ -21,6 +21,8 @@ from tests.corpora.conftest import MODEL, RECIPES, ROOT
 from tests.corpora.samples import SAMPLES
 from tests.embedlake.conftest import Embedlake
 
+pytestmark = pytest.mark.slow
+
 PAGES = ROOT / "docs" / "corpora"
 
 

@@ -18,6 +18,8 @@ from tests.corpora.samples import WEB_SHARDS
 from tests.driver import rejects, rows
 from tests.embedlake.conftest import Embedlake
 
+pytestmark = pytest.mark.slow
+
 MAX_TOKENS, OVERLAP, MIN_NEW_TOKENS = 500, 50, 50
 FILE_PER_TASK = Resources(unit="file")
 

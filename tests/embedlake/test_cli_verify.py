@@ -82,6 +82,7 @@ with locked_for(Recipe.load(sys.argv[1]), "another", 0):
 """
 
 
+@pytest.mark.slow
 def test_verify_repair_while_another_process_has_the_lock_changes_nothing_and_names_it(
     tmp_path: Path, embedlake: Embedlake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -409,6 +409,7 @@ def test_replace_rows_written_while_another_space_served_are_refused(tmp_path: P
     assert table.dataset().count_rows() == 40
 
 
+@pytest.mark.slow
 def test_maintain_while_building_leaves_the_fragments_and_compacts_after(tmp_path: Path) -> None:
     table = made_up(tmp_path)
     add_column(table, NEW, NEW_MODEL, "run")

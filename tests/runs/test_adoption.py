@@ -273,6 +273,7 @@ def test_drop_removes_the_table_with_all_that_belongs_to_it(tmp_path: Path) -> N
     assert run(recipe).embedded == 2
 
 
+@pytest.mark.slow
 def test_drop_waits_for_a_run_and_refuses_another_recipe(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     recipe = recipe_for(tmp_path)

@@ -255,6 +255,7 @@ def test_run_that_leaves_many_fragments_maintains_the_table(tmp_path: Path) -> N
     assert run(recipe).maintenance is None
 
 
+@pytest.mark.slow
 def test_needs_maintenance_not_while_a_space_is_being_built(tmp_path: Path) -> None:
     """Compaction waits for the build: every run would merge the indexes for nothing."""
     recipe = run_often(tmp_path, 3)

@@ -255,6 +255,7 @@ def test_work_units_every_file_once_and_small_ones_packed(tmp_path: Path) -> Non
     assert max(len(unit.files) for unit in units) == 3
 
 
+@pytest.mark.slow
 def test_work_units_of_unit_file_are_one_file_each_whatever_its_size(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     write_jsonl(tmp_path, "b.jsonl", {"y": "words"})

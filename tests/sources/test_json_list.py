@@ -89,6 +89,7 @@ def test_object_over_several_lines_late_in_json_lines_is_rejected_with_what_to_d
     assert all("set source.format to json" in item.detail for item in late)
 
 
+@pytest.mark.slow
 def test_record_of_very_many_values_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
     wide = b'{"text": "x", "n": [' + b"[]," * 9_000_000 + b"1]}"
     tracemalloc.start()
