@@ -138,7 +138,7 @@ TEXT = st.one_of(
 @given(
     text=TEXT,
     title=st.none() | st.text(min_size=1, max_size=60).map(str.strip).filter(bool),
-    changes=st.fixed_dictionaries({"overlap": st.integers(0, 12)}),
+    changes=st.fixed_dictionaries({"overlap": st.integers(0, 11)}),
 )
 def test_chunks_of_any_text_are_sound(
     name: str, text: str, title: str | None, changes: dict[str, int]
