@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pydoc_data.topics import topics
 from typing import Any
@@ -13,7 +14,9 @@ from embedding_core.chunking.structure import code
 from embedding_core.chunking.structure.outline import Outline
 from embedding_core.chunking.structure.sentences import text_splitter
 from embedding_core.chunking.structure.sizer import Sizer
+from embedding_core.chunking.tokens.new_text import joined
 from embedding_core.chunking.tokens.token_map import TokenMap
+from embedding_core.chunking.tokens.windows import Placer, Window
 from embedding_core.errors import RejectedInput, UsageError
 from embedding_core.recipe.chunk import STRATEGIES
 from embedding_core.records import Chunk, Document
@@ -270,3 +273,22 @@ def test_boundaries_are_the_librarys_own() -> None:
     library = TextSplitter.from_callback(content, 62).chunk_indices(PROSE)
     chunks = chunks_of(PROSE, "sentences", max_tokens=64)
     assert [(c.char_start, c.text) for c in chunks] == [(at, piece) for at, piece in library]
+
+
+def test_window_that_takes_in_all_of_the_one_before_takes_its_place() -> None:
+    words = [f"w{n}" for n in range(20)]
+    text = " ".join(words)
+
+    def window(first: int, after: int) -> Window:
+        return Window(
+            text.index(words[first]), text.index(words[after - 1]) + len(words[after - 1])
+        )
+
+    placer = Placer(text, TokenMap.of(text, WORDS), budget=10, overlap=0, min_new_tokens=3)
+    windows = [(window(0, 10), 12), (window(7, 12), 7), (window(9, 19), 12)]
+
+    def count(some: Sequence[Window]) -> list[int]:
+        return WORDS.count([text[w.start : w.end] for w in some])
+
+    counted = joined(windows, placer, count, max_tokens=12)
+    assert counted == [(window(0, 9), 11), (window(9, 19), 12)]

@@ -21,12 +21,15 @@ def joined(
     """The windows, each after the first with ``min_new_tokens`` that the one before it lacks.
 
     A window with fewer becomes one with its predecessor. Where that would be longer than
-    ``max_tokens``, the predecessor ends earlier, and the window begins there.
+    ``max_tokens``, the predecessor ends earlier, and the window begins there. A window that takes
+    in all of its predecessor takes its place.
     """
     if not placer.min_new_tokens:
         return list(counted)
     kept: list[Counted] = []
     for window, n_tokens in counted:
+        while kept and window.start <= kept[-1][0].start:
+            kept.pop()
         if not kept or _new_tokens(placer, kept[-1][0], window) >= placer.min_new_tokens:
             kept.append((window, n_tokens))
             continue
