@@ -142,7 +142,7 @@ def test_every_length_setting_has_an_effect() -> None:
     assert lengths() == [32, 32, 32, 12]
     assert lengths(max_tokens=52) == [52, 52]
     assert lengths(overlap=10) == [32, 32, 32, 32, 22]
-    assert lengths(min_new_tokens=16) == [32, 32, 26, 18]
+    assert lengths(min_new_tokens=15) == [32, 32, 27, 17]
 
 
 def test_a_text_longer_than_a_segment_is_counted_by_segments() -> None:
