@@ -28,6 +28,8 @@ MAX_PDF_BYTES = 256 * 1024 * 1024
 """Largest file that is read; it is held in memory whole."""
 MOST_PAGES = 100_000
 """Most pages of a file: a page may stand in it any number of times, for a few bytes each."""
+PAGES_WATCHED = 32
+"""Pages that are watched together: to start a watch may take longer than to read a page."""
 MAGIC = re.compile(rb".{0,1023}?%PDF-\d", re.DOTALL)
 END = b"%%EOF"
 END_WITHIN_BYTES = 2048
@@ -135,26 +137,36 @@ def _pages(pdfium: Any, document: Any, uri: str) -> Iterator[str | Flaw]:
     """The text of each page; empty for a blank one, a flaw for one that has only pictures.
 
     Nothing bounds the work of a page: its drawings may contain each other, and PDFium cannot be
-    stopped. The log says which page takes long.
+    stopped. The log says which pages take long.
     """
-    n_characters = 0
-    for number in range(len(document)):
-        try:
-            with never_silent(f"read page {number + 1} of {uri}"), _ONE_AT_A_TIME:
-                text, n_objects = _page(pdfium, document, number)
-        except pdfium.PdfiumError as error:
-            raise RejectedInput(CORRUPT_PDF, f"page {number + 1}: {words(error)}") from error
-        n_characters += len(text)
-        if n_characters > MAX_TEXT_BYTES:
-            raise RejectedInput(
-                TEXT_TOO_LONG, f"more than {MAX_TEXT_BYTES} characters up to page {number + 1}"
-            )
-        text = HYPHEN.sub("", text).replace("\r\n", "\n")
-        if text.strip() or not n_objects:
-            yield text.strip()
-        else:
-            detail = f"page {number + 1} has pictures and no text layer; run OCR over the file"
-            yield Flaw(number, NO_TEXT, detail)
+    n_characters, n_pages = 0, len(document)
+    for first in range(0, n_pages, PAGES_WATCHED):
+        numbers = range(first, min(first + PAGES_WATCHED, n_pages))
+        pages: list[tuple[str, int]] = []
+        with never_silent(f"read pages {first + 1} to {numbers.stop} of {uri}"):
+            for number in numbers:
+                try:
+                    with _ONE_AT_A_TIME:
+                        pages.append(_page(pdfium, document, number))
+                except pdfium.PdfiumError as error:
+                    problem = f"page {number + 1}: {words(error)}"
+                    raise RejectedInput(CORRUPT_PDF, problem) from error
+                n_characters += len(pages[-1][0])
+                if n_characters > MAX_TEXT_BYTES:
+                    raise RejectedInput(
+                        TEXT_TOO_LONG,
+                        f"more than {MAX_TEXT_BYTES} characters up to page {number + 1}",
+                    )
+        for number, (text, n_objects) in zip(numbers, pages, strict=True):
+            yield _text_of(number, text, n_objects)
+
+
+def _text_of(number: int, text: str, n_objects: int) -> str | Flaw:
+    text = HYPHEN.sub("", text).replace("\r\n", "\n").strip()
+    if text or not n_objects:
+        return text
+    detail = f"page {number + 1} has pictures and no text layer; run OCR over the file"
+    return Flaw(number, NO_TEXT, detail)
 
 
 def _page(pdfium: Any, document: Any, number: int) -> tuple[str, int]:
