@@ -14,6 +14,7 @@ import click
 from embedding_core.errors import EmbedlakeError, ModelError, SetupError, UsageError
 from embedding_core.recipe import ModelSpec, Recipe, model_path
 from embedlake.cli.options import (
+    check_picture,
     json_option,
     reachable_api,
     recipe_argument,
@@ -67,8 +68,7 @@ def gate(recipe: str, column: str, picture: Path | None, as_json: bool) -> None:
     from embedding_core.reports.gate import GateView
     from embedding_core.runs.space import release_gate
 
-    if picture is not None and not picture.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder for the picture {picture}; make it first")
+    check_picture(picture)
     with saying_what_takes_long("gate"):
         judged = release_gate.gate(Recipe.load(recipe), read_settings().resources, column)
     if picture is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -34,6 +35,12 @@ set_option = click.option(
     help=f"A resource for this run ({', '.join(Resources.model_fields)}); changes only speed.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+def check_picture(path: Path | None) -> None:
+    """Raise ``UsageError`` where no picture could be written, before the work that it shows."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise UsageError(f"there is no folder for the picture {path}; make it, or name a file")
 
 
 def respond(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from embedding_core.chunking import chunker_for, settled
-from embedding_core.chunking.structure import code
+from embedding_core.chunking.structure import code, pieces
 from embedding_core.chunking.structure.outline import Outline
+from embedding_core.chunking.structure.pieces import Everywhere, Lengths, portions
 from embedding_core.chunking.structure.sentences import text_splitter
 from embedding_core.chunking.structure.sizer import Sizer
+from embedding_core.chunking.tokens.boundaries import joins
 from embedding_core.chunking.tokens.new_text import joined
 from embedding_core.chunking.tokens.token_map import TokenMap
 from embedding_core.chunking.tokens.windows import Placer, Window
@@ -292,3 +294,36 @@ def test_window_that_takes_in_all_of_the_one_before_takes_its_place() -> None:
 
     counted = joined(windows, placer, count, max_tokens=12)
     assert counted == [(window(0, 9), 11), (window(9, 19), 12)]
+
+
+def test_portions_of_a_long_text_cover_it_and_end_at_blank_lines() -> None:
+    text = "words here.\nand more.\n\n" * 50 + "x" * 300 + "e\u0301" * 300
+    spans = list(portions(text, 200))
+    assert "".join(text[start:end] for start, end in spans) == text
+    assert max(end - start for start, end in spans) <= 200
+    assert all(text[:end].endswith("\n\n") for _, end in spans[:5])
+    assert not any(joins(text, end) for _, end in spans)
+    assert list(portions("short", 200)) == [(0, 5)]
+
+
+def test_splitter_is_given_a_portion_of_a_long_text_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pieces, "PORTION_CHARACTERS", 1_000)
+    text = "def f(x):\n    return x\n\n\n" * 200
+    given: list[int] = []
+
+    class Watched:
+        def __init__(self, *sizes: Any) -> None:
+            self._splitter = text_splitter(*sizes)
+
+        def chunk_indices(self, text: str) -> Any:
+            given.append(len(text))
+            return self._splitter.chunk_indices(text)
+
+    lengths = Lengths(WORDS, max_tokens=32, overlap=4, min_new_tokens=8)
+    chunks = lengths.chunks(text, Watched, Everywhere(None))
+    assert max(given) <= 1_000 and sum(given) == len(text)
+    ends = [0, *(chunk.char_end for chunk in chunks)]
+    assert not any(text[e : c.char_start].strip() for e, c in zip(ends, chunks, strict=False))
+    assert not text[ends[-1] :].strip()

@@ -197,6 +197,7 @@ def test_stats_draws_a_picture(
     ("arguments", "said"),
     [
         (("--picture", "corpus.txt"), "ends with .svg or .png"),
+        (("--picture", "no folder/corpus.svg"), "there is no folder for the picture"),
         (("--table", "--languages"), "leave out"),
         (("--table", "--sample", "3"), "leave out"),
         (("--table", "--files", "3"), "leave out"),

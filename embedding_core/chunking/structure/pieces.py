@@ -6,7 +6,7 @@ here: a piece that turns out too long behind its context is cut like one of ``to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -14,6 +14,13 @@ from typing import Any, Protocol
 
 from embedding_core.chunking.options import LengthOptions, checked_max_tokens
 from embedding_core.chunking.structure.sizer import Sizer
+from embedding_core.chunking.tokens.boundaries import (
+    PARAGRAPH,
+    SENTENCE,
+    WORD,
+    joins,
+    last_boundary,
+)
 from embedding_core.chunking.tokens.context import fitted, in_context
 from embedding_core.chunking.tokens.edges import count_spans
 from embedding_core.chunking.tokens.new_text import Counted, joined
@@ -22,6 +29,10 @@ from embedding_core.chunking.tokens.windowed import SHORT_CHARACTERS, TokenChunk
 from embedding_core.chunking.tokens.windows import Placer, Window
 from embedding_core.protocols import Tokenizer
 from embedding_core.records import Chunk, Document
+
+PORTION_CHARACTERS = 200_000
+"""Characters that a splitter is given at a time: for each chunk it looks at all that it was given.
+"""
 
 MakeSplitter = Callable[[Sizer, int, int], Any]
 """(sizer, capacity, overlap), both in content tokens, to a splitter of the library."""
@@ -116,12 +127,12 @@ class _Pieces:
         overlap = min(lengths.overlap, capacity - 1)
         sizer = Sizer(self._text, self._tokens, lengths.tokenizer, capacity)
         splitter = make_splitter(sizer, capacity, overlap)
-        windows = self._visible(splitter.chunk_indices(self._text))
+        windows = self._visible(_indices(splitter, self._text))
         counted = self._fitting(windows)
         placer = Placer(self._text, self._tokens, capacity, overlap, lengths.min_new_tokens)
         return joined(counted, placer, self._count, lengths.max_tokens)
 
-    def _visible(self, pieces: Sequence[tuple[int, str]]) -> list[Window]:
+    def _visible(self, pieces: Iterable[tuple[int, str]]) -> list[Window]:
         """The pieces without white space at their ends; none is blank or within another."""
         windows: list[Window] = []
         for at, piece in pieces:
@@ -160,3 +171,26 @@ class _Pieces:
         if context not in self._tokenizers:
             self._tokenizers[context] = in_context(self._lengths.tokenizer, context)
         return self._tokenizers[context]
+
+
+def _indices(splitter: Any, text: str) -> Iterator[tuple[int, str]]:
+    """The splitter's pieces of a text, each with where it starts."""
+    for start, end in portions(text, PORTION_CHARACTERS):
+        for at, piece in splitter.chunk_indices(text[start:end]):
+            yield start + at, piece
+
+
+def portions(text: str, n_characters: int) -> Iterator[tuple[int, int]]:
+    """Spans that cover the text, of at most ``n_characters``, cut in their second half: at a blank
+    line, else a line end or sentence, else a word, else between characters that do not combine."""
+    start = 0
+    while len(text) - start > n_characters:
+        end = start + n_characters
+        kinds = (PARAGRAPH, SENTENCE, WORD)
+        cuts = (last_boundary(kind, text, end - n_characters // 2, end) for kind in kinds)
+        cut = next(filter(None, cuts), None)
+        if cut is None:
+            cut = next((at for at in range(end, start, -1) if not joins(text, at)), end)
+        yield start, cut
+        start = cut
+    yield start, len(text)

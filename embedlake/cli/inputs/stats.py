@@ -11,6 +11,7 @@ import click
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
 from embedlake.cli.options import (
+    check_picture,
     json_option,
     recipe_argument,
     respond,
@@ -77,6 +78,7 @@ def show_statistics(
         raise UsageError(
             f"{picture} is no picture; give a name that ends with {' or '.join(PICTURES)}"
         )
+    check_picture(picture)
     if of_table and (with_languages or n_records is not None or n_files is not None):
         raise UsageError(
             "--table counts every row and reads no text; leave out --sample, --files, --languages"
