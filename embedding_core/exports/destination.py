@@ -96,9 +96,15 @@ class Destination:
         with self._faults("list"):
             return not storage.names_in(self.uri, self.storage)
 
+    def holds(self, path: str) -> bool:
+        """Whether there is such a file."""
+        with self._faults("list"):
+            fs = storage.filesystem(self.uri, self.storage)
+            return bool(fs.isfile(self.at(path)))
+
     def paths(self, below: str = "") -> dict[str, int]:
         """Size of every file below a folder, by its path; empty without such a folder."""
-        root = self._at(below) if below else self.uri
+        root = self.at(below) if below else self.uri
         with self._faults("list"):
             files = storage.files_below(root, self.storage)
             base = self.uri.removeprefix("s3://") + "/"
@@ -110,25 +116,25 @@ class Destination:
         """A small file, whole; None when it is missing."""
         with self._faults("read"):
             try:
-                return storage.read_bytes(self._at(path), self.storage)
+                return storage.read_bytes(self.at(path), self.storage)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file over what is there."""
         with self._faults("write"):
-            storage.write_bytes(self._at(path), data, self.storage)
+            storage.write_bytes(self.at(path), data, self.storage)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a small file unless there is one; of several writers one alone gets True."""
         with self._faults("write"):
-            return storage.create_bytes(self._at(path), data, self.storage)
+            return storage.create_bytes(self.at(path), data, self.storage)
 
     @contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:
         """A file to be read."""
         fs = storage.filesystem(self.uri, self.storage)
-        with self._faults("read"), fs.open(self._at(path), "rb") as source:
+        with self._faults("read"), fs.open(self.at(path), "rb") as source:
             yield source
 
     @contextmanager
@@ -143,8 +149,8 @@ class Destination:
     @contextmanager
     def _new_file(self, path: str, workspace: str) -> Iterator[DigestedFile]:
         if self.is_local:
-            partial = Path(self._at(workspace)) / f"{uuid.uuid4().hex}.partial"
-            target = Path(self._at(path))
+            partial = Path(self.at(workspace)) / f"{uuid.uuid4().hex}.partial"
+            target = Path(self.at(path))
             for folder in (partial.parent, target.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -156,14 +162,14 @@ class Destination:
                 partial.unlink(missing_ok=True)
             return
         fs = storage.filesystem(self.uri, self.storage)
-        sink = fs.open(self._at(path), "wb", block_size=UPLOAD_BYTES)
+        sink = fs.open(self.at(path), "wb", block_size=UPLOAD_BYTES)
         try:
             yield DigestedFile(sink)
         except BaseException:
             sink.discard()  # closing would complete the upload
             sink.closed = True
             raise
-        with never_silent(f"write {self._at(path)}"):
+        with never_silent(f"write {self.at(path)}"):
             sink.close()
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -172,12 +178,13 @@ class Destination:
         with self._faults("remove"):
             for path in paths:
                 if not self.is_local:
-                    fs.rm_file(self._at(path))
+                    fs.rm_file(self.at(path))
                     continue
-                Path(self._at(path)).unlink(missing_ok=True)
-                _remove_empty(Path(self._at(path)).parent, Path(self.uri))
+                Path(self.at(path)).unlink(missing_ok=True)
+                _remove_empty(Path(self.at(path)).parent, Path(self.uri))
 
-    def _at(self, path: str) -> str:
+    def at(self, path: str) -> str:
+        """The URI of a file."""
         return f"{self.uri}/{path}"
 
     @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol
-
-import pyarrow as pa
+from typing import IO, TYPE_CHECKING, Protocol
 
 from embedding_core.registry import EXPORTERS, Registry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH_BYTES = 32 * 2**20
 """Bytes of vectors of a batch, and of a row group of Parquet."""

@@ -81,7 +81,7 @@ WRITTEN = Registry[type[Report]](
         name: f"embedding_core.reports.inputs.{name}:REPORT"
         for name in ("draft", "peek", "statistics", "validation")
     }
-    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported",)},
+    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported", "imported")},
     Report,
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from embedding_core.recipe import Recipe
 
 WORKSPACE = "_export"
 """Folder of an export that is not complete yet."""
+BEGUN = f"{WORKSPACE}/begun.json"
 
 
 @dataclass(frozen=True, slots=True)

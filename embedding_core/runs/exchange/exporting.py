@@ -34,6 +34,7 @@ from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import Recipe
 from embedding_core.runs.exchange.claim import (
+    BEGUN,
     WORKSPACE,
     ExportJob,
     asked_of,
@@ -56,8 +57,6 @@ from embedding_core.runs.exchange.shards import (
     shard_rows,
 )
 from embedding_core.runs.outcome import Outcome
-
-BEGUN = f"{WORKSPACE}/begun.json"
 
 
 @dataclass(frozen=True, slots=True)

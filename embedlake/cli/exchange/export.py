@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from embedding_core.recipe import Recipe
 from embedlake.cli.options import (
     json_option,
     pair,
+    parts,
     recipe_argument,
     respond_and_exit,
     saying_what_takes_long,
@@ -74,19 +75,14 @@ def export(
     from embedding_core.runs.exchange import exporting
 
     asked = spec | {
-        "columns": tuple(_parts(columns)) if columns else None,
-        "rename": dict(pair(text) for text in _parts(rename)),
+        "columns": tuple(parts(columns)) if columns else None,
+        "rename": dict(pair(text) for text in parts(rename)),
     }
     loaded, checked = Recipe.load(recipe), ExportSpec.of(asked)
     with saying_what_takes_long("export"):
         done = exporting.export(loaded, checked, destination, overwrite, resume)
     report = ExportView(done)
     respond_and_exit(report.data(), report.lines(), as_json)
-
-
-def _parts(texts: Sequence[str]) -> Iterator[str]:
-    """The parts of texts that may have commas between them."""
-    return (part.strip() for text in texts for part in text.split(","))
 
 
 COMMANDS: tuple[click.Command, ...] = (export,)
