@@ -39,6 +39,8 @@ Action = Literal[
     "wait",
     "schema",
     "resources",
+    "resume",
+    "overwrite",
 ]
 """What heals an error, where embedlake itself does it."""
 

@@ -30,6 +30,8 @@ from embedding_core.recipe import Recipe, Resources, section_variants
 from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
+from embedding_core.runs.exchange.exporting import ExportReport
+from embedding_core.runs.exchange.importing import ImportReport
 from embedding_core.runs.inputs.checking import Counted, FileCheck, RowDifference
 from embedding_core.runs.inputs.drafting import Draft
 from embedding_core.runs.inputs.lengths import Bin, LengthSummary
@@ -126,6 +128,8 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("announce-model", Announcement),
         ("verify", AuditReport),
         ("verify", Damage),
+        ("export", ExportReport),
+        ("import", ImportReport),
         ("init", Draft),
         ("peek", Peek),
         ("peek", PeekedRecord),

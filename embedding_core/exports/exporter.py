@@ -1,53 +1,83 @@
-"""What an exporter is, and which there are. Knows rows, not where they come from."""
+"""What an exporter is, and which there are. Knows rows, not where they come from or go to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
-import pyarrow as pa
-
-from embedding_core.records import Space
 from embedding_core.registry import EXPORTERS, Registry
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-@dataclass(frozen=True, slots=True)
-class ExportInfo:
-    """What is written, for manifests and cards."""
-
-    recipe: str
-    """Name of the recipe that made the table."""
-    table: str
-    version: int
-    """The table's version that the rows are of."""
-    space_id: str
-    space: Space
-    """The space of the vectors."""
+BATCH_BYTES = 32 * 2**20
+"""Bytes of vectors of a batch, and of a row group of Parquet."""
+MOST_BATCH_ROWS = 32_768
+ROWS_PER_READ = 8_192
+"""Rows of a batch that is read again."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What was written."""
+class ShardInfo:
+    """What a shard holds; all of it is known before the first row is read."""
 
-    files: tuple[str, ...]
-    rows: int
-    size_bytes: int
+    schema: pa.Schema
+    """The columns as they are written; what the rows are of stands in its metadata."""
+    n_rows: int
+    vector: str | None
+    """Name of the column of vectors; None without."""
+    dim: int = 0
+    """Length of a vector."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch; decided by the columns alone, so that the same rows give the same
+        bytes."""
+        return min(MOST_BATCH_ROWS, max(1, BATCH_BYTES // (4 * self.dim or 1)))
+
+
+class Sink(Protocol):
+    """A file to be written from its beginning to its end."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of ``data``."""
+        ...
 
 
 class Exporter(Protocol):
-    """Writes rows into one kind of target."""
+    """One format of shards. A shard is a file, or vectors and metadata in a file each."""
 
-    def write(self, rows: Iterator[pa.RecordBatch], target: str, about: ExportInfo) -> ExportReport:
-        """Stream the rows into ``target``, a local path that does not exist yet.
+    suffixes: tuple[str, ...]
+    """Ends of the names of a shard's files, in the order of ``files``; the first has the rows."""
+    vector_is_needed: bool
+    """Whether a shard without a column of vectors cannot be written."""
 
-        The target is complete or not there at all; memory is bounded by a batch. Raises
-        ``UsageError`` for a target that exists and for rows without a batch, ``SetupError`` when
-        it cannot be written.
+    def write(
+        self, rows: Iterator[pa.RecordBatch], files: Sequence[Sink], shard: ShardInfo
+    ) -> None:
+        """Stream the rows into open files, in their order; memory is bounded by a batch.
+
+        Every batch but the last has ``shard.batch_rows`` rows. The same rows give the same bytes.
+        """
+        ...
+
+    def read(self, files: Sequence[IO[bytes]], vector: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a shard that anybody wrote, in their order, vectors as column ``vector``.
+
+        Raises ``ValueError`` (``pa.ArrowInvalid`` is one) for files that cannot be read.
         """
         ...
 
 
 KNOWN_EXPORTERS = Registry[Exporter](
-    EXPORTERS, {"parquet": "embedding_core.exports.parquet:PARQUET"}, Exporter
+    EXPORTERS,
+    {
+        "parquet": "embedding_core.exports.parquet:PARQUET",
+        "jsonl": "embedding_core.exports.jsonl:JSON_LINES",
+        "safetensors": "embedding_core.exports.safetensors:SAFETENSORS",
+        "npy": "embedding_core.exports.npy:NPY",
+        "arrow": "embedding_core.exports.arrow:ARROW",
+    },
+    Exporter,
 )

@@ -1,61 +1,45 @@
-"""Parquet: one file with every column, zstd, and what it holds in its metadata."""
+"""Parquet: a file per shard. Texts are compressed; vectors, which do not get smaller, are not."""
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding_core.errors import SetupError, UsageError, words
-from embedding_core.exports.exporter import Exporter, ExportInfo, ExportReport
-
-ABOUT_KEY = b"embedlake"
-"""The file's metadata: ``ExportInfo`` as JSON."""
+from embedding_core.exports.exporter import ROWS_PER_READ, Exporter, ShardInfo, Sink
 
 
-class ParquetFile:
-    """Writes a file beside the target first, which takes the target's name when it is complete."""
+class ParquetShards:
+    """A row group per batch, so that a file's bytes follow from its rows alone."""
 
-    def write(self, rows: Iterator[pa.RecordBatch], target: str, about: ExportInfo) -> ExportReport:
+    suffixes: tuple[str, ...] = (".parquet",)
+    vector_is_needed = False
+
+    def write(
+        self, rows: Iterator[pa.RecordBatch], files: Sequence[Sink], shard: ShardInfo
+    ) -> None:
         """See ``Exporter``."""
-        path = Path(target)
-        if path.exists():
-            raise UsageError(f"{path} exists; name another target, or move it away")
-        first = next(rows, None)
-        if first is None:
-            raise UsageError(f"table {about.table!r} has no rows to write; embed its source first")
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                n_rows = _write(partial, first, rows, about)
-                n_bytes = partial.stat().st_size
-                partial.rename(path)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise SetupError(
-                f"cannot write {path}: {words(error)}; make room or name another target"
-            ) from error
-        return ExportReport((str(path),), n_rows, n_bytes)
+        (file,) = files
+        plain = [name for name in shard.schema.names if name != shard.vector]
+        compressed = dict.fromkeys(plain, "zstd")
+        if shard.vector is not None:
+            compressed[f"{shard.vector}.list.element"] = "none"
+        with pq.ParquetWriter(
+            file,
+            shard.schema,
+            compression=compressed,
+            use_dictionary=plain,
+            write_statistics=plain,
+        ) as writer:
+            for batch in rows:
+                writer.write_batch(batch, row_group_size=batch.num_rows)
+
+    def read(self, files: Sequence[IO[bytes]], vector: str) -> Iterator[pa.RecordBatch]:
+        """See ``Exporter``."""
+        (file,) = files
+        yield from pq.ParquetFile(file).iter_batches(batch_size=ROWS_PER_READ)
 
 
-PARQUET: Exporter = ParquetFile()
-
-
-def _write(
-    path: Path, first: pa.RecordBatch, rows: Iterator[pa.RecordBatch], about: ExportInfo
-) -> int:
-    schema = first.schema.with_metadata({ABOUT_KEY: json.dumps(asdict(about))})
-    n_rows: int = first.num_rows
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        writer.write_batch(first)
-        for batch in rows:
-            writer.write_batch(batch)
-            n_rows += batch.num_rows
-    return n_rows
+PARQUET: Exporter = ParquetShards()

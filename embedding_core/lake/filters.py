@@ -16,6 +16,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from embedding_core.errors import UsageError
+from embedding_core.lake import schema
 from embedding_core.records import ColumnType, Scalar
 from embedding_core.records.scalars import INT64_MAX, INT64_MIN, from_text, in_utc
 
@@ -85,6 +86,18 @@ def unknown_columns(where: str, arrow_schema: pa.Schema) -> list[str]:
     columns = {name.lower() for name in arrow_schema.names}
     names = dict.fromkeys(filter(None, map(tokens.column_named, range(len(tokens.all)))))
     return [name for name in names if name.lower() not in columns and not name.startswith("_row")]
+
+
+def why_refused(where: str, condition: str, arrow_schema: pa.Schema, cause: str) -> str:
+    """Why a filter cannot be used. ``condition`` is ``where`` with its values in it, ``cause`` what
+    Lance says of it."""
+    if unknown := unknown_columns(where, arrow_schema):
+        names = [name for name in arrow_schema.names if not schema.is_vector_column(name)]
+        return (
+            f"the filter {where!r} names {', '.join(map(repr, unknown))}, and the table has no "
+            f"such column; its columns are {', '.join(names)}"
+        )
+    return f"the filter {condition!r} cannot be used: {cause}"
 
 
 _IS_OF_TYPE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {

@@ -8,12 +8,22 @@ from typing import TypedDict, Unpack
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from embedding_core.errors import UsageError
 from embedding_core.lake import schema, vectors
-from embedding_core.lake.filters import KEYS_PER_SCAN, is_in, quote
+from embedding_core.lake.faults import plain
+from embedding_core.lake.filters import (
+    KEYS_PER_SCAN,
+    bind,
+    column_types,
+    is_in,
+    quote,
+    why_refused,
+)
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import JudgedRows, Vectors
-from embedding_core.records import FileVersion
+from embedding_core.records import FileVersion, Scalar
 
 READ_AHEAD: Mapping[str, int] = {"batch_readahead": 2, "io_buffer_size": 32 * 2**20}
 """Limits for scans of vectors: without them Lance reads up to 2 GiB ahead."""
@@ -31,6 +41,10 @@ class ScanOptions(TypedDict, total=False):
     """Add Lance's column ``_rowaddr``."""
     row_ids: bool
     """Add Lance's column ``_rowid``."""
+    start: int
+    """Pass over so many rows first."""
+    most_rows: int
+    """End after so many rows."""
 
 
 def scan(
@@ -64,9 +78,61 @@ def raw_scan(
         batch_size=options.get("batch_rows"),
         with_row_address=options.get("row_address", False),
         with_row_id=options.get("row_ids", False),
+        offset=options.get("start"),
+        limit=options.get("most_rows"),
         **read_ahead,
     )
     yield from scanner.to_batches()
+
+
+def checked_filter(snapshot: Snapshot, where: str) -> str:
+    """A SQL filter, its texts as values of the columns they stand beside.
+
+    Raises ``UsageError`` for a filter that does not parse or fit the columns; reads no row.
+    """
+    condition = bind(where, {}, column_types(snapshot.schema))
+    try:
+        snapshot.dataset.scanner(columns=[], with_row_id=True, filter=condition).explain_plan()
+    except ValueError as error:
+        refused = why_refused(where, condition, snapshot.schema, plain(error))
+        raise UsageError(refused) from error
+    return condition
+
+
+def rows_of_fragments(snapshot: Snapshot, where: str | None = None) -> list[tuple[int, int]]:
+    """The id of each fragment and its rows, or those of a filter, in the table's order."""
+    with snapshot.table.faults("counting the rows of"):
+        return [
+            (fragment.fragment_id, int(fragment.count_rows(where)))
+            for fragment in snapshot.dataset.get_fragments()
+        ]
+
+
+def fragments_of_values(
+    snapshot: Snapshot, column: str, where: str | None, most_values: int
+) -> dict[Scalar, list[tuple[int, int]]]:
+    """For each value of a column: the fragments that have it and their rows of it, in the table's
+    order. Raises ``UsageError`` for a column of more than ``most_values``."""
+    rows: dict[Scalar, Counter[int]] = {}
+    for batch in scan(snapshot, [column], where, row_address=True):
+        fragment_ids = pc.shift_right(batch.column("_rowaddr"), pa.scalar(32, pa.uint64()))
+        pairs = pa.table({"value": batch.column(column), "fragment": fragment_ids})
+        counted = pairs.group_by(["value", "fragment"]).aggregate([([], "count_all")])
+        for value, fragment_id, n_rows in zip(*counted.to_pydict().values(), strict=True):
+            rows.setdefault(value, Counter())[fragment_id] += n_rows
+        if len(rows) > most_values:
+            raise UsageError(
+                f"column {column!r} has more than {most_values:,} values, too many for a folder "
+                "each; split by a column that has fewer"
+            )
+    positions = {
+        fragment.fragment_id: position
+        for position, fragment in enumerate(snapshot.dataset.get_fragments())
+    }
+    return {
+        value: sorted(counts.items(), key=lambda count: positions[count[0]])
+        for value, counts in rows.items()
+    }
 
 
 def key_groups(values: Collection[str]) -> Iterator[list[str]]:

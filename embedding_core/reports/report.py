@@ -27,6 +27,8 @@ HINTS: Mapping[Action, str] = {
     "wait": "run the same command again when it has ended, or wait longer "
     "(EMBEDLAKE_LOCK_WAIT_SECONDS)",
     "schema": "`embedlake schema` prints what a recipe may say",
+    "resume": "run the same command with --resume to go on where it ended",
+    "overwrite": "--resume goes on with an export that was cut off, --overwrite replaces it",
     "resources": "set the resource with --set NAME=VALUE or EMBEDLAKE_RESOURCES__NAME",
 }
 """What to do next on the command line, by the ``action`` of an error."""
@@ -78,7 +80,8 @@ WRITTEN = Registry[type[Report]](
     | {
         name: f"embedding_core.reports.inputs.{name}:REPORT"
         for name in ("draft", "peek", "statistics", "validation")
-    },
+    }
+    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported", "imported")},
     Report,
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ from embedlake.cli import (
     table,
     verify,
 )
+from embedlake.cli.exchange import export, import_files
 from embedlake.cli.inputs import init, peek, stats, validate
 from embedlake.environment import process_environment
 from embedlake.extras import how_to_install
@@ -38,8 +39,8 @@ from embedlake.extras import how_to_install
 BAD_USAGE = 2
 STOPPED = "stopped. What was committed is kept; the same command goes on where this ended"
 MODULES = (
-    init, peek, stats, embed, search, table, validate, models, spaces, drop, verify, stack, doctor,
-    deploy,
+    init, peek, stats, embed, search, table, validate, models, spaces, export, import_files,
+    drop, verify, stack, doctor, deploy,
 )  # fmt: skip
 
 

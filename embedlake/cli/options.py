@@ -92,6 +92,11 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parts(texts: Sequence[str]) -> Iterator[str]:
+    """The parts of an option that may be repeated and may have commas."""
+    return (text.strip() for repeated in texts for text in repeated.split(","))
+
+
 def requested_resources(settings: Settings, changes: Sequence[str]) -> dict[str, Any]:
     """Check what ``--set`` asks for and return it alone; the flow reads the settings itself."""
     values = dict(pair(change) for change in changes)

@@ -18,15 +18,18 @@ import pytest
 import embedding_core
 from embedding_core.encoder.bench.measure import ModelSpeed, Workload
 from embedding_core.errors import Action, LakeError
+from embedding_core.exports.spec import ExportSpec
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.row_audit import Damage
-from embedding_core.recipe import ModelSpec, Resources
+from embedding_core.recipe import LakeSpec, ModelSpec, Resources
 from embedding_core.reports.report import HINTS, WRITTEN, report_of, said
 from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.exchange.exporting import export
+from embedding_core.runs.exchange.importing import import_rows
 from embedding_core.runs.inputs.checking import check_file
 from embedding_core.runs.inputs.drafting import Wish, draft
 from embedding_core.runs.inputs.peeking import peek
@@ -68,6 +71,13 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     records["maintenance"] = maintenance.maintain(recipe)
     records["audit"] = repair.audit(recipe, resources, deep=True)
     records["status"] = table_status.status(recipe)
+    records["exported"] = export(recipe, ExportSpec(to="parquet"), str(folder / "exported"))
+    lake, model = (
+        LakeSpec(uri=str(folder / "new"), table="docs"),
+        ModelSpec(name="hashing", dim=128),
+    )
+    new = recipe.model_copy(update={"lake": lake, "model": model})
+    records["imported"] = import_rows(new, resources, str(folder / "exported"))
     records["peek"] = peek(recipe, n_records=9)
     records["draft"] = draft(Wish(recipe.source.uri, folder, "drafted", "hashing"))
     records["statistics"] = count_table(recipe, "file")
@@ -220,6 +230,8 @@ ASK = """
 from toy_reports import Toy
 
 from embedding_core.reports.report import WRITTEN, report_of
+from embedding_core.runs.exchange.exporting import export
+from embedding_core.runs.exchange.importing import import_rows
 from embedding_core.runs.inputs.checking import check_file
 from embedding_core.runs.inputs.peeking import peek
 from embedding_core.runs.outcome import EXIT_CODES

@@ -18,7 +18,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.damage import homeless_indexes, indexes_of
 from embedding_core.lake.faults import LANCE_IO, plain
-from embedding_core.lake.filters import bind, column_types, unknown_columns
+from embedding_core.lake.filters import bind, column_types, why_refused
 from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
@@ -151,7 +151,9 @@ class _Legs:
                 raise
             if self._filter_is_planned():
                 self._read_all([*columns, self.query.column])
-            raise UsageError(self._why_refused(error)) from error
+            where = self.query.where or ""
+            refused = why_refused(where, self.condition, self.dataset.schema, plain(error))
+            raise UsageError(refused) from error
 
     def _filter_is_planned(self) -> bool:
         """Whether the filter parses and fits the columns: then it was a row that stopped it."""
@@ -165,16 +167,6 @@ class _Legs:
         """Raise what Lance does where a data file cannot be decoded."""
         for _ in self.dataset.to_batches(columns=columns):
             pass
-
-    def _why_refused(self, error: ValueError) -> str:
-        columns = self.dataset.schema
-        if unknown := unknown_columns(self.query.where or "", columns):
-            names = [name for name in columns.names if not schema.is_vector_column(name)]
-            return (
-                f"the filter {self.query.where!r} names {', '.join(map(repr, unknown))}, and the "
-                f"table has no such column; its columns are {', '.join(names)}"
-            )
-        return f"the filter {self.condition!r} cannot be used: {plain(error)}"
 
 
 def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:

@@ -1,0 +1,1 @@
+"""Reports of rows that left a table as files, or came in."""

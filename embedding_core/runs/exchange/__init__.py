@@ -1,0 +1,1 @@
+"""Rows of a table out as files, and in again."""

@@ -1,0 +1,174 @@
+"""Files with rows and vectors that somebody wrote: an export, or anybody's folder or file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from embedding_core.errors import EmbedlakeError, SetupError, UsageError, words
+from embedding_core.exports.destination import Destination
+from embedding_core.exports.exporter import KNOWN_EXPORTERS, Exporter
+from embedding_core.exports.manifest import MANIFEST, ExportedFile, Manifest
+from embedding_core.runs.exchange.claim import BEGUN
+from embedding_core.store.storage import StorageSpec
+
+HASHED_BYTES = 4 * 2**20
+"""Bytes read at a time for a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What is to be imported, in the order of its rows."""
+
+    folder: Destination
+    format: str
+    shards: tuple[tuple[str, ...], ...]
+    """Paths of the files of each shard, in the order of the format's ``suffixes``."""
+    manifest: Manifest | None
+    """The manifest of an export; None for files that others wrote."""
+    names: Mapping[str, str]
+    """Names in the files, by those in the table, where they differ."""
+
+    @property
+    def exporter(self) -> Exporter:
+        """What reads the shards."""
+        return KNOWN_EXPORTERS.get(self.format)
+
+    def batches(self, shard: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """The rows of a shard under the names of the table.
+
+        Raises ``SetupError`` for files that cannot be read.
+        """
+        vector = self.names.get("vector", "vector")
+        try:
+            with ExitStack() as stack:
+                files = [stack.enter_context(self.folder.open(path)) for path in shard]
+                for batch in self.exporter.read(files, vector):
+                    yield self._named(batch)
+        except EmbedlakeError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
+            raise SetupError(
+                f"{' and '.join(shard)} in {self.folder.uri} cannot be read as {self.format} "
+                f"({words(error)}); they are damaged or of another format: write them again, or "
+                "name the format"
+            ) from error
+
+    def _named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch under the names of the table."""
+        ours = {theirs: name for name, theirs in self.names.items()}
+        taken = [name for name in batch.schema.names if name in ours or name not in self.names]
+        return batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+
+
+def incoming(
+    origin: str, spec: StorageSpec, format_name: str | None, names: Mapping[str, str]
+) -> Incoming:
+    """Look at what is to be imported: a folder, or a file by the end of its name.
+
+    An export says itself what its columns are called; ``names`` go before that. Raises
+    ``SetupError`` for an export that is not complete or whose files are not what its manifest
+    says, ``UsageError`` where there is nothing to import.
+    """
+    if format_name is not None and format_name not in KNOWN_EXPORTERS.names():
+        raise UsageError(f"no format {format_name!r}; use {', '.join(KNOWN_EXPORTERS.names())}")
+    above, _, file_name = origin.rstrip("/").rpartition("/")
+    for name in KNOWN_EXPORTERS.names():
+        suffixes = KNOWN_EXPORTERS.get(name).suffixes
+        if file_name.endswith(suffixes[0]):
+            folder = Destination.parse(above or ".", spec)
+            files = [file_name.removesuffix(suffixes[0]) + suffix for suffix in suffixes]
+            return _by_suffix(folder, list(filter(folder.holds, files)), format_name, names)
+    folder = Destination.parse(origin, spec)
+    data = folder.read(MANIFEST)
+    if data is not None:
+        return _export(folder, Manifest.from_json(data, f"{folder.uri}/{MANIFEST}"), names)
+    if folder.read(BEGUN) is not None:
+        raise SetupError(
+            f"the export at {folder.uri} is not complete; go on with it first", action="resume"
+        )
+    return _by_suffix(folder, sorted(folder.paths()), format_name, names)
+
+
+def _export(folder: Destination, manifest: Manifest, names: Mapping[str, str]) -> Incoming:
+    _check_files(folder, manifest)
+    shards: dict[int, list[str]] = {}
+    suffixes = KNOWN_EXPORTERS.get(manifest.spec["to"]).suffixes
+    files = [file for file in manifest.files if file.shard is not None]
+    for file in sorted(files, key=lambda file: suffixes.index(_suffix(file.path))):
+        shards.setdefault(int(file.shard or 0), []).append(file.path)
+    renamed = {column["column"]: column["name"] for column in manifest.columns}
+    paths = tuple(tuple(shards[number]) for number in sorted(shards))
+    return Incoming(folder, manifest.spec["to"], paths, manifest, renamed | dict(names))
+
+
+def _check_files(folder: Destination, manifest: Manifest) -> None:
+    """Raise ``SetupError`` when the rows of an export are not what was written."""
+    sizes = folder.paths()
+    for file in manifest.files:
+        if file.shard is None:
+            continue
+        if file.path not in sizes:
+            raise _damaged(folder, file, "is missing")
+        if sizes[file.path] != file.size_bytes:
+            raise _damaged(folder, file, f"has {sizes[file.path]:,} bytes, not {file.size_bytes:,}")
+        if _sha256(folder, file.path) != file.sha256:
+            raise _damaged(folder, file, "has another SHA-256 than its manifest says")
+
+
+def _damaged(folder: Destination, file: ExportedFile, what: str) -> SetupError:
+    return SetupError(
+        f"{file.path} of the export at {folder.uri} {what}; nothing was imported: copy the export "
+        "again, or export again"
+    )
+
+
+def _sha256(folder: Destination, path: str) -> str:
+    content = hashlib.sha256()
+    with folder.open(path) as source:
+        while block := source.read(HASHED_BYTES):
+            content.update(block)
+    return content.hexdigest()
+
+
+def _by_suffix(
+    folder: Destination, paths: Sequence[str], format_name: str | None, names: Mapping[str, str]
+) -> Incoming:
+    """Files of the one format that stands there, told by the ends of their names."""
+    paths = [path for path in paths if not _is_hidden(path)]
+    formats = KNOWN_EXPORTERS.names() if format_name is None else (format_name,)
+    by_format = {name: _shards(paths, KNOWN_EXPORTERS.get(name).suffixes) for name in formats}
+    by_format = {name: shards for name, shards in by_format.items() if shards}
+    # Parquet beside vectors is a part of their shards.
+    beside = [name for name in by_format if len(KNOWN_EXPORTERS.get(name).suffixes) > 1]
+    chosen = beside or list(by_format)
+    if not chosen:
+        ends = ", ".join("+".join(KNOWN_EXPORTERS.get(name).suffixes) for name in formats)
+        raise UsageError(
+            f"nothing to import at {folder.uri}; files whose names end in {ends} were looked for"
+        )
+    if len(chosen) > 1:
+        raise UsageError(
+            f"{folder.uri} has files of several formats, {' and '.join(chosen)}; name the format"
+        )
+    return Incoming(folder, chosen[0], by_format[chosen[0]], None, names)
+
+
+def _shards(paths: Sequence[str], suffixes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Shards whose files are all there."""
+    present = set(paths)
+    stems = [path.removesuffix(suffixes[0]) for path in paths if path.endswith(suffixes[0])]
+    shards = [tuple(stem + suffix for suffix in suffixes) for stem in stems]
+    return tuple(shard for shard in shards if present.issuperset(shard))
+
+
+def _is_hidden(path: str) -> bool:
+    return any(name.startswith(("_", ".")) for name in path.split("/"))
+
+
+def _suffix(path: str) -> str:
+    return f".{path.rpartition('.')[2]}"

@@ -1,0 +1,360 @@
+"""Files with vectors in as tables: exports bit by bit, others' files, and all that is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from embedding_core.encoder import Encoder
+from embedding_core.errors import EmbedlakeError, LakeError, ModelError, SetupError, UsageError
+from embedding_core.exports.destination import Destination
+from embedding_core.exports.exporter import KNOWN_EXPORTERS
+from embedding_core.exports.spec import ExportSpec
+from embedding_core.lake.table import table_of
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.embed.planning import plan
+from embedding_core.runs.exchange.exporting import begin_export, export
+from embedding_core.runs.exchange.importing import ImportReport, ImportSpec, import_rows
+from embedlake.cli.main import cli
+from tests.driver import recipe_for, run, write_jsonl
+from tests.s3 import S3Server
+
+METADATA = {"metadata": {"year": "int", "at": "timestamp"}}
+TEXTS = [f"naïve text 中文 number {n * 7919}" for n in range(12)]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    for name in "ab":
+        write_jsonl(
+            tmp_path,
+            f"{name}.jsonl",
+            [{"id": str(n), "text": f"{text} {name}", "year": n if n % 3 else None,
+              "at": "2024-01-02T03:04:05.678Z"} for n, text in enumerate(TEXTS)],
+        )  # fmt: skip
+    made = recipe_for(tmp_path, source=METADATA)
+    run(made)
+    return made
+
+
+def into(recipe: Recipe, folder: Path, **model: Any) -> Recipe:
+    """The recipe over another lake."""
+    content = recipe.model_dump(mode="json")
+    content["lake"]["uri"] = str(folder)
+    content["model"] |= model
+    return Recipe.load(content)
+
+
+def imported(recipe: Recipe, origin: Path | str, **spec: Any) -> ImportReport:
+    return import_rows(recipe, Resources(), str(origin), ImportSpec(**spec))
+
+
+def table(recipe: Recipe) -> pa.Table:
+    return table_of(recipe).to_arrow()
+
+
+def vectors(rows: pa.Table) -> bytes:
+    numbers: bytes = rows.column("vector").combine_chunks().flatten().to_numpy().tobytes()
+    return numbers
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize("to", list(KNOWN_EXPORTERS.built_in))
+def test_import_of_an_export_has_equal_rows_and_vectors_bit_by_bit(
+    recipe: Recipe, tmp_path: Path, to: str, as_list: bool
+) -> None:
+    names = {"doc_id": "prompt_id", "vector": "embedding", "text": "year", "year": "text"}
+    spec = ExportSpec(to=to, shard_rows=7, as_list=as_list, rename=names)
+    export(recipe, spec, str(tmp_path / "out"))
+    copy = into(recipe, tmp_path / "copy")
+    report = imported(copy, tmp_path / "out")
+    assert table(copy).equals(table(recipe))
+    snapshots = [table_of(each).open() for each in (copy, recipe)]
+    assert snapshots[0].space() == snapshots[1].space()
+    assert snapshots[0].cutter() == snapshots[1].cutter()
+    assert vectors(table(copy)) == vectors(table(recipe))
+    assert (report.rows, report.columns_made, report.columns_left_out) == (24, (), ())
+    assert report.checked_rows > 0 and report.unchecked is None
+    assert plan(copy).is_empty
+
+
+def test_import_without_the_model_takes_the_space_of_the_export(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    export(recipe, ExportSpec(to="npy"), str(tmp_path / "out"))
+    elsewhere = into(recipe, tmp_path / "copy", name=str(tmp_path / "gone"), dim=None)
+    report = imported(elsewhere, tmp_path / "out")
+    assert table_of(elsewhere).space() == table_of(recipe).space()
+    assert report.checked_rows == 0 and "gone" in str(report.unchecked)
+    assert table(elsewhere).equals(table(recipe))
+
+
+def test_import_of_some_columns_makes_the_others(recipe: Recipe, tmp_path: Path) -> None:
+    spec = ExportSpec(to="jsonl", columns=("text", "doc_id", "vector", "year"))
+    export(recipe, spec, str(tmp_path / "out"))
+    copy = into(recipe, tmp_path / "copy")
+    report = imported(copy, tmp_path / "out")
+    rows, expected = table(copy), table(recipe)
+    for column in ("text", "doc_id", "year", "text_hash", "n_tokens", "char_start", "char_end"):
+        assert rows.column(column).to_pylist() == expected.column(column).to_pylist()
+    assert vectors(rows) == vectors(expected)
+    assert "chunk_id" in report.columns_made and "at" in report.columns_made
+
+
+def encoded(texts: list[str], dim: int = 32) -> np.ndarray:
+    return Encoder.load("hashing", dim=dim).encode_documents(texts)
+
+
+def others(folder: Path, matrix: np.ndarray, kind: str = "list") -> Path:
+    """Somebody's Parquet file: other names, double precision, a column too many."""
+    folder.mkdir(exist_ok=True)
+    lists = {
+        "list": pa.array(matrix.astype(np.float64).tolist(), pa.list_(pa.float64())),
+        "large": pa.array(matrix.tolist(), pa.large_list(pa.float32())),
+        "fixed": pa.array(matrix.tolist(), pa.list_(pa.float32(), matrix.shape[1])),
+        "half": pa.array(matrix.astype(np.float16).tolist(), pa.list_(pa.float16())),
+    }
+    rows = {
+        "prompt_id": [f"p{n // 2}" for n in range(len(matrix))],
+        "body": TEXTS[: len(matrix)],
+        "embedding": lists[kind],
+        "year": [str(n) for n in range(len(matrix))],
+        "extra": [None] * len(matrix),
+    }
+    pq.write_table(pa.table(rows), folder / "rows.parquet")
+    return folder
+
+
+NAMES = {"doc_id": "prompt_id", "text": "body", "vector": "embedding"}
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Recipe:
+    (tmp_path / "src").mkdir()
+    return recipe_for(tmp_path, source=METADATA)
+
+
+@pytest.mark.parametrize("kind", ["list", "large", "fixed", "half"])
+def test_import_of_others_files(new: Recipe, tmp_path: Path, kind: str) -> None:
+    matrix = encoded(TEXTS)
+    report = imported(new, others(tmp_path / "in", matrix, kind), names=NAMES)
+    rows = table(new)
+    assert rows.column("text").to_pylist() == TEXTS
+    assert rows.column("doc_id").to_pylist() == [f"p{n // 2}" for n in range(12)]
+    assert rows.column("chunk_index").to_pylist() == [0, 1] * 6
+    assert rows.column("year").to_pylist() == list(range(12))
+    assert len(set(rows.column("chunk_id").to_pylist())) == 12
+    stored = np.array(rows.column("vector").to_pylist())
+    assert np.abs(stored - matrix).max() < 1e-3
+    assert (report.columns_left_out, report.checked_rows) == (("extra",), 12)
+    hit = table_of(new).search("number 7919", Encoder.load("hashing", dim=32), k=1)[0]
+    assert hit.text == TEXTS[1]
+
+
+def test_import_of_a_file_with_metadata_beside_it(new: Recipe, tmp_path: Path) -> None:
+    save_file({"embeddings": encoded(TEXTS)}, tmp_path / "v.safetensors")
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "v.parquet")
+    imported(new, tmp_path / "v.safetensors")
+    assert table(new).column("doc_id").to_pylist() == [str(n) for n in range(12)]
+
+
+def test_import_is_a_table_that_runs_go_on_with(recipe: Recipe, tmp_path: Path) -> None:
+    export(recipe, ExportSpec(to="parquet"), str(tmp_path / "out"))
+    copy = into(recipe, tmp_path / "copy")
+    imported(copy, tmp_path / "out")
+    write_jsonl(tmp_path, "c.jsonl", {"new": "a text that came later"})
+    report = run(copy)
+    assert (report.added, len(table(copy))) == (1, 25)
+
+
+def scaled(matrix: np.ndarray, row: int, factor: float) -> np.ndarray:
+    changed = matrix.copy()
+    changed[row] *= factor
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda matrix: scaled(matrix, 5, np.nan), "row 5 of .* has NaN or infinity"),
+        (lambda matrix: scaled(matrix, 5, 0.0), "row 5 of .* a vector of zeros"),
+        (lambda matrix: scaled(matrix, 5, 2.0), "row 5 of .* length 2.0000"),
+        (lambda _matrix: encoded(TEXTS, 16), "16 dimensions, the space has 32"),
+        (lambda matrix: matrix[::-1], "not of the recipe's model hashing.*cosine"),
+    ],
+)
+def test_import_of_vectors_that_no_table_takes_is_refused(
+    new: Recipe, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    folder = others(tmp_path / "in", np.ascontiguousarray(change(encoded(TEXTS))))
+    with pytest.raises(SetupError, match=message):
+        imported(new, folder, names=NAMES)
+    snapshot = table_of(new).open_if_made()
+    assert snapshot is None or snapshot.n_rows == 0
+
+
+def test_import_normalizes_when_it_is_asked_to(new: Recipe, tmp_path: Path) -> None:
+    folder = others(tmp_path / "in", scaled(encoded(TEXTS), 5, 2.0))
+    assert imported(new, folder, names=NAMES, normalize=True).normalized == 1
+    assert np.allclose(np.array(table(new).column("vector").to_pylist()), encoded(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"text": TEXTS}, "no column 'vector'; it has text"),
+        ({"body": TEXTS, "vector": [[1.0] * 32] * 12}, "no column 'text'; it has body, vector"),
+        ({"text": TEXTS, "vector": ["1"] * 12}, "are string; a column of lists of floats"),
+        ({"text": TEXTS, "vector": [None, *[[1.0] * 32] * 11]}, "row 0 of .* has no vector"),
+        ({"text": TEXTS, "vector": [[1.0], *[[1.0] * 32] * 11]}, "vectors of several lengths"),
+        ({"text": [None, *TEXTS[1:]], "vector": [[1.0] * 32] * 12}, "row 0 of .* has no 'text'"),
+        ({"text": TEXTS, "vector": [[1.0] * 32] * 12, "year": ["x"] * 12}, "cannot be int64"),
+    ],
+)
+def test_import_of_columns_that_do_not_fit_is_refused(
+    new: Recipe, tmp_path: Path, rows: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    with pytest.raises(SetupError, match=message):
+        imported(new, tmp_path / "in.parquet", sample_rows=0)
+
+
+def test_import_of_rows_that_repeat_is_refused(new: Recipe, tmp_path: Path) -> None:
+    rows = {"text": ["a"] * 2, "vector": encoded(["a"] * 2).tolist(), "doc_id": ["x"] * 2,
+            "chunk_index": [0, 0]}  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    with pytest.raises(SetupError, match="1 rows repeat"):
+        imported(new, tmp_path / "in.parquet")
+
+
+@pytest.fixture
+def damaged(recipe: Recipe, tmp_path: Path) -> Path:
+    """An export to be damaged."""
+    export(recipe, ExportSpec(to="npy", shard_rows=9), str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def changed_space(path: Path) -> None:
+    manifest = json.loads(path.read_bytes())
+    manifest["space"]["pooling"] = "cls"
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda out: flipped(out / "data/part-00001.npy"), "part-00001.npy.*another SHA-256"),
+        (lambda out: (out / "data/part-00000.parquet").unlink(), "part-00000.parquet.*missing"),
+        (lambda out: (out / "data/part-00000.npy").write_bytes(b"x"), "has 1 bytes, not"),
+        (lambda out: (out / "manifest.json").write_text("{"), "no manifest of an export"),
+        (lambda out: (out / "manifest.json").write_text("{}"), "no manifest of an export"),
+        (lambda out: changed_space(out / "manifest.json"), "not what space_id"),
+    ],
+)
+def test_import_of_a_damaged_export_is_refused(
+    recipe: Recipe, damaged: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(damaged)
+    copy = into(recipe, tmp_path / "copy")
+    with pytest.raises(SetupError, match=message):
+        imported(copy, damaged)
+    assert not table_of(copy).exists()
+
+
+def test_import_of_an_export_that_is_not_complete_is_refused(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    destination = Destination.parse(str(tmp_path / "out"), recipe.lake.storage)
+    begin_export(recipe, ExportSpec(to="npy"), destination)
+    with pytest.raises(SetupError, match="not complete"):
+        imported(into(recipe, tmp_path / "copy"), tmp_path / "out")
+
+
+def test_import_of_another_space_is_refused(recipe: Recipe, damaged: Path, tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match=r"differ in .*dim \(32 and 16\)"):
+        imported(into(recipe, tmp_path / "copy", dim=16), damaged)
+
+
+def test_import_of_an_export_without_vectors_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    export(recipe, ExportSpec(to="jsonl", columns=("text",)), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="no vectors"):
+        imported(into(recipe, tmp_path / "copy"), tmp_path / "out")
+
+
+def test_import_into_a_table_with_rows_is_refused(recipe: Recipe, damaged: Path) -> None:
+    before = table_of(recipe).open().version
+    with pytest.raises(LakeError, match="has 24 rows"):
+        imported(recipe, damaged)
+    assert table_of(recipe).open().version == before
+
+
+def test_import_of_others_files_needs_the_model(new: Recipe, tmp_path: Path) -> None:
+    folder = others(tmp_path / "in", encoded(TEXTS))
+    with pytest.raises(ModelError):
+        imported(into(new, tmp_path / "x", name=str(tmp_path / "gone"), dim=None), folder)
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing/here.parquet"])
+def test_import_of_nothing_says_what_was_looked_for(new: Recipe, tmp_path: Path, name: str) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "readme.txt").write_text("no rows")
+    with pytest.raises(UsageError, match=r"nothing to import.*parquet"):
+        imported(new, tmp_path / name)
+
+
+def test_import_of_several_formats_asks_for_one(new: Recipe, tmp_path: Path) -> None:
+    folder = others(tmp_path / "in", encoded(TEXTS))
+    (folder / "x.jsonl").write_text("")
+    with pytest.raises(UsageError, match="several formats"):
+        imported(new, folder, names=NAMES)
+    assert imported(new, folder, names=NAMES, format="parquet").rows == 12
+    with pytest.raises(UsageError, match="no format 'csv'"):
+        imported(new, folder, format="csv")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "arrow"])
+def test_import_of_a_file_that_cannot_be_read_names_it(
+    new: Recipe, tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / f"in.{suffix}").write_bytes(b"no such thing")
+    with pytest.raises(SetupError, match=rf"in.{suffix}.*cannot be read as {suffix}"):
+        imported(new, tmp_path / f"in.{suffix}")
+
+
+def test_import_from_s3(recipe: Recipe, tmp_path: Path, s3: S3Server) -> None:
+    lake = recipe.lake.model_copy(update={"storage": s3.storage})
+    at_s3 = recipe.model_copy(update={"lake": lake})
+    uri = f"s3://{s3.new_bucket()}/out"
+    export(at_s3, ExportSpec(to="safetensors", shard_rows=7), uri)
+    copy = into(at_s3, tmp_path / "copy")
+    imported(copy, uri)
+    assert table(copy).equals(table(recipe))
+    shutil.rmtree(tmp_path / "copy")
+    imported(copy, f"{uri}/data/part-00000.safetensors")
+    assert len(table(copy)) == 7
+
+
+def test_command_imports_what_it_is_asked_for(new: Recipe, tmp_path: Path) -> None:
+    folder = others(tmp_path / "in", encoded(TEXTS))
+    command = ["import", str(folder), new.model_dump_json(), "--from", "parquet", "--json",
+               "--rename", "doc_id=prompt_id,text=body", "--rename", "vector=embedding",
+               "--sample", "3"]  # fmt: skip
+    done = CliRunner().invoke(cli, command)
+    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 12)
+    assert isinstance(CliRunner().invoke(cli, command).exception, EmbedlakeError)
