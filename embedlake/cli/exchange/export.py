@@ -75,9 +75,9 @@ def export(
 ) -> None:
     """Write the table's rows to DEST as files, with a manifest of digests.
 
-    DEST is a local folder or s3://bucket/prefix. The rows are those of the table's newest version,
-    whatever is written meanwhile, and the same version gives the same bytes. Large tables are
-    written on Ray.
+    DEST is a local folder, s3://bucket/prefix or hf://datasets/owner/name. The rows are those of
+    the table's newest version, whatever is written meanwhile, and the same version gives the same
+    bytes. Large tables are written on Ray.
     """
     asked = asked_of(columns, rename, spec)
     data = export_table(recipe, destination, asked, overwrite, resume)
@@ -103,8 +103,10 @@ def export_table(
     from embedding_core.exports.spec import ExportSpec
     from embedding_core.lake.ownership.owner import open_owned
     from embedding_core.reports.exchange.exported import ExportView
-    from embedding_core.runs.exchange import exporting
+    from embedding_core.runs.exchange.exporting import export as export_here
+    from embedding_core.runs.exchange.hub_export import export_to_hub
     from embedding_core.store import storage
+    from embedlake.local.folders import export_staging
     from embedlake.local.small_work import is_little_to_export
 
     settings, loaded, spec = read_settings(), Recipe.load(recipe), ExportSpec.of(asked)
@@ -112,7 +114,11 @@ def export_table(
     is_little = is_little_to_export(snapshot.n_rows, snapshot.space()[1].dim, settings)
     if is_little and reachable_api(settings) is None:
         with saying_what_takes_long("export"):
-            done = exporting.export(loaded, spec, destination, overwrite, resume)
+            if storage.scheme_of(destination) == "hf":
+                staging = export_staging(settings)
+                done = export_to_hub(loaded, spec, destination, staging, overwrite, resume)
+            else:
+                done = export_here(loaded, spec, destination, overwrite, resume)
         report = ExportView(done)
         say(report.lines()[1:])
         return report.data()
