@@ -73,11 +73,11 @@ class Exporter(Protocol):
 KNOWN_EXPORTERS = Registry[Exporter](
     EXPORTERS,
     {
-        "parquet": "embedding_core.exports.parquet:PARQUET",
-        "jsonl": "embedding_core.exports.jsonl:JSON_LINES",
-        "safetensors": "embedding_core.exports.safetensors:SAFETENSORS",
-        "npy": "embedding_core.exports.npy:NPY",
-        "arrow": "embedding_core.exports.arrow:ARROW",
+        "parquet": "embedding_core.exports.formats.parquet:PARQUET",
+        "jsonl": "embedding_core.exports.formats.jsonl:JSON_LINES",
+        "safetensors": "embedding_core.exports.formats.safetensors:SAFETENSORS",
+        "npy": "embedding_core.exports.formats.npy:NPY",
+        "arrow": "embedding_core.exports.formats.arrow:ARROW",
     },
     Exporter,
 )

@@ -17,7 +17,7 @@ from embedlake.cli.options import json_option, respond
 )
 @json_option
 def print_deployments(is_printed: bool, as_json: bool) -> None:
-    """Write a prefect.yaml with deployments of embed, maintain and reembed.
+    """Write a prefect.yaml with deployments of embed, maintain, reembed, export.
 
     `embedlake deploy --print > prefect.yaml`, then `prefect --no-prompt deploy --name embed` in
     the same folder. The flows are named by module, so no checkout is needed; the package must be

@@ -9,10 +9,14 @@ from typing import Any
 
 import click
 
+from embedding_core.errors import UsageError
 from embedding_core.reasons import HEALED_ELSEWHERE
 from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.outcome import EXIT_CODES
+from embedlake.cli.exchange.export import FollowingExport
 from embedlake.cli.options import (
     json_option,
+    pair,
     reachable_api,
     recipe_argument,
     requested_resources,
@@ -25,6 +29,9 @@ from embedlake.cli.options import (
     use_or_start_api,
 )
 from embedlake.settings import read_settings
+
+EXPORTED_AFTER = (EXIT_CODES["done"], EXIT_CODES["rejected"])
+"""Exit codes of runs that an export follows: the table is as the source says."""
 
 
 @click.command("plan")
@@ -85,14 +92,28 @@ def bench(recipe: str, seconds: float, as_json: bool) -> None:
     is_flag=True,
     help="Remove files even when more left the source than the recipe's max_removed_share.",
 )
+@click.option(
+    "--then",
+    metavar="export='DEST --to FORMAT …'",
+    help="Export the table when the run has ended well, over the export that is at DEST.",
+)
 @json_option
-def embed_source(recipe: str, changes: Sequence[str], allow_removals: bool, as_json: bool) -> None:
+def embed_source(
+    recipe: str, changes: Sequence[str], allow_removals: bool, then: str | None, as_json: bool
+) -> None:
     """Make the table say what the source says.
 
     Runs on the Prefect API in PREFECT_API_URL, or on that of `embedlake up`. When there is neither
     and there is something to do, starts one for the time of the run.
     """
-    _embed(recipe, changes, _RunOptions(allow_removals), as_json)
+    following_export = None if then is None else _following_export(recipe, then)
+    report = _embed(recipe, changes, _RunOptions(allow_removals))
+    lines = [report["summary"]]
+    if following_export is not None and report["exit_code"] in EXPORTED_AFTER:
+        say(lines)  # before an export that may fail
+        report["export"] = following_export.run()
+        lines.append(report["export"]["summary"])
+    respond_and_exit(report, lines, as_json)
 
 
 @click.command("retry-rejected")
@@ -116,7 +137,8 @@ def retry_rejected(
     Like `embed`, but the plan also has unchanged files whose rejects had a cause outside the file.
     Vectors that such a file has are kept.
     """
-    _embed(recipe, changes, _RunOptions(retry_reasons=tuple(reasons)), as_json)
+    report = _embed(recipe, changes, _RunOptions(retry_reasons=tuple(reasons)))
+    respond_and_exit(report, [report["summary"]], as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +149,15 @@ class _RunOptions:
     retry_reasons: tuple[str, ...] = ()
 
 
-def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: bool) -> None:
+def _following_export(recipe: str, then: str) -> FollowingExport:
+    step, written = pair(then)
+    if step != "export":
+        raise UsageError(f"--then {step!r} is no step; write export='DEST --to FORMAT'")
+    return FollowingExport(recipe, written)
+
+
+def _embed(recipe: str, changes: Sequence[str], options: _RunOptions) -> dict[str, Any]:
+    """Run the recipe; the report as data."""
     settings = read_settings()
     parameter = requested_resources(settings, changes)
     resources = settings.resources.updated(parameter)
@@ -144,7 +174,7 @@ def _embed(recipe: str, changes: Sequence[str], options: _RunOptions, as_json: b
             options.allow_removals,
             list(options.retry_reasons),
         )
-    respond_and_exit(report, [report["summary"]], as_json)
+    return report
 
 
 def _report_of_nothing(

@@ -6,7 +6,8 @@ Ray hangs with thousands of pending tasks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -14,7 +15,10 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from embedding_core.errors import Transient
 from embedding_core.reports.report import said
+from embedding_core.runs.exchange.claim import ExportJob
+from embedding_core.runs.exchange.shards import Shard
 from embedding_core.runs.job import Job
 from embedding_core.runs.space.release import index_is_due
 from embedlake.execution.runner import current_runner
@@ -22,6 +26,7 @@ from embedlake.orchestration import tasks
 from embedlake.silence import SILENT_SECONDS
 
 IN_FLIGHT = 32
+FAILURES_SHOWN = 3
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,8 +37,11 @@ def each(
     shared: Any,
     items: Iterable[Item],
     failures: list[str],
+    with_hardware: bool = True,
 ) -> Iterator[Result]:
-    """``task(shared, item)`` for each item, with an embed task's hardware; results in order.
+    """``task(shared, item)`` for each item; results in order.
+
+    The tasks get an embed task's hardware, or without ``with_hardware`` a CPU each.
 
     A task that fails does not take others with it: a sentence goes into ``failures``. A
     ``SetupError``, or Ray that broke down, ends it all: it would hit every task.
@@ -41,7 +49,7 @@ def each(
     runner, n_ended = current_runner(), 0
     waiting, in_flight = iter(items), deque[tuple[Item, PrefectFuture[Result]]]()
     while True:
-        with runner.with_hardware():
+        with runner.with_hardware() if with_hardware else nullcontext():
             for item in islice(waiting, IN_FLIGHT - len(in_flight)):
                 in_flight.append((item, task.submit(shared, item)))
         if not in_flight:
@@ -57,6 +65,19 @@ def each(
             get_run_logger().error("%s %s failed: %s", task.name, item, said(result))
         else:
             yield result
+
+
+def write_shards(job: ExportJob, shards: Sequence[Shard]) -> None:
+    """Write shards of an export in tasks. Raises ``Transient`` when some were not written."""
+    failures: list[str] = []
+    for _ in each(tasks.export_shard, job, shards, failures, with_hardware=False):
+        pass
+    if failures:
+        raise Transient(
+            f"{len(failures):,} of {len(shards):,} shards were not written: "
+            f"{'; '.join(failures[:FAILURES_SHOWN])}",
+            action="resume",
+        )
 
 
 def train_if_due(job: Job) -> None:

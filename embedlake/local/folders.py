@@ -67,3 +67,8 @@ def _existing(path: Path) -> Path:
     """The folder itself, or the nearest above it that is there: that is where it will be made."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def export_staging(settings: Settings) -> Path:
+    """Where exports to a hub are until they are uploaded."""
+    return settings.home / "exports"

@@ -20,6 +20,17 @@ LOADING_SECONDS = 5.0
 SMALL_READ_BYTES = 8 * 1024 * 1024
 """Less than this is read, cut and counted before Ray would have started."""
 
+SMALL_EXPORT_BYTES = 512 * 1024 * 1024
+"""Less than this is written before Ray would have started."""
+ROW_BYTES = 1_024
+"""About the size of a row's texts and other columns."""
+
+
+def is_little_to_export(n_rows: int, dim: int, settings: Settings) -> bool:
+    """Whether so many rows are too few to start Ray for, just to write them."""
+    n_bytes = n_rows * (4 * dim + ROW_BYTES)
+    return settings.ray_address is None and n_bytes <= SMALL_EXPORT_BYTES
+
 
 def is_little_to_read(n_bytes: int, settings: Settings) -> bool:
     """Whether so many bytes of a source are too few to start Ray for, just to count them."""

@@ -26,6 +26,9 @@ from embedding_core.runs.announce import Loaded, announcing, telling
 from embedding_core.runs.choosing.survey import survey_unit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
+from embedding_core.runs.exchange.claim import ExportJob
+from embedding_core.runs.exchange.exporting import write_shard
+from embedding_core.runs.exchange.shards import Shard
 from embedding_core.runs.job import Job
 from embedding_core.runs.space import release_gate
 from embedding_core.runs.space import sample as sampling
@@ -164,3 +167,9 @@ def gate(job: Job, column: str) -> GateReport:
     """Judge a whole column."""
     with announcing(told_to_the_flow):
         return release_gate.gate(job.recipe, placed(job.resources), column)
+
+
+@_over_table("export", "export shard {shard.number}")
+def export_shard(job: ExportJob, shard: Shard) -> None:
+    """Write a shard of an export, and its receipt."""
+    write_shard(job, shard)

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from embedding_core.errors import EmbedlakeError, LakeError, SetupError, UsageError
@@ -38,7 +37,6 @@ from embedding_core.runs.exchange.exporting import (
 )
 from embedding_core.runs.maintenance import maintain
 from embedding_core.runs.space.build import build_space
-from embedlake.cli.main import cli
 from tests.driver import recipe_for, run, write_jsonl
 from tests.s3 import S3Server
 
@@ -446,18 +444,3 @@ def test_export_killed_at_any_step_gives_the_same_bytes_in_the_end(
         assert killed.returncode == -signal.SIGKILL, (step, killed.stderr)
     export(recipe, ExportSpec(to="npy", shard_rows=9), str(tmp_path / "out"), resume=True)
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
-
-
-def test_command_writes_what_it_is_asked_for(recipe: Recipe, tmp_path: Path) -> None:
-    command = [
-        "export", recipe.model_dump_json(), str(tmp_path / "out"), "--to", "jsonl", "--list",
-        "--columns", "doc_id, text", "--columns", "vector", "--dtype", "float16", "--json",
-        "--rename", "doc_id=prompt_id,vector=embedding", "--where", "year < 3",
-    ]  # fmt: skip
-    done = CliRunner().invoke(cli, command)
-    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 3)
-    lines = (tmp_path / "out" / "data" / "part-00000.jsonl").read_text().splitlines()
-    assert [list(json.loads(line)) for line in lines] == [["prompt_id", "text", "embedding"]] * 3
-    again = CliRunner().invoke(cli, command)
-    assert isinstance(again.exception, UsageError)
-    assert CliRunner().invoke(cli, [*command, "--overwrite"]).exit_code == 0

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from embedding_core.encoder import Encoder
-from embedding_core.errors import EmbedlakeError, LakeError, ModelError, SetupError, UsageError
+from embedding_core.errors import LakeError, ModelError, SetupError, UsageError
 from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS
 from embedding_core.exports.spec import ExportSpec
@@ -25,7 +24,6 @@ from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.exchange.exporting import begin_export, export
 from embedding_core.runs.exchange.importing import ImportReport, ImportSpec, import_rows
-from embedlake.cli.main import cli
 from tests.driver import recipe_for, run, write_jsonl
 from tests.s3 import S3Server
 
@@ -348,13 +346,3 @@ def test_import_from_s3(recipe: Recipe, tmp_path: Path, s3: S3Server) -> None:
     shutil.rmtree(tmp_path / "copy")
     imported(copy, f"{uri}/data/part-00000.safetensors")
     assert len(table(copy)) == 7
-
-
-def test_command_imports_what_it_is_asked_for(new: Recipe, tmp_path: Path) -> None:
-    folder = others(tmp_path / "in", encoded(TEXTS))
-    command = ["import", str(folder), new.model_dump_json(), "--from", "parquet", "--json",
-               "--rename", "doc_id=prompt_id,text=body", "--rename", "vector=embedding",
-               "--sample", "3"]  # fmt: skip
-    done = CliRunner().invoke(cli, command)
-    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 12)
-    assert isinstance(CliRunner().invoke(cli, command).exception, EmbedlakeError)

@@ -100,6 +100,11 @@ class BegunExport:
     plan: ExportPlan | Manifest
     """All shards; the manifest of an export that was complete already."""
 
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that are to be written; 0 without."""
+        return 0 if isinstance(self.plan, Manifest) else self.plan.columns.dim
+
     def todo(self) -> list[Shard]:
         """Shards that are not complete yet, in order."""
         if isinstance(self.plan, Manifest):

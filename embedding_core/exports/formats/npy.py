@@ -7,8 +7,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from embedding_core.exports.beside import METADATA, MatrixShards
 from embedding_core.exports.exporter import Exporter, ShardInfo
+from embedding_core.exports.formats.beside import METADATA, MatrixShards
 
 
 class NpyShards(MatrixShards):

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedding_core.exports.exporter import ShardInfo, Sink
-from embedding_core.exports.parquet import PARQUET
+from embedding_core.exports.formats.parquet import PARQUET
 
 METADATA = ".parquet"
 """End of the name of the file beside the vectors."""

@@ -1,0 +1,122 @@
+"""A stand-in for the side of a hub that is written to: repositories, and commits of files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.sources.loopback import loopback_server
+
+COMMIT = "c" * 40
+
+
+@dataclass(slots=True)
+class UploadHub:
+    """Datasets that exist, their files, and the faults that it shows."""
+
+    url: str
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Files by path, by dataset."""
+    private: dict[str, bool] = field(default_factory=dict)
+    n_commits: int = 0
+    token: str = "hf_geheim"
+    status: int | None = None
+    """Answered to a commit instead of making it."""
+
+
+@contextmanager
+def upload_hub() -> Iterator[UploadHub]:
+    """A stand-in on a port of this machine."""
+    hub = UploadHub("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+        def do_GET(self) -> None:
+            dataset, _, rest = self.path.removeprefix("/api/datasets/").partition("/")
+            name, _, rest = rest.partition("/")
+            name = f"{dataset}/{name.partition('?')[0]}"
+            if not self.path.startswith("/api/datasets/"):
+                return self.answer({})
+            if name not in hub.files:
+                return self.answer({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
+            if rest.startswith("tree/"):
+                return self.answer(
+                    [
+                        {"type": "file", "path": path, "size": len(data), "oid": "o"}
+                        for path, data in hub.files[name].items()
+                    ]
+                )
+            siblings = [{"rfilename": path} for path in hub.files[name]]
+            return self.answer({"id": name, "sha": COMMIT, "siblings": siblings})
+
+        def do_POST(self) -> None:
+            body = self.body()
+            if self.headers.get("Authorization") != f"Bearer {hub.token}":
+                return self.answer({"error": "no token"}, 401)
+            if self.path == "/api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+                if name in hub.files:
+                    return self.answer({"url": f"{hub.url}/datasets/{name}"}, 409)
+                hub.files[name] = {".gitattributes": b""}
+                hub.private[name] = asked.get("private") or asked.get("visibility") == "private"
+                return self.answer({"url": f"{hub.url}/datasets/{name}"})
+            name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2])
+            if "/preupload/" in self.path:
+                files = json.loads(body)["files"]
+                return self.answer(
+                    {
+                        "files": [
+                            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                            for file in files
+                        ]
+                    }
+                )
+            if "/commit/" not in self.path:
+                return self.answer({"errors": [], "warnings": []})  # of a card
+            if hub.status is not None:
+                return self.answer({"error": "staged"}, hub.status)
+            for line in body.splitlines():
+                operation = json.loads(line)
+                value = operation["value"]
+                if operation["key"] == "file":
+                    hub.files[name][value["path"]] = base64.b64decode(value["content"])
+                if operation["key"] == "deletedFile":
+                    del hub.files[name][value["path"]]
+            hub.n_commits += 1
+            return self.answer(
+                {"commitUrl": f"{hub.url}/datasets/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+            )
+
+        def body(self) -> bytes:
+            """The body of a request, whole or in chunks."""
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers["Content-Length"] or 0))
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(chunks)
+
+        def answer(
+            self, content: Any, status: int = 200, headers: dict[str, str] | None = None
+        ) -> None:
+            data = json.dumps(content).encode()
+            self.send_response(status)
+            for header, value in (headers or {}).items():
+                self.send_header(header, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    with loopback_server(Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        yield hub

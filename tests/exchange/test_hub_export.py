@@ -1,0 +1,112 @@
+"""Exports to a stand-in hub: what is uploaded, what is refused, and that no token is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedding_core.errors import SetupError, Transient, UsageError
+from embedding_core.exports.hub_upload import HubRepository
+from embedding_core.exports.spec import ExportSpec
+from embedding_core.recipe import Recipe
+from embedding_core.reports.report import said
+from embedding_core.runs.exchange.exporting import ExportReport
+from embedding_core.runs.exchange.hub_export import export_to_hub
+from tests.driver import recipe_for, run, write_jsonl
+from tests.exchange.stub_upload import UploadHub, upload_hub
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
+    with upload_hub() as stub:
+        monkeypatch.setenv("HF_TOKEN", stub.token)
+        yield stub
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    write_jsonl(tmp_path, "a.jsonl", {f"d{n}": f"text number {n}" for n in range(10)})
+    made = recipe_for(tmp_path)
+    run(made)
+    return made
+
+
+def uploaded(
+    recipe: Recipe, hub: UploadHub, staging: Path, to: str = "parquet", **how: bool
+) -> ExportReport:
+    uri, spec = "hf://datasets/me/vectors", ExportSpec(to=to, shard_rows=4)
+    return export_to_hub(recipe, spec, uri, staging, **how, endpoint=hub.url)
+
+
+def test_export_to_a_hub_uploads_a_private_dataset_with_its_card(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "embedding_core"):
+        report = uploaded(recipe, hub, tmp_path / "staging")
+    files = hub.files["me/vectors"]
+    manifest = json.loads(files["manifest.json"])
+    assert {file["path"]: file["sha256"] for file in manifest["files"]} == {
+        path: hashlib.sha256(data).hexdigest()
+        for path, data in files.items()
+        if path not in (".gitattributes", "manifest.json")
+    }
+    assert files["README.md"].startswith(b"---\n") and b"data/**/*.parquet" in files["README.md"]
+    assert hub.private == {"me/vectors": True}
+    assert report.destination == "hf://datasets/me/vectors@main"
+    assert list((tmp_path / "staging").iterdir()) == []
+    assert hub.token not in caplog.text
+    assert not any(hub.token.encode() in data for data in files.values())
+
+
+def test_export_to_a_hub_over_an_export_replaces_its_rows(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    uploaded(recipe, hub, tmp_path / "staging")
+    with pytest.raises(UsageError, match="holds an export already") as refused:
+        uploaded(recipe, hub, tmp_path / "staging", "arrow")
+    assert "--overwrite" in said(refused.value)
+    uploaded(recipe, hub, tmp_path / "staging", "arrow", overwrite=True)
+    rows = sorted(path for path in hub.files["me/vectors"] if path.startswith("data/"))
+    assert rows == [f"data/part-0000{n}.arrow" for n in range(3)]
+
+
+def test_export_to_a_hub_with_other_files_is_refused(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    hub.files["me/vectors"] = {"thesis.txt": b"mine"}
+    with pytest.raises(UsageError, match="no export"):
+        uploaded(recipe, hub, tmp_path / "staging", overwrite=True)
+    assert hub.n_commits == 0 and not (tmp_path / "staging").exists()
+
+
+def test_export_to_a_hub_that_breaks_off_goes_on_with_what_is_staged(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    hub.status = 503
+    with pytest.raises(Transient) as failed:
+        uploaded(recipe, hub, tmp_path / "staging")
+    assert "--resume" in said(failed.value)
+    hub.status = None
+    report = uploaded(recipe, hub, tmp_path / "staging", resume=True)
+    assert (report.shards, report.shards_written) == (3, 0)
+    assert "manifest.json" in hub.files["me/vectors"]
+
+
+def test_export_to_a_hub_with_a_wrong_token_says_what_to_set(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    hub.token = "hf_another"
+    with pytest.raises(SetupError, match="HF_TOKEN") as refused:
+        uploaded(recipe, hub, tmp_path / "staging")
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["hf://datasets/me", "hf://datasets/me/x/folder"])
+def test_destination_that_is_no_whole_dataset_is_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match="dataset"):
+        HubRepository.parse(uri)
