@@ -30,7 +30,7 @@ test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in 
 	$(BIN)/python -m pytest -n 2
 
 test-fast: $(INSTALLED) ## Two minutes of tests for while you work: no servers, no training (CONTRIBUTING.md)
-	$(BIN)/python -m pytest -n 2 -m "not e2e and not server and not slow"
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile fast -m "not e2e and not server and not slow"
 
 check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)
 	WHEEL_DEPENDENCIES=registry $(BIN)/python -m pytest -o timeout=1800 tests/e2e/test_wheel.py

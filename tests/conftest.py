@@ -24,6 +24,8 @@ E2E = "tests/e2e/"
 # No test depends on how fast the machine is.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
+# What `make test-fast` asks for: examples enough to see a fault, not to hunt for it.
+settings.register_profile("fast", settings.get_profile("any speed"), max_examples=15)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,6 +36,8 @@ class RunView(Report):
         return self.run.outcome
 
     def summary(self) -> str:
+        if not self.run.run_id:
+            return f"nothing to do: no file changed, {self.run.rows:,} rows in {self.run.table}"
         ended = "finished with rejects" if self.outcome == "rejected" else self.outcome
         return (
             f"{ended}: {self.run.embedded:,} chunks embedded, {self.run.rows:,} rows in "

@@ -19,7 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import TypeVar
 
 from embedding_core.errors import Transient, words
@@ -87,15 +88,69 @@ def never_silent(doing: str) -> Iterator[None]:
     For what others do: the libraries of stores try again by themselves, for up to minutes and
     without a word.
     """
-    is_done, started = threading.Event(), time.monotonic()
-
-    def report() -> None:
-        while not is_done.wait(SILENT_SECONDS):
-            log.warning("still trying to %s, for %.0f s now", doing, time.monotonic() - started)
-
-    in_this_context = copy_context().run  # the log of a Prefect task is known by it
-    threading.Thread(target=in_this_context, args=(report,), daemon=True).start()
+    step = _Step(doing, time.monotonic(), copy_context())
+    _WATCHER.add(step)
     try:
         yield
     finally:
-        is_done.set()
+        _WATCHER.remove(step)
+
+
+@dataclass(eq=False, slots=True)
+class _Step:
+    """A step under way. Its context is kept because a Prefect task's log is known by it."""
+
+    doing: str
+    started: float
+    context: Context
+    n_lines: int = 0
+
+    @property
+    def due(self) -> float:
+        """When its next line is due, on the monotonic clock."""
+        return self.started + (self.n_lines + 1) * SILENT_SECONDS
+
+    def report(self) -> None:
+        self.n_lines += 1
+        seconds = time.monotonic() - self.started
+        self.context.run(log.warning, "still trying to %s, for %.0f s now", self.doing, seconds)
+
+
+class _Watcher:
+    """One thread that watches every step of this process; it ends when no step is left.
+
+    A thread for each step would cost more than a small request to a store.
+    """
+
+    def __init__(self) -> None:
+        self._changes = threading.Condition()
+        self._steps: set[_Step] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, step: _Step) -> None:
+        with self._changes:
+            self._steps.add(step)
+            if self._thread is None or not self._thread.is_alive():  # not alive after a fork
+                self._thread = threading.Thread(target=self._watch, daemon=True)
+                self._thread.start()
+
+    def remove(self, step: _Step) -> None:
+        with self._changes:
+            self._steps.discard(step)
+
+    def _watch(self) -> None:
+        while True:
+            with self._changes:
+                if not self._steps:
+                    self._thread = None
+                    return
+                now = time.monotonic()
+                late = [step for step in self._steps if step.due <= now]
+                if not late:
+                    # A step that is added meanwhile is due later than all that are here.
+                    self._changes.wait(min(step.due for step in self._steps) - now)
+            for step in late:
+                step.report()
+
+
+_WATCHER = _Watcher()

@@ -195,7 +195,7 @@ def _report_of_nothing(
     if not planned.is_empty:
         return None
     say(PlanView(planned).lines())
-    job = Job.of(planned, recipe, resources, "none")
+    job = Job.of(planned, recipe, resources, run_id="")
     return RunView(finish(job, planned, RunTally(), started)).data()
 
 

@@ -37,7 +37,7 @@ def test_peek_shows_records_texts_chunks_and_rejects(recipe: str, embedlake: Emb
     assert answer.code == 0
     shown = answer.out.splitlines()
     assert shown[0].endswith("/src/a.jsonl · " + f"{size_of(recipe, 'a.jsonl'):,} bytes")
-    assert shown[1] == "cut by tokens, counted by hashing, which takes 8,192 tokens"
+    assert shown[1] == "cut by tokens, max_tokens 32, counted by hashing, which takes 8,192 tokens"
     for line in (
         "record 0 · id 'cat' · 26 characters · 1 chunks",
         "  year: 2020",

@@ -6,6 +6,7 @@ themselves are not tested here.
 
 from __future__ import annotations
 
+import os
 import random
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from embedding_core.encoder import Encoder, stream
 from embedding_core.encoder.local import attention, transformer
 from embedding_core.encoder.local.attention.dense import dense
+from embedding_core.encoder.local.device import ALLOCATOR_VARIABLES, choose_device
 from embedding_core.encoder.local.model import Kernels, LoadedModel
 from tests.checkpoints import SHAPES, TEXTS, as_sentence_transformer, build_qwen3, build_shape
 from tests.models import load_with
@@ -167,3 +169,26 @@ def test_keys_are_repeated_where_torch_s_flash_kernel_does_not_run(
         query, key = (torch.empty(1, heads, 8, 16, dtype=dtype, device="cuda") for heads in (4, 2))
         dense(query, key, key, 0.25, causal=True)
     assert asked == [(4, False) if repeats else (2, True)]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+@pytest.mark.parametrize(
+    ("environment", "setting"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, None),
+    ],
+)
+def test_memory_of_a_gpu_grows_in_place_unless_torch_was_set_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str, environment: dict[str, str], setting: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for variable in ALLOCATOR_VARIABLES:
+        monkeypatch.setenv(variable, "")  # undone after the test, whatever is set meanwhile
+        monkeypatch.delenv(variable)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert choose_device(name).type == "cuda"
+    assert os.environ.get("PYTORCH_ALLOC_CONF") == setting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy.typing as npt
@@ -21,10 +22,14 @@ OUT_OF_MEMORY_WORDS = (
 workspace."""
 
 
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""What torch reads at its first allocation on a GPU: the name since torch 2.9, and the older."""
+
+
 def choose_device(name: str) -> torch.device:
     """The torch device for auto, cpu, cuda or cuda:<n>."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     number = name.removeprefix("cuda").removeprefix(":")
@@ -36,7 +41,18 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} asked for, but torch sees {n_devices} CUDA devices here; use "
             "device auto or cpu, or install a CUDA build of torch and a driver"
         )
+    _let_segments_grow()
     return torch.device(name)
+
+
+def _let_segments_grow() -> None:
+    """Have torch extend its blocks of GPU memory; a setting that is there stays.
+
+    Each batch has another number of tokens. Blocks of fixed size would be left with gaps that no
+    batch fits in.
+    """
+    if not any(variable in os.environ for variable in ALLOCATOR_VARIABLES):
+        os.environ[ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"
 
 
 def half_type(device: torch.device) -> torch.dtype:

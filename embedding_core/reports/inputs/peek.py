@@ -31,9 +31,10 @@ class PeekView(Report):
 
     def lines(self) -> list[str]:
         peek = self.peek
+        options = "".join(f", {name} {value}" for name, value in peek.chunk_options.items())
         lines = [
             f"file {peek.source_uri} · {peek.size_bytes:,} bytes",
-            f"cut by {peek.strategy}, counted by {peek.tokenizer}, which takes "
+            f"cut by {peek.strategy}{options}, counted by {peek.tokenizer}, which takes "
             f"{peek.max_tokens:,} tokens",
         ]
         for record in peek.records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -93,7 +94,7 @@ def _length_lines(unit: str, lengths: LengthSummary) -> Iterator[str]:
     names = [f"{bar.shortest:,} to {bar.longest:,}" for bar in lengths.histogram]
     width = max(map(len, names))
     for name, bar in zip(names, lengths.histogram, strict=True):
-        drawn = "█" * round(BAR_CHARACTERS * bar.count / most)
+        drawn = "█" * math.ceil(BAR_CHARACTERS * bar.count / most)  # no text goes unseen
         yield f"  {name.rjust(width)} │{drawn} {bar.count:,}"
 
 

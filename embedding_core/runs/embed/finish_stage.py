@@ -71,6 +71,7 @@ class RunReport:
     """What a run did, and whether it all adds up."""
 
     run_id: str
+    """Empty where there was nothing to do, and so no run."""
     recipe: str
     table: str
     """URI of the table."""

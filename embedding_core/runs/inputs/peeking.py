@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
+from typing import Any
 
 from embedding_core.errors import RejectedInput, UsageError
 from embedding_core.recipe import Recipe
@@ -70,6 +71,8 @@ class Peek:
     """Model whose tokenizer counts."""
     max_tokens: int
     """Longest chunk that this model takes, special tokens included."""
+    chunk_options: dict[str, Any]
+    """What else the chunk section has set, its lengths resolved."""
     records: tuple[PeekedRecord, ...]
     has_more: bool
     """Whether the file has further records."""
@@ -112,6 +115,11 @@ def peek(
         strategy=work.cutting.spec.strategy,
         tokenizer=work.cutting.model.name,
         max_tokens=work.cutting.limit,
+        chunk_options={
+            name: value
+            for name, value in work.cutting.spec.hashed().items()
+            if name != "strategy" and value
+        },
         records=tuple(_peeked(record, planned, work) for record in read[:n_records]),
         has_more=len(read) > n_records,
         problem=problem,

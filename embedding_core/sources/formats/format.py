@@ -250,9 +250,12 @@ def type_name(value: object) -> str:
     return next(names, type(value).__name__)
 
 
-def wrong_type(name: str, expected: str, value: object) -> RejectedInput:
-    """The reject of a record whose field holds a value of another type, with what to do."""
-    advice = _ADVICE.get(type_name(value), "")
+def wrong_type(name: str, expected: str, value: object, advice: str = "") -> RejectedInput:
+    """The reject of a record whose field holds a value of another type, with what to do.
+
+    ``advice`` stands for what is advised about any value of its type.
+    """
+    advice = advice or _ADVICE.get(type_name(value), "")
     return RejectedInput(
         reasons.WRONG_TYPE,
         f"field {name!r}: expected {expected}, got {type_name(value)} {shown(value)}"
@@ -285,4 +288,7 @@ _ADVICE = {
     "duration": "write it as a number",
     "date": "declare it as timestamp, or write it as a string",
     "timestamp": "declare it as timestamp, or write it as a string",
+    "int": "write it as a string",
+    "float": "write it as a string",
+    "bool": "write it as a string",
 }

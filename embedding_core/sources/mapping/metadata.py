@@ -15,6 +15,7 @@ from decimal import Decimal
 from urllib.parse import unquote
 from uuid import UUID
 
+from embedding_core.errors import RejectedInput
 from embedding_core.reasons import WRONG_TYPE
 from embedding_core.recipe import MetadataColumn
 from embedding_core.records import ColumnType, Scalar
@@ -31,6 +32,7 @@ from embedding_core.sources.formats.format import (
     Cell,
     ColumnFloat,
     Undecodable,
+    type_name,
     wrong_type,
 )
 
@@ -46,8 +48,17 @@ def convert(value: object, declared: ColumnType, name: str) -> Scalar:
         return _of_cell(value, declared, name)
     converted = _CONVERTERS[declared](value)
     if converted is None:
-        raise wrong_type(name, EXPECTED[declared], value)
+        raise _misdeclared(name, declared, value)
     return converted
+
+
+def _misdeclared(name: str, declared: ColumnType, value: object) -> RejectedInput:
+    """The reject of a value that is not of its column's type, with the type that would take it."""
+    other = type_name(value)
+    if other == declared:  # a number out of bounds, a text that is no timestamp
+        other = "string"
+    advice = f"mend the value, or declare {name} as {other}" if other in EXPECTED else ""
+    return wrong_type(name, EXPECTED[declared], value, advice)
 
 
 def _of_cell(cell: Cell, declared: ColumnType, name: str) -> Scalar:
@@ -57,7 +68,7 @@ def _of_cell(cell: Cell, declared: ColumnType, name: str) -> Scalar:
     try:
         return from_text(cell, declared)
     except ValueError as error:
-        raise wrong_type(name, EXPECTED[declared], cell) from error
+        raise _misdeclared(name, declared, cell) from error
 
 
 def whole(value: object) -> int | None:
