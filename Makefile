@@ -54,6 +54,9 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.resolve
 	$(BIN)/python -m benchmarks.inputs --part speed
 	$(BIN)/python -m benchmarks.inputs --part memory --mib 256 2048
+	$(BIN)/python -m benchmarks.length_filter
+	$(BIN)/python -m benchmarks.hub_plan
+	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.lake
 	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
 	@if [ -z "$(BEIR)" ]; then echo "left out, for want of labelled data: make bench BEIR=folder"; exit; fi; set -ex; \
