@@ -190,6 +190,7 @@ def test_operations_page_has_each_reject_reason_and_no_other() -> None:
     }
 
 
+@pytest.mark.slow
 def test_each_reject_reason_is_used() -> None:
     sources = [path for path in (ROOT / "embedding_core").rglob("*.py") if path.stem != "reasons"]
     text = "\n".join(path.read_text() for path in sources)

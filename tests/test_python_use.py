@@ -39,6 +39,7 @@ def test_dir_shows_the_public_names() -> None:
         assert getattr(embedding_core, name) is not None
 
 
+@pytest.mark.slow
 def test_embed_runs_a_recipe_in_this_process_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"a": "about pears", "b": "about plums"})
     write_jsonl(tmp_path, "b.jsonl", {"c": " "})

@@ -509,6 +509,7 @@ def test_loading_a_loaded_recipe_again_changes_nothing(tmp_path: Path) -> None:
     assert Recipe.load(recipe.model_dump(mode="json")) == recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -14,6 +14,7 @@ layer above repeats it: those repeat other work, for other reasons than a store 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -126,6 +127,8 @@ class _Watcher:
         self._changes = threading.Condition()
         self._steps: set[_Step] = set()
         self._thread: threading.Thread | None = None
+        self._wakes = math.inf
+        """When the thread looks again, on the monotonic clock."""
 
     def add(self, step: _Step) -> None:
         with self._changes:
@@ -133,6 +136,8 @@ class _Watcher:
             if self._thread is None or not self._thread.is_alive():  # not alive after a fork
                 self._thread = threading.Thread(target=self._watch, daemon=True)
                 self._thread.start()
+            elif step.due < self._wakes:
+                self._changes.notify()
 
     def remove(self, step: _Step) -> None:
         with self._changes:
@@ -147,8 +152,8 @@ class _Watcher:
                 now = time.monotonic()
                 late = [step for step in self._steps if step.due <= now]
                 if not late:
-                    # A step that is added meanwhile is due later than all that are here.
-                    self._changes.wait(min(step.due for step in self._steps) - now)
+                    self._wakes = min(step.due for step in self._steps)
+                    self._changes.wait(self._wakes - now)
             for step in late:
                 step.report()
 

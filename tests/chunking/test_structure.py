@@ -248,6 +248,7 @@ def test_a_document_is_tokenised_about_once_however_often_the_splitter_asks() ->
     assert n_characters < 3 * len(PROSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["sentences", "markdown", "code"])
 def test_a_section_of_a_whole_book_is_not_tokenised_for_each_of_its_chunks(strategy: str) -> None:
     n_characters = 0

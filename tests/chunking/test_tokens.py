@@ -100,6 +100,7 @@ def test_chunks_without_overlap_are_disjoint(text: str, max_tokens: int) -> None
         assert before.char_end <= after.char_start
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     words=st.lists(st.sampled_from(["a", "bb", "ccc.", "d\n", "e\n\n"]), min_size=60, max_size=200),
@@ -122,6 +123,7 @@ def test_every_chunk_brings_new_text_and_nothing_is_cut_inside_a_word(
     assert all(set(chunk.text.split()) <= whole_words for chunk in chunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words", "minilm", "bpe"])
 @pytest.mark.parametrize("max_tokens", [64, 256])
 def test_a_long_real_text_is_cut_close_to_what_was_asked(name: str, max_tokens: int) -> None:

@@ -120,6 +120,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plugin_names_its_package_and_all_else_works(
     tmp_path: Path, source: Path, kind: str
@@ -136,6 +137,7 @@ def test_a_broken_plugin_names_its_package_and_all_else_works(
     assert said["working"] == [name for name in said["asked"] if name != "cards"]
 
 
+@pytest.mark.slow
 def test_two_plugins_of_one_name_are_both_named_and_neither_is_used(
     tmp_path: Path, source: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_two_plugins_of_one_name_are_both_named_and_neither_is_used(
     assert said["texts"] == ["line"]
 
 
+@pytest.mark.slow
 def test_a_plugin_with_a_name_of_ours_does_not_take_its_place(tmp_path: Path, source: Path) -> None:
     install(tmp_path / "site", "my-jsonl", "embedlake.formats", "jsonl", "cards:CARDS", FORMAT)
     said = run(tmp_path / "site", READ % str(source))
@@ -157,6 +160,7 @@ def test_a_plugin_with_a_name_of_ours_does_not_take_its_place(tmp_path: Path, so
     assert said["texts"] == ["line"] and said["asked"]["jsonl"] is None
 
 
+@pytest.mark.slow
 def test_a_file_of_a_broken_format_is_rejected_with_the_plugins_problem(
     tmp_path: Path, source: Path
 ) -> None:
@@ -184,6 +188,7 @@ except SetupError as error:
     assert "bad-cards" in said["detail"] and "source.include" in said["detail"]
 
 
+@pytest.mark.slow
 def test_a_source_of_nothing_but_a_broken_format_names_the_package(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.cards").write_text("text: first\n")
@@ -280,6 +285,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_a_strategy_of_a_plugin_validates_cuts_and_stands_in_the_schema(tmp_path: Path) -> None:
     group, target = "embedlake.chunk_strategies", "paragraphs:PARAGRAPHS"
     install(tmp_path / "site", "by-paragraph", group, "paragraphs", target, PARAGRAPHS)
@@ -340,6 +346,7 @@ MEMORY = Memory()
 '''
 
 
+@pytest.mark.slow
 def test_a_store_of_a_plugin_is_read(tmp_path: Path) -> None:
     install(tmp_path / "site", "mem", "embedlake.stores", "mem", "mem_store:MEMORY", MEMORY_STORE)
     code = """

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from embedding_core.lake.table import table_of
 from tests.corpora.conftest import Trial, Try, hashing_tokens
@@ -28,6 +29,7 @@ def prompts(trial: Trial) -> list[tuple[str, int, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow
 def test_prompts_rows_are_the_prompts_of_all_folders(trial: Try) -> None:
     made = trial("prompts")
     report = made.embed()
@@ -50,6 +52,7 @@ def test_prompts_rows_are_the_prompts_of_all_folders(trial: Try) -> None:
     assert 2**53 + 1 in ids
 
 
+@pytest.mark.slow
 def test_prompts_ids_stay_integers(trial: Try) -> None:
     made = trial("prompts")
     made.embed()
@@ -60,6 +63,7 @@ def test_prompts_ids_stay_integers(trial: Try) -> None:
     assert dataset.count_rows("prompt_id = 1000") == 2
 
 
+@pytest.mark.slow
 def test_prompts_left_out_are_on_record(trial: Try) -> None:
     made = trial("prompts")
     report = made.embed()

@@ -368,6 +368,7 @@ def test_bench_of_hashing_fails_because_there_is_no_model(
 # What takes long says so
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -130,6 +130,7 @@ def test_stats_sample_is_bounded_spread_and_the_same_every_time(
     assert "(a sample of 10 records at most)" in both.out
 
 
+@pytest.mark.slow
 def test_stats_of_a_file_that_breaks_off_counts_nothing_of_it(
     tmp_path: Path, embedlake: Embedlake
 ) -> None:
@@ -177,6 +178,7 @@ def test_stats_without_the_library_names_its_install_line(
     assert answer.code == 1 and "pip install 'embedlake[languages]'" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 @pytest.mark.parametrize("arguments", [(), ("--table",)])
 def test_stats_draws_a_picture(

@@ -42,6 +42,7 @@ def test_verify_sound_table_says_so(tmp_path: Path, embedlake: Embedlake) -> Non
     ] == 0  # fmt: skip
 
 
+@pytest.mark.slow
 def test_verify_flipped_bit_is_named_and_repaired(tmp_path: Path, embedlake: Embedlake) -> None:
     recipe = str(embedded(tmp_path))
     file = flip(tmp_path, b"sofa", b"sofb")

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 STRAY = {**os.environ, "EMBEDLAKE_RAYADDRESS": "x"}
 
 
@@ -15,6 +17,7 @@ def in_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_flows_imported_with_a_stray_variable_change_nothing() -> None:
     modules = ", ".join(
         f"embedlake.flows.{name}" for name in ("embed", "reembed", "maintain", "export")

@@ -113,6 +113,7 @@ def test_down_with_a_stale_state_file_stops_nothing(
     assert not (tmp_path / "stack.json").exists()
 
 
+@pytest.mark.slow
 def test_stop_ends_a_server_and_what_it_started(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "server.log"
     server = processes.start("server", [sys.executable, "-c", WITH_A_CHILD], {}, log)
@@ -220,6 +221,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_server_of_a_process_that_is_killed_ends_with_it_and_not_with_a_thread(
     tmp_path: Path,
 ) -> None:

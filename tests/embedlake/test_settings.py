@@ -133,6 +133,7 @@ def test_prefect_api_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert prefect_api_url() == "http://127.0.0.1:4200/api"
 
 
+@pytest.mark.slow
 def test_prefect_api_url_of_the_active_profile_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

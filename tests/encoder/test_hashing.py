@@ -20,6 +20,7 @@ def test_encode_shared_words_nearer_than_other_words() -> None:
     assert query[0] @ near > query[0] @ far + 0.2
 
 
+@pytest.mark.slow
 def test_encode_other_process_same_vectors() -> None:
     code = (
         "from embedding_core.encoder import Encoder;"

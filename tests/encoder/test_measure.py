@@ -38,6 +38,7 @@ def test_forward_cost_counts_minilms_matrices_without_embeddings_and_pooler(mini
     assert forward_cost(checkpoint) == ForwardCost(MINILM_MATRICES, 6 * 384, causal=False)
 
 
+@pytest.mark.slow
 def test_matrix_rate_is_that_of_some_machine() -> None:
     assert 1e8 < matrix_rate(torch.device("cpu"), torch.float32) < 1e14
 

@@ -83,6 +83,7 @@ def test_qwen3_packed_equals_transformers_one_at_a_time(
     assert encoded.n_recomputed == 0
 
 
+@pytest.mark.slow
 def test_qwen3_vectors_do_not_depend_on_the_batch(tiny_qwen3: Path, texts: list[str]) -> None:
     encoder = _load(tiny_qwen3, batch_tokens=100_000)
     together = encoder.encode_documents(texts)
@@ -92,6 +93,7 @@ def test_qwen3_vectors_do_not_depend_on_the_batch(tiny_qwen3: Path, texts: list[
     assert np.abs(together - small).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_qwen3_shuffled_input_shuffled_output(tiny_qwen3: Path, texts: list[str]) -> None:
     encoder = _load(tiny_qwen3)
     order = np.random.default_rng(0).permutation(len(texts))
@@ -132,6 +134,7 @@ def test_qwen3_more_texts_than_a_window_same_vectors(
     assert windowed.n_tokens == whole.n_tokens
 
 
+@pytest.mark.slow
 def test_qwen3_mean_pooling_equals_sentence_transformers(tmp_path: Path, tiny_qwen3: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -227,6 +230,7 @@ def test_minilm_bf16_near_fp32(minilm: str) -> None:
     assert _cosines(full, half).min() >= 0.9995
 
 
+@pytest.mark.slow
 def test_minilm_bf16_without_fused_layers_same_vectors(
     minilm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

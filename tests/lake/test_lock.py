@@ -82,6 +82,7 @@ def test_locked_waits_for_the_holder_to_end(table: Table) -> None:
         assert waiting.result()
 
 
+@pytest.mark.slow
 def test_locked_lock_of_a_killed_run_is_taken_over_whatever_the_time_of_day(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_locked_by_many_at_once_one_has_it_at_a_time(tmp_path: Path) -> None:
     assert inside == [0, 1]
 
 
+@pytest.mark.slow
 def test_locked_record_that_is_not_ours_expires(tmp_path: Path) -> None:
     table = Table(Lake.open(str(tmp_path)), "t")
     folder = tmp_path / "_embedlake" / "t" / "lock"

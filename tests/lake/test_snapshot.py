@@ -115,6 +115,7 @@ def test_refresh_indexes_opens_the_table_once(tmp_path: Path, opens: list[str]) 
     assert {index.parts for index in coverage(table.dataset()).values()} == {1}
 
 
+@pytest.mark.slow
 def test_refresh_indexes_trains_where_it_pays_and_drops_what_nobody_asks_for(
     tmp_path: Path,
 ) -> None:
@@ -156,6 +157,7 @@ def test_run_opens_each_table_once_a_stage(tmp_path: Path, opens: list[str]) -> 
     assert opened_by_name(opens)["docs"] <= 8 and len(opens) <= 14
 
 
+@pytest.mark.slow
 def test_gate_opens_the_table_once_its_timed_searches_included(
     tmp_path: Path, opens: list[str]
 ) -> None:

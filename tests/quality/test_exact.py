@@ -34,6 +34,7 @@ def brute_force(query: Vectors, documents: list[str], rows: Vectors) -> dict[str
     return dict(ranked[:DEPTH])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_batch", [7, 64, 1_000])
 def test_ranking_of_chunks_in_batches_is_that_of_documents_by_their_best_chunk(
     per_batch: int,

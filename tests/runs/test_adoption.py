@@ -33,6 +33,7 @@ def with_metadata(folder: Path, **columns: Any) -> Recipe:
 # A table without rows is nobody's decision yet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "corrected",
     [
@@ -179,6 +180,7 @@ def test_run_column_added_by_hand_is_refused_and_kept(tmp_path: Path) -> None:
     assert "mine" in table_of(recipe).dataset().schema.names
 
 
+@pytest.mark.slow
 def test_run_columns_change_beside_a_kept_space(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     recipe = with_metadata(tmp_path, year="int")
@@ -257,6 +259,7 @@ def test_plan_names_an_empty_file_that_no_reader_takes(tmp_path: Path) -> None:
 # Dropping a table
 
 
+@pytest.mark.slow
 def test_drop_removes_the_table_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", RECORDS)
     recipe = recipe_for(tmp_path)

@@ -82,6 +82,7 @@ def is_as_it_was(now: list[dict[str, Any]], before: list[dict[str, Any]]) -> boo
     return plain(now) == plain(before) and np.allclose(vectors(now), vectors(before), 0, 1e-5)
 
 
+@pytest.mark.slow
 def test_audit_of_a_sound_table_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     build_space(recipe, ModelSpec(name="hashing", dim=8), RESOURCES, "build")
@@ -97,6 +98,7 @@ def test_audit_of_a_sound_table_finds_nothing_and_changes_nothing(tmp_path: Path
     assert 5 <= sampled.encoded_again <= 20
 
 
+@pytest.mark.slow
 def test_audit_of_float16_cut_and_reused_rows_finds_nothing(tmp_path: Path) -> None:
     texts = {"long": " ".join(f"word{n}" for n in range(400)), "x": "same", "y": "same"}
     write_jsonl(tmp_path, "a.jsonl", texts)
@@ -206,6 +208,7 @@ def test_repair_short_and_missing_files_are_taken_out_and_made_again(
     assert audit(recipe).damages == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("index", [True, False])
 def test_audit_lost_files_name_the_sources_of_their_rows(
@@ -270,6 +273,7 @@ def files_lost(recipe: Recipe, deep: bool) -> list[Damage]:
     return [one for one in found if one.kind == "file" and one.table == "docs"]
 
 
+@pytest.mark.slow
 def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) -> None:
     """A flipped bit can take a value out of an index that opens as well as ever."""
     recipe = made(tmp_path)
@@ -285,6 +289,7 @@ def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) ->
     assert audit(recipe).damages == ()
 
 
+@pytest.mark.slow
 def test_audit_ledger_line_that_does_not_hold_is_found(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     lines = ledger.ledger_table(table_of(recipe)).dataset()

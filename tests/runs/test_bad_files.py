@@ -94,6 +94,7 @@ BAD: dict[str, tuple[Callable[[], bytes], Rejects]] = {
 }
 
 
+@pytest.mark.slow
 def test_run_over_every_kind_of_bad_file_keeps_what_is_good_and_ends_with_three(
     tmp_path: Path,
 ) -> None:

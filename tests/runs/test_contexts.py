@@ -122,6 +122,7 @@ def test_a_title_of_another_type_is_a_reject(tmp_path: Path) -> None:
     assert (reject["reason"], reject["doc_id"]) == ("wrong_type", "1")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_built_beside_reads_the_context_too(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", [*records("A title"), {"id": "c", "text": "plums"}])
     recipe = titled(tmp_path)
@@ -139,6 +140,7 @@ def test_a_model_that_is_built_beside_reads_the_context_too(tmp_path: Path) -> N
     assert plan(served).is_empty
 
 
+@pytest.mark.slow
 def test_audit_finds_a_context_that_is_not_the_one_that_was_embedded(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", records("A title"))
     recipe = titled(tmp_path)

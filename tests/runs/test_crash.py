@@ -62,6 +62,7 @@ def killed_in_block(number: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hashing.HashingEncoder, "encode_pieces", encode_pieces)
 
 
+@pytest.mark.slow
 def test_embed_unit_killed_in_its_middle_redoes_at_most_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_commit_units_leaves_nothing_staged(tmp_path: Path) -> None:
     assert list((tmp_path / "lake" / "_embedlake" / "docs" / "staged").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_units_with_many_rejects_stay_small(tmp_path: Path) -> None:
     import pickle
 

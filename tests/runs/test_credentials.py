@@ -82,6 +82,7 @@ ASKED: dict[str, tuple[type[Exception], Callable[[Path], object]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_credentials")
 @pytest.mark.parametrize("asked", ASKED)
 def test_bucket_without_credentials_names_it_and_the_variables_to_set(

@@ -181,6 +181,7 @@ def test_maintain_kept_vector_column_and_its_index_survive(tmp_path: Path) -> No
 # Beside a run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", [True, False])
 def test_commit_whose_reply_was_lost_looks_past_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrives: bool
@@ -277,6 +278,7 @@ def test_maintain_conflict_that_passes_is_tried_again(
     assert report.problems == () and report.tables[0].after.fragments == 1
 
 
+@pytest.mark.slow
 def test_maintain_conflict_that_stays_is_reported_and_stops_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def write_recipe(folder: Path, module: str, **source: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_embed_finds_the_function_beside_its_recipe_and_lists_what_gave_nothing(
     tmp_path: Path,
 ) -> None:

@@ -139,6 +139,7 @@ def test_hub_branch_that_moves_during_a_run_is_refused(
     assert_refused_once_moved(recipe, lambda: move_main(home, "b" * 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["c/2026-11-01", "c/latest"])
 def test_prefix_that_changes_during_a_run_is_refused(
     tmp_path: Path, tiny_qwen3: Path, other_qwen3: Path, name: str
@@ -163,6 +164,7 @@ def test_process_that_lives_on_loads_what_the_name_means_now(
     assert new.space.identity != old.space.identity
 
 
+@pytest.mark.slow
 def test_reader_finds_the_model_that_made_the_table_after_latest_moved(
     tmp_path: Path, checkpoints: Path, tiny_qwen3: Path, other_qwen3: Path
 ) -> None:
@@ -178,6 +180,7 @@ def test_reader_finds_the_model_that_made_the_table_after_latest_moved(
     assert np.isclose(hit["_distance"], ((made_by[0] - hit["vector"]) ** 2).sum(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_column_remembers_adapter_and_storage(tmp_path: Path, tiny_qwen3: Path) -> None:
     recipe = recipe_for(tmp_path)
     write_jsonl(tmp_path, "a.jsonl", {"a": "words"})

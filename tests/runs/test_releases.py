@@ -99,6 +99,7 @@ def test_build_space_equal_texts_are_encoded_once(
     assert_vectors_are_of(recipe, report.column, NEW)
 
 
+@pytest.mark.slow
 def test_build_space_killed_between_fragments_does_only_the_missing_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_build_space_killed_between_fragments_does_only_the_missing_ones(
     assert_vectors_are_of(recipe, report.column, NEW)
 
 
+@pytest.mark.slow
 def test_build_space_files_embedded_meanwhile_are_caught_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_build_space_files_embedded_meanwhile_are_caught_up(
     assert_vectors_are_of(recipe, "vector", NEW)
 
 
+@pytest.mark.slow
 def test_build_space_truncated_texts_are_listed_once(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"long": " ".join(["word"] * 20), "short": "word", "no": " "})
     recipe = recipe_for(tmp_path, max_rejected_share=1)
@@ -216,6 +219,7 @@ def test_build_space_of_another_recipe_is_refused(tmp_path: Path) -> None:
 # Ingest beside other spaces
 
 
+@pytest.mark.slow
 def test_run_beside_a_building_and_a_previous_column_goes_on(tmp_path: Path) -> None:
     files(tmp_path, "a")
     recipe = recipe_for(tmp_path)
@@ -276,6 +280,7 @@ def test_run_whose_space_left_service_meanwhile_commits_nothing(tmp_path: Path) 
 # Judging and searching other columns
 
 
+@pytest.mark.slow
 def test_evaluate_column_under_construction_is_judged_by_its_own_model(tmp_path: Path) -> None:
     files(tmp_path, "a", "b")
     queries, qrels = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
@@ -309,6 +314,7 @@ def test_search_after_promote_asks_with_the_model_in_service(tmp_path: Path) -> 
         table_of(recipe).search("a text 1", Encoder.load("hashing", dim=32))
 
 
+@pytest.mark.slow
 def test_lancedb_s_own_search_by_words_uses_the_model_in_service(tmp_path: Path) -> None:
     files(tmp_path, "a", "b")
     recipe = recipe_for(tmp_path)

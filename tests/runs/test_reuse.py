@@ -29,6 +29,7 @@ def check_vectors(recipe: Recipe) -> None:
     np.testing.assert_allclose(np.array([row["vector"] for row in found]), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_run_one_edited_paragraph_of_a_thousand_chunks_embeds_at_most_three(
     tmp_path: Path,
 ) -> None:

@@ -308,6 +308,7 @@ def test_run_units_when_too_many_units_fail_none_is_taken_apart(
     assert report.failures == ("00.jsonl +8: by text 5",)
 
 
+@pytest.mark.slow
 def test_run_units_many_files_that_break_their_unit_take_no_other_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def outcome(recipe: Recipe) -> Any:
     return rows(recipe, *COLUMNS), left_out, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [b"\n", b""])
 @pytest.mark.parametrize("id_field", ["id", None])
 @pytest.mark.parametrize("seed", range(3))
@@ -198,6 +199,7 @@ def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(tmp_path: Pat
     assert run_sliced(recipe).rows == 300
 
 
+@pytest.mark.slow
 def test_run_changed_and_moved_sliced_files_keep_vectors(tmp_path: Path) -> None:
     path = big_file(tmp_path)
     recipe = recipe_for(tmp_path)

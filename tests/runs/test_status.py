@@ -80,6 +80,7 @@ def test_reject_lines_tell_file_place_and_reason(tmp_path: Path) -> None:
     assert len(reject_lines(recipe, limit=1)) == 1
 
 
+@pytest.mark.slow
 def test_status_says_how_the_vector_index_was_tuned(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {f"d{n}": f"text {n} of {n % 7}" for n in range(300)})
     exact = recipe_for(tmp_path)

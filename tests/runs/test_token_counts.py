@@ -63,6 +63,7 @@ def test_run_with_a_document_prompt_counts_what_the_model_sees(
         assert max(counted) <= LIMIT
 
 
+@pytest.mark.slow
 def test_plan_after_a_promote_of_another_prompt_cuts_nothing_again(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", TEXTS)
     recipe = recipe_with(tmp_path, with_prompt(tmp_path / "first", ""))
@@ -100,6 +101,7 @@ def test_plan_of_a_recipe_with_the_prompt_changed_says_so(tmp_path: Path) -> Non
     assert "document prompt changed" in planned.why
 
 
+@pytest.mark.slow
 def test_run_texts_of_unknown_tokens_are_kept_and_listed(tmp_path: Path, minilm: str) -> None:
     write_jsonl(
         tmp_path,

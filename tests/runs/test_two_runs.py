@@ -77,6 +77,7 @@ def test_commit_units_after_a_successor_with_newer_sources_is_refused(tmp_path: 
     check_is_as_the_source_says(recipe, "third")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_commit_units_successor_with_newer_sources_comes_between_look_and_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -95,6 +96,7 @@ def test_commit_units_successor_with_newer_sources_comes_between_look_and_commit
     check_is_as_the_source_says(recipe, "third")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_commit_units_successor_with_the_same_sources_leaves_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

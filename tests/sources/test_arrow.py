@@ -122,6 +122,7 @@ def test_offsets_that_point_outside_the_data_are_rejected(tmp_path: Path, write:
         read(tmp_path / "a.arrow")
 
 
+@pytest.mark.slow
 def test_flipped_bytes_end_in_rows_or_a_reject_never_in_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     for whole in (write_file(path), write_stream(path)):

@@ -149,6 +149,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     objects=st.lists(st.dictionaries(st.sampled_from(["a", "b", "é", 'q"']), JSON), min_size=1),

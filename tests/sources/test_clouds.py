@@ -199,6 +199,7 @@ def test_a_key_with_odd_characters_is_read_from_googles_storage() -> None:
             assert stream.read() == b"odd"
 
 
+@pytest.mark.slow
 def test_slices_of_a_huge_object_are_put_together_where_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

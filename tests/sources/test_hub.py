@@ -151,6 +151,7 @@ def test_only_the_columns_that_the_recipe_names_are_served(hub: StubHub) -> None
     assert hub.n_bytes_read < len(content) / 20
 
 
+@pytest.mark.slow
 def test_a_stream_is_opened_in_another_process(hub: StubHub) -> None:
     hub.commit({"a.jsonl": OLD})
     spec = spec_of(hub)
@@ -164,6 +165,7 @@ def test_a_stream_is_opened_in_another_process(hub: StubHub) -> None:
     assert done.stdout == b"['old']\n"
 
 
+@pytest.mark.slow
 def test_where_the_hub_is_comes_from_hf_endpoint(
     hub: StubHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def test_file_whose_records_cannot_be_told_apart_is_rejected_whole(
     assert words in caught.value.detail
 
 
+@pytest.mark.slow
 def test_long_lists_and_long_values_are_read_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

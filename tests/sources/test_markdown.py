@@ -69,6 +69,7 @@ def test_front_matter_does_not_take_the_place_of_the_files_own_fields(tmp_path: 
     assert isinstance(item, Document) and item.text == "a.md: body"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "front",
     [

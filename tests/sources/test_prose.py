@@ -101,6 +101,7 @@ def test_page_of_no_bytes_has_no_document_and_a_huge_one_is_rejected(
         read_bytes(tmp_path, "a.html", PAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "said"),
     [
@@ -234,6 +235,7 @@ def made_docx(*paragraphs: str) -> bytes:
     return data.getvalue()
 
 
+@pytest.mark.slow
 def test_docx_is_markdown_in_order_with_its_properties(tmp_path: Path) -> None:
     types = {"title": "string", "author": "string", "created": "timestamp"}
     (item,) = read_bytes(tmp_path, "a.docx", made_docx("First. <b>", "Second."), metadata=types)

@@ -218,6 +218,7 @@ def test_what_cannot_be_read_compressed_is_rejected_with_what_to_do(
         read(tmp_path / "a.jsonl.gz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", COMPRESSORS)
 def test_bomb_of_blank_lines_is_rejected_at_the_limit(
     tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch

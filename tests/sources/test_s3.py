@@ -120,6 +120,7 @@ def test_keys_are_never_taken_for_paths(stub: StubS3, key: str) -> None:
     assert texts(file, spec) == ["hello"]
 
 
+@pytest.mark.slow
 def test_a_listing_of_many_pages_is_complete_and_sorted(stub: StubS3) -> None:
     stub.objects = {f"{n}.jsonl": LINE for n in range(25)} | {
         "folder/": b"",
@@ -160,6 +161,7 @@ def test_a_connection_that_breaks_is_transient(stub: StubS3) -> None:
             list(read_documents(file, spec))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pauses")
 def test_a_store_that_is_not_there_is_transient(stub: StubS3) -> None:
     spec = spec_of(stub)

@@ -201,6 +201,7 @@ def test_function_that_loops_costs_its_record(tmp_path: Path, loop: str) -> None
     assert [text for _, text in numbered(items)] == ["good"]
 
 
+@pytest.mark.slow
 def test_function_that_loops_for_record_after_record_ends_the_run(tmp_path: Path) -> None:
     body = "while record['bad']: pass\nreturn record"
     bad, good = {"bad": True, "text": "x"}, {"bad": False, "text": "x"}
@@ -222,6 +223,7 @@ def test_time_limit_leaves_another_timer_and_its_handler_as_they_were(tmp_path: 
         signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
+@pytest.mark.slow
 def test_function_that_catches_everything_is_named_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_url_that_is_no_list_is_the_file(web: StubWeb) -> None:
     assert texts(file, spec) == ["hello"]
 
 
+@pytest.mark.slow
 def test_a_list_downloads_nothing_but_itself(web: StubWeb, tmp_path: Path) -> None:
     web.files |= {f"in/{number}.jsonl": LINE for number in range(40)}
     spec = listing(web, *(f"{number}.jsonl" for number in range(40)))

@@ -20,6 +20,7 @@ def test_check_conditional_put_local_folder_passes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_check_conditional_put_store_that_overwrites_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -32,6 +33,7 @@ def test_check_conditional_put_store_that_overwrites_is_refused(
         assert all("probe-" in key for key in store.written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begin", ["a run", "a table"])
 def test_store_that_overwrites_is_refused_before_the_first_write(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: str

@@ -123,6 +123,7 @@ def test_other_families_adapter_vectors_equal_peft(
     assert (vectors * expected).sum(axis=1).min() >= 0.99999
 
 
+@pytest.mark.slow
 def test_real_minilm_with_an_adapter_equals_peft(minilm: str, tmp_path: Path) -> None:
     base = describe(minilm).directory
     assert base is not None

@@ -76,6 +76,7 @@ def test_unchanged_checkpoint_one_listing_no_download(stub: StubS3, tiny_qwen3: 
     assert stub.requests == [f"/{BUCKET}"]
 
 
+@pytest.mark.slow
 def test_changed_checkpoint_is_copied_anew_beside_the_old(stub: StubS3, tmp_path: Path) -> None:
     before = resolved_space(stub)
     put(stub, "models/q", build_qwen3(tmp_path / "new", initializer_range=0.2))
@@ -91,6 +92,7 @@ def test_only_files_of_a_checkpoint_are_copied(stub: StubS3) -> None:
     assert sorted(path.name for path in folder.iterdir()) == list(FILES)
 
 
+@pytest.mark.slow
 def test_damaged_copy_is_made_anew(stub: StubS3) -> None:
     expected = resolved_space(stub)
     [folder] = copies()

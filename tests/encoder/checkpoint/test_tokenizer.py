@@ -91,6 +91,7 @@ def test_encode_too_long_keeps_the_special_token(tokenizer: CheckpointTokenizer)
     assert not exact
 
 
+@pytest.mark.slow
 def test_encode_several_pieces_in_input_order(tokenizer: CheckpointTokenizer) -> None:
     texts = ["a " * (PIECE_CHARS // 3), "b", "c " * (PIECE_CHARS // 2), "d", "", "e"]
     ids = [ids for ids, _ in tokenizer.encode(texts, "", 10**9)]
