@@ -1,7 +1,7 @@
 """The frame of every page: one self-contained document that asks no server for anything.
 
 Templates of Jinja escape whatever they are given. A page's policy for the browser names the digests
-of its own style and script, so nothing that a document might smuggle in could run or be fetched.
+of its style and script, so nothing that a document might smuggle in could run or be fetched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from embedding_core.errors import SetupError, words
+from embedding_core.store import storage
+from embedding_core.store.storage import StorageSpec
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Characters that HTML may not hold."""
@@ -52,6 +56,17 @@ def page(
     )
     frame = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
     return _templates().get_template(template).render(**frame, **values)
+
+
+def write_page(uri: str, document: str, spec: StorageSpec) -> None:
+    """Write a page to a path or ``s3://`` URI; it appears whole or not at all.
+
+    Raises ``SetupError`` where it cannot be written.
+    """
+    try:
+        storage.write_bytes(uri, document.encode(), spec)
+    except OSError as error:
+        raise SetupError(f"the page {uri} cannot be written: {words(error)}") from error
 
 
 def quoted(text: str) -> Markup:

@@ -10,9 +10,9 @@ from embedding_core import __version__
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reasons import ALL
 from embedding_core.reports.pages.page import clean, data_block, page
-from embedding_core.runs.look.fields import NO_VALUE, Grouped
+from embedding_core.runs.look.fields import Grouped
 from embedding_core.runs.look.history import RunWork
-from embedding_core.runs.look.table_report import TableReport
+from embedding_core.runs.look.overview import Overview
 from embedding_core.runs.look.vector_figures import Excerpt, MapPoints, VectorFigures
 
 SOURCES_SHOWN = 10
@@ -40,7 +40,7 @@ class RejectLine:
     action: str
 
 
-def table_page(report: TableReport) -> str:
+def table_page(report: Overview) -> str:
     """The whole page: one file that opens offline."""
     vectors, lengths = report.vectors, report.statistics.whole.chunk_lengths
     return page(
@@ -65,7 +65,7 @@ def table_page(report: TableReport) -> str:
     )
 
 
-def figures(report: TableReport) -> list[tuple[str, str]]:
+def figures(report: Overview) -> list[tuple[str, str]]:
     """The figures that sum a table up, by name."""
     whole = report.statistics.whole
     numbers = {
@@ -79,7 +79,7 @@ def figures(report: TableReport) -> list[tuple[str, str]]:
     return [(name, f"{number:,}") for name, number in numbers.items()]
 
 
-def reject_lines(report: TableReport) -> Iterator[RejectLine]:
+def reject_lines(report: Overview) -> Iterator[RejectLine]:
     """Every reason for which something was left out, the most frequent first."""
     for name, count in report.statistics.whole.reasons.items():
         reason = ALL.get(name)
@@ -113,7 +113,7 @@ def _contents(vectors: VectorFigures | None) -> Iterator[tuple[str, str]]:
         )
 
 
-def _runs(report: TableReport) -> Iterator[Mapping[str, Any]]:
+def _runs(report: Overview) -> Iterator[Mapping[str, Any]]:
     """Rows of the table of runs, the newest first; bars are relative to the longest run."""
     seconds = [run.chunk_seconds + run.embed_seconds for run in report.history]
     longest = max(seconds, default=0.0) or 1.0
@@ -143,8 +143,8 @@ def _legend(points: MapPoints) -> list[tuple[str, str, int]]:
 def _styles(colours: Grouped) -> list[str]:
     kind = "s" if colours.is_ordered else "c"
     return [
-        "other" if label == NO_VALUE or label.startswith("(") else f"{kind}{number}"
-        for number, label in enumerate(colours.labels)
+        f"{kind}{number}" if number < colours.n_named else "other"
+        for number in range(len(colours.labels))
     ]
 
 

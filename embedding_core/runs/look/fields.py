@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,11 +75,14 @@ class Grouped:
     """Groups of numbers, from small to large; those without a value come last."""
     n_values: int
     """Different values."""
+    n_named: int
+    """The first so many groups have values; those behind them are all others, and no value."""
 
 
 def grouped(field: str, values: Sequence[Any]) -> Grouped:
     """Numbers and dates in six groups of about the same size; of other values the ten that occur
-    most, and the rest together."""
+    most, and the rest together. NaN and infinite numbers count as no value."""
+    values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
     present = [value for value in values if value is not None]
     n_values = len(set(present))
     if n_values > MOST_GROUPS and all(map(_is_number, present)):
@@ -87,13 +91,13 @@ def grouped(field: str, values: Sequence[Any]) -> Grouped:
     common = [name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]
     kept, rest = common[:MOST_GROUPS], common[MOST_GROUPS:]
     labels = [*kept, *([f"({len(rest):,} other values)"] if rest else [])]
-    positions = {name: min(place, len(kept)) for place, name in enumerate(common)}
+    positions = {name: min(rank, len(kept)) for rank, name in enumerate(common)}
     if len(present) < len(values):
         labels.append(NO_VALUE)
     numbers = tuple(
         len(labels) - 1 if value is None else positions[shown(value)] for value in values
     )
-    return Grouped(field, tuple(labels), numbers, False, n_values)
+    return Grouped(field, tuple(labels), numbers, False, n_values, len(kept))
 
 
 def _binned(field: str, values: Sequence[Any], n_values: int) -> Grouped:
@@ -101,20 +105,20 @@ def _binned(field: str, values: Sequence[Any], n_values: int) -> Grouped:
     finite = np.isfinite(measured)
     edges = np.unique(np.quantile(measured[finite], np.linspace(0, 1, BINS + 1), method="nearest"))
     bins = np.clip(np.searchsorted(edges, measured, side="right") - 1, 0, len(edges) - 2)
-    in_bins = {int(place): measured[finite & (bins == place)] for place in np.unique(bins[finite])}
+    in_bins = {int(bin_): measured[finite & (bins == bin_)] for bin_ in np.unique(bins[finite])}
     is_date = any(isinstance(value, datetime) for value in values)
     labels = [
         f"{_named(float(inside.min()), is_date)} to {_named(float(inside.max()), is_date)}"
         for inside in in_bins.values()
     ]
-    positions = {place: position for position, place in enumerate(in_bins)}
+    positions = {bin_: position for position, bin_ in enumerate(in_bins)}
     if not finite.all():
         labels.append(NO_VALUE)
     numbers = tuple(
-        positions[int(place)] if is_finite else len(labels) - 1
-        for place, is_finite in zip(bins, finite, strict=True)
+        positions[int(bin_)] if is_finite else len(labels) - 1
+        for bin_, is_finite in zip(bins, finite, strict=True)
     )
-    return Grouped(field, tuple(labels), numbers, True, n_values)
+    return Grouped(field, tuple(labels), numbers, True, n_values, len(in_bins))
 
 
 def number(value: Any) -> float:

@@ -72,7 +72,7 @@ def sampled_vectors(snapshot: Snapshot, column: str, rows: Sequence[int]) -> Vec
 
 
 def sampled_rows(snapshot: Snapshot, column: str, n_sampled: int) -> SampledRows:
-    """At most so many rows; the same ones of the same version every time."""
+    """So many rows at most; the same ones of the same version every time."""
     rows = spread(snapshot.n_rows, n_sampled)
     vectors = sampled_vectors(snapshot, column, rows)
     usable = np.isfinite(vectors).all(axis=1)

@@ -37,7 +37,7 @@ class Look:
     """What is asked of a look at vectors."""
 
     column: str | None = None
-    """Of vectors; None: the one in service."""
+    """The column of vectors; None: the one in service."""
     color: str | None = None
     """The field that points are coloured by; None: the first with two to ten values."""
     method: str = "pca"
@@ -81,8 +81,8 @@ class ComponentFigures:
     lowest: tuple[Excerpt, ...]
     highest: tuple[Excerpt, ...]
     associations: Mapping[str, float | None]
-    """By field, 0 to 1: Pearson's correlation of numbers, else the correlation ratio; None where
-    nothing can be said."""
+    """A number from 0 to 1 by field: Pearson's correlation of numbers, else the correlation ratio.
+    None where nothing can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class AlikePair:
     second: Excerpt
     cosine: float
     is_same_text: bool
-    """As far as the texts are shown."""
+    """Whether their beginnings are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +208,7 @@ def _measured(values: Sequence[object]) -> Sequence[object]:
     return [number(value) if hasattr(value, "timestamp") else value for value in values]
 
 
-def _neighbours(
-    snapshot: Snapshot, column: str, rows: SampledRows
-) -> tuple[NeighbourExample, ...]:
+def _neighbours(snapshot: Snapshot, column: str, rows: SampledRows) -> tuple[NeighbourExample, ...]:
     if len(rows) < 2:
         return ()
     chosen = sorted({position * len(rows) // EXAMPLES for position in range(EXAMPLES)})

@@ -1,4 +1,4 @@
-"""Everything that a person wants to see of a table: what it holds, how it came to be, its vectors."""
+"""What a person wants to see of a table: what it holds, how it came to be, its vectors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_RUNS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class TableReport:
+class Overview:
     """A table at one version."""
 
     recipe: str
@@ -69,9 +69,9 @@ class TableReport:
         return "done"
 
 
-def report(
+def look_at(
     recipe: Recipe, look: Look | None = None, price_per_hour: float | None = None
-) -> TableReport:
+) -> Overview:
     """Look at the newest version of the recipe's table.
 
     Reads a few narrow columns of every row, and the texts and vectors of a sample; memory is
@@ -86,7 +86,7 @@ def report(
     if look.color is not None:
         checked_field(snapshot, look.color)
     vectors = vector_figures(snapshot, column, look) if column is not None else None
-    return TableReport(
+    return Overview(
         recipe=recipe.name,
         table=snapshot.table.uri,
         version=snapshot.version,
@@ -108,9 +108,7 @@ def report(
     )
 
 
-def _problem(
-    snapshot: Snapshot, column: str | None, vectors: VectorFigures | None
-) -> str | None:
+def _problem(snapshot: Snapshot, column: str | None, vectors: VectorFigures | None) -> str | None:
     if not snapshot.n_rows:
         return "The table has no rows yet."
     if column is None:
