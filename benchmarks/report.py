@@ -5,10 +5,10 @@
 
 ``page``: a report of 100,000 rows of 384 numbers with a map by PCA, the page included, against a
 minute. ``map``: the same rows placed into a Parquet file, in this process. ``tsne``: a report
-whose map is made by t-SNE. ``browser``: the page with 5,000 points in a headless Chromium, without a
-GPU: milliseconds from frame to frame while it is zoomed, dragged and searched, and those of the
-script alone; a frame of a 60 Hz screen takes 16.7. ``BENCH_ROWS`` makes all of them smaller. Writes
-``benchmarks/results/report-<case>.json``.
+whose map is made by t-SNE. ``browser``: the page with 5,000 points in a headless Chromium, without
+a GPU: milliseconds from frame to frame while it is zoomed, dragged and searched, and those of the
+script alone; a frame of a 60 Hz screen takes 16.7. ``BENCH_ROWS`` makes all of them smaller.
+Writes ``benchmarks/results/report-<case>.json``.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def test_table_without_any_column_of_vectors_has_a_report(tmp_path: Path) -> Non
 
 
 def test_column_that_is_not_of_vectors_is_refused_with_those_that_are(recipe: Recipe) -> None:
-    with pytest.raises(UsageError, match="'text' holds no vectors .* of vectors are vector"):
+    with pytest.raises(UsageError, match=r"'text' holds no vectors .* of vectors are vector"):
         look_at(recipe, Look(column="text"))
 
 
