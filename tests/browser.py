@@ -18,7 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -44,7 +45,7 @@ class PageFault(AssertionError):
 class Tab:
     """A page in the browser, with all that it said and asked for."""
 
-    socket: ClientConnection
+    socket: Connection
     errors: list[str] = field(default_factory=list)
     """Errors and warnings of the console, uncaught exceptions, breaches of the page's policy."""
     requests: list[str] = field(default_factory=list)

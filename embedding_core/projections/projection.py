@@ -33,8 +33,10 @@ class Placement(Protocol):
 class Projection(Protocol):
     """A way to put vectors into a plane."""
 
-    fewest: int
-    """Fewer vectors cannot be placed."""
+    @property
+    def fewest(self) -> int:
+        """Fewer vectors cannot be placed."""
+        ...
 
     def fit(self, vectors: Vectors) -> Placement:
         """Fit a plane to (n_rows, dim) finite vectors; the same vectors give the same plane.

@@ -81,6 +81,27 @@ def test_sample_is_spread_evenly_and_the_same_every_time(recipe: Recipe) -> None
     assert positions == [n * 62 // 10 for n in range(10)]
 
 
+def test_sample_of_a_table_with_deleted_rows_has_the_rows_that_are_left(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_jsonl(
+            tmp_path, f"{name}.jsonl", {f"{name}{n}": f"{name} text {n}" for n in range(20)}
+        )
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    table = table_of(recipe)
+    table.dataset().delete("doc_id IN ('a3', 'a4', 'b0', 'b19')")
+    vectors = look_at(recipe).vectors
+    assert vectors is not None
+    assert list(vectors.points.chunk_ids) == table.to_arrow(["chunk_id"])["chunk_id"].to_pylist()
+    assert vectors.points.texts[3] == "a text 5" and vectors.rows == 36
+
+
+@pytest.mark.parametrize("n_sampled", [0, -1, 50_001])
+def test_sample_out_of_bounds_is_refused(n_sampled: int) -> None:
+    with pytest.raises(UsageError, match="take 1 to 50,000"):
+        Look(n_sampled=n_sampled)
+
+
 @pytest.mark.parametrize("field", ["lang", "year", "score", "seen", "good", "doc_id", "n_tokens"])
 def test_every_kind_of_field_gives_colours(recipe: Recipe, field: str) -> None:
     vectors = look_at(recipe, Look(color=field)).vectors

@@ -94,6 +94,7 @@ def _templates() -> Environment:
         finalize=clean,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {"quoted": quoted, "number": "{:,}".format, "share": "{:.1%}".format}
     return environment

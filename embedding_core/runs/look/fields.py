@@ -53,7 +53,7 @@ def checked_field(snapshot: Snapshot, name: str) -> str:
 
 
 def _has_plain_values(kind: pa.DataType) -> bool:
-    return (
+    return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
         or pa.types.is_boolean(kind)

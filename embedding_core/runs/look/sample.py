@@ -76,7 +76,7 @@ def sampled_rows(snapshot: Snapshot, column: str, n_sampled: int) -> SampledRows
     rows = spread(snapshot.n_rows, n_sampled)
     vectors = sampled_vectors(snapshot, column, rows)
     usable = np.isfinite(vectors).all(axis=1)
-    kept = [row for row, is_usable in zip(rows, usable, strict=True) if is_usable]
+    kept = [rows[position] for position in np.flatnonzero(usable)]
     names = fields_of(snapshot)
     values = _values(snapshot, names, kept)
     return SampledRows(

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from embedding_core.errors import UsageError
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.projections.association import association
@@ -28,6 +30,9 @@ NEIGHBOURS = 3
 LEAST_COSINE = 0.95
 """From here on two rows are near-duplicates."""
 PAIRS_SHOWN = 20
+Positions = npt.NDArray[np.intp]
+MOST_SAMPLED = 50_000
+"""Rows of a sample: all pairs of them are compared."""
 FEWEST_VALUES, MOST_VALUES = 2, 10
 """A field is chosen for colours by itself when it has so many values."""
 
@@ -44,6 +49,13 @@ class Look:
     """The projection."""
     n_sampled: int = 5_000
     """Rows at most."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_sampled <= MOST_SAMPLED:
+            raise UsageError(
+                f"a sample of {self.n_sampled:,} rows cannot be looked at; take 1 to "
+                f"{MOST_SAMPLED:,}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +241,7 @@ def _neighbours(snapshot: Snapshot, column: str, rows: SampledRows) -> tuple[Nei
     return tuple(examples)
 
 
-def _excerpts(rows: SampledRows, order: Numbers, values: Numbers) -> tuple[Excerpt, ...]:
+def _excerpts(rows: SampledRows, order: Positions, values: Numbers) -> tuple[Excerpt, ...]:
     return tuple(_excerpt(rows, int(row), float(values[int(row)])) for row in order)
 
 
