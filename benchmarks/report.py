@@ -53,7 +53,7 @@ BEFORE = {
 MEASURED = """
 new Promise(done => {{
   const map = document.getElementById('map'), find = document.getElementById('search');
-  map.scrollIntoView(); map.focus();
+  map.scrollIntoView({{behavior: 'instant'}}); map.focus();
   const box = map.getBoundingClientRect(), frames = [], scripts = [];
   {before}
   let n = 0, last = 0;

@@ -162,4 +162,4 @@ def test_view_of_a_file_that_is_no_map_says_so(
     other = tmp_path / "other.parquet"
     other.write_text("no parquet")
     answer = embedlake("view", recipe.model_dump_json(), "--map", str(other))
-    assert answer.code == 1 and "is no map of embedlake" in answer.err
+    assert answer.code == 1 and "is no map that embedlake wrote" in answer.err

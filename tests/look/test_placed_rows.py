@@ -114,5 +114,5 @@ def test_map_that_cannot_be_written_leaves_the_old_file(recipe: Recipe, tmp_path
 def test_file_of_another_origin_is_no_map(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"x": [1]}), path)
-    with pytest.raises(SetupError, match="is no map of embedlake"):
+    with pytest.raises(SetupError, match="is no map that embedlake wrote"):
         named_columns(path)

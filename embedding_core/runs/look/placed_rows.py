@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding_core.errors import LakeError, SetupError
+from embedding_core.errors import LakeError, SetupError, words
 from embedding_core.lake import schema, vectors
 from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.scans import rows_of_fragments, scan
@@ -196,8 +196,8 @@ def named_columns(path: Path) -> tuple[str, str, str]:
         return "text", about["x"], about["y"]
     except (OSError, ValueError, KeyError) as error:
         raise SetupError(
-            f"{path} is no map of embedlake ({type(error).__name__}); `embedlake map RECIPE --out "
-            "FILE` writes one"
+            f"{path} is no map that embedlake wrote ({words(error)}); make one of the table, and "
+            "name that file"
         ) from error
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 VIEWER = "embedding-atlas"
 PORT = 5055
+STDERR = 2
+"""File descriptor: stdout is for the answer alone."""
 fitted_option = click.option(
     "--sample",
     "n_fitted",
@@ -106,7 +108,7 @@ def view(
     command = [program, str(made), "--text", text, "--x", x, "--y", y]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     respond({"command": command}, [shlex.join(command)], as_json)
-    with subprocess.Popen(command, stdout=sys.stderr) as process:
+    with subprocess.Popen(command, stdout=STDERR) as process:
         try:
             code = process.wait()
         except BaseException:
