@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from embedding_core.errors import SetupError
+from embedding_core.lake.table import table_of
+from embedding_core.lake.upkeep.belongings import folders_of
 from embedding_core.recipe import Recipe
 from embedding_core.reports.look.overview import OverviewView
-from embedding_core.reports.pages.page import data_block, quoted
+from embedding_core.reports.pages.page import data_block, quoted, write_page
 from embedding_core.reports.pages.table_page import table_page
 from embedding_core.runs.look.overview import Overview, look_at
 from embedding_core.runs.look.vector_figures import Look
+from embedding_core.store import storage
+from embedding_core.store.layout import report_path, table_folder
+from embedding_core.store.storage import StorageSpec
 from tests.look.tables import HOSTILE, documents, embedded, hostile_documents
+from tests.s3 import S3Server
 
 
 class Elements(HTMLParser):
@@ -102,6 +109,22 @@ def test_wide_page_is_not_made_larger_by_long_texts(tmp_path: Path) -> None:
     records = [{"id": f"d{n}", "text": f"{n} " + "word " * 2_000} for n in range(50)]
     made = look_at(embedded(tmp_path, records, chunk={"strategy": "none"}))
     assert len(table_page(made)) < 200_000
+
+
+def test_page_of_a_table_on_s3_is_kept_beside_it(tmp_path: Path, s3: S3Server) -> None:
+    lake = {"uri": f"s3://{s3.new_bucket()}/lake", "storage": s3.storage.model_dump()}
+    recipe = embedded(tmp_path, documents(5), lake=lake)
+    uri = report_path(recipe.lake.uri, recipe.lake.table)
+    document = table_page(look_at(recipe))
+    write_page(uri, document, recipe.lake.storage)
+    assert storage.read_bytes(uri, recipe.lake.storage).decode() == document
+    assert table_folder(recipe.lake.uri, recipe.lake.table) in folders_of(table_of(recipe))
+
+
+def test_page_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"report\.html cannot be written"):
+        write_page(str(tmp_path / "file" / "report.html"), "page", StorageSpec())
 
 
 def test_recipe_is_not_changed_by_a_report(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@
   let view = null; // {scale, left, top}: pixel = (value - left) * scale
   let shown = new Uint8Array(n).fill(1);
   let matches = n, chosen = -1, hovered = -1, only = -1, waiting = false, rowsListed = 0;
-  let sprites = [], ink = "";
+  let colours = [], ink = "", picture = null, pixels = null, disc = [];
 
   // 1. Places: data to pixels, the same scale on both axes.
 
@@ -59,48 +59,41 @@
     schedule();
   }
 
-  // 2. Drawing: a dot of each colour is drawn once and stamped.
+  // 2. Drawing: dots are written into the picture's pixels. Without a GPU that takes half a
+  // millisecond for 5,000 points; as many calls of drawImage or arc take 10 to 20.
 
   function restyle() {
-    const dots = devicePixelRatio || 1;
     ink = getComputedStyle(canvas).color;
-    const colours = [...document.querySelectorAll(".map .swatch")].map(
-      (swatch) => getComputedStyle(swatch).backgroundColor);
-    sprites = colours.map((colour) => {
-      const dot = document.createElement("canvas");
-      const size = Math.ceil((2 * RADIUS + 2) * dots);
-      dot.width = dot.height = size;
-      const brush = dot.getContext("2d");
-      brush.fillStyle = colour;
-      brush.beginPath();
-      brush.arc(size / 2, size / 2, RADIUS * dots, 0, 2 * Math.PI);
-      brush.fill();
-      return dot;
+    colours = [...document.querySelectorAll(".map .swatch")].map((swatch) => {
+      const [red, green, blue] = getComputedStyle(swatch).backgroundColor.match(/\d+/g);
+      return (blue << 16) | (green << 8) | Number(red);
     });
     schedule();
   }
   function resize() {
     const dots = devicePixelRatio || 1;
-    canvas.width = Math.round(width() * dots);
-    canvas.height = Math.round(height() * dots);
+    canvas.width = Math.max(1, Math.round(width() * dots));
+    canvas.height = Math.max(1, Math.round(height() * dots));
+    picture = pen.createImageData(canvas.width, canvas.height);
+    pixels = new Uint32Array(picture.data.buffer);
+    disc = [];
+    const radius = RADIUS * dots, edge = Math.ceil(radius);
+    for (let dy = -edge; dy <= edge; dy++) {
+      for (let dx = -edge; dx <= edge; dx++) {
+        const cover = Math.min(1, radius + 0.5 - Math.hypot(dx, dy));
+        if (cover > 0) disc.push([dx, dy, cover]);
+      }
+    }
     if (view) schedule(); else reset();
   }
   function draw() {
     waiting = false;
     const dots = devicePixelRatio || 1;
-    const half = RADIUS + 1, size = 2 * half;
+    pixels.fill(0);
+    if (matches < n) stamp(0, 0.12, dots);
+    stamp(1, 0.9, dots);
+    pen.putImageData(picture, 0, 0);
     pen.setTransform(dots, 0, 0, dots, 0, 0);
-    pen.clearRect(0, 0, width(), height());
-    for (const lit of matches < n ? [0, 1] : [1]) {
-      pen.globalAlpha = lit ? 0.85 : 0.1;
-      for (let i = 0; i < n; i++) {
-        if (shown[i] !== lit) continue;
-        const x = px(i), y = py(i);
-        if (x < -size || y < -size || x > width() + size || y > height() + size) continue;
-        pen.drawImage(sprites[colourOf(i)], x - half, y - half, size, size);
-      }
-    }
-    pen.globalAlpha = 1;
     for (const [i, line] of [[hovered, 1.5], [chosen, 3]]) {
       if (i < 0) continue;
       pen.strokeStyle = ink;
@@ -108,6 +101,21 @@
       pen.beginPath();
       pen.arc(px(i), py(i), RADIUS + 3, 0, 2 * Math.PI);
       pen.stroke();
+    }
+  }
+  function stamp(lit, opacity, dots) { // the points that are lit, or those that are not
+    const across = canvas.width, down = canvas.height;
+    for (let i = 0; i < n; i++) {
+      if (shown[i] !== lit) continue;
+      const x = Math.round(px(i) * dots), y = Math.round(py(i) * dots);
+      if (x < -20 || y < -20 || x > across + 20 || y > down + 20) continue;
+      const colour = colours[colourOf(i)];
+      for (const [dx, dy, cover] of disc) {
+        const column = x + dx, row = y + dy;
+        if (column < 0 || row < 0 || column >= across || row >= down) continue;
+        const place = row * across + column, alpha = Math.round(255 * opacity * cover);
+        if (alpha >= pixels[place] >>> 24) pixels[place] = ((alpha << 24) | colour) >>> 0;
+      }
     }
   }
   function schedule() {
@@ -263,7 +271,7 @@
   }));
   document.addEventListener("themechange", restyle);
   new ResizeObserver(resize).observe(canvas);
-  restyle();
   resize();
+  restyle();
   filter();
 }
