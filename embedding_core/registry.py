@@ -28,6 +28,7 @@ ENGINES = "embedlake.engines"
 EXPORTERS = "embedlake.exporters"
 CHECKS = "embedlake.checks"
 REPORTS = "embedlake.reports"
+PROJECTIONS = "embedlake.projections"
 
 
 class Registry(Generic[T]):

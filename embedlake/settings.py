@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     resources: Resources = Resources()
     """Defaults of the flow's ``resources`` parameter."""
     price_per_hour: float | None = Field(default=None, ge=0)
-    """What this machine costs an hour, in any currency: plans and ``bench`` then name costs."""
+    """What this machine costs an hour, in any currency: plans, ``bench`` and
+    reports then name costs."""
 
     @field_validator("ray_address")
     @classmethod

@@ -19,7 +19,7 @@ from embedding_core import reasons
 from embedding_core.encoder.checkpoint.treatments.rule import Rule
 from embedding_core.encoder.checkpoint.treatments.tables import TABLES
 from embedding_core.lake.query.hits import Hit
-from embedding_core.lake.spaces.switching import Release
+from embedding_core.lake.spaces.switching import GateAnswer, Release
 from embedding_core.lake.spaces.vector_columns import VectorColumn
 from embedding_core.lake.upkeep.compaction import TableReport, TableState
 from embedding_core.lake.upkeep.row_audit import Damage
@@ -37,6 +37,10 @@ from embedding_core.runs.inputs.drafting import Draft
 from embedding_core.runs.inputs.lengths import Bin, LengthSummary
 from embedding_core.runs.inputs.peeking import Peek, PeekedChunk, PeekedRecord
 from embedding_core.runs.inputs.tallies import Figures, Statistics
+from embedding_core.runs.look.history import RunWork
+from embedding_core.runs.look.overview import Overview
+from embedding_core.runs.look.placed_rows import MapReport
+from embedding_core.runs.look.vector_figures import AlikePair, ComponentFigures, Excerpt
 from embedding_core.runs.maintenance import MaintenanceReport
 from embedding_core.runs.repair import AuditReport
 from embedding_core.runs.space.build import SpaceReport
@@ -124,6 +128,13 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("gate", Finding),
         ("status", VectorColumn),
         ("promote", Release),
+        ("promote", GateAnswer),
+        ("report", Overview),
+        ("report", RunWork),
+        ("report", ComponentFigures),
+        ("report", Excerpt),
+        ("report", AlikePair),
+        ("map", MapReport),
         ("releases", Release),
         ("announce-model", Announcement),
         ("verify", AuditReport),

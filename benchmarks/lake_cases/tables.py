@@ -91,7 +91,7 @@ def table_of_files(recipe: Recipe, rows_per_file: int) -> Table:
 def _entry(job: Job, one: PlannedFile, n_rows: int) -> ledger.LedgerEntry:
     counts = FileCounts(one.file_key, one.file.uri, 1, 0, n_rows, 0, 5 * n_rows, embedded=n_rows)
     return ledger.LedgerEntry(
-        counts, one.file.fingerprint, job.rows_id, job.space_id, 1.0, job.run_id
+        counts, one.file.fingerprint, job.rows_id, job.space_id, 1.0, 0.2, job.run_id
     )
 
 

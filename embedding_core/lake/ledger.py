@@ -41,6 +41,8 @@ class LedgerEntry:
     space_id: str
     seconds: float
     """Chunking and embedding took this long: the file's share of its unit."""
+    chunk_seconds: float
+    """The chunk stage's part of ``seconds``."""
     run_id: str
     choice: str = ""
     """Digest of the choice among its documents; empty where all were taken."""
@@ -204,7 +206,7 @@ def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
 def entries(ledger: Snapshot | None) -> dict[str, LedgerEntry]:
     """Every line of the ledger, by file key."""
     counted = [field.name for field in fields(FileCounts)]
-    names = [*counted, "fingerprint", "rows_id", "space_id", "seconds", "run_id", "choice"]
+    names = [*counted, *(field.name for field in fields(LedgerEntry)[1:])]
     by_key = {}
     for row in ledger_rows(ledger, names).to_pylist():
         counts = FileCounts(**{name: row.pop(name) for name in counted})

@@ -241,6 +241,12 @@ def vectors_at(snapshot: Snapshot, rows: Sequence[int], column: str) -> Vectors:
     return vectors.to_numpy(table.column(column).combine_chunks())
 
 
+def values_at(snapshot: Snapshot, rows: Sequence[int], columns: Mapping[str, str]) -> pa.Table:
+    """Rows by their numbers, in that order; ``columns`` are SQL by name."""
+    with snapshot.table.faults("reading"):
+        return snapshot.dataset.take(list(rows), columns=dict(columns))
+
+
 def count_vectors(snapshot: Snapshot, column: str) -> int:
     """Rows that have a vector in a column."""
     return int(

@@ -71,6 +71,7 @@ LEDGER_SCHEMA = pa.schema(
         ],
         pa.field("choice", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("chunk_seconds", pa.float64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("committed_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]

@@ -147,6 +147,8 @@ class EmbeddedUnit(UnitResult):
     """Lance fragment metadata, JSON, ready to commit."""
     recomputed: int = 0
     """Rows that half precision could not represent and a wider type computed again."""
+    chunk_seconds: float = 0.0
+    """The chunk stage's part of ``seconds``."""
 
     @classmethod
     def of(cls, result: UnitResult, **embedded: Any) -> EmbeddedUnit:

@@ -5,6 +5,7 @@ _embedlake/spaces/<space_id>.npy           reference vectors of a space
 _embedlake/<table>/<lock|build|index>/<number>.json
 _embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
 _embedlake/<table>/results/…               results of Prefect's tasks
+_embedlake/<table>/report.html             the page of the last report run
 _embedlake/<table>/choice.parquet          chosen documents, see ``lake.rows.choices``
 """
 
@@ -36,6 +37,10 @@ def results_folder(lake_uri: str, table: str) -> str:
 
 def choice_path(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/choice.parquet"
+
+
+def report_path(lake_uri: str, table: str) -> str:
+    return f"{table_folder(lake_uri, table)}/report.html"
 
 
 def reference_path(lake_uri: str, space_id: str) -> str:

@@ -74,7 +74,7 @@ class ReembedRun:
         # 5. The switch.
         if self._promotion == "never":
             return so_far.report("built")
-        release = self._caught_up(lambda: promote_space(self._job, BY))
+        release = self._caught_up(lambda: promote_space(self._job, BY, so_far.gate))
         return so_far.report("promoted", release)
 
     def _judged_sample(self, share: float) -> GateReport:

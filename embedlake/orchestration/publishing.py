@@ -9,12 +9,24 @@ from embedding_core.recipe import Recipe
 from embedding_core.reports.report import Report
 from embedlake.orchestration.naming import artifact_key
 
+REPORT = "report"
+"""Kind of the artifact that a report of the whole table is."""
+
 
 def publish(kind: str, recipe: Recipe, report: Report) -> None:
-    """Log a report's lines, and keep its page as the table's artifact of this kind."""
+    """Log a report's lines, and keep its page as the table's artifact of this kind.
+
+    Every other page ends with a link to the report of the whole table, on the same Prefect server.
+    """
     for line in report.lines():
         get_run_logger().info(line)
-    create_markdown_artifact(markdown=report.markdown(), key=artifact_key(kind, recipe))
+    page = report.markdown()
+    if kind != REPORT:
+        page += (
+            f"\n\n[The report of the whole table](/artifacts/key/{artifact_key(REPORT, recipe)}): "
+            "figures, runs, releases and a map, made by the last run of `report/report`"
+        )
+    create_markdown_artifact(markdown=page, key=artifact_key(kind, recipe))
 
 
 def publish_picture(kind: str, recipe: Recipe, uri: str) -> None:

@@ -34,6 +34,8 @@ from embedding_core.runs.inputs.checking import check_file
 from embedding_core.runs.inputs.drafting import Wish, draft
 from embedding_core.runs.inputs.peeking import peek
 from embedding_core.runs.inputs.table_counting import count_table
+from embedding_core.runs.look.overview import look_at
+from embedding_core.runs.look.placed_rows import begin_map, finish_map, placed_here
 from embedding_core.runs.outcome import EXIT_CODES
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.evaluation import evaluate
@@ -81,6 +83,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     records["peek"] = peek(recipe, n_records=9)
     records["draft"] = draft(Wish(recipe.source.uri, folder, "drafted", "hashing"))
     records["statistics"] = count_table(recipe, "file")
+    records["overview"] = look_at(recipe)
+    begun = begin_map(recipe, "pca", None, 100)
+    records["placed"] = finish_map(begun, placed_here(begun), folder / "map.parquet", 0.0)
     records["validation"] = check_file(recipe, "a.jsonl")
     records["evaluation"] = evaluate(recipe, resources, *labels, "vector")
     (records["answers"],) = search(recipe, resources, {"q1": "document 3"}, Query(k=2))

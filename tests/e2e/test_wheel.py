@@ -87,6 +87,7 @@ def test_wheel_owns_two_names_and_is_typed(wheel: Path) -> None:
     names = {name.partition("/")[0] for name in files if ".dist-info/" not in name}
     assert names == {"embedding_core", "embedlake"}
     wanted = {"embedding_core/py.typed", "embedlake/py.typed", "embedlake/flows/embed.py",
+              "embedding_core/reports/pages/style.css", "embedding_core/reports/pages/table.html",
               "embedlake/deployments/prefect.yaml"}  # fmt: skip
     assert wanted <= set(files)
 

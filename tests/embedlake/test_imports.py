@@ -20,7 +20,7 @@ def in_python(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_flows_imported_with_a_stray_variable_change_nothing() -> None:
     modules = ", ".join(
-        f"embedlake.flows.{name}" for name in ("embed", "reembed", "maintain", "export")
+        f"embedlake.flows.{name}" for name in ("embed", "reembed", "maintain", "export", "report")
     )
     done = in_python(
         "import os; before = {n: v for n, v in os.environ.items() if 'LAKE' in n or 'LANCE' in n};"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -31,9 +31,29 @@ RECORDS_KEY = b"embedlake:releases"
 TRAINING_WAIT_SECONDS = 60.0
 """A change of spaces waits this long for the training of an index, unless told otherwise."""
 RECORDS_KEPT = 200
-"""Four years of a release a week: 80 kB, which every opening of the table reads."""
+"""Four years of a release a week: 120 kB, which every opening of the table reads."""
 
 Action = Literal["promote", "rollback", "retire"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateAnswer:
+    """What the release gate said before a promote, in short."""
+
+    verdict: str
+    """``yes`` or ``no``; a no was overruled."""
+    queries: int
+    queries_kind: str
+    """``labelled`` or ``known-item``."""
+    old_ndcg: float
+    """Mean nDCG@10 of the space that served."""
+    new_ndcg: float
+    difference: float
+    """New less old, as the mean over queries; ``low`` to ``high`` is its 95 % interval."""
+    low: float
+    high: float
+    failed: tuple[str, ...]
+    """Names of the checks that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,8 @@ class Release:
     to_space: str | None
     """``space_id`` of the space in service since; None when a column was retired."""
     to_model: str | None
+    gate: GateAnswer | None = None
+    """What the gate said; None when nobody asked it."""
 
 
 def releases(snapshot: Snapshot) -> tuple[Release, ...]:
@@ -66,8 +88,11 @@ def promote(
     by: str,
     run_id: str | None = None,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
+    gate: GateAnswer | None = None,
 ) -> Release:
     """Put a built column in service; the column that served stays beside it as ``vector__…``.
+
+    ``gate`` is kept with the record of the release.
 
     Raises ``LakeError``, and changes nothing, when there is no such column and when the table has
     no rows, ``Unfilled`` while a row lacks the new vector, ``Locked`` when the training of an index
@@ -78,7 +103,8 @@ def promote(
     def switch(snapshot: Snapshot) -> _Change:
         field = _other(snapshot, column)
         _check_complete(snapshot, field)
-        return _switched(snapshot, field, "promote", complete=True)
+        change = _switched(snapshot, field, "promote", complete=True)
+        return replace(change, gate=gate)
 
     return _commit(table, by, run_id, wait_seconds, switch)
 
@@ -166,6 +192,7 @@ class _Change:
     """``space_id`` and model of the space that leaves service, or is retired."""
     new_space: tuple[str, str] | None
     """``space_id`` and model of the space that enters service."""
+    gate: GateAnswer | None = None
 
 
 def _commit(
@@ -188,7 +215,8 @@ def _commit(
             return records[-1]  # the reply of an attempt was lost
         change = decide(snapshot)
         to_space, to_model = change.new_space or (None, None)
-        new = Release(change.action, at, by, run_id, *change.old_space, to_space, to_model)
+        spaces = (*change.old_space, to_space, to_model)
+        new = Release(change.action, at, by, run_id, *spaces, change.gate)
         kept = [asdict(record) for record in (*records, new)][-RECORDS_KEPT:]
         metadata = {**(change.new_schema.metadata or {}), RECORDS_KEY: json.dumps(kept).encode()}
         new_schema = change.new_schema.with_metadata(metadata)
@@ -307,4 +335,10 @@ def _check_complete(snapshot: Snapshot, field: pa.Field) -> None:
 def _records(arrow_schema: pa.Schema) -> list[Release]:
     stored = (arrow_schema.metadata or {}).get(RECORDS_KEY)
     with schema.metadata_read(RECORDS_KEY):
-        return [Release(**record) for record in json.loads(stored)] if stored else []
+        return [_release(record) for record in json.loads(stored)] if stored else []
+
+
+def _release(record: dict[str, Any]) -> Release:
+    stored = record.pop("gate", None)
+    gate = None if stored is None else GateAnswer(**stored | {"failed": tuple(stored["failed"])})
+    return Release(**record, gate=gate)

@@ -164,6 +164,7 @@ def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
             rows_id=job.rows_id,
             space_id=job.space_id,
             seconds=unit.seconds * counts.tokens / tokens,
+            chunk_seconds=unit.chunk_seconds * counts.tokens / tokens,
             run_id=job.run_id,
             choice=files[counts.file_key].choice_digest,
         )

@@ -73,6 +73,7 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
             *(portion.reject_path for portion in parts if portion.failed),
         ),
         seconds=staged.seconds + time.perf_counter() - started,
+        chunk_seconds=staged.seconds,
         fragments=tuple(fragment for portion in parts for fragment in portion.fragments),
         recomputed=sum(portion.recomputed for portion in parts),
     )

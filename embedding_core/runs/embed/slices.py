@@ -120,6 +120,7 @@ def joined(slices: Sequence[EmbeddedUnit], storage: StorageSpec) -> EmbeddedUnit
         reject_paths=tuple(path for result in slices for path in result.reject_paths),
         recomputed=sum(result.recomputed for result in slices),
         seconds=sum(result.seconds for result in slices),
+        chunk_seconds=sum(result.chunk_seconds for result in slices),
     )
     rejects = [reject for result in slices for reject in result.file_rejects]
     try:
@@ -135,6 +136,7 @@ def joined(slices: Sequence[EmbeddedUnit], storage: StorageSpec) -> EmbeddedUnit
         reject_paths=joined_unit.reject_paths,
         recomputed=joined_unit.recomputed,
         seconds=joined_unit.seconds,
+        chunk_seconds=joined_unit.chunk_seconds,
     )
 
 

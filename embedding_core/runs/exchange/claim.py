@@ -86,7 +86,7 @@ def at_version(table: Table, version: int) -> Snapshot:
     snapshot = table.open(version)
     if snapshot.version != version:
         raise LakeError(
-            f"version {version} of {table.uri}, which is being exported, was removed by "
+            f"version {version} of {table.uri}, which is being read, was removed by "
             "maintenance (maintain.keep_hours)",
             action="overwrite",
         )

@@ -96,7 +96,7 @@ def plan_export(snapshot: Snapshot, spec: ExportSpec) -> ExportPlan:
         ]
     shards: list[Shard] = []
     for folder, filtered, rows in groups:
-        shards += _cut(folder, filtered, rows, spec.shard_rows, len(shards))
+        shards += cut(folder, filtered, rows, spec.shard_rows, len(shards))
     if not shards:
         raise UsageError(_nothing(snapshot, spec))
     return ExportPlan(columns, tuple(shards), folders)
@@ -158,14 +158,14 @@ def _checked(
         )
 
 
-def _cut(
+def cut(
     folder: str,
     condition: str | None,
     counts: Sequence[tuple[int, int]],
     shard_rows: int,
     first_number: int,
 ) -> Iterator[Shard]:
-    """Shards of the rows of a folder."""
+    """Shards of the rows of a folder; ``counts`` are fragments and their rows of it, in order."""
     fragment_ids = [fragment_id for fragment_id, _ in counts]
     ends = np.cumsum([n_rows for _, n_rows in counts], dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0

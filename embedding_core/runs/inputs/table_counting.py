@@ -19,8 +19,12 @@ def count_table(recipe: Recipe, by: str) -> Statistics:
     Documents are counted by their first chunks, rejects by the rejects table. Memory: 8 bytes per
     row, and a URI per file.
     """
+    return count_rows_of(existing_table(recipe).open(), recipe, by)
+
+
+def count_rows_of(snapshot: Snapshot, recipe: Recipe, by: str) -> Statistics:
+    """``count_table`` for a version of the table."""
     grouping = Grouping.of(by, recipe)
-    snapshot = existing_table(recipe).open()
     if grouping.column is not None:
         snapshot.field(grouping.column)
     groups = Groups()

@@ -10,7 +10,14 @@ from typing import Literal
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
 from embedding_core.lake.ownership.owner import open_owned
-from embedding_core.lake.spaces.switching import Release, column_before, promote, releases, rollback
+from embedding_core.lake.spaces.switching import (
+    GateAnswer,
+    Release,
+    column_before,
+    promote,
+    releases,
+    rollback,
+)
 from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
 from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe, Resources
@@ -138,13 +145,28 @@ def column_of(job: Job) -> str:
     return str(expect(job.table.dataset(), job.space_id).name)
 
 
-def promote_space(job: Job, by: str) -> Release:
-    """Put the job's space in service; errors as ``lake.promote``.
+def promote_space(job: Job, by: str, gate: GateReport | None) -> Release:
+    """Put the job's space in service; errors as ``lake.promote``. ``gate``: what was found of it.
 
     Waits for the training of another index however long: the work is done, only the switch is left.
     """
-    table = job.table
-    return promote(table, column_of(job), by, job.run_id, math.inf)
+    answer = None if gate is None else _answer(gate)
+    return promote(job.table, column_of(job), by, job.run_id, math.inf, answer)
+
+
+def _answer(gate: GateReport) -> GateAnswer:
+    ndcg = gate.metrics["ndcg@10"]
+    return GateAnswer(
+        verdict=gate.verdict,
+        queries=gate.queries,
+        queries_kind=gate.queries_kind,
+        old_ndcg=ndcg.old.mean,
+        new_ndcg=ndcg.new.mean,
+        difference=ndcg.difference.mean,
+        low=ndcg.difference.low,
+        high=ndcg.difference.high,
+        failed=tuple(finding.name for finding in gate.findings if finding.outcome == "failed"),
+    )
 
 
 def go_back(

@@ -105,12 +105,12 @@ class _Sample:
 
 
 def _count_source(recipe: Recipe, by: str, sample: _Sample, with_languages: bool) -> Statistics:
-    from embedding_core.runs.inputs.counting import Counting, sampled, units
+    from embedding_core.runs.inputs.counting import Counting, count_unit, sampled, units
     from embedding_core.runs.inputs.languages import check_library
     from embedding_core.runs.inputs.opening import reading_job
-    from embedding_core.runs.inputs.tallies import Grouping, Statistics
+    from embedding_core.runs.inputs.tallies import Grouping, Groups, Statistics
     from embedding_core.sources import discover
-    from embedlake.execution.counting_pool import counted
+    from embedlake.execution.pool import each_in_pool
     from embedlake.local.small_work import is_little_to_read
 
     settings, grouping = read_settings(), Grouping.of(by, recipe)
@@ -118,12 +118,15 @@ def _count_source(recipe: Recipe, by: str, sample: _Sample, with_languages: bool
         check_library()
     job, source = reading_job(recipe), discover(recipe.source)
     portions = sampled(source.files, sample.files, sample.records)
-    groups = counted(
+    groups = Groups()
+    for counted in each_in_pool(
+        count_unit,
         Counting(job, grouping, with_languages),
         units(portions, settings.resources.unit_bytes, recipe.source),
         settings,
         on_ray=not is_little_to_read(sum(portion.n_bytes for portion in portions), settings),
-    )
+    ):
+        groups.merge(counted)
     for reject in source.unreadable:
         groups.of(grouping.name(reject.source_uri)).reasons[reject.reason] += 1
     n_in_source = len(source.files) + len(source.unreadable)

@@ -1,0 +1,1 @@
+"""A look at a table: its figures, its history, and its vectors in a plane."""

@@ -1,0 +1,1 @@
+"""Commands to look at a table: a page, a map, a viewer."""
