@@ -137,7 +137,7 @@ class _Legs:
         return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
 
     def _rows(self, computed: list[str], **search: Any) -> pa.Table:
-        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema)]
+        columns = [*_SHOWN, *metadata_columns(self.dataset.schema)]
         try:
             return self.dataset.to_table(
                 columns=[*columns, *computed],
@@ -169,7 +169,8 @@ class _Legs:
             pass
 
 
-def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+def metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+    """Columns that a recipe declared, its chunk strategy has, or someone added."""
     return [
         name
         for name in arrow_schema.names

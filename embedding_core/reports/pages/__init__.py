@@ -1,0 +1,1 @@
+"""Pages of HTML: their frame, style and charts. Knows neither a server nor a lake."""
