@@ -11,7 +11,12 @@ setup(
     packages=[*find_packages(include=["embedding_core*", "embedlake*"]), *MAPPED],
     package_dir=MAPPED,
     package_data={
-        "embedding_core": ["py.typed"],
+        "embedding_core": [
+            "py.typed",
+            "reports/pages/*.css",
+            "reports/pages/*.js",
+            "server/web/page/*",
+        ],
         "embedlake": ["py.typed"],
         "embedlake.deployments": ["*.yaml", "recipes/*.yaml"],
     },
