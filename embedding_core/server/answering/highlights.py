@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
 Mark = tuple[int, int]
 """First character, and the one after the last, in characters, 0-based."""
@@ -27,19 +28,36 @@ _WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u
 """Scripts that put no spaces between words."""
 
 
-def marks_of(query: str, text: str) -> list[Mark]:
-    """Spans of the words in ``text`` that a query has too, whatever their case and ending."""
-    words = {match.group().casefold() for match in _WORD.finditer(query)}
-    words = {word for word in words if word not in COMMON} or words
-    spaced = sorted(word for word in words if not _WITHOUT_SPACES.search(word))
-    unspaced = sorted(words.difference(spaced), key=len, reverse=True)
-    marks: list[Mark] = []
-    for span in sorted([*_marked_words(spaced, text), *_marked_parts(unspaced, text)]):
-        if len(marks) == MOST_MARKS:
-            break
-        if not marks or span[0] >= marks[-1][1]:
-            marks.append(span)
-    return marks
+class Highlighter:
+    """Finds the words of a query in texts, whatever their case and ending."""
+
+    def __init__(self, query: str) -> None:
+        words = {match.group().lower() for match in _WORD.finditer(query)}
+        words = {word for word in words if word not in COMMON} or words
+        patterns = map(_pattern, sorted(words, key=len, reverse=True))
+        self._words = re.compile("|".join(patterns), re.IGNORECASE) if words else None
+
+    def marks(self, text: str) -> list[Mark]:
+        """Spans of the words in a text, in order and apart; the first ``MOST_MARKS``."""
+        if self._words is None:
+            return []
+        return [match.span() for match in islice(self._words.finditer(text), MOST_MARKS)]
+
+
+def _pattern(word: str) -> str:
+    """A word as a pattern: itself, with an ending, or what is left of it without one.
+
+    ``catching`` becomes ``catc(?:h(?:i(?:n(?:g\\w{0,4})?)?)?)?`` between the edges of a word.
+    """
+    if _WITHOUT_SPACES.search(word):
+        return re.escape(word)
+    if len(word) < SHORTEST_STEM:
+        return rf"\b{re.escape(word)}\b"
+    n_fixed = max(SHORTEST_STEM, len(word) - LONGEST_ENDING)
+    ending = rf"\w{{0,{LONGEST_ENDING}}}"
+    for letter in reversed(word[n_fixed:]):
+        ending = f"(?:{re.escape(letter)}{ending})?"
+    return rf"\b{re.escape(word[:n_fixed])}{ending}\b"
 
 
 def snippet_of(text: str, marks: Sequence[Mark]) -> Mark:
@@ -54,27 +72,6 @@ def snippet_of(text: str, marks: Sequence[Mark]) -> Mark:
     )
     begin = max(0, min(best - SNIPPET_CHARACTERS // 6, len(text) - SNIPPET_CHARACTERS))
     return _before_a_word(text, begin), _before_a_word(text, begin + SNIPPET_CHARACTERS)
-
-
-def _marked_words(words: Sequence[str], text: str) -> Iterator[Mark]:
-    if not words:
-        return
-    for match in _WORD.finditer(text):
-        if any(_same_stem(match.group().casefold(), word) for word in words):
-            yield match.span()
-
-
-def _same_stem(first: str, second: str) -> bool:
-    short, long = sorted((first, second), key=len)
-    if short == long:
-        return True
-    ending = len(long) - len(short)
-    return len(short) >= SHORTEST_STEM and ending <= LONGEST_ENDING and long.startswith(short)
-
-
-def _marked_parts(words: Sequence[str], text: str) -> Iterator[Mark]:
-    for word in words:
-        yield from (match.span() for match in re.finditer(re.escape(word), text))
 
 
 def _before_a_word(text: str, position: int) -> int:

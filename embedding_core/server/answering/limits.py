@@ -13,9 +13,9 @@ class Limits:
     at_once: int = 256
     """Requests under way; further ones are asked to come again."""
     together: int = 64
-    """Queries in one forward pass."""
+    """Queries in one forward pass, and searches in one pass over a table."""
     searches: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
-    """Threads that search tables."""
+    """Threads that search tables, and as many that read documents."""
     fresh_seconds: float = 1.0
     """A table is looked at again when the last look is so long ago: promotes show after that."""
     retry_seconds: float = 10.0

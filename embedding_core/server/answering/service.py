@@ -20,11 +20,10 @@ from embedding_core.lake.readers.feedback import Feedback
 from embedding_core.lake.readers.stored_documents import MOST_PASSAGES, stored_document
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.records import Space
-from embedding_core.server.answering.batching import EncodedQuery
 from embedding_core.server.answering.described import column_infos, has_full_text, space_infos
 from embedding_core.server.answering.feedback_writer import FeedbackWriter
-from embedding_core.server.answering.highlights import marks_of, snippet_of
+from embedding_core.server.answering.gathering import Gathering
+from embedding_core.server.answering.highlights import Highlighter, snippet_of
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import (
     ComparisonAnswer,
@@ -43,6 +42,7 @@ from embedding_core.server.answering.messages import (
 from embedding_core.server.answering.model_cache import ModelCache
 from embedding_core.server.answering.movement import moved
 from embedding_core.server.answering.refusals import Busy, NotServed
+from embedding_core.server.answering.searches import Search, Searched, search_together
 from embedding_core.server.answering.served_table import ServedTable, Serving
 from embedding_core.server.answering.telemetry import Telemetry
 
@@ -69,6 +69,9 @@ class SearchService:
         self.telemetry = Telemetry()
         self.models = ModelCache(resources, self.limits, self.telemetry.together.observe)
         self._pool = ThreadPoolExecutor(self.limits.searches, thread_name_prefix="embedlake-lake")
+        self._searches = Gathering[Search, Searched](
+            search_together, self.limits.together, "search", self.limits.searches
+        )
         self._under_way = 0
         self.tables = _by_name(
             [ServedTable(recipe, self.models, self.limits) for recipe in recipes]
@@ -208,10 +211,9 @@ class SearchService:
             batcher = await self.models.of_column(self._table(name).recipe, snapshot, column)
         encoded = await batcher.encode(message.query)
         space = batcher.encoder.space
-        hits, search_seconds = await self._in_pool(
-            _search, snapshot, encoded, space, query, message.query
-        )
-        seconds = Seconds(encoded.seconds, search_seconds, time.perf_counter() - started)
+        search = Search(snapshot, space, encoded.vector, message.query, query)
+        searched = await self._searches.result(search)
+        seconds = Seconds(encoded.seconds, searched.seconds, time.perf_counter() - started)
         self._observe(name, snapshot, seconds)
         return SearchAnswer(
             table=name,
@@ -219,7 +221,7 @@ class SearchService:
             column=column,
             space_id=space_id(space),
             model=space.model,
-            hits=[_found(rank, hit, message.query) for rank, hit in enumerate(hits, start=1)],
+            hits=_found(searched.hits, message.query),
             seconds=seconds,
             notice=_notice(serving),
         )
@@ -261,15 +263,6 @@ def _by_name(tables: Sequence[ServedTable]) -> dict[str, ServedTable]:
     return by_name
 
 
-def _search(
-    snapshot: Snapshot, encoded: EncodedQuery, space: Space, query: Query, text: str
-) -> tuple[Hits, float]:
-    """The hits of an encoded query, and how long the table took."""
-    started = time.perf_counter()
-    (hits,) = snapshot.search_vectors(encoded.vector, space, query, [text])
-    return hits, time.perf_counter() - started
-
-
 def _condition(message: FilterMessage) -> Condition:
     return Condition(message.column, message.operator, message.value)
 
@@ -278,20 +271,15 @@ def _for_column(message: ComparisonMessage, column: str) -> SearchMessage:
     return SearchMessage(column=column, **message.model_dump(exclude={"columns"}))
 
 
-def _found(rank: int, hit: Hit, query: str) -> Found:
-    marks = marks_of(query, hit.text)
-    return Found(
-        rank=rank,
-        score=hit.score,
-        chunk_id=hit.chunk_id,
-        doc_id=hit.doc_id,
-        source_uri=hit.source_uri,
-        chunk_index=hit.chunk_index,
-        text=hit.text,
-        marks=marks,
-        snippet=snippet_of(hit.text, marks),
-        metadata=hit.metadata,
-    )
+def _found(hits: Hits, query: str) -> list[Found]:
+    """Hits as they are answered, with marks for the words of the query."""
+    highlighter = Highlighter(query)
+    found = []
+    for rank, hit in enumerate(hits, start=1):
+        marks = highlighter.marks(hit.text)
+        fields = {name: getattr(hit, name) for name in Hit.__slots__}
+        found.append(Found(rank=rank, marks=marks, snippet=snippet_of(hit.text, marks), **fields))
+    return found
 
 
 def _check_column(snapshot: Snapshot, column: str) -> None:
