@@ -16,6 +16,7 @@ setup(
             "reports/pages/*.css",
             "reports/pages/*.html",
             "reports/pages/*.js",
+            "server/web/page/*",
         ],
         "embedlake": ["py.typed"],
         "embedlake.deployments": ["*.yaml", "recipes/*.yaml"],

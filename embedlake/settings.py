@@ -11,7 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
@@ -20,6 +20,9 @@ from embedding_core.recipe import Resources
 API_URL = "PREFECT_API_URL"
 PAGE_URL = "PREFECT_UI_URL"
 PREFIX = "EMBEDLAKE_"
+TOKEN = "EMBEDLAKE_SERVE_TOKEN"
+SHORTEST_TOKEN = 16
+"""Characters."""
 DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
 """Read by the demo alone."""
 
@@ -49,6 +52,20 @@ class Settings(BaseSettings):
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs an hour, in any currency: plans, ``bench`` and
     reports then name costs."""
+
+    serve_token: SecretStr | None = None
+    """What clients of ``embedlake serve`` send as ``Authorization: Bearer``; at least 16 characters
+    of plain ASCII. Needed when it listens on another address than loopback."""
+
+    @field_validator("serve_token")
+    @classmethod
+    def _hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        text = token.get_secret_value() if token else ""
+        if token and not (len(text) >= SHORTEST_TOKEN and text.isascii() and text.isprintable()):
+            raise ValueError(
+                f"a token has at least {SHORTEST_TOKEN} characters, all of plain ASCII"
+            )
+        return token
 
     @field_validator("ray_address")
     @classmethod

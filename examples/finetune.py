@@ -19,7 +19,6 @@ Writes ``models/<date>``, a checkpoint in sentence-transformers' layout that a r
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import re
@@ -36,12 +35,11 @@ from embedding_core.encoder import describe_model, model_spec
 from embedding_core.encoder.local.engine import CheckpointInfo
 from embedding_core.errors import EmbedlakeError, ModelError, UsageError
 from embedding_core.quality import has_relevant, read_qrels, read_queries
+from embedding_core.quality.held_out import digest, is_held_out, plain
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document
 from embedding_core.sources import discover, read_documents
 
-HELD_OUT = 0.4
-"""Share of the queries, or of the documents of known items, that is kept to judge the model."""
 BATCH = 32
 """Pairs per step: every query is held against as many texts."""
 LEARNING_RATE = 5e-5
@@ -69,6 +67,15 @@ class Pair:
 
     query: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassageWords:
+    """A passage of a document, and its words that are neither common nor found nowhere else."""
+
+    document: str
+    passage: str
+    words: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ def labelled(data: Path, text: str, seed: int) -> Split:
         for query, of_query in grades.items()
     }
     judged = [query for query in queries if has_relevant(known.get(query, {}))]
-    held_out = {query for query in judged if is_held_out(_plain(queries[query]), seed)}
+    held_out = {query for query in judged if is_held_out(plain(queries[query]), seed)}
     pairs = tuple(
         Pair(queries[query], texts[document])
         for query in judged
@@ -147,6 +154,21 @@ def known_items(data: Path, text: str, seed: int) -> Split:
     asked for, never both; what two documents say is left out. Raises ``UsageError`` when a side
     has no query.
     """
+    pairs, queries, grades = list[Pair](), dict[str, str](), dict[str, dict[str, int]]()
+    for number, item in enumerate(passage_words(data, text)):
+        draw = random.Random(item.passage)
+        drawn = [" ".join(draw.sample(item.words, QUERY_WORDS)) for _ in range(QUERIES_PER_PASSAGE)]
+        if is_held_out(item.document, seed):
+            queries[f"{number:05}"] = drawn[0]
+            grades[f"{number:05}"] = {item.document: 1}
+        else:
+            pairs += [Pair(query, item.passage) for query in drawn]
+    return _checked(Split("known-item", tuple(pairs), queries, grades), data)
+
+
+def passage_words(data: Path, text: str) -> Iterator[PassageWords]:
+    """Passages of all JSON lines files in a folder that no other document has, with their words
+    that are worth asking for; without passages that have too few."""
     documents = {one.doc_id: _passages(one) for one in _documents(data, text, "**/*.jsonl")}
     said = Counter(passage for of_one in documents.values() for passage in of_one)
     passages = [
@@ -158,29 +180,10 @@ def known_items(data: Path, text: str, seed: int) -> Split:
     spread = Counter(word for words in words_of.values() for word in words)
     most = max(2, COMMON * len(passages))
     asked = {word for word, n_passages in spread.items() if 2 <= n_passages <= most}
-    pairs, queries, grades = list[Pair](), dict[str, str](), dict[str, dict[str, int]]()
-    for place, (document, passage) in enumerate(passages):
+    for document, passage in passages:
         words = sorted(words_of[passage] & asked)
-        if len(words) < 2 * QUERY_WORDS:
-            continue  # the query would be the passage
-        draw = random.Random(passage)
-        drawn = [" ".join(draw.sample(words, QUERY_WORDS)) for _ in range(QUERIES_PER_PASSAGE)]
-        if is_held_out(document, seed):
-            queries[f"{place:05}"] = drawn[0]
-            grades[f"{place:05}"] = {document: 1}
-        else:
-            pairs += [Pair(query, passage) for query in drawn]
-    return _checked(Split("known-item", tuple(pairs), queries, grades), data)
-
-
-def _plain(query: str) -> str:
-    """A query's words, however they are written."""
-    return " ".join(query.casefold().split())
-
-
-def is_held_out(name: str, seed: int) -> bool:
-    """Whether a query's words, or a document's id, are kept from the training."""
-    return _digest(f"{seed} {name}") < HELD_OUT * 2**64
+        if len(words) >= 2 * QUERY_WORDS:  # with fewer the query would be the passage
+            yield PassageWords(document, passage, words)
 
 
 def write_held_out(split: Split, out: Path) -> None:
@@ -191,8 +194,8 @@ def write_held_out(split: Split, out: Path) -> None:
     """
     queries, qrels = out / "queries.jsonl", out / "qrels.tsv"
     if queries.exists():
-        kept = {_plain(one) for one in read_queries(queries.read_bytes(), str(queries)).values()}
-        if seen := kept & {_plain(pair.query) for pair in split.pairs}:
+        kept = {plain(one) for one in read_queries(queries.read_bytes(), str(queries)).values()}
+        if seen := kept & {plain(pair.query) for pair in split.pairs}:
             raise UsageError(
                 f"{len(seen):,} queries of {queries} would be trained on, such as "
                 f"{min(seen)!r}; use the seed of the earlier checkpoints or another --out"
@@ -278,11 +281,7 @@ def _documents(data: Path, text: str, files: str) -> Iterator[Document]:
 def _passages(document: Document) -> list[str]:
     """Paragraphs on one line each, every one once, in the order of their digests."""
     found = {" ".join(part.split()) for part in re.split(r"\n\s*\n", document.text)}
-    return sorted((one for one in found if len(one) >= FEWEST_CHARACTERS), key=_digest)
-
-
-def _digest(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+    return sorted((one for one in found if len(one) >= FEWEST_CHARACTERS), key=digest)
 
 
 def _checked(split: Split, data: Path) -> Split:

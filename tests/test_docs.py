@@ -31,6 +31,7 @@ from embedding_core.records import Plan
 from embedding_core.runs.answers import Answer
 from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.exchange.exporting import ExportReport
+from embedding_core.runs.exchange.feedback_export import FeedbackReport
 from embedding_core.runs.exchange.importing import ImportReport
 from embedding_core.runs.inputs.checking import Counted, FileCheck, RowDifference
 from embedding_core.runs.inputs.drafting import Draft
@@ -140,6 +141,7 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("verify", AuditReport),
         ("verify", Damage),
         ("export", ExportReport),
+        ("feedback", FeedbackReport),
         ("import", ImportReport),
         ("init", Draft),
         ("peek", Peek),

@@ -133,17 +133,22 @@ class Snapshot:
         query = query or Query()
         check_query_space(encoder.space, *self.space(query.column))
         vectors = encoder.encode_queries(queries)  # (n_queries, dim) float32, unit norm
-        return self._search(queries, vectors, query)
+        return self.search_vectors(vectors, encoder.space, query, queries)
 
     def search_vectors(
-        self, vectors: Vectors, space: Space, query: Query | None = None
+        self,
+        vectors: Vectors,
+        space: Space,
+        query: Query | None = None,
+        words: Sequence[str] | None = None,
     ) -> list[Hits]:
-        """Hits of queries that are vectors of ``space`` already, in their order."""
+        """Hits of queries that are vectors of ``space`` already, in their order.
+
+        ``words``: the queries' texts, which the full-text half of a hybrid search looks for.
+        """
         query = query or Query()
         check_query_space(space, *self.space(query.column))
-        return self._search([""] * len(vectors), vectors, query)
-
-    def _search(self, words: Sequence[str], vectors: Vectors, query: Query) -> list[Hits]:
+        words = [""] * len(vectors) if words is None else words
         settings = self.index_settings(query.column)
         with self.table.faults("searching"):
             return search_dataset(self.dataset, words, vectors, query, settings)

@@ -226,7 +226,8 @@ class LakeSpec(Section):
     uri: str
     """LanceDB database: a local folder or ``s3://bucket/prefix``."""
     table: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """Name of the table; ``<table>__files`` and ``<table>__rejects`` stand beside it."""
+    """Name of the table; ``<table>__files``, ``<table>__rejects`` and ``<table>__feedback`` stand
+    beside it."""
     storage: StorageSpec = StorageSpec()
     """How to reach the bucket, when it is not plain AWS."""
 

@@ -81,7 +81,10 @@ WRITTEN = Registry[type[Report]](
         name: f"embedding_core.reports.inputs.{name}:REPORT"
         for name in ("draft", "peek", "statistics", "validation")
     }
-    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported", "imported")}
+    | {
+        name: f"embedding_core.reports.exchange.{name}:REPORT"
+        for name in ("exported", "imported", "learned")
+    }
     | {name: f"embedding_core.reports.look.{name}:REPORT" for name in ("overview", "placed")},
     Report,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from embedding_core.lake import ledger
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, retire_left
 from embedding_core.lake.table import Table
@@ -33,7 +34,7 @@ class MaintenanceReport:
 
     recipe: str
     tables: tuple[TableReport, ...]
-    """The table, its ledger, its rejects; those that exist."""
+    """The table, its ledger, its rejects, its feedback; those that exist."""
     index: IndexReport | None
     """The vector index as it is now."""
     orphans_removed: int
@@ -110,6 +111,6 @@ def needs_maintenance(recipe: Recipe, snapshot: Snapshot) -> bool:
 
 
 def _beside(table: Table) -> list[Table]:
-    """The ledger and the rejects, as far as they exist."""
-    tables = (ledger.ledger_table(table), ledger.rejects_table(table))
+    """The ledger, the rejects and the feedback, as far as they exist."""
+    tables = (ledger.ledger_table(table), ledger.rejects_table(table), feedback_table(table))
     return [beside for beside in tables if beside.exists()]

@@ -26,12 +26,13 @@ from embedlake.cli import (
     embed,
     models,
     search,
+    serve,
     spaces,
     stack,
     table,
     verify,
 )
-from embedlake.cli.exchange import export, import_files
+from embedlake.cli.exchange import export, feedback, import_files
 from embedlake.cli.inputs import init, peek, stats, validate
 from embedlake.cli.look import map_rows, report_page
 from embedlake.environment import process_environment
@@ -40,8 +41,8 @@ from embedlake.extras import how_to_install
 BAD_USAGE = 2
 STOPPED = "stopped. What was committed is kept; the same command goes on where this ended"
 MODULES = (
-    init, peek, stats, embed, search, table, report_page, map_rows, validate, models, spaces,
-    export, import_files, drop, verify, stack, doctor, deploy,
+    init, peek, stats, embed, search, serve, feedback, table, report_page, map_rows, validate,
+    models, spaces, export, import_files, drop, verify, stack, doctor, deploy,
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from embedding_core.runs import maintenance, repair, table_status
 from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.exchange.exporting import export
+from embedding_core.runs.exchange.feedback_export import feedback_report
 from embedding_core.runs.exchange.importing import import_rows
 from embedding_core.runs.inputs.checking import check_file
 from embedding_core.runs.inputs.drafting import Wish, draft
@@ -80,6 +81,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     new = recipe.model_copy(update={"lake": lake, "model": model})
     records["imported"] = import_rows(new, resources, str(folder / "exported"))
+    records["learned"] = feedback_report(recipe)
     records["peek"] = peek(recipe, n_records=9)
     records["draft"] = draft(Wish(recipe.source.uri, folder, "drafted", "hashing"))
     records["statistics"] = count_table(recipe, "file")

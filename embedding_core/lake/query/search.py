@@ -12,6 +12,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
@@ -29,6 +30,9 @@ RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
 MOST_ASKED = 2**31 - 1
 """Most results or partitions of a query: more than Lance can count."""
+QUERY_NUMBER = "query_index"
+"""Column in which Lance numbers the queries of a batch; a table with such a column has no batches.
+"""
 _SHOWN = ("chunk_id", "source_uri", "doc_id", "chunk_index", "text")
 """Columns of a hit. Each further column costs a small read for every hit."""
 
@@ -94,7 +98,7 @@ def search_dataset(
     """
     legs = _Legs(dataset, query, query.condition(dataset.schema), index_settings)
     if not query.hybrid:
-        return [_hits(legs.by_vector(vector, query.k)) for vector in vectors]
+        return list(map(_hits, legs.by_vectors(vectors, query.k)))
     if schema.FULL_TEXT_INDEX not in {index.name for index in indexes_of(dataset)}:
         raise UsageError(
             "the table has no full-text index, which a hybrid search needs; set index.full_text: "
@@ -102,11 +106,10 @@ def search_dataset(
             action="embed",
         )
     depth = max(query.k, FUSED_DEPTH)
+    nearest_by_query = legs.by_vectors(vectors, depth)
     return [
-        Hits(
-            _hits(_fused(text, legs.by_vector(vector, depth), legs.by_text(text, depth)))[: query.k]
-        )
-        for text, vector in zip(words, vectors, strict=True)
+        Hits(_hits(_fused(text, nearest, legs.by_text(text, depth)))[: query.k])
+        for text, nearest in zip(words, nearest_by_query, strict=True)
     ]
 
 
@@ -119,9 +122,21 @@ class _Legs:
     condition: str | None
     index_settings: Mapping[str, Any]
 
-    def by_vector(self, vector: np.ndarray, k: int) -> pa.Table:
-        """The nearest rows with ``_distance`` (cosine) and ``_rowid``, nearest first."""
-        nearest = {"column": self.query.column, "q": vector, "k": k, "metric": "cosine"}
+    def by_vectors(self, vectors: np.ndarray, k: int) -> list[pa.Table]:
+        """The nearest rows of each with ``_distance`` (cosine) and ``_rowid``, nearest first.
+
+        Several are searched in one pass over the rows: with 16, a sixth of the time for each.
+        """
+        if len(vectors) > 1 and QUERY_NUMBER not in self.dataset.schema.names:
+            rows = self._nearest(vectors, k)
+            numbers = rows.column(QUERY_NUMBER)
+            rows = rows.drop_columns(QUERY_NUMBER)
+            return [rows.filter(pc.equal(numbers, number)) for number in range(len(vectors))]
+        return [self._nearest(vector, k) for vector in vectors]
+
+    def _nearest(self, vectors: np.ndarray, k: int) -> pa.Table:
+        """Rows for a vector, (dim,), or for several, (n_queries, dim), then with their number."""
+        nearest = {"column": self.query.column, "q": vectors, "k": k, "metric": "cosine"}
         return self._rows(["_distance"], nearest=nearest | self._how_to_probe())
 
     def by_text(self, words: str, k: int) -> pa.Table:
@@ -137,7 +152,7 @@ class _Legs:
         return {"nprobes": self.query.nprobes or nprobes, "refine_factor": refine_factor}
 
     def _rows(self, computed: list[str], **search: Any) -> pa.Table:
-        columns = [*_SHOWN, *_metadata_columns(self.dataset.schema)]
+        columns = [*_SHOWN, *metadata_columns(self.dataset.schema)]
         try:
             return self.dataset.to_table(
                 columns=[*columns, *computed],
@@ -169,7 +184,8 @@ class _Legs:
             pass
 
 
-def _metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+def metadata_columns(arrow_schema: pa.Schema) -> list[str]:
+    """Columns that a recipe declared, its chunk strategy has, or someone added."""
     return [
         name
         for name in arrow_schema.names

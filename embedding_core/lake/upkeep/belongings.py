@@ -10,6 +10,7 @@ from pathlib import Path
 
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.ledger import ledger_table, rejects_table
+from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
 from embedding_core.store.layout import CLEANED_UP, table_folder
@@ -19,8 +20,9 @@ KEPT = timedelta(days=7)
 
 
 def folders_of(table: Table) -> list[str]:
-    """URIs of the folders that a table, its ledger, its rejects and its runs have in the lake."""
-    folders = [table.uri, ledger_table(table).uri, rejects_table(table).uri]
+    """URIs of the folders that a table, the tables beside it and its runs have in the lake."""
+    beside = (ledger_table(table), rejects_table(table), feedback_table(table))
+    folders = [table.uri, *(each.uri for each in beside)]
     folders.append(table_folder(table.lake.uri, table.name))
     fs = storage.filesystem(table.lake.uri, table.lake.storage)
     with store_faults(f"looking at {table.lake.uri}"):

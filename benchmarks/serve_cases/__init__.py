@@ -1,0 +1,1 @@
+"""Cases of ``benchmarks.serve``: a server as a process, clients on raw sockets."""

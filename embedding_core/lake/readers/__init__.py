@@ -1,0 +1,1 @@
+"""What readers of hits want beside them: the documents, and a place to say what they think."""

@@ -1,0 +1,176 @@
+"""Feedback as labelled queries, in BEIR's formats: to train on, and to judge a release by."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedding_core.errors import UsageError
+from embedding_core.lake.readers.feedback import SIGNALS, read_feedback
+from embedding_core.lake.readers.stored_documents import StoredDocument, stored_document
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.table import existing_table
+from embedding_core.quality.held_out import digest, is_held_out, plain
+from embedding_core.recipe import Recipe
+from embedding_core.runs.exchange.feedback_grades import GradedQuery, Origin, graded_queries
+from embedding_core.store import storage
+from embedding_core.store.storage import StorageSpec
+
+HEADER = "query-id\tcorpus-id\tscore"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackReport:
+    """What a table's feedback says, and what was written of it."""
+
+    recipe: str
+    table: str
+    rows: int
+    """Rows of feedback."""
+    signals: dict[str, int]
+    """Rows by signal: ``relevant``, ``irrelevant``, ``click``."""
+    queries: int
+    """Queries with a relevant document that the table has."""
+    train_queries: int
+    """Queries to train on."""
+    held_out_queries: int
+    """Queries that are kept to judge a model by."""
+    judgements: int
+    """Pairs of such a query and a document."""
+    left_out: int
+    """Queries without a relevant document that the table has."""
+    documents: int
+    """Judged documents."""
+    files: tuple[str, ...]
+    """Files that were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Queries with grades, and the documents that they name."""
+
+    queries: dict[str, GradedQuery]
+    """Graded queries by id."""
+    documents: dict[str, str]
+    """Texts by id."""
+    left_out: int
+
+
+def feedback_report(
+    recipe: Recipe, folder: str | None = None, min_clicks: int = 1, seed: int = 0
+) -> FeedbackReport:
+    """Count the feedback of a recipe's table; write it as labelled queries into ``folder``.
+
+    There ``queries.jsonl`` has every query, ``corpus.jsonl`` every judged document, ``qrels.tsv``
+    every judgement; ``qrels/train.tsv`` and ``qrels/test.tsv`` have those of the queries to train
+    on and of those that are held out. A query's words and ``seed`` decide on which side it is.
+    Raises ``LakeError`` when there is no table, ``UsageError`` when there is nothing to write.
+    """
+    table = existing_table(recipe)
+    feedback = list(read_feedback(table))
+    signals = Counter(row.signal for row in feedback)
+    labels = _labels(table.open(), list(graded_queries(feedback, min_clicks)))
+    sides = _sides(labels, seed)
+    files: tuple[str, ...] = ()
+    if folder is not None:
+        if not labels.queries:
+            raise UsageError(
+                f"the feedback of table {table.name!r} ({len(feedback):,} rows) names no relevant "
+                "document for any query; there is nothing to write before people say more"
+            )
+        files = tuple(_written(folder, labels, sides))
+    return FeedbackReport(
+        recipe=recipe.name,
+        table=table.uri,
+        rows=len(feedback),
+        signals={signal: signals[signal] for signal in SIGNALS},
+        queries=len(labels.queries),
+        train_queries=len(sides["train"]),
+        held_out_queries=len(sides["test"]),
+        judgements=sum(len(query.grades) for query in labels.queries.values()),
+        left_out=labels.left_out,
+        documents=len(labels.documents),
+        files=files,
+    )
+
+
+def _labels(snapshot: Snapshot, graded: Sequence[GradedQuery]) -> _Labels:
+    """The queries that documents of the table answer."""
+    origins: dict[str, Origin] = {}
+    for query in graded:
+        for document, origin in query.origins.items():
+            merged = origins.setdefault(document, Origin())
+            merged.source_uri = merged.source_uri or origin.source_uri
+            if query.grades[document]:
+                merged.chunk_ids |= origin.chunk_ids
+    texts = {
+        document: _text(stored, origin.chunk_ids)
+        for document, origin in origins.items()
+        if (stored := _stored(snapshot, document, origin)) is not None
+    }
+    queries = {}
+    for query in graded:
+        grades = {document: grade for document, grade in query.grades.items() if document in texts}
+        kept = GradedQuery(query.text, grades, query.origins)
+        if kept.is_answered:
+            queries[f"{digest(plain(query.text)):016x}"] = kept
+    named = {document for query in queries.values() for document in query.grades}
+    documents = {document: texts[document] for document in sorted(named)}
+    return _Labels(queries, documents, len(graded) - len(queries))
+
+
+def _stored(snapshot: Snapshot, document: str, origin: Origin) -> StoredDocument | None:
+    """The document where it was found, else wherever it is now."""
+    stored = stored_document(snapshot, document, origin.source_uri)
+    if stored is None and origin.source_uri is not None:
+        return stored_document(snapshot, document)
+    return stored
+
+
+def _text(document: StoredDocument, chunk_ids: set[str]) -> str:
+    """The passages that people found, or the document where the table has them no longer."""
+    passages = [passage.text for passage in document.passages if passage.chunk_id in chunk_ids]
+    return "\n".join(passages) or document.text
+
+
+def _sides(labels: _Labels, seed: int) -> Mapping[str, Sequence[str]]:
+    """Ids of the queries to train on, and of those held out, under BEIR's names for them."""
+    sides: dict[str, list[str]] = {"train": [], "test": []}
+    for query_id, query in labels.queries.items():
+        sides["test" if is_held_out(plain(query.text), seed) else "train"].append(query_id)
+    return sides
+
+
+def _written(folder: str, labels: _Labels, sides: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    queries = [
+        json.dumps({"_id": query_id, "text": query.text})
+        for query_id, query in labels.queries.items()
+    ]
+    corpus = [
+        json.dumps({"_id": document, "title": "", "text": text})
+        for document, text in labels.documents.items()
+    ]
+    contents = {
+        "corpus.jsonl": corpus,
+        "queries.jsonl": queries,
+        "qrels.tsv": _judgements(labels, list(labels.queries)),
+        "qrels/train.tsv": _judgements(labels, sides["train"]),
+        "qrels/test.tsv": _judgements(labels, sides["test"]),
+    }
+    for name, lines in contents.items():
+        uri = storage.join(folder, name)
+        storage.write_bytes(uri, ("\n".join(lines) + "\n").encode(), StorageSpec())
+        yield uri
+
+
+def _judgements(labels: _Labels, query_ids: Sequence[str]) -> list[str]:
+    return [
+        HEADER,
+        *(
+            f"{query_id}\t{document}\t{grade}"
+            for query_id in query_ids
+            for document, grade in labels.queries[query_id].grades.items()
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""Questions in, answers out: models, batches, versions, feedback. Knows no HTTP."""

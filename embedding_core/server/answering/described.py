@@ -1,0 +1,56 @@
+"""What can be asked of a table: its spaces, and the columns to filter by."""
+
+from __future__ import annotations
+
+from embedding_core.lake.query.conditions import OPERATORS, filterable_columns
+from embedding_core.lake.schema import FULL_TEXT_INDEX
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.spaces.vector_columns import columns
+from embedding_core.records import Scalar
+from embedding_core.server.answering.messages import ColumnInfo, SpaceInfo
+
+ROWS_LOOKED_AT = 1_000
+"""First rows, from which examples of values are taken."""
+MOST_VALUES = 20
+LONGEST_VALUE = 80
+"""Characters of an example."""
+
+
+def space_infos(snapshot: Snapshot) -> list[SpaceInfo]:
+    """Every space of the table, the one in service first."""
+    return [
+        SpaceInfo(
+            space.column,
+            space.state,
+            space.space_id,
+            space.model,
+            space.dim,
+            space.filled_share,
+        )
+        for space in columns(snapshot)
+    ]
+
+
+def column_infos(snapshot: Snapshot) -> list[ColumnInfo]:
+    """The columns to filter by, with values that the first rows have."""
+    types = filterable_columns(snapshot.schema)
+    with snapshot.table.faults("reading"):
+        rows = snapshot.dataset.to_table(columns=list(types), limit=ROWS_LOOKED_AT)
+    return [
+        ColumnInfo(name, kind, OPERATORS[kind], _examples(rows.column(name).to_pylist()))
+        for name, kind in types.items()
+    ]
+
+
+def has_full_text(snapshot: Snapshot) -> bool:
+    """Whether hybrid search is possible."""
+    return any(index.name == FULL_TEXT_INDEX for index in snapshot.dataset.describe_indices())
+
+
+def _examples(values: list[Scalar]) -> list[Scalar]:
+    """Values that differ, the most frequent first."""
+    counts: dict[Scalar, int] = {}
+    for value in values:
+        if value is not None and len(str(value)) <= LONGEST_VALUE:
+            counts[value] = counts.get(value, 0) + 1
+    return sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES]

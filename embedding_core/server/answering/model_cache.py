@@ -1,0 +1,72 @@
+"""The models of the spaces that queries are asked in, each loaded once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from embedding_core.encoder.engines import describe_model, free_memory, load_model
+from embedding_core.lake.query.search import check_query_space
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.protocols import TextEncoder
+from embedding_core.recipe import Recipe, Resources
+from embedding_core.runs.announce import loading_context
+from embedding_core.runs.serving import serving_model
+from embedding_core.server.answering.batching import Batcher
+from embedding_core.server.answering.limits import Limits
+
+
+class ModelCache:
+    """Batchers by ``space_id``; of too many, the one that was used longest ago goes."""
+
+    def __init__(
+        self, resources: Resources, limits: Limits, observe: Callable[[int], object]
+    ) -> None:
+        self._resources = resources
+        self._limits = limits
+        self._observe = observe
+        self._batchers: OrderedDict[str, Batcher] = OrderedDict()
+        self._loads: dict[str, asyncio.Task[Batcher]] = {}
+
+    def ready(self, space_id: str) -> Batcher | None:
+        """The model of a space if it is loaded."""
+        if space_id in self._batchers:
+            self._batchers.move_to_end(space_id)
+        return self._batchers.get(space_id)
+
+    async def of_column(self, recipe: Recipe, snapshot: Snapshot, column: str) -> Batcher:
+        """The model of a vector column, loaded if it is not; whoever asks meanwhile waits too.
+
+        Raises ``LakeError`` when the model gives vectors of another space here, ``ModelError`` when
+        it cannot be found or run.
+        """
+        space_id = snapshot.space(column)[0]
+        if (batcher := self.ready(space_id)) is not None:
+            return batcher
+        load = self._loads.get(space_id)
+        if load is None:
+            load = asyncio.create_task(self._load(recipe, snapshot, column))
+            self._loads[space_id] = load
+            load.add_done_callback(lambda _task: self._loads.pop(space_id))
+        return await asyncio.shield(load)
+
+    async def _load(self, recipe: Recipe, snapshot: Snapshot, column: str) -> Batcher:
+        encoder = await asyncio.to_thread(loaded_encoder, recipe, snapshot, column, self._resources)
+        batcher = Batcher(encoder, self._limits.together, self._observe)
+        self._batchers[snapshot.space(column)[0]] = batcher
+        while len(self._batchers) > self._limits.models:
+            self._batchers.popitem(last=False)
+            free_memory()
+        return batcher
+
+
+def loaded_encoder(
+    recipe: Recipe, snapshot: Snapshot, column: str, resources: Resources
+) -> TextEncoder:
+    """Load the model whose vectors a column holds, after making sure that it is that model."""
+    model = serving_model(recipe, snapshot, column)
+    info = describe_model(model)
+    check_query_space(info.space, *snapshot.space(column))
+    with loading_context(model.name) as loaded:
+        return loaded(load_model(info, model, resources))

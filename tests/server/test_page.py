@@ -1,0 +1,247 @@
+"""The search page in a real browser: what people see, press and hear read out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedding_core.lake.readers.feedback import read_feedback
+from embedding_core.recipe import Recipe
+from embedding_core.server.web.guard import Access
+from tests import browser
+from tests.server.served import built_space, made_table, serving, table
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        browser.program() is None, reason="no Chromium or Chrome is installed on this machine"
+    ),
+]
+PATIENCE_SECONDS = 60.0
+HOSTILE = "<img src=x onerror=document.title='taken'> <script>document.title='taken'</script>"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A table with a second space, and a document that tries to be HTML."""
+    from tests.driver import run, write_jsonl
+
+    folder = tmp_path_factory.mktemp("served")
+    hostile = {"id": HOSTILE, "title": HOSTILE, "text": f"walrus {HOSTILE} 🙂 walrus"}
+    recipe = made_table(folder)
+    write_jsonl(folder, "b.jsonl", [hostile])
+    assert run(recipe).outcome == "done"
+    built_space(recipe)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def url(recipe: Recipe) -> Iterator[str]:
+    with serving(recipe, feedback=True) as client:
+        yield str(client.base_url).rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Tab]:
+    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(program: browser.Tab) -> Iterator[browser.Tab]:
+    """A tab whose page must end without an error."""
+    program.errors.clear()
+    program.requests.clear()
+    yield program
+    assert program.errors == []
+
+
+def wait(tab: browser.Tab, condition: str) -> Any:
+    """Until a JavaScript expression is true; gives its value."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if value := tab.run(condition):
+            return value
+        tab.frames(2)
+    raise AssertionError(f"{condition} never came true: {tab.run('document.body.innerText')}")
+
+
+def ask(tab: browser.Tab, url: str, query: str = "snow melts", rest: str = "", **size: Any) -> None:
+    tab.open(f"{url}/?q={query.replace(' ', '+')}{rest}", **size)
+    wait(tab, "document.querySelectorAll('ol.hits > li').length")
+
+
+def enter(tab: browser.Tab) -> None:
+    """The key, as a form hears it."""
+    key = {"key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
+    tab.send("Input.dispatchKeyEvent", type="keyDown", **key)
+    tab.send("Input.dispatchKeyEvent", type="keyUp", **key)
+
+
+def test_page_answers_a_typed_question(tab: browser.Tab, url: str) -> None:
+    tab.open(f"{url}/")
+    wait(tab, "document.getElementById('about').textContent")
+    assert "in service: hashing" in tab.run("document.getElementById('about').textContent")
+    tab.run("document.getElementById('query').focus()")
+    tab.type("snow melts")
+    enter(tab)
+    assert wait(tab, "document.querySelectorAll('ol.hits > li').length") == 10
+    assert "10 hits in" in tab.run("document.getElementById('status').textContent")
+    marks = tab.run("Array.from(document.querySelectorAll('.snippet mark'), m => m.textContent)")
+    assert "snow" in marks and "melts" in marks
+    assert tab.run("location.search") == "?q=snow+melts"
+    assert {request.split("/", 3)[2] for request in tab.requests if "://" in request} == {
+        url.split("/")[2]
+    }
+
+
+def test_address_brings_the_question_back(tab: browser.Tab, url: str) -> None:
+    filters = json.dumps([{"column": "year", "operator": ">=", "value": 2009}])
+    ask(tab, url, rest=f"&k=5&hybrid=1&filters={filters}")
+    assert tab.run("document.querySelectorAll('ol.hits > li').length") == 5
+    assert tab.run("document.getElementById('hybrid').checked")
+    years = tab.run(
+        "Array.from(document.querySelectorAll('.facts dt')).filter(d => d.textContent === 'year')"
+        ".map(d => Number(d.nextSibling.textContent))"
+    )
+    assert len(years) == 5 and min(years) >= 2009
+
+
+def test_filter_is_added_by_hand(tab: browser.Tab, url: str) -> None:
+    ask(tab, url)
+    tab.run("document.getElementById('add').click()")
+    tab.run(
+        "(() => { const row = document.querySelector('#filters li');"
+        "const [column, operator] = row.querySelectorAll('select');"
+        "column.value = 'open'; column.dispatchEvent(new Event('change'));"
+        "row.querySelector('.value').value = 'false';"
+        "document.getElementById('ask').requestSubmit(); })()"
+    )
+    wait(tab, "location.search.includes('filters')")
+    wait(tab, "!document.getElementById('results').hasAttribute('aria-busy')")
+    values = tab.run(
+        "Array.from(document.querySelectorAll('.facts dt')).filter(d => d.textContent === 'open')"
+        ".map(d => d.nextSibling.textContent)"
+    )
+    assert values and set(values) == {"false"}
+
+
+def test_document_is_shown_around_its_passage_once(tab: browser.Tab, url: str) -> None:
+    ask(tab, url)
+    tab.run("document.querySelector('.open').click()")
+    wait(tab, "document.querySelector('.document .here') !== null")
+    assert tab.run("document.querySelector('.open').getAttribute('aria-expanded')") == "true"
+    here = tab.run("document.querySelector('.document .here').textContent")
+    snippet = tab.run("document.querySelector('.snippet').textContent")
+    assert snippet.strip("… ")[:40] in here
+    tab.run("document.querySelector('.open').click()")
+    assert tab.run("document.querySelector('.document')") is None
+
+
+def test_texts_stay_texts(tab: browser.Tab, url: str) -> None:
+    ask(tab, url, "walrus", "&k=5")
+    tab.run("document.querySelector('.open').click()")
+    wait(tab, "document.querySelector('.document .here') !== null")
+    assert tab.run("document.title") == "Search · embedlake"
+    assert tab.run("document.querySelectorAll('img, main script').length") == 0
+    assert HOSTILE in tab.run("document.querySelector('ol.hits > li').textContent")
+    marks = tab.run(
+        "Array.from(document.querySelectorAll('li:first-child .snippet mark'), m => m.textContent)"
+    )
+    assert marks == ["walrus", "walrus"], "positions are right behind an emoji"
+
+
+def test_thumbs_and_opened_documents_are_stored(tab: browser.Tab, url: str, recipe: Recipe) -> None:
+    before = len(list(read_feedback(table(recipe))))
+    ask(tab, url, "bees carry pollen")
+    tab.run("document.querySelector('[data-signal=relevant]').click()")
+    wait(tab, "document.querySelector('[data-signal=relevant]').ariaPressed === 'true'")
+    tab.run("document.querySelectorAll('[data-signal=irrelevant]')[1].click()")
+    wait(tab, "document.querySelectorAll('[data-signal=irrelevant]')[1].ariaPressed === 'true'")
+    said = list(read_feedback(table(recipe)))[before:]
+    assert [(row.signal, row.rank) for row in said] == [("relevant", 1), ("irrelevant", 2)]
+    assert {row.query for row in said} == {"bees carry pollen"}
+    assert len({row.session for row in said}) == 1 and said[0].session
+    titles = tab.run("Array.from(document.querySelectorAll('.facts dd'), d => d.textContent)")
+    assert said[0].doc_id in titles
+
+
+def test_two_spaces_stand_side_by_side(tab: browser.Tab, url: str) -> None:
+    tab.open(f"{url}/")
+    other = wait(tab, "document.querySelector('#other option:nth-child(2)')?.value")
+    ask(tab, url, "the snow melts in the valley", f"&with={other}")
+    assert tab.run("document.querySelectorAll('.sides > section').length") == 2
+    assert tab.run("document.querySelectorAll('.moved').length") == tab.run(
+        "document.querySelectorAll('ol.hits > li').length"
+    )
+    assert "hits are in both spaces" in tab.run("document.getElementById('status').textContent")
+
+
+def test_page_is_used_by_keys_alone(tab: browser.Tab, url: str) -> None:
+    ask(tab, url)
+    tab.run("document.activeElement.blur()")
+    tab.press("/")
+    assert tab.run("document.activeElement.id") == "query"
+    tab.run("document.activeElement.blur()")
+    for _ in range(2):
+        tab.press("j")
+    assert tab.run("document.activeElement.ariaLabel").startswith("Hit 2")
+    tab.press("k")
+    assert tab.run("document.activeElement.ariaLabel").startswith("Hit 1")
+    tab.press("Enter")
+    wait(tab, "document.querySelector('.document .here') !== null")
+    tab.press("Escape")
+    wait(tab, "!document.querySelector('.document')")
+    tab.press("Escape")
+    assert tab.run("document.activeElement.id") == "query"
+
+
+def test_error_is_said_on_the_page(tab: browser.Tab, url: str) -> None:
+    filters = json.dumps([{"column": "year", "operator": "=", "value": "x"}])
+    tab.open(f"{url}/?q=snow&filters={filters}")
+    wait(tab, "document.getElementById('status').textContent")
+    # A number field drops what is no number, so the page asks without that filter.
+    wait(tab, "document.querySelectorAll('ol.hits > li').length")
+
+
+def test_page_asks_for_a_token(program: browser.Tab, recipe: Recipe) -> None:
+    token = "correct horse battery staple"
+    with serving(recipe, access=Access(token)) as client:
+        program.errors.clear()
+        program.open(f"{str(client.base_url).rstrip('/')}/")
+        wait(program, "!document.getElementById('entry').hidden")
+        program.run(
+            f"document.getElementById('token').value = {json.dumps(token)};"
+            "document.getElementById('entry').requestSubmit()"
+        )
+        wait(program, "document.getElementById('about').textContent")
+        assert program.run("document.getElementById('entry').hidden")
+        assert token not in program.run("location.href")
+        program.run("sessionStorage.clear()")
+    assert [line for line in program.errors if "401" not in line] == []
+    program.errors.clear()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("view", ["start", "answer", "comparison"])
+def test_page_fits_and_axe_finds_nothing_serious(
+    tab: browser.Tab, url: str, tmp_path: Path, view: str, width: int, dark: bool
+) -> None:
+    tab.open(f"{url}/", width, 900, dark)
+    other = wait(tab, "document.querySelector('#other option:nth-child(2)')?.value")
+    if view != "start":
+        filters = json.dumps([{"column": "year", "operator": ">=", "value": 2001}])
+        rest = f"&k=5&filters={filters}" + (f"&with={other}" if view == "comparison" else "")
+        ask(tab, url, "snow melts in the valley", rest, width=width, dark=dark)
+        tab.run("document.querySelector('.open').click()")
+        wait(tab, "document.querySelector('.document p') !== null")
+        wait(tab, "!document.querySelector('.document').textContent.includes('Reading')")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    tab.screenshot(tmp_path / f"{view}-{width}-{'dark' if dark else 'light'}.png")
+    assert tab.serious_flaws() == []
