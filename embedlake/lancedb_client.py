@@ -1,19 +1,23 @@
 """Import this, and LanceDB's own ``table.search("some words")`` works on embedlake's tables.
 
 LanceDB finds a table's embedding function by its name among those that were registered in the
-process; importing this module registers it.
+process; importing this module registers it. A table that stays open follows a promote and a
+rollback when it follows the table at all (``read_consistency_interval``, ``checkout_latest``).
 """
 
 from __future__ import annotations
 
-from embedding_core.lake.embedding_function import register
+from contextlib import AbstractContextManager
+
+from embedding_core.lake.embedding_function import follow_changes, register
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
-from embedding_core.runs.job import load
+from embedding_core.runs.job import in_use
 
 
-def _load(model: ModelSpec) -> TextEncoder:
-    return load(model, Resources())
+def _in_use(model: ModelSpec) -> AbstractContextManager[TextEncoder]:
+    return in_use(model, Resources())
 
 
-register(_load)
+register(_in_use)
+follow_changes()

@@ -77,7 +77,7 @@ def test_lock_has_the_triton_of_its_torch() -> None:
     ("folders", "extras"),
     [
         (["embedding_core"], []),
-        (["embedlake", "flows"], ["run"]),
+        (["embedlake", "flows"], ["run", "langchain", "llama-index"]),
         (["tests", "tools", "examples"], EVERY_EXTRA),
     ],
 )

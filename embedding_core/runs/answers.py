@@ -9,11 +9,14 @@ from itertools import islice
 from embedding_core.encoder import InvalidText
 from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import UsageError
-from embedding_core.lake.query.hits import Hit
+from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.lake.query.search import Query, check_query_space
-from embedding_core.lake.table import existing_table
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.spaces.vector_columns import model_of
+from embedding_core.lake.table import Table, existing_table
+from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load
+from embedding_core.runs.job import in_use, load
 from embedding_core.runs.serving import serving_model
 
 QUERIES_PER_CALL = 256
@@ -45,12 +48,37 @@ def search(
     encoder = load(model, resources)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
-        for query_id, words in texts.items():
-            if not words.strip():
-                raise UsageError(f"query {query_id!r} has no words; write what to look for")
-        try:
-            hits_by_query = snapshot.search_many(list(texts.values()), encoder, query)
-        except InvalidText as error:
-            raise UsageError(f"query {list(texts)[error.index]!r} {error.why}") from error
+        hits_by_query = _hits(snapshot, texts, encoder, query)
         for (query_id, words), hits in zip(texts.items(), hits_by_query, strict=True):
             yield Answer(query_id, words, tuple(hits))
+
+
+def ask(
+    table: Table, words: str, query: Query | None = None, resources: Resources | None = None
+) -> Hits:
+    """The hits of one text, for programs that know the table and no recipe.
+
+    Each call reads the newest version of the table and uses the model that the table names there,
+    so a promote or a rollback needs nothing. Threads that ask together use the model by turns.
+    Raises as ``search``, and ``LakeError`` for a table that embedlake did not make.
+    """
+    query = query or Query()
+    snapshot = table.open_to_search()
+    identifier, space = snapshot.space(query.column)
+    model = model_of(snapshot.dataset, query.column)
+    check_query_space(describe_model(model).space, identifier, space)
+    with in_use(model, resources or Resources()) as encoder:
+        return _hits(snapshot, {"words": words}, encoder, query)[0]
+
+
+def _hits(
+    snapshot: Snapshot, texts: Mapping[str, str], encoder: TextEncoder, query: Query
+) -> list[Hits]:
+    """Hits of the texts in their order. Raises ``UsageError`` for a text without words."""
+    for query_id, words in texts.items():
+        if not words.strip():
+            raise UsageError(f"query {query_id!r} has no words; write what to look for")
+    try:
+        return snapshot.search_many(list(texts.values()), encoder, query)
+    except InvalidText as error:
+        raise UsageError(f"query {list(texts)[error.index]!r} {error.why}") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from threading import RLock
 
 from embedding_core.encoder.engines import ModelInfo, describe_model, free_memory, load_model
 from embedding_core.encoder.local.processor import faster_dtype
@@ -52,6 +54,7 @@ class Job:
 
 _loaded: dict[tuple[ModelInfo, str, int | None, str], TextEncoder] = {}
 """The encoder that was used last, under what it was loaded with."""
+_in_use = RLock()
 
 
 def settled(resources: Resources) -> Resources:
@@ -78,6 +81,14 @@ def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> T
         with loading_context(model.name) as loaded:
             _loaded[loading] = loaded(load_model(info, model, resources))
     return _loaded[loading]
+
+
+@contextmanager
+def in_use(model: ModelSpec, resources: Resources) -> Iterator[TextEncoder]:
+    """The encoder of ``load`` for this thread alone: an encoder serves one thread at a time, and
+    loading another lets go of it."""
+    with _in_use:
+        yield load(model, resources)
 
 
 def unload() -> None:
