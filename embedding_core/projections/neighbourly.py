@@ -81,7 +81,7 @@ def _tsne(fitted: Numbers) -> Any:
     method = manifold.TSNE(
         perplexity=perplexity, init=_start(fitted), learning_rate="auto", random_state=0
     )
-    with threads.threadpool_limits(limits=1):  # the sums of several threads differ each time
+    with threads.threadpool_limits(limits=1):  # fixes the order of sums
         return method.fit_transform(fitted.astype(np.float32))
 
 
