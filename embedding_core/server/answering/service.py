@@ -214,7 +214,7 @@ class SearchService:
         search = Search(snapshot, space, encoded.vector, message.query, query)
         searched = await self._searches.result(search)
         seconds = Seconds(encoded.seconds, searched.seconds, time.perf_counter() - started)
-        self._observe(name, snapshot, seconds)
+        self._observe(name, serving, seconds)
         return SearchAnswer(
             table=name,
             version=snapshot.version,
@@ -223,13 +223,13 @@ class SearchService:
             model=space.model,
             hits=_found(searched.hits, message.query),
             seconds=seconds,
-            notice=_notice(serving),
+            notice=serving.notice if searched.hits else _notice(serving),
         )
 
-    def _observe(self, name: str, snapshot: Snapshot, seconds: Seconds) -> None:
+    def _observe(self, name: str, serving: Serving, seconds: Seconds) -> None:
         for stage in ("model", "search", "total"):
             self.telemetry.seconds.labels(name, stage).observe(getattr(seconds, stage))
-        self.telemetry.version.labels(name, snapshot.space()[0]).set(snapshot.version)
+        self.telemetry.version.labels(name, serving.space_id).set(serving.snapshot.version)
 
     def _info(self, name: str, serving: Serving) -> TableInfo:
         snapshot = serving.snapshot
