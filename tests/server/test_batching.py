@@ -17,9 +17,9 @@ from embedding_core.errors import ModelError, UsageError
 from embedding_core.lake.query.search import Query
 from embedding_core.protocols import Vectors
 from embedding_core.recipe import Resources
-from embedding_core.server.answering.batching import Batcher, EncodedQuery
-from embedding_core.server.answering.gathering import Gathering
-from embedding_core.server.answering.searches import Search, Searched, search_together
+from embedding_core.server.together.batching import Batcher, EncodedQuery
+from embedding_core.server.together.gathering import Gathering
+from embedding_core.server.together.searches import Search, Searched, search_together
 from tests.server.served import made_table, table
 
 SPEC_OF_TABLE = model_spec("hashing", dim=32)
