@@ -29,7 +29,6 @@ from examples import finetune
 from tests.driver import rows
 from tests.server.served import TOPICS, made_table, search, serving, table
 
-
 pytestmark = pytest.mark.slow
 
 
