@@ -123,8 +123,9 @@ def _arguments() -> argparse.Namespace:
 def labelled(data: Path, text: str, seed: int) -> Split:
     """Pairs and held-out queries of a folder in BEIR's format.
 
-    Every relevant document of a query makes a pair. Queries with the same words are on the same
-    side. Raises ``UsageError`` for missing or malformed files and when a side has no query.
+    Every relevant document of a query makes a pair, or, with ``pairs.jsonl`` (as ``embedlake
+    feedback`` writes it), every passage that people found. Queries with the same words are on the
+    same side. Raises ``UsageError`` for missing or malformed files and when a side has no query.
     """
     queries = read_queries(_content(data, "queries.jsonl"), f"{data}/queries.jsonl")
     grades = read_qrels(_content(data, "qrels.tsv", "qrels/test.tsv"), f"the qrels of {data}")
@@ -135,7 +136,7 @@ def labelled(data: Path, text: str, seed: int) -> Split:
     }
     judged = [query for query in queries if has_relevant(known.get(query, {}))]
     held_out = {query for query in judged if is_held_out(plain(queries[query]), seed)}
-    pairs = tuple(
+    pairs = _found_passages(data, seed) or tuple(
         Pair(queries[query], texts[document])
         for query in judged
         if query not in held_out
@@ -267,6 +268,14 @@ def _content(data: Path, *names: str) -> bytes:
     if found := [data / name for name in names if (data / name).is_file()]:
         return found[0].read_bytes()
     raise UsageError(f"no {' or '.join(names)} in {data}; add it, or make queries: --known-items")
+
+
+def _found_passages(data: Path, seed: int) -> tuple[Pair, ...]:
+    """The pairs of ``pairs.jsonl`` if it is there, without queries that are held out."""
+    path = data / "pairs.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else ()
+    pairs = [Pair(**json.loads(line)) for line in lines if line.strip()]
+    return tuple(pair for pair in pairs if not is_held_out(plain(pair.query), seed))
 
 
 def _documents(data: Path, text: str, files: str) -> Iterator[Document]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ import pytest
 from embedding_core.encoder.engines import describe_model, load_model, model_spec
 from embedding_core.encoder.hashing import HashingEncoder
 from embedding_core.errors import ModelError, UsageError
+from embedding_core.lake.query.search import Query
 from embedding_core.protocols import Vectors
 from embedding_core.recipe import Resources
-from embedding_core.server.answering.batching import Batcher, EncodedQuery
-from embedding_core.server.answering.gathering import Gathering
+from embedding_core.server.together.batching import Batcher, EncodedQuery
+from embedding_core.server.together.gathering import Gathering
+from embedding_core.server.together.searches import Search, Searched, search_together
+from tests.server.served import made_table, table
 
+SPEC_OF_TABLE = model_spec("hashing", dim=32)
 SPEC = model_spec("hashing", dim=64)
 
 
@@ -83,6 +89,37 @@ def test_error_of_the_work_is_that_of_all_and_the_next_turn_goes_on() -> None:
     first, second, third = asyncio.run(ask())
     assert isinstance(first, ModelError) and isinstance(second, ModelError)
     assert third == 2
+
+
+def test_searches_that_wait_give_what_each_gives_alone(tmp_path: Path) -> None:
+    snapshot = table(made_table(tmp_path)).open_to_search()
+    encoder = load_model(describe_model(model_spec("hashing", dim=32)), SPEC_OF_TABLE, Resources())
+    asked = [Query(k=5), Query(k=5, where="year > 2004"), Query(k=3, hybrid=True), Query(k=5)]
+    searches = [
+        Search(snapshot, encoder.space, encoder.encode_queries([text]), text, query)
+        for text in ("snow melts", "bees carry pollen", "rates rose", "light")
+        for query in asked
+    ]
+    searches.append(replace(searches[0], query=Query(k=5, where="no_such_column = 1")))
+    *results, refused = search_together(searches)
+    assert isinstance(refused, UsageError), "an error is that of the searches alike"
+    for search, result in zip(searches, results, strict=False):
+        assert isinstance(result, Searched)
+        (alone,) = snapshot.search_vectors(
+            search.vector, search.space, search.query, [search.words]
+        )
+        assert [hit.chunk_id for hit in result.hits] == [hit.chunk_id for hit in alone]
+        assert [hit.metadata for hit in result.hits] == [hit.metadata for hit in alone]
+        scores = [hit.score for hit in alone]
+        assert [hit.score for hit in result.hits] == pytest.approx(scores, abs=1e-6)
+
+
+def test_item_that_comes_when_the_worker_ends_is_worked_on() -> None:
+    async def ask() -> list[int]:
+        gathering = Gathering[int, int](list, 8, "test", threads=2)
+        return [await gathering.result(number) for number in range(200)]
+
+    assert asyncio.run(ask()) == list(range(200))
 
 
 def test_whoever_goes_away_keeps_nobody_waiting() -> None:

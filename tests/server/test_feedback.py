@@ -29,6 +29,8 @@ from examples import finetune
 from tests.driver import rows
 from tests.server.served import TOPICS, made_table, search, serving, table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
@@ -221,6 +223,8 @@ def test_training_takes_the_folder_and_keeps_the_same_queries_out(
     split = finetune.labelled(tmp_path / "labels", "{text}", seed=0)
     assert set(split.queries) == _judged(tmp_path / "labels/qrels/test.tsv")
     trained = {pair.query for pair in split.pairs}
+    stored = {row["text"] for row in rows(recipe, "text")}
+    assert {pair.text for pair in split.pairs} <= stored, "passages, not documents"
     assert trained and trained.isdisjoint(split.queries.values())
 
 
@@ -233,7 +237,9 @@ def test_gate_reads_the_held_out_queries(recipe: Recipe, tmp_path: Path) -> None
     assert labels.documents <= {row["doc_id"] for row in rows(recipe, "doc_id")}
 
 
-def test_documents_are_the_passages_that_people_found(recipe: Recipe, tmp_path: Path) -> None:
+def test_documents_are_whole_and_pairs_have_the_passages_that_people_found(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     row = rows(recipe, "doc_id", "chunk_id", "text")[1]
     append_feedback(
         table(recipe),
@@ -245,8 +251,13 @@ def test_documents_are_the_passages_that_people_found(recipe: Recipe, tmp_path: 
     written(recipe, tmp_path / "labels")
     lines = map(json.loads, (tmp_path / "labels/corpus.jsonl").read_text().splitlines())
     texts = {line["_id"]: line["text"] for line in lines}
-    assert texts[row["doc_id"]] == row["text"]
-    assert len(texts["d5"]) > len(row["text"])
+    assert row["text"] in texts[row["doc_id"]] and len(texts["d5"]) > len(row["text"])
+    pairs = map(json.loads, (tmp_path / "labels/pairs.jsonl").read_text().splitlines())
+    assert [(pair["query"], pair["text"]) for pair in pairs] == [
+        (query, text)
+        for query, text in (("a passage", row["text"]), ("a document", texts["d5"]))
+        if not is_held_out(plain(query))
+    ]
 
 
 def test_query_stays_on_its_side_when_more_come(recipe: Recipe, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.server.served import (
     table,
 )
 
+pytestmark = pytest.mark.slow
 PATIENCE_SECONDS = 60.0
 
 

@@ -94,7 +94,7 @@ def filter_of(conditions: Sequence[Condition], arrow_schema: pa.Schema) -> Filte
     """
     if len(conditions) > MOST_CONDITIONS:
         raise UsageError(f"{len(conditions)} filters; give at most {MOST_CONDITIONS}")
-    types = filterable_columns(arrow_schema)
+    types = filterable_columns(arrow_schema) if conditions else {}
     parts: list[str] = []
     params: dict[str, Scalar] = {}
     for condition in conditions:

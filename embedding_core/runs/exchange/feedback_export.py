@@ -14,7 +14,7 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import existing_table
 from embedding_core.quality.held_out import digest, is_held_out, plain
 from embedding_core.recipe import Recipe
-from embedding_core.runs.exchange.feedback_grades import GradedQuery, Origin, graded_queries
+from embedding_core.runs.exchange.feedback_grades import GradedQuery, graded_queries
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
@@ -53,8 +53,8 @@ class _Labels:
 
     queries: dict[str, GradedQuery]
     """Graded queries by id."""
-    documents: dict[str, str]
-    """Texts by id."""
+    documents: dict[str, StoredDocument]
+    """Judged documents by id, as the table holds them."""
     left_out: int
 
 
@@ -65,7 +65,8 @@ def feedback_report(
 
     There ``queries.jsonl`` has every query, ``corpus.jsonl`` every judged document, ``qrels.tsv``
     every judgement; ``qrels/train.tsv`` and ``qrels/test.tsv`` have those of the queries to train
-    on and of those that are held out. A query's words and ``seed`` decide on which side it is.
+    on and of those that are held out, ``pairs.jsonl`` the former with the passages that people
+    found. A query's words and ``seed`` decide on which side it is.
     Raises ``LakeError`` when there is no table, ``UsageError`` when there is nothing to write.
     """
     table = existing_table(recipe)
@@ -98,41 +99,45 @@ def feedback_report(
 
 def _labels(snapshot: Snapshot, graded: Sequence[GradedQuery]) -> _Labels:
     """The queries that documents of the table answer."""
-    origins: dict[str, Origin] = {}
+    uris: dict[str, str | None] = {}
     for query in graded:
         for document, origin in query.origins.items():
-            merged = origins.setdefault(document, Origin())
-            merged.source_uri = merged.source_uri or origin.source_uri
-            if query.grades[document]:
-                merged.chunk_ids |= origin.chunk_ids
-    texts = {
-        document: _text(stored, origin.chunk_ids)
-        for document, origin in origins.items()
-        if (stored := _stored(snapshot, document, origin)) is not None
+            uris[document] = uris.get(document) or origin.source_uri
+    stored = {
+        document: read
+        for document, uri in uris.items()
+        if (read := _stored(snapshot, document, uri)) is not None
     }
     queries = {}
     for query in graded:
-        grades = {document: grade for document, grade in query.grades.items() if document in texts}
+        grades = {document: grade for document, grade in query.grades.items() if document in stored}
         kept = GradedQuery(query.text, grades, query.origins)
         if kept.is_answered:
             queries[f"{digest(plain(query.text)):016x}"] = kept
     named = {document for query in queries.values() for document in query.grades}
-    documents = {document: texts[document] for document in sorted(named)}
+    documents = {document: stored[document] for document in sorted(named)}
     return _Labels(queries, documents, len(graded) - len(queries))
 
 
-def _stored(snapshot: Snapshot, document: str, origin: Origin) -> StoredDocument | None:
+def _stored(snapshot: Snapshot, document: str, uri: str | None) -> StoredDocument | None:
     """The document where it was found, else wherever it is now."""
-    stored = stored_document(snapshot, document, origin.source_uri)
-    if stored is None and origin.source_uri is not None:
+    stored = stored_document(snapshot, document, uri)
+    if stored is None and uri is not None:
         return stored_document(snapshot, document)
     return stored
 
 
-def _text(document: StoredDocument, chunk_ids: set[str]) -> str:
-    """The passages that people found, or the document where the table has them no longer."""
-    passages = [passage.text for passage in document.passages if passage.chunk_id in chunk_ids]
-    return "\n".join(passages) or document.text
+def _pairs(labels: _Labels, query_ids: Sequence[str]) -> list[str]:
+    """Queries with the passages that people found, or with the document where the table has them
+    no longer."""
+    lines = []
+    for query in map(labels.queries.__getitem__, query_ids):
+        for document, grade in query.grades.items():
+            stored, chunk_ids = labels.documents[document], query.origins[document].chunk_ids
+            passages = [part.text for part in stored.passages if part.chunk_id in chunk_ids]
+            texts = (passages or [stored.text]) if grade else []
+            lines += [json.dumps({"query": query.text, "text": text}) for text in texts]
+    return lines
 
 
 def _sides(labels: _Labels, seed: int) -> Mapping[str, Sequence[str]]:
@@ -149,8 +154,8 @@ def _written(folder: str, labels: _Labels, sides: Mapping[str, Sequence[str]]) -
         for query_id, query in labels.queries.items()
     ]
     corpus = [
-        json.dumps({"_id": document, "title": "", "text": text})
-        for document, text in labels.documents.items()
+        json.dumps({"_id": document, "title": "", "text": stored.text})
+        for document, stored in labels.documents.items()
     ]
     contents = {
         "corpus.jsonl": corpus,
@@ -158,6 +163,7 @@ def _written(folder: str, labels: _Labels, sides: Mapping[str, Sequence[str]]) -
         "qrels.tsv": _judgements(labels, list(labels.queries)),
         "qrels/train.tsv": _judgements(labels, sides["train"]),
         "qrels/test.tsv": _judgements(labels, sides["test"]),
+        "pairs.jsonl": _pairs(labels, sides["train"]),
     }
     for name, lines in contents.items():
         uri = storage.join(folder, name)

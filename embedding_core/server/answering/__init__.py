@@ -1,1 +1,1 @@
-"""Questions in, answers out: models, batches, versions, feedback. Knows no HTTP."""
+"""Questions in, answers out: models, versions, answers. Knows no HTTP."""

@@ -13,8 +13,8 @@ from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.announce import loading_context
 from embedding_core.runs.serving import serving_model
-from embedding_core.server.answering.batching import Batcher
 from embedding_core.server.answering.limits import Limits
+from embedding_core.server.together.batching import Batcher
 
 
 class ModelCache:

@@ -15,9 +15,9 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import existing_table
 from embedding_core.recipe import Recipe
 from embedding_core.records import Space
-from embedding_core.server.answering.batching import Batcher
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.model_cache import ModelCache
+from embedding_core.server.together.batching import Batcher
 
 log = logging.getLogger(__name__)
 

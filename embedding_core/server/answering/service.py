@@ -21,8 +21,6 @@ from embedding_core.lake.readers.stored_documents import MOST_PASSAGES, stored_d
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.server.answering.described import column_infos, has_full_text, space_infos
-from embedding_core.server.answering.feedback_writer import FeedbackWriter
-from embedding_core.server.answering.gathering import Gathering
 from embedding_core.server.answering.highlights import Highlighter, snippet_of
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import (
@@ -42,9 +40,11 @@ from embedding_core.server.answering.messages import (
 from embedding_core.server.answering.model_cache import ModelCache
 from embedding_core.server.answering.movement import moved
 from embedding_core.server.answering.refusals import Busy, NotServed
-from embedding_core.server.answering.searches import Search, Searched, search_together
 from embedding_core.server.answering.served_table import ServedTable, Serving
 from embedding_core.server.answering.telemetry import Telemetry
+from embedding_core.server.together.feedback_writer import FeedbackWriter
+from embedding_core.server.together.gathering import Gathering
+from embedding_core.server.together.searches import Search, Searched, search_together
 
 Result = TypeVar("Result")
 
@@ -214,7 +214,7 @@ class SearchService:
         search = Search(snapshot, space, encoded.vector, message.query, query)
         searched = await self._searches.result(search)
         seconds = Seconds(encoded.seconds, searched.seconds, time.perf_counter() - started)
-        self._observe(name, snapshot, seconds)
+        self._observe(name, serving, seconds)
         return SearchAnswer(
             table=name,
             version=snapshot.version,
@@ -223,13 +223,13 @@ class SearchService:
             model=space.model,
             hits=_found(searched.hits, message.query),
             seconds=seconds,
-            notice=_notice(serving),
+            notice=serving.notice if searched.hits else _notice(serving),
         )
 
-    def _observe(self, name: str, snapshot: Snapshot, seconds: Seconds) -> None:
+    def _observe(self, name: str, serving: Serving, seconds: Seconds) -> None:
         for stage in ("model", "search", "total"):
             self.telemetry.seconds.labels(name, stage).observe(getattr(seconds, stage))
-        self.telemetry.version.labels(name, snapshot.space()[0]).set(snapshot.version)
+        self.telemetry.version.labels(name, serving.space_id).set(serving.snapshot.version)
 
     def _info(self, name: str, serving: Serving) -> TableInfo:
         snapshot = serving.snapshot
@@ -274,12 +274,14 @@ def _for_column(message: ComparisonMessage, column: str) -> SearchMessage:
 def _found(hits: Hits, query: str) -> list[Found]:
     """Hits as they are answered, with marks for the words of the query."""
     highlighter = Highlighter(query)
-    found = []
+    answered = []
     for rank, hit in enumerate(hits, start=1):
         marks = highlighter.marks(hit.text)
         fields = {name: getattr(hit, name) for name in Hit.__slots__}
-        found.append(Found(rank=rank, marks=marks, snippet=snippet_of(hit.text, marks), **fields))
-    return found
+        answered.append(
+            Found(rank=rank, marks=marks, snippet=snippet_of(hit.text, marks), **fields)
+        )
+    return answered
 
 
 def _check_column(snapshot: Snapshot, column: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from embedding_core.lake.readers.feedback import Feedback, append_feedback
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
-from embedding_core.server.answering.gathering import Gathering
+from embedding_core.server.together.gathering import Gathering
 
 
 class FeedbackWriter:

@@ -54,13 +54,14 @@ def search_together(searches: Sequence[Search]) -> list[Searched | Exception]:
         vectors = np.concatenate([searches[number].vector for number in group])
         words = [searches[number].words for number in group]
         try:
-            found = first.snapshot.search_vectors(vectors, first.space, first.query, words)
+            hits_by_search = first.snapshot.search_vectors(vectors, first.space, first.query, words)
         except EmbedlakeError as error:
             results |= dict.fromkeys(group, error)
             continue
         seconds = time.perf_counter() - started
         results |= {
-            number: Searched(hits, seconds) for number, hits in zip(group, found, strict=True)
+            number: Searched(hits, seconds)
+            for number, hits in zip(group, hits_by_search, strict=True)
         }
     return [results[number] for number in range(len(searches))]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from embedding_core.encoder.base import InvalidText, TextsWithoutVector
 from embedding_core.errors import UsageError
 from embedding_core.protocols import TextEncoder, Vectors
-from embedding_core.server.answering.gathering import Gathering
+from embedding_core.server.together.gathering import Gathering
 
 
 @dataclass(frozen=True, slots=True)
