@@ -6,6 +6,7 @@ _embedlake/<table>/<lock|build|index>/<number>.json
 _embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
 _embedlake/<table>/results/…               results of Prefect's tasks
 _embedlake/<table>/choice.parquet          chosen documents, see ``lake.rows.choices``
+_embedlake/<table>/bridges/<space_id>/<space_id>.npy    from a space to another
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ def results_folder(lake_uri: str, table: str) -> str:
 
 def choice_path(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/choice.parquet"
+
+
+def bridges_folder(lake_uri: str, table: str) -> str:
+    return f"{table_folder(lake_uri, table)}/bridges"
 
 
 def reference_path(lake_uri: str, space_id: str) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
 from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.spaces.bridges import forget_bridges
 from embedding_core.lake.spaces.switching import Release, column_before, promote, releases, rollback
 from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
 from embedding_core.quality.judgement import GateReport
@@ -139,12 +140,15 @@ def column_of(job: Job) -> str:
 
 
 def promote_space(job: Job, by: str) -> Release:
-    """Put the job's space in service; errors as ``lake.promote``.
+    """Put the job's space in service; errors as ``lake.promote``. Bridges to the space before it
+    have done their work.
 
     Waits for the training of another index however long: the work is done, only the switch is left.
     """
     table = job.table
-    return promote(table, column_of(job), by, job.run_id, math.inf)
+    release = promote(table, column_of(job), by, job.run_id, math.inf)
+    forget_bridges(table)
+    return release
 
 
 def go_back(
