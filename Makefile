@@ -61,6 +61,7 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
 	@if [ -z "$(BEIR)" ]; then echo "left out, for want of labelled data: make bench BEIR=folder"; exit; fi; set -ex; \
 	  $(BIN)/python -m benchmarks.retrieval --data $(BEIR); $(BIN)/python -m benchmarks.gate --data $(BEIR); \
+	  $(BIN)/python -m benchmarks.bridge --data $(BEIR); \
 	  BEIR=$(BEIR) $(BIN)/python -m benchmarks.release --only finetune --only ruined
 	@if [ -z "$(PEERS)" ]; then echo "left out, for want of a folder for their environments: make bench PEERS=folder"; \
 	  else $(BIN)/python -m benchmarks.peers --environments $(PEERS); fi

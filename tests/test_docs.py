@@ -24,6 +24,7 @@ from embedding_core.lake.spaces.vector_columns import VectorColumn
 from embedding_core.lake.upkeep.compaction import TableReport, TableState
 from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.quality import Ann, Comparison, Drift, Finding, Health, Threshold
+from embedding_core.quality.bridge import BridgeQuality
 from embedding_core.quality.judgement import GateReport, JudgedSpace
 from embedding_core.reasons import Reason
 from embedding_core.recipe import Recipe, Resources, section_variants
@@ -125,6 +126,7 @@ def test_cli_page_has_no_command_that_does_not_exist() -> None:
         ("gate", Drift),
         ("gate", Threshold),
         ("gate", Health),
+        ("gate", BridgeQuality),
         ("gate", Ann),
         ("gate", Finding),
         ("status", VectorColumn),

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from embedding_core.quality.bridge import LEAST_KEPT
 from embedding_core.quality.drift import QUANTILES
 from embedding_core.quality.evidence import Evidence, Finding, Outcome
 from embedding_core.quality.health import Health
@@ -61,7 +62,16 @@ GATE_CHECKS = Registry[Check](
     CHECKS,
     {
         name: f"embedding_core.quality.checks:{name}"
-        for name in ("ranking", "health", "index", "overlap", "scores", "latency", "basis")
+        for name in (
+            "ranking",
+            "health",
+            "index",
+            "overlap",
+            "scores",
+            "latency",
+            "bridge",
+            "basis",
+        )
     },
     Check,
 )
@@ -190,6 +200,25 @@ def latency(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
     yield Finding(
         "latency", outcome, ratio, limit,
         f"a search takes {medians.new:.1f} ms in the median, {medians.old:.1f} ms in the old space",
+    )  # fmt: skip
+
+
+def bridge(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
+    """Say what queries of the new model would find at once, on the old vectors."""
+    quality = evidence.bridge
+    if quality is None:
+        return
+    compared = quality.metrics["ndcg@10"]
+    cosine = (
+        ""
+        if quality.cosine is None
+        else f"; mapped rows have a cosine of {quality.cosine:.3f} to their old vectors"
+    )
+    yield Finding(
+        "bridge", "info" if quality.is_enough else "warning", quality.kept, LEAST_KEPT,
+        f"through a bridge, queries of the new model have nDCG@10 {compared.new.mean:.4f} on the "
+        f"old vectors, {quality.kept:.0%} of the old model's {compared.old.mean:.4f}{cosine}"
+        + ("" if quality.is_enough else f"; too little to be kept: at least {LEAST_KEPT:.0%}"),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from embedding_core.quality.bridge import BridgeQuality
 from embedding_core.quality.drift import Drift
 from embedding_core.quality.health import Health
 from embedding_core.quality.metrics import Comparison
@@ -53,6 +54,8 @@ class Evidence:
     """None when the rows are no table."""
     latency: OldNew[float] | None
     """Median milliseconds of one warm search by vector; None when the rows are no table."""
+    bridge: BridgeQuality | None
+    """Queries of the new model on the old vectors; None when nobody fitted a bridge."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ here their evidence is gathered. Knows no table: the rows may be a sample.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError, UsageError
-from embedding_core.protocols import Corpus, Vectors
+from embedding_core.protocols import Corpus, JudgedRows, Vectors
+from embedding_core.quality.bridge import Bridge, BridgeQuality, CosineMean
 from embedding_core.quality.drift import drift_between
 from embedding_core.quality.evidence import Evidence, Finding, QueryKind, Verdict
 from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
@@ -82,18 +83,20 @@ def judge(
     *,
     sampled_share: float | None = None,
     version: int | None = None,
+    bridge: Bridge | None = None,
 ) -> GateReport:
     """Judge two spaces by the rows of ``corpus``, which is read once, or twice without
     labelled queries.
 
-    ``sampled_share``: the rows' share of the table's, when they are a sample of it. Judgements of
-    documents without a row do not count, nor do queries that have no relevant document left. Memory
-    is bounded by the queries and one batch. Raises ``LakeError`` for a corpus without rows and
+    ``sampled_share``: the rows' share of the table's, when they are a sample of it. ``bridge``: a
+    map from the new space to the old, whose worth is measured too. Judgements of documents without
+    a row do not count, nor do queries that have no relevant document left. Memory is bounded by the
+    queries and one batch. Raises ``LakeError`` for a corpus without rows and
     ``UsageError`` for labelled files that cannot be used or that name none of its documents.
     """
     started = time.perf_counter()
     queries = _ask(recipe, corpus, old, new)
-    evidence = _search(queries, corpus, sampled_share)
+    evidence = _search(queries, corpus, sampled_share, bridge)
     return _report(recipe, evidence, old, new, version, started)
 
 
@@ -128,11 +131,31 @@ def _made_from(corpus: Corpus) -> Labels:
     return Labels(texts, dict(grades), 0)
 
 
-def _search(queries: _Queries, corpus: Corpus, sampled_share: float | None) -> Evidence:
+class _Bridged:
+    """Queries of the new model on the old vectors, by a bridge."""
+
+    def __init__(self, bridge: Bridge, queries: _Queries) -> None:
+        self._ranking = ExactRanking(bridge.mapped(queries.vectors.new))
+        self._cosines = CosineMean(bridge)
+
+    def add(self, documents: ByDocument, rows: JudgedRows) -> None:
+        self._ranking.add(documents, rows.old)
+        self._cosines.add(rows.chunk_ids, rows.new, rows.old)
+
+    def quality(self, old: Mapping[str, Sequence[str]], labels: Labels) -> BridgeQuality:
+        """Against ``old``, the ranking of each query without the new model."""
+        bridged = dict(zip(old, self._ranking.ranking().documents, strict=True))
+        return BridgeQuality.of(compare_runs(old, bridged, labels.grades), self._cosines.mean())
+
+
+def _search(
+    queries: _Queries, corpus: Corpus, sampled_share: float | None, bridge: Bridge | None
+) -> Evidence:
     """Rank and check the rows of both spaces in one pass."""
     old, new = queries.vectors.old, queries.vectors.new
     rankings = OldNew(ExactRanking(old), ExactRanking(new))
     checks = OldNew(HealthCheck(old.shape[1]), HealthCheck(new.shape[1]))
+    bridged = None if bridge is None else _Bridged(bridge, queries)
     judged, present = pa.array(sorted(queries.labels.documents), pa.string()), set[str]()
     for rows in corpus():
         if not rows.texts:
@@ -145,8 +168,10 @@ def _search(queries: _Queries, corpus: Corpus, sampled_share: float | None) -> E
         ):
             ranking.add(documents, vectors)
             check.add(rows.texts, vectors)
+        if bridged is not None:
+            bridged.add(documents, rows)
     ranked = OldNew(rankings.old.ranking(), rankings.new.ranking())
-    return _weighed(queries, present, ranked, checks, sampled_share)
+    return _weighed(queries, present, ranked, checks, sampled_share, bridged)
 
 
 def _weighed(
@@ -155,6 +180,7 @@ def _weighed(
     rankings: OldNew[Ranking],
     checks: OldNew[HealthCheck],
     sampled_share: float | None,
+    bridged: _Bridged | None,
 ) -> Evidence:
     health = OldNew(
         checks.old.health(_n_without(queries.vectors.old)),
@@ -182,6 +208,7 @@ def _weighed(
         health=health,
         ann=None,
         latency=None,
+        bridge=None if bridged is None else bridged.quality(old, labels),
     )
 
 

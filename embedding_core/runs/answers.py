@@ -11,16 +11,15 @@ from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import UsageError
 from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.lake.query.search import Query, check_query_space
+from embedding_core.lake.schema import VECTOR
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import Table, existing_table
 from embedding_core.protocols import TextEncoder
-from embedding_core.recipe import Recipe, Resources
+from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.job import in_use, load
-from embedding_core.runs.serving import serving_model
-
-QUERIES_PER_CALL = 256
-"""Queries encoded together."""
+from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model
+from embedding_core.runs.space.bridging import bridged
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +33,45 @@ class Answer:
 
 
 def search(
-    recipe: Recipe, resources: Resources, queries: Mapping[str, str], query: Query
+    recipe: Recipe,
+    resources: Resources,
+    queries: Mapping[str, str],
+    query: Query,
+    bridge_from: ModelSpec | None = None,
 ) -> Iterator[Answer]:
     """Answer each of ``queries`` (texts by id), in their order.
 
-    The model is the one that made the searched column, whatever the recipe names. Raises
+    The model is the one that made the searched column, whatever the recipe names; or, for the
+    column in service, ``bridge_from``, whose vectors go through the bridge that a sample of it left
+    (``runs.space.bridging``). Raises
     ``UsageError`` for a query without words or a bad filter. Raises ``LakeError``, before the model
     is loaded, when that model gives vectors of another space here.
     """
     snapshot = existing_table(recipe).open_to_search()
-    model = serving_model(recipe, snapshot, query.column)
-    check_query_space(describe_model(model).space, *snapshot.space(query.column))
-    encoder = load(model, resources)
+    encoder = _encoder(recipe, resources, snapshot, query, bridge_from)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
         hits_by_query = _hits(snapshot, texts, encoder, query)
         for (query_id, words), hits in zip(texts.items(), hits_by_query, strict=True):
             yield Answer(query_id, words, tuple(hits))
+
+
+def _encoder(
+    recipe: Recipe,
+    resources: Resources,
+    snapshot: Snapshot,
+    query: Query,
+    bridge_from: ModelSpec | None,
+) -> TextEncoder:
+    if bridge_from is not None:
+        if query.column != VECTOR:
+            raise UsageError(
+                f"a bridge leads to the column in service, not to {query.column!r}; name either"
+            )
+        return bridged(snapshot, load(bridge_from, resources))
+    model = serving_model(recipe, snapshot, query.column)
+    check_query_space(describe_model(model).space, *snapshot.space(query.column))
+    return load(model, resources)
 
 
 def ask(

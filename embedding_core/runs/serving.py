@@ -11,6 +11,9 @@ from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe
 
+QUERIES_PER_CALL = 256
+"""Queries encoded together."""
+
 
 def following(recipe: Recipe) -> Recipe:
     """The recipe, with the model in service if ``release.follow`` is set.

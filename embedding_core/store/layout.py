@@ -7,6 +7,7 @@ _embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
 _embedlake/<table>/results/…               results of Prefect's tasks
 _embedlake/<table>/report.html             the page of the last report run
 _embedlake/<table>/choice.parquet          chosen documents, see ``lake.rows.choices``
+_embedlake/<table>/bridges/<space_id>/<space_id>.npy    from a space to another
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ def choice_path(lake_uri: str, table: str) -> str:
 
 def report_path(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/report.html"
+
+
+def bridges_folder(lake_uri: str, table: str) -> str:
+    return f"{table_folder(lake_uri, table)}/bridges"
 
 
 def reference_path(lake_uri: str, space_id: str) -> str:

@@ -14,6 +14,7 @@ from embedding_core.records import ColumnType, Scalar
 from embedding_core.records.scalars import from_text
 from embedlake.cli.options import (
     json_option,
+    model_section,
     pair,
     recipe_argument,
     respond,
@@ -45,10 +46,16 @@ TYPES = ", ".join(get_args(ColumnType))
     help="Partitions of the index to look into; default: the tuned number.",
 )
 @click.option("--queries", metavar="FILE", help="JSON lines with _id and text, instead of WORDS.")
+@click.option(
+    "--bridge",
+    "model",
+    metavar="MODEL",
+    help="Ask with a model that is not in service yet, through the bridge that its sample left.",
+)
 @json_option
 def search_table(
     recipe: str, words: str | None, k: int, where: str | None, params: Sequence[str], exact: bool,
-    hybrid: bool, nprobes: int | None, queries: str | None, as_json: bool,
+    hybrid: bool, nprobes: int | None, queries: str | None, model: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the chunks nearest to WORDS, in the space in service."""
     if (words is None) == (queries is None):
@@ -65,7 +72,8 @@ def search_table(
     query = Query(k, where, values, exact, hybrid, nprobes)
     texts = queries_from(queries, loaded) if queries else {"words": words or ""}
     with saying_what_takes_long("search"):
-        answers = list(search(loaded, read_settings().resources, texts, query))
+        bridge_from = loaded.with_model(model_section(model)).model if model is not None else None
+        answers = list(search(loaded, read_settings().resources, texts, query, bridge_from))
     reports = [AnswerView(answer, with_query=bool(queries)) for answer in answers]
     results = [report.data() for report in reports]
     data = {"results": results} if queries else {"hits": results[0]["hits"]}

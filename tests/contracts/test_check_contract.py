@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from embedding_core.quality import GATE_CHECKS, Evidence, Finding, Health, OldNew, Rules
+from embedding_core.quality.bridge import BridgeQuality
 from embedding_core.quality.verdict import ORDER
 from embedding_core.recipe import ReleaseSpec
 from tests.quality.test_verdict import DRIFT, EQUAL, WELL, compared
@@ -21,6 +22,10 @@ EVIDENCE = {
     "an ill space": replace(EQUAL, metrics=compared(-0.4, -0.5), health=OldNew(WELL, ILL)),
     "an ill old space": replace(EQUAL, health=OldNew(ILL, WELL)),
     "unknown documents": replace(EQUAL, unknown_documents=150, queries_left_out=20),
+    "a bridge": replace(EQUAL, bridge=BridgeQuality(compared(0.0, -0.005), 1.0, 0.9)),
+    "a bridge that keeps little": replace(
+        EQUAL, bridge=BridgeQuality(compared(-0.4, -0.5), 0.2, None)
+    ),
     "scores that moved": replace(
         EQUAL, drift=replace(DRIFT, top_scores=OldNew((0.4,) * 5, (0.9,) * 5))
     ),

@@ -66,6 +66,7 @@ EQUAL = Evidence(
     health=OldNew(WELL, WELL),
     ann=OldNew(INDEX, INDEX),
     latency=OldNew(2.0, 3.0),
+    bridge=None,
 )
 
 

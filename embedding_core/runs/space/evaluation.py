@@ -14,9 +14,8 @@ from embedding_core.lake.table import existing_table
 from embedding_core.quality import Interval, score_run
 from embedding_core.quality.labels import Labels, nothing_known, read_labels
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.answers import QUERIES_PER_CALL
 from embedding_core.runs.job import load
-from embedding_core.runs.serving import serving_model
+from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model
 
 DOCUMENTS = 100
 """Ranked documents per query: recall@100 needs that many."""

@@ -10,6 +10,7 @@ from typing import Literal
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
 from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.spaces.bridges import forget_bridges
 from embedding_core.lake.spaces.switching import (
     GateAnswer,
     Release,
@@ -147,11 +148,14 @@ def column_of(job: Job) -> str:
 
 def promote_space(job: Job, by: str, gate: GateReport | None) -> Release:
     """Put the job's space in service; errors as ``lake.promote``. ``gate``: what was found of it.
+    Bridges to the space before it have done their work.
 
     Waits for the training of another index however long: the work is done, only the switch is left.
     """
-    answer = None if gate is None else _answer(gate)
-    return promote(job.table, column_of(job), by, job.run_id, math.inf, answer)
+    table, answer = job.table, None if gate is None else _answer(gate)
+    release = promote(table, column_of(job), by, job.run_id, math.inf, answer)
+    forget_bridges(table)
+    return release
 
 
 def _answer(gate: GateReport) -> GateAnswer:

@@ -8,6 +8,7 @@ are staged beside the lake, never put into the table.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -23,9 +24,11 @@ from embedding_core.errors import UsageError
 from embedding_core.lake import schema, staging
 from embedding_core.lake.rows.embedded import embedded_texts
 from embedding_core.lake.scans import has_text, key_groups, rows_between, to_judged
+from embedding_core.lake.spaces.bridges import keep_bridge
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
-from embedding_core.protocols import JudgedRows
+from embedding_core.protocols import Corpus, JudgedRows
+from embedding_core.quality.bridge import Bridge, fit_bridge
 from embedding_core.quality.judgement import GateReport, judge
 from embedding_core.quality.labels import read_labels
 from embedding_core.recipe import Recipe
@@ -43,6 +46,8 @@ ROWS_PER_BATCH = 1_024
 DIGITS = 12
 """Hex digits of a ``chunk_id`` that a threshold has."""
 SEED = 0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +174,34 @@ def forget_sample(job: Job) -> None:
 
 
 def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
-    """Judge the job's model by the sampled rows, against the space in service."""
+    """Judge the job's model by the sampled rows, against the space in service.
+
+    A bridge between the spaces is fitted to the rows and kept beside the table if it keeps enough.
+    """
     snapshot = job.table.open()
-    _, space = snapshot.space()
+    identifier, space = snapshot.space()
     serving = serving_model(job.recipe, snapshot)
     planned = prepared(job).model.space
     n_rows = sum(sampled.rows for sampled in parts)
-    return judge(
+    rows = partial(_read, snapshot.table, tuple(sampled.path for sampled in parts))
+    bridge = _bridge(rows, planned.dim, space.dim)
+    report = judge(
         job.recipe,
-        partial(_read, snapshot.table, tuple(sampled.path for sampled in parts)),
+        rows,
         side_of(schema.VECTOR, space, serving, job.resources),
         side_of(schema.hidden_name(job.space_id), planned, job.recipe.model, job.resources),
         sampled_share=n_rows / snapshot.n_rows,
+        bridge=bridge,
     )
+    if bridge is not None and report.bridge is not None and report.bridge.is_enough:
+        keep_bridge(snapshot.table, job.space_id, identifier, bridge.matrix)
+    return report
+
+
+def _bridge(rows: Corpus, new_dim: int, old_dim: int) -> Bridge | None:
+    """The bridge by the rows; None, with a line in the log, when they are too few."""
+    try:
+        return fit_bridge(rows, new_dim, old_dim)
+    except UsageError as error:
+        log.warning("no bridge to the space in service: %s", error)
+        return None
