@@ -74,14 +74,15 @@ WRITTEN = Registry[type[Report]](
         name: f"embedding_core.reports.{name}:REPORT"
         for name in (
             "plan", "run", "maintenance", "status", "answers", "releases",
-            "gate", "reembed", "audit", "evaluation", "speed",
+            "gate", "reembed", "audit", "evaluation",
         )
     }
     | {
         name: f"embedding_core.reports.inputs.{name}:REPORT"
         for name in ("draft", "peek", "statistics", "validation")
     }
-    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported", "imported")},
+    | {name: f"embedding_core.reports.exchange.{name}:REPORT" for name in ("exported", "imported")}
+    | {name: f"embedding_core.reports.speeds.{name}:REPORT" for name in ("speed", "engine_rates")},
     Report,
 )  # fmt: skip
 

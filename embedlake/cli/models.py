@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,6 +14,7 @@ from embedding_core.recipe import ModelSpec, Recipe, model_path
 from embedlake.cli.options import (
     check_picture,
     json_option,
+    model_section,
     reachable_api,
     recipe_argument,
     requested_resources,
@@ -124,7 +123,7 @@ def reembed(
     like `embed`.
     """
     settings = read_settings()
-    section = _model_section(model)
+    section = model_section(model)
     Recipe.load(recipe).with_model(section)  # a wrong recipe does not wait for a server
     resources = requested_resources(settings, changes)
     use_or_start_api(settings)
@@ -132,24 +131,6 @@ def reembed(
         "embedlake.flows.reembed:reembed", recipe, section, promotion, sample, resources
     )
     respond_and_exit(report, [report["summary"]], as_json)
-
-
-def _model_section(text: str | None) -> str | dict[str, Any] | None:
-    """A name or a section; relative paths are made absolute."""
-    if text is None:
-        return None
-    if not text.startswith("{"):
-        return model_path(text, Path.cwd())
-    try:
-        section: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"--model is not JSON: {error}; give a name or a model section") from error
-    paths = {
-        field: model_path(section[field], Path.cwd())
-        for field in ("name", "adapter")
-        if isinstance(section.get(field), str)
-    }
-    return section | paths
 
 
 def _listener(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from embedding_core.errors import SetupError, UsageError
-from embedding_core.recipe import Resources
+from embedding_core.recipe import MODEL_PATHS, Resources, model_path
 from embedlake.local.folders import check_folders
 from embedlake.settings import Settings, prefect_api_url, use_prefect_api
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
@@ -41,6 +41,26 @@ def check_picture(path: Path | None) -> None:
     """Raise ``UsageError`` where no picture could be written, before the work that it shows."""
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise UsageError(f"there is no folder for the picture {path}; make it, or name a file")
+
+
+def model_section(text: str | None) -> str | dict[str, Any] | None:
+    """A name or a section; relative paths are made absolute."""
+    if text is None:
+        return None
+    if not text.startswith("{"):
+        return model_path(text, Path.cwd())
+    try:
+        section: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"the model section is not JSON: {error}; give a name or a model section"
+        ) from error
+    paths = {
+        field: model_path(section[field], Path.cwd())
+        for field in MODEL_PATHS
+        if isinstance(section.get(field), str)
+    }
+    return section | paths
 
 
 def respond(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
