@@ -52,6 +52,7 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.chunking
 	$(BIN)/python -m benchmarks.chunking --strategies sentences markdown code characters --megabytes 100
 	$(BIN)/python -m benchmarks.resolve
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.inputs --part speed
 	$(BIN)/python -m benchmarks.inputs --part memory --mib 256 2048
 	$(BIN)/python -m benchmarks.length_filter

@@ -132,6 +132,20 @@ NO_WIDER_TYPE = Reason(
     "other device",
     "chunk",
 )
+ZERO_VECTOR = Reason(
+    "zero_vector",
+    "the server gives a vector of zeros, which has no direction, for this text; leave it out, or "
+    "look at the server's log",
+    "other device",
+    "chunk",
+)
+REFUSED_BY_SERVER = Reason(
+    "refused_by_server",
+    "the server takes other texts and not this one, as for one that is too long for it; set a "
+    "smaller model.max_tokens, or start the server with a larger limit",
+    "other device",
+    "chunk",
+)
 TRUNCATED = Reason("truncated", "the vector covers the beginning of the text", "edit", "note")
 UNKNOWN_TOKENS = Reason("unknown_tokens", "the model does not know the words", "edit", "note")
 

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
-from embedding_core.recipe import Resources
+from embedding_core.recipe import ENGINE_TOKEN, Resources
 
 API_URL = "PREFECT_API_URL"
 PAGE_URL = "PREFECT_UI_URL"
@@ -25,6 +25,8 @@ SHORTEST_TOKEN = 16
 """Characters."""
 DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
 """Read by the demo alone."""
+READ_ELSEWHERE = (DEMO_MODEL, ENGINE_TOKEN)
+"""Variables that are no settings; a secret is read where it is sent."""
 
 
 class Settings(BaseSettings):
@@ -104,7 +106,7 @@ def read_settings() -> Settings:
 
 def _refuse_unknown_names() -> None:
     """A misspelt variable would be ignored without a word."""
-    variables = [PREFIX + name.upper() for name in Settings.model_fields] + [DEMO_MODEL]
+    variables = [*(PREFIX + name.upper() for name in Settings.model_fields), *READ_ELSEWHERE]
     for variable in os.environ:
         name = variable.upper().partition("__")[0]
         if name.startswith(PREFIX) and name not in variables:

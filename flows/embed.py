@@ -23,6 +23,7 @@ from embedding_core.runs.serving import following
 from embedlake import interrupts
 from embedlake.execution.runner import Runner, current_runner
 from embedlake.execution.unit_runner import PrefectExecution
+from embedlake.local.hardware import resources_for
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
@@ -57,6 +58,7 @@ def embed(
         loaded = following(Recipe.load(recipe))
         settings = read_settings()
         chosen = settings.resources.updated(resources or {})
+        chosen = resources_for(loaded.model, chosen, settings)
         with interrupts.not_mistaken():
             current_runner().prepare(settings, chosen)  # what no task could get is told at once
             run = EmbedRun(

@@ -23,6 +23,7 @@ from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import Promotion, has_left
 from embedlake.execution.reembedding import ReembedRun, published
 from embedlake.execution.runner import Runner, current_runner
+from embedlake.local.hardware import resources_for
 from embedlake.orchestration import events
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import failed
@@ -68,6 +69,7 @@ def reembed(
         settings = read_settings()
         newer = Recipe.load(recipe).with_model(model)
         chosen = settings.resources.updated(resources or {})
+        chosen = resources_for(newer.model, chosen, settings)
         job = space_job(newer, newer.model, chosen, run_id)
         if own_run.auto_scheduled and has_left(job):
             why = f"{newer.model.name} was in service or retired; schedules do not bring it back"

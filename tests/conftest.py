@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -34,6 +35,13 @@ def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         folder = str(tmp_path_factory.mktemp("kept-models"))
         patch.setattr("huggingface_hub.constants.HF_HOME", folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pauses() -> Iterator[None]:
+    """Requests to servers that fail are sent again at once, three times in all."""
+    with stamina.set_testing(True, attempts=3):
         yield
 
 

@@ -20,6 +20,7 @@ from embedding_core.runs.embed.planning import PlanBasis
 from embedding_core.runs.embed.scheduler import chosen_plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
+from embedding_core.runs.serving import following
 
 ONE_FILE_PER_UNIT = Resources(unit_bytes=1)
 
@@ -59,6 +60,7 @@ def begin(
     retry_reasons: Sequence[str] = (),
 ) -> tuple[Job, Plan]:
     """Plan a run and make the table ready."""
+    recipe = following(recipe)
     basis = PlanBasis.now(recipe, retry_reasons)
     planned = basis.plan()
     job = Job.of(planned, recipe, resources, uuid.uuid4().hex)

@@ -190,7 +190,9 @@ def test_operations_page_has_each_setting_and_resource() -> None:
     assert [name for name in variables if f"| `{name}` |" not in text] == []
 
 
-@pytest.mark.parametrize("variable", ["EMBEDLAKE_DEMO_MODEL", "PREFECT_API_URL"])
+@pytest.mark.parametrize(
+    "variable", ["EMBEDLAKE_DEMO_MODEL", "EMBEDLAKE_ENGINE_TOKEN", "PREFECT_API_URL"]
+)
 def test_other_variables_are_documented(variable: str) -> None:
     assert variable in page("operations.md") and variable in (ROOT / "README.md").read_text()
 

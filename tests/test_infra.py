@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,32 @@ def test_compose_builds_this_dockerfile_and_listens_on_loopback_only() -> None:
     assert (ROOT / "infra" / server["build"]["context"]).resolve() == ROOT
     assert (ROOT / server["build"]["dockerfile"]).is_file()
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+
+
+def test_servers_of_models_listen_on_loopback_only() -> None:
+    tei = yaml.safe_load((ROOT / "infra" / "tei" / "compose.yaml").read_text())["services"]["tei"]
+    assert all(port.startswith("127.0.0.1:") for port in tei["ports"])
+    script = ROOT / "infra" / "vllm" / "serve.sh"
+    assert os.access(script, os.X_OK)
+    assert "--runner pooling --host 127.0.0.1" in script.read_text()
+    assert re.search(r"^vllm==", (script.parent / "requirements.txt").read_text(), re.M)
+
+
+def test_vllm_script_hands_on_the_model_and_what_follows() -> None:
+    script = ROOT / "infra" / "vllm" / "serve.sh"
+    arguments = ["owner/model", "--max-model-len", "256"]
+    shown = subprocess.run(
+        [script, *arguments],
+        env=os.environ | {"VLLM": "echo", "PORT": "8001"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == (
+        "serve owner/model --runner pooling --host 127.0.0.1 --port 8001 --max-model-len 256"
+    )
+    nameless = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert nameless.returncode != 0 and "name a model" in nameless.stderr
 
 
 @pytest.mark.slow

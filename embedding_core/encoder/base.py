@@ -29,7 +29,15 @@ from embedding_core.encoder.stream import (
 from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.protocols import Kind, Tokenizer, Vectors
-from embedding_core.reasons import ALL, NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY, Reason
+from embedding_core.reasons import (
+    ALL,
+    NO_WIDER_TYPE,
+    NON_FINITE,
+    OUT_OF_MEMORY,
+    REFUSED_BY_SERVER,
+    ZERO_VECTOR,
+    Reason,
+)
 from embedding_core.recipe import Resources, paths
 from embedding_core.records import Space
 
@@ -61,7 +69,10 @@ class InvalidText(ValueError):
         """0-based number of the stream's batch; None outside a stream."""
 
 
-FAILURES = {reason.name: reason.meaning for reason in (NON_FINITE, OUT_OF_MEMORY, NO_WIDER_TYPE)}
+FAILURES = {
+    reason.name: reason.meaning
+    for reason in (NON_FINITE, OUT_OF_MEMORY, NO_WIDER_TYPE, ZERO_VECTOR, REFUSED_BY_SERVER)
+}
 """Meanings of the reasons why a text can have no vector."""
 SEVERAL = Reason("no_vector", "the model gives no vector", "other device", "chunk")
 """Reason of an error whose texts have different ones."""
@@ -132,14 +143,16 @@ class Encoder(ABC):
         """Find the model called ``name`` and make it ready to run.
 
         ``name``: hub id, local folder (``./name``; here also a bare ``name``, without a slash, of a
-        folder in the working directory), ``s3://bucket/prefix``, ``package:<python package>`` or
-        ``hashing``; the last part of a path may be ``latest`` (docs/recipes.md). ``adapter``: a
-        LoRA adapter by hub id (at ``adapter_revision``), folder or prefix, merged into the weights.
-        ``storage``: how to reach the bucket, when it is not plain AWS. ``dtype``: auto, fp16, bf16,
-        fp32 or fp8. ``device``: auto, cpu, cuda or cuda:<n>. ``dim`` keeps the first values of each
-        vector. ``max_tokens`` counts special tokens. ``batch_tokens`` is the token budget of one
-        forward pass: it changes speed and memory, never the vectors. By default it is chosen, on a
-        GPU from the free memory; when memory runs out it is halved and stays so.
+        folder in the working directory), ``s3://bucket/prefix``, ``package:<python package>``,
+        ``http(s)://…`` of a server or ``hashing``; the last part of a path may be ``latest``
+        (docs/recipes.md). ``adapter``: a LoRA adapter by hub id (at ``adapter_revision``), folder
+        or prefix, merged into the weights. ``storage``: how to reach the bucket, when it is not
+        plain AWS. ``dtype``: auto, fp16, bf16, fp32 or fp8. ``device``: auto, cpu, cuda or
+        cuda:<n>. ``dim`` keeps the first values of each vector. ``api``, ``served``,
+        ``endpoints``, ``tokenizer`` and the prompts are for servers (docs/engines.md).
+        ``max_tokens`` counts special tokens. ``batch_tokens`` is the token budget of one forward
+        pass: it changes speed and memory, never the vectors. By default it is chosen, on a GPU from
+        the free memory; when memory runs out it is halved and stays so.
         ``allow_unverified`` runs an architecture whose vectors are not tested here, padded and
         through transformers' own attention: slower, and right only if transformers is right for
         right-padded texts. Code in a checkpoint is never run. An engine refuses an option that it

@@ -11,9 +11,10 @@ import gc
 import sys
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Protocol, TypedDict, Unpack
+from typing import Literal, Protocol, TypedDict, Unpack
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from embedding_core.errors import ModelError
 from embedding_core.protocols import TextEncoder, Tokenizer
@@ -38,6 +39,12 @@ class ModelOptions(TypedDict, total=False):
     dim: int | None
     max_tokens: int | None
     allow_unverified: bool
+    api: Literal["openai", "tei"] | None
+    served: str | None
+    endpoints: tuple[str, ...]
+    tokenizer: str | None
+    query_prompt: str | None
+    document_prompt: str | None
 
 
 class ModelInfo(Hashable, Protocol):
@@ -57,7 +64,7 @@ class ModelInfo(Hashable, Protocol):
 
 
 class Engine(Protocol):
-    """One way to run models: a checkpoint here, the hashing encoder, later an endpoint."""
+    """One way to run models: a checkpoint here, servers elsewhere, the hashing encoder."""
 
     options: frozenset[str]
     """Fields of ``ModelSpec`` that the engine honours beside ``name``; others are refused."""
@@ -80,6 +87,7 @@ KNOWN_ENGINES = Registry[Engine](
     {
         "hashing": "embedding_core.encoder.hashing:HASHING",
         "checkpoint": "embedding_core.encoder.local.engine:CHECKPOINT",
+        "endpoint": "embedding_core.encoder.remote.endpoints:ENDPOINT",
     },
     Engine,
 )
@@ -126,11 +134,16 @@ def wrong_values(error: ValidationError) -> ModelError:
     """The error for options that have values of another kind or out of bounds."""
     return ModelError(
         "; ".join(
-            f"{'.'.join(map(str, problem['loc']))} is {problem['input']!r}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc']))}{_wrong(problem)}" for problem in error.errors()
         )
     )
+
+
+def _wrong(problem: ErrorDetails) -> str:
+    """What is wrong with a value. Our own messages name it, unless it holds a secret."""
+    if problem["type"] == "value_error":
+        return f": {problem['ctx']['error']}"
+    return f" is {problem['input']!r}: {problem['msg']}"
 
 
 def free_memory() -> None:

@@ -6,8 +6,9 @@ the rest: what only changes speed, never part of any digest.
 
 from embedding_core.recipe.choosing import SampleSpec
 from embedding_core.recipe.chunk import ChunkOptions
+from embedding_core.recipe.endpoints import TOKEN as ENGINE_TOKEN
 from embedding_core.recipe.explain import section_variants
-from embedding_core.recipe.paths import model_path
+from embedding_core.recipe.paths import MODEL_PATHS, model_path
 from embedding_core.recipe.resources import Resources
 from embedding_core.recipe.spec import (
     RESERVED_COLUMNS,
@@ -23,6 +24,8 @@ from embedding_core.recipe.spec import (
 )
 
 __all__ = [
+    "ENGINE_TOKEN",
+    "MODEL_PATHS",
     "RESERVED_COLUMNS",
     "ChunkOptions",
     "IndexKind",

@@ -17,6 +17,8 @@ ModelKind = Literal["hub", "path", "s3", "package", "endpoint", "plain", "other"
 
 PATH_STARTS = (".", "/", "~")
 """What tells a model's path from other names."""
+MODEL_PATHS = ("name", "adapter", "tokenizer")
+"""Fields of a model section that may be paths."""
 
 
 def with_absolute_paths(recipe: Recipe, base: Path | None, origin: str) -> Recipe:
@@ -115,6 +117,7 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
     for field, model in (
         ("model.name", recipe.model.name),
         ("model.adapter", recipe.model.adapter),
+        ("model.tokenizer", recipe.model.tokenizer),
         ("chunk.tokenizer", recipe.chunk.tokenizer),
     ):
         if model is not None and is_path(model):
@@ -134,7 +137,7 @@ def _with_map_folder(recipe: Recipe, base: Path | None) -> Recipe:
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     model = {
         field: model_path(name, base)
-        for field in ("name", "adapter")
+        for field in MODEL_PATHS
         if (name := getattr(recipe.model, field)) is not None
     }
     tokenizer = recipe.chunk.tokenizer

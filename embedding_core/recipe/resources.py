@@ -18,7 +18,7 @@ class Resources(Section):
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens in one forward pass; default: chosen for the device."""
+    """Tokens in one forward pass, or in one request to a server; default: chosen for the device."""
     cpu_dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """What ``model.dtype: auto`` is on CPUs. ``auto``: the faster type of the processor that a run
     starts on; all tasks of the run use it."""
@@ -33,11 +33,16 @@ class Resources(Section):
     """Work units committed together; twice as many are in flight at most."""
     seconds_per_commit: float = Field(default=60.0, gt=0)
     """Units that are ready are committed after this time, even when they are fewer."""
+    at_once: int = Field(default=32, ge=1)
+    """Requests to the servers of an endpoint that are under way at once, over the whole run; fewer
+    while more would bring nothing."""
     gpus_per_task: float | None = Field(default=None, ge=0)
     """GPUs Ray reserves for an embed task; 0 runs it on CPUs; default: 1 when Ray is local, the
-    machine has an NVIDIA GPU and ``device`` is not ``cpu``, else 0."""
+    machine has an NVIDIA GPU and ``device`` is not ``cpu``, else 0. A task that asks a server gets
+    none."""
     cpus_per_task: float | None = Field(default=None, gt=0)
-    """CPUs Ray reserves for an embed task; default: 1 with a GPU, else all of a local machine."""
+    """CPUs Ray reserves for an embed task; default: 1 with a GPU or a server, else all of a local
+    machine."""
 
     @field_validator("device")
     @classmethod

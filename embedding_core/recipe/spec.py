@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from embedding_core.recipe import load
 from embedding_core.recipe.choosing import SampleSpec
 from embedding_core.recipe.chunk import ByStrategy, ChunkOptions
+from embedding_core.recipe.endpoints import checked_endpoint
 from embedding_core.recipe.explain import explain
 from embedding_core.recipe.formats import KNOWN_FORMATS, ByFormat, FormatOptions
 from embedding_core.recipe.mapping import conversation, function
@@ -48,6 +49,22 @@ RESERVED_COLUMNS = frozenset(
     ]
 )
 """Columns every table has; metadata may not use their names."""
+
+
+OF_ONE_MODEL = frozenset(
+    [
+        "revision",
+        "adapter",
+        "adapter_revision",
+        "api",
+        "served",
+        "endpoints",
+        "tokenizer",
+        "query_prompt",
+        "document_prompt",
+    ]
+)
+"""Fields of a model section that mean nothing for a model of another name."""
 
 
 class MetadataColumn(Section):
@@ -185,10 +202,10 @@ class ModelSpec(Section):
 
     name: str
     """Hub id (``owner/name``), local checkpoint folder (begins with ``./``, ``/`` or ``~``),
-    ``s3://bucket/prefix``, ``package:<python package>`` or ``hashing``. A path that ends
-    with ``latest`` is the newest of the dated folders beside it."""
+    ``s3://bucket/prefix``, ``package:<python package>``, ``hashing``, or ``http(s)://host:port`` of
+    a server. A path that ends with ``latest`` is the newest of the dated folders beside it."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a hub model; of a server, the fingerprint that a table recorded."""
     adapter: str | None = None
     """LoRA adapter that is merged into the weights: hub id, local folder or ``s3://bucket/prefix``."""
     adapter_revision: str | None = None
@@ -203,15 +220,39 @@ class ModelSpec(Section):
     """Longest input, special tokens included; default: what the checkpoint says."""
     allow_unverified: bool = False
     """Run an architecture that embedlake does not test: padded, slower, by transformers alone."""
+    api: Literal["openai", "tei"] | None = None
+    """What a server speaks; default: what it answers to."""
+    served: str | None = None
+    """The server's id of the model; default: the only one that it serves."""
+    endpoints: tuple[str, ...] = ()
+    """URLs of more servers of the same model, which are asked beside ``name``."""
+    tokenizer: str | None = None
+    """Checkpoint whose tokenizer counts for a server's model, as in ``name``; its weights are not
+    needed. ``cautious`` counts without it. Default: what the server's id of the model names, if
+    that is here."""
+    query_prompt: str | None = None
+    """Text before each query to a server; default: that of the checkpoint of ``tokenizer``."""
+    document_prompt: str | None = None
+    """Text before each document to a server; default as for ``query_prompt``."""
     over_length: Literal["drop", "truncate", "split", "error"] = "drop"
     """A chunk longer than that: leave it out (listed in rejects), cut it, make several, or reject
     its file before anything of it is embedded."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_without_secrets(cls, name: str) -> str:
+        return checked_endpoint(name) if kind_of(name) == "endpoint" else name
+
+    @field_validator("endpoints")
+    @classmethod
+    def _endpoints_without_secrets(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(checked_endpoint, endpoints))
 
     def pinned(self, revision: str | None) -> Self:
         """The same model by a name that does not move, for a table to remember.
 
         ``revision`` is the space's: a branch becomes its commit, ``latest`` the folder it stood
-        for.
+        for, a server the one with that fingerprint.
         """
         if revision is None:
             return self
@@ -334,14 +375,15 @@ class Recipe(Section):
     def with_model(self, model: str | Mapping[str, Any] | None, base: Path | None = None) -> Recipe:
         """This recipe with another model.
 
-        A name takes the place of the recipe's, its revision and its adapter; the rest of the model
-        section stays. A mapping is a whole model section. None changes nothing. Paths are relative
-        to ``base``; without one they are absolute. Raises ``UsageError`` for a bad section.
+        A name takes the place of the recipe's, its revision, its adapter and what only a server
+        has; the rest of the model section stays. A mapping is a whole model section. None changes
+        nothing. Paths are relative to ``base``; without one they are absolute. Raises
+        ``UsageError`` for a bad section.
         """
         if model is None:
             return self
         if isinstance(model, str):
-            model = self.model.model_dump(exclude={"revision", "adapter"}) | {"name": model}
+            model = self.model.model_dump(exclude=set(OF_ONE_MODEL)) | {"name": model}
         content = self.model_dump(mode="json") | {"model": dict(model)}
         return _validated(load.Written(content, base, "the model"))
 

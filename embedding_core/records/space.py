@@ -16,15 +16,16 @@ class Space:
     model: str
     """Name for people, the adapter's included; not part of the digest."""
     revision: str | None
-    """A hub model's commit, or the folder that ``latest`` stood for; not part of the digest."""
+    """A hub model's commit, the folder that ``latest`` stood for, or the fingerprint of a server's
+    vectors; not part of the digest."""
     identity: tuple[str, ...]
     """Digests that tell the model from all others, sorted. A checkpoint has the SHA-256 of every
     weight file, of its config and of what an adapter adds; an endpoint has the id of its model and
-    the digest of its parity vectors."""
+    the fingerprint that was recorded of its vectors."""
     tokenizer: str
     """SHA-256 of the tokenizer file."""
     pooling: str
-    """``mean``, ``cls`` or ``last``."""
+    """``mean``, ``cls`` or ``last``; ``server`` for what a server does."""
     query_prompt: str
     """Text put in front of a query."""
     document_prompt: str

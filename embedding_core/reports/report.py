@@ -74,7 +74,7 @@ WRITTEN = Registry[type[Report]](
         name: f"embedding_core.reports.{name}:REPORT"
         for name in (
             "plan", "run", "maintenance", "status", "answers", "releases",
-            "gate", "reembed", "audit", "evaluation", "speed",
+            "gate", "reembed", "audit", "evaluation",
         )
     }
     | {
@@ -85,7 +85,8 @@ WRITTEN = Registry[type[Report]](
         name: f"embedding_core.reports.exchange.{name}:REPORT"
         for name in ("exported", "imported", "learned")
     }
-    | {name: f"embedding_core.reports.look.{name}:REPORT" for name in ("overview", "placed")},
+    | {name: f"embedding_core.reports.look.{name}:REPORT" for name in ("overview", "placed")}
+    | {name: f"embedding_core.reports.speeds.{name}:REPORT" for name in ("speed", "engine_rates")},
     Report,
 )  # fmt: skip
 

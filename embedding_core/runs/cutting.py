@@ -7,10 +7,11 @@ next run cut and embed every file again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from embedding_core.chunking import Chunker, Tokenizer, chunker_for, settled
 from embedding_core.encoder.engines import ModelInfo, describe_model
+from embedding_core.encoder.remote.counting import counter_of
 from embedding_core.errors import ModelError
 from embedding_core.identity import SHOWN_DIGITS, row_rules
 from embedding_core.lake import schema
@@ -57,44 +58,71 @@ def cutting_of(recipe: Recipe, info: ModelInfo, snapshot: Snapshot | None) -> Cu
     if stored is None:
         return _of_model(recipe, recipe.model, info)
     model = ModelSpec(**stored.model)
-    if stored.tokenizer == info.space.tokenizer:  # the usual fine-tune
-        return _cutting(recipe, model, info, stored.max_tokens, stored.prompt)
-    cutter = _cutter_of_table(recipe, model, stored)
-    return _cutting(recipe, model, cutter, stored.max_tokens, stored.prompt)
+    counter: _Counter = _Described(info)
+    if stored.tokenizer != info.space.tokenizer:  # else the usual fine-tune
+        counter = _counter_of_table(recipe, model, stored)
+    return _cutting(recipe, model, counter, stored.max_tokens, stored.prompt)
 
 
 def _of_model(recipe: Recipe, model: ModelSpec, info: ModelInfo) -> Cutting:
     space = info.space
-    return _cutting(recipe, model, info, space.max_tokens, space.document_prompt)
+    return _cutting(recipe, model, _Described(info), space.max_tokens, space.document_prompt)
 
 
-def _cutting(recipe: Recipe, model: ModelSpec, info: ModelInfo, limit: int, prompt: str) -> Cutting:
+class _Counter(Protocol):
+    """What counts tokens, of a model that is here or of one behind a server."""
+
+    @property
+    def digest(self) -> str: ...
+
+    def tokenizer_for(self, prompt: str) -> Tokenizer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """The tokenizer of a model that was described."""
+
+    info: ModelInfo
+
+    @property
+    def digest(self) -> str:
+        return self.info.space.tokenizer
+
+    def tokenizer_for(self, prompt: str) -> Tokenizer:
+        return self.info.tokenizer_for(prompt)
+
+
+def _cutting(
+    recipe: Recipe, model: ModelSpec, counter: _Counter, limit: int, prompt: str
+) -> Cutting:
     return Cutting(
         spec=settled(recipe.chunk, limit),
-        tokenizer=info.tokenizer_for(prompt),
-        digest=info.space.tokenizer,
+        tokenizer=counter.tokenizer_for(prompt),
+        digest=counter.digest,
         limit=limit,
         prompt=prompt,
         model=model,
     )
 
 
-def _cutter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> ModelInfo:
-    """The model whose tokenizer cut the table's rows."""
+def _counter_of_table(recipe: Recipe, model: ModelSpec, stored: schema.Cutter) -> _Counter:
+    """What cut the table's rows. A server is not asked where a checkpoint counts for it."""
     way_out = (
         "name a model with the same tokenizer as chunk.tokenizer; any other cuts each file again"
     )
     where = f"the rows of table {recipe.lake.table!r} were cut with the tokenizer of {model.name}"
     try:
-        info = describe_model(model)
+        counter: _Counter = (
+            _Described(describe_model(model)) if model.tokenizer is None else counter_of(model)
+        )
     except ModelError as error:
         raise ModelError(f"{where}, which cannot be loaded: {error}; {way_out}") from error
-    if info.space.tokenizer != stored.tokenizer:
+    if counter.digest != stored.tokenizer:
         raise ModelError(
             f"{where}, which has another tokenizer now (was {stored.tokenizer[:SHOWN_DIGITS]}, is "
-            f"{info.space.tokenizer[:SHOWN_DIGITS]}); {way_out}"
+            f"{counter.digest[:SHOWN_DIGITS]}); {way_out}"
         )
-    return info
+    return counter
 
 
 def rules_of(recipe: Recipe, cutting: Cutting) -> dict[str, Any]:

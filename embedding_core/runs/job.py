@@ -52,7 +52,7 @@ class Job:
         )
 
 
-_loaded: dict[tuple[ModelInfo, str, int | None, str], TextEncoder] = {}
+_loaded: dict[tuple[ModelInfo, str, int | None, str, int], TextEncoder] = {}
 """The encoder that was used last, under what it was loaded with."""
 _in_use = RLock()
 
@@ -75,7 +75,13 @@ def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> T
     That encoder goes before another comes: two may not fit the device. ``announcing`` decides what
     people hear of it, under the model's name.
     """
-    loading = (info, resources.device, resources.batch_tokens, resources.cpu_dtype)
+    loading = (
+        info,
+        resources.device,
+        resources.batch_tokens,
+        resources.cpu_dtype,
+        resources.at_once,
+    )
     if loading not in _loaded:
         unload()
         with loading_context(model.name) as loaded:

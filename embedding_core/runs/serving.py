@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from embedding_core.encoder.engines import describe_model
+from embedding_core.encoder.remote.fingerprint import is_same_model
 from embedding_core.errors import EmbedlakeError
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.spaces.vector_columns import model_of
+from embedding_core.lake.spaces.vector_columns import model_of, spaces
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe
+from embedding_core.recipe.paths import kind_of
+from embedding_core.records import Space
 
 QUERIES_PER_CALL = 256
 """Queries encoded together."""
 
 
 def following(recipe: Recipe) -> Recipe:
-    """The recipe, with the model in service if ``release.follow`` is set.
+    """The recipe as a run takes it: with the model in service if ``release.follow`` is set, and
+    with a server's model pinned to the fingerprint that the table has of it.
 
     A table without rows has no model in service. Raises ``LakeError`` when the table does not name
     its model.
     """
-    snapshot = table_of(recipe).open_if_made() if recipe.release.follow else None
-    if snapshot is None or not snapshot.n_rows:
+    model = recipe.model
+    if not recipe.release.follow and not is_endpoint(model):
         return recipe
-    stored = model_of(snapshot.dataset, schema.VECTOR)
-    model = stored.model_copy(update={"over_length": recipe.model.over_length})
-    return recipe.model_copy(update={"model": model})
+    snapshot = table_of(recipe).open_if_made()
+    if recipe.release.follow and snapshot is not None and snapshot.n_rows:
+        stored = model_of(snapshot.dataset, schema.VECTOR)
+        model = stored.model_copy(update={"over_length": model.over_length})
+    else:
+        model = recognised(model, () if snapshot is None else spaces(snapshot))
+    return recipe if model == recipe.model else recipe.model_copy(update={"model": model})
+
+
+def recognised(model: ModelSpec, recorded: Iterable[Space]) -> ModelSpec:
+    """The model section; of a server, pinned to the fingerprint among ``recorded`` that is near to
+    that of its vectors now, else to the latter.
+
+    A server's vectors are a little different every time, so that each task of a run would come to
+    another space. Other models are as they are: each task looks where they are now.
+    """
+    if not is_endpoint(model) or model.revision is not None:
+        return model
+    space = describe_model(model).space
+    known_space = next((past for past in recorded if is_same_model(space, past)), space)
+    return model.pinned(known_space.revision)
+
+
+def is_endpoint(model: ModelSpec) -> bool:
+    """Whether a server runs the model."""
+    return kind_of(model.name) == "endpoint"
 
 
 def serving_model(recipe: Recipe, snapshot: Snapshot, column: str = schema.VECTOR) -> ModelSpec:
     """The model whose vectors a column holds: the recipe's if its space is the column's, else the
     model that the table names. Raises ``LakeError`` when the table names none."""
-    if _space_of(recipe.model) == snapshot.space(column)[0]:
-        return recipe.model
-    return model_of(snapshot.dataset, column)
-
-
-def _space_of(model: ModelSpec) -> str | None:
-    """The model's space; None for a model that is not here, since the table may name another."""
+    identifier, space = snapshot.space(column)
     try:
-        return space_id(describe_model(model).space)
+        model = recognised(recipe.model, [space])
+        if space_id(describe_model(model).space) == identifier:
+            return model
     except EmbedlakeError:
-        return None
+        pass  # the recipe's model is not here; the table may name another
+    return model_of(snapshot.dataset, column)

@@ -11,11 +11,13 @@ import click
 
 from embedding_core.errors import UsageError
 from embedding_core.reasons import HEALED_ELSEWHERE
-from embedding_core.recipe import Recipe, Resources
+from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.recipe.paths import kind_of
 from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.cli.exchange.export import FollowingExport
 from embedlake.cli.options import (
     json_option,
+    model_section,
     pair,
     reachable_api,
     recipe_argument,
@@ -28,7 +30,7 @@ from embedlake.cli.options import (
     set_option,
     use_or_start_api,
 )
-from embedlake.settings import read_settings
+from embedlake.settings import Settings, read_settings
 
 EXPORTED_AFTER = (EXIT_CODES["done"], EXIT_CODES["rejected"])
 """Exit codes of runs that an export follows: the table is as the source says."""
@@ -64,24 +66,65 @@ def show_plan(recipe: str, as_json: bool) -> None:
     show_default=True,
     help="Time for each workload and token budget.",
 )
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="MODEL",
+    help="Compare with this engine: a server's URL, another model, or a model section as JSON; may "
+    "be repeated.",
+)
 @json_option
-def bench(recipe: str, seconds: float, as_json: bool) -> None:
+def bench(recipe: str, seconds: float, engines: Sequence[str], as_json: bool) -> None:
     """Measure the recipe's model on this machine and suggest a token budget.
 
-    Later plans use the rate for their estimates; EMBEDLAKE_PRICE_PER_HOUR adds costs.
+    With --engine, and for a model behind a server, measures tokens per second of each engine on
+    the same texts. Later plans use the rate for their estimates; EMBEDLAKE_PRICE_PER_HOUR adds
+    costs.
     """
     from embedding_core.encoder.engines import describe_model
     from embedding_core.identity import space_id
-    from embedding_core.reports.speed import SpeedView
+    from embedding_core.reports.speeds.speed import SpeedView
     from embedding_core.runs.model_speed import measure
+    from embedding_core.runs.serving import is_endpoint
     from embedlake.local import speeds
 
     settings, loaded = read_settings(), Recipe.load(recipe)
+    if engines or is_endpoint(loaded.model):
+        _compare_engines(loaded, settings, engines, seconds, as_json)
+        return
     with saying_what_takes_long("bench"):
         speed = measure(loaded, settings.resources, seconds)
-    speeds.keep(settings, space_id(describe_model(loaded.model).space), speed)
+    space = describe_model(loaded.model).space
+    speeds.keep(settings, space_id(space), speed.tokens_per_second)
     report = SpeedView(speed, speeds.cost(1_000_000 / speed.tokens_per_second, settings))
     respond(report.data(), report.lines(), as_json)
+
+
+def _compare_engines(
+    recipe: Recipe, settings: Settings, engines: Sequence[str], seconds: float, as_json: bool
+) -> None:
+    from embedding_core.reports.speeds.engine_rates import EngineRatesView
+    from embedding_core.runs.model_speed import compare
+    from embedlake.local import speeds
+
+    sections = [_engine_section(recipe.model, text) for text in engines]
+    models = [recipe.with_model(section).model for section in sections]
+    with saying_what_takes_long("bench"):
+        comparison = compare(recipe, models, settings.resources, seconds)
+    first = comparison.engines[0]
+    speeds.keep(settings, first.space_id, first.tokens_per_second)
+    report = EngineRatesView(comparison, lambda seconds: speeds.cost(seconds, settings))
+    respond(report.data(), report.lines(), as_json)
+
+
+def _engine_section(recipe_model: ModelSpec, text: str) -> str | dict[str, Any] | None:
+    """What ``--engine`` names. A server counts with the tokenizer of the recipe's model, unless its
+    section says otherwise: engines are compared on the same model."""
+    section = model_section(text)
+    if not isinstance(section, str) or kind_of(section) != "endpoint":
+        return section
+    return {"name": section, "tokenizer": recipe_model.tokenizer or recipe_model.name}
 
 
 @click.command("embed")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from embedding_core.errors import SetupError, UsageError
-from embedding_core.recipe import Resources, model_path
+from embedding_core.recipe import MODEL_PATHS, Resources, model_path
 from embedlake.local.folders import check_folders
 from embedlake.settings import Settings, prefect_api_url, use_prefect_api
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
@@ -53,11 +53,11 @@ def model_section(text: str | None) -> str | dict[str, Any] | None:
         section: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise UsageError(
-            f"the model is not JSON: {error}; give a name or a model section"
+            f"the model section is not JSON: {error}; give a name or a model section"
         ) from error
     paths = {
         field: model_path(section[field], Path.cwd())
-        for field in ("name", "adapter")
+        for field in MODEL_PATHS
         if isinstance(section.get(field), str)
     }
     return section | paths

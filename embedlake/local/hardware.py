@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_core.gpus import n_nvidia_gpus
-from embedding_core.recipe import Resources
+from embedding_core.recipe import ModelSpec, Resources
+from embedding_core.runs.serving import is_endpoint
 from embedlake.settings import Settings
+
+TASKS_ON_A_CLUSTER = 32
+"""Embed tasks that a cluster runs beside each other, if it has the CPUs: so many are in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,28 @@ class Needs:
                 "cpus_per_task, or raise EMBEDLAKE_RAY_CPUS for a local Ray"
             )
         return None
+
+
+def resources_for(model: ModelSpec, resources: Resources, settings: Settings) -> Resources:
+    """The resources of each task of a run with this model.
+
+    A task that asks a server takes no GPU, and leaves other CPUs to the tasks that read and cut.
+    ``at_once`` is of the whole run: each task of those that may run together gets its share.
+    """
+    if not is_endpoint(model):
+        return resources
+    cpus = resources.cpus_per_task or max(1.0, settings.ray_cpus / resources.at_once)
+    n_tasks = TASKS_ON_A_CLUSTER
+    if settings.is_local_ray:
+        n_tasks = max(1, int(settings.ray_cpus // cpus))
+    return resources.updated(
+        {
+            "device": "cpu",
+            "gpus_per_task": 0,
+            "cpus_per_task": cpus,
+            "at_once": max(1, resources.at_once // n_tasks),
+        }
+    )
 
 
 def local_capacity(settings: Settings) -> Mapping[str, float]:

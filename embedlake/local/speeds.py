@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.recipe import Recipe, Resources
@@ -15,17 +14,14 @@ from embedding_core.runs.embed.units import work_units
 from embedlake.local.small_work import LOADING_SECONDS, is_small
 from embedlake.settings import Settings
 
-if TYPE_CHECKING:  # it loads torch, which only `bench` needs
-    from embedding_core.encoder.bench.measure import ModelSpeed
-
 SECONDS_PER_HOUR = 3_600
 
 
-def keep(settings: Settings, space_id: str, speed: ModelSpeed) -> None:
+def keep(settings: Settings, space_id: str, tokens_per_second: float) -> None:
     """Remember what a model does on this machine, over what was measured before."""
     path = _path(settings, space_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(speed)))
+    path.write_text(json.dumps({"tokens_per_second": tokens_per_second}))
 
 
 def estimated(planned: Plan, recipe: Recipe, resources: Resources, settings: Settings) -> Plan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,12 +23,17 @@ from embedding_core.identity import space_id
 from embedding_core.recipe import ModelSpec
 from embedding_core.store.storage import StorageSpec
 from tests.checkpoints import TEXTS
+from tests.encoder.remote.stub_engine import stub_engine
 from tests.models import describe
 
 SAMPLE = [TEXTS[0][:400], "", "short", TEXTS[1][:90], "short", "naïve 中文 🙂 text\n\twith tabs  "]
 
 
-MODELS = {"hashing": ["hashing"], "checkpoint": ["minilm", "tiny_qwen3"]}
+MODELS = {
+    "hashing": ["hashing"],
+    "checkpoint": ["minilm", "tiny_qwen3"],
+    "endpoint": ["served_qwen3"],
+}
 """Models of each engine: names, or fixtures that give one."""
 OPTIONS: ModelOptions = {
     "revision": "main",
@@ -38,6 +44,12 @@ OPTIONS: ModelOptions = {
     "dim": 32,
     "max_tokens": 64,
     "allow_unverified": True,
+    "api": "tei",
+    "served": "another",
+    "endpoints": ("http://127.0.0.1:9",),
+    "tokenizer": "cautious",
+    "query_prompt": "query: ",
+    "document_prompt": "passage: ",
 }
 """A value of each option that is not its default."""
 
@@ -46,6 +58,13 @@ def test_suite_runs_every_engine_and_every_option() -> None:
     assert set(KNOWN_ENGINES.names()) == set(MODELS)
     fields = set(ModelSpec.model_fields) - NOT_FOR_ENGINES
     assert fields == set(OPTIONS) == set(ModelOptions.__annotations__)
+
+
+@pytest.fixture(scope="module")
+def served_qwen3(tiny_qwen3: Path) -> Iterator[str]:
+    """A server whose id of its model is a folder that is here."""
+    with stub_engine(served=(str(tiny_qwen3),), dim=64) as engine:
+        yield engine.url
 
 
 @pytest.fixture(scope="module", params=[name for names in MODELS.values() for name in names])

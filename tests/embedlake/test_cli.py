@@ -38,6 +38,7 @@ from embedlake.silence import saying_a_slow_load
 from tests.driver import run, write_jsonl
 from tests.e2e.recipes import write_recipe
 from tests.embedlake.conftest import Embedlake, handled_signals
+from tests.encoder.remote.stub_engine import stub_engine
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 COMMANDS = sorted(cli.commands)
@@ -334,6 +335,28 @@ def test_plan_of_an_embedded_source_has_nothing_to_do(embedlake: Embedlake, embe
 
 
 # bench
+
+
+@pytest.mark.slow
+def test_bench_compares_engines_with_their_costs(
+    embedlake: Embedlake, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_PRICE_PER_HOUR", "3600")
+    with stub_engine(max_tokens=2_000) as engine, stub_engine(api="tei") as other:
+        section = json.dumps({"name": other.url, "tokenizer": "cautious"})
+        path = write_recipe(tmp_path, model={"name": engine.url, "tokenizer": "cautious"})
+        options = ("--engine", "hashing", "--engine", section, "--seconds", "0.1")
+        engines = embedlake("bench", str(path), *options, "--json").json["engines"]
+        lines = embedlake("bench", str(path), "--seconds", "0.1").out
+        plan = embedlake("plan", str(path), "--json").json
+        assert plan["work_seconds"] is not None
+    names = [f"stub at {engine.url}", "hashing", f"stub at {other.url}"]
+    assert [measured["engine"] for measured in engines] == names
+    for measured in engines:
+        assert [rate["workload"] for rate in measured["rates"]] == ["50", "512", "mix"]
+        rate = measured["tokens_per_second"]
+        assert measured["cost_per_million_tokens"] == pytest.approx(1e6 / rate)
+    assert "fastest on the mix: stub at" in lines and "cost of a million tokens" in lines
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from ray.exceptions import (
 )
 
 from embedding_core.errors import SetupError
-from embedding_core.recipe import Resources
+from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.records import Plan, WorkUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.units import work_units
@@ -29,7 +29,7 @@ from embedding_core.runs.job import Job
 from embedlake.execution.ray_runner import RayRunner, broke_down, options, own_signals
 from embedlake.execution.runner import Runner, ray_broke_down
 from embedlake.local import hardware, small_work
-from embedlake.local.hardware import Needs, lacking
+from embedlake.local.hardware import Needs, lacking, resources_for
 from embedlake.orchestration.placement import SEES_ALL_GPUS
 from embedlake.settings import Settings
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
@@ -270,3 +270,35 @@ def test_a_gpu_that_a_task_must_not_see_is_hidden_by_ray(
 
 def test_ray_that_broke_down_without_a_message_is_said_in_words() -> None:
     assert "ConnectionError, without a message" in str(ray_broke_down(ConnectionError()))
+
+
+# Models behind servers
+
+
+SERVED = ModelSpec(name="http://host:8000")
+
+
+@pytest.mark.parametrize(
+    ("n_cpus", "at_once", "cpus", "share"),
+    [(2, 32, 1.0, 16), (16, 32, 1.0, 2), (16, 4, 4.0, 1), (8, 1, 8.0, 1), (3, 32, 1.0, 10)],
+)
+def test_tasks_that_ask_a_server_share_its_requests_and_take_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, n_cpus: int, at_once: int, cpus: float, share: int
+) -> None:
+    monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
+    settings = LOCAL.model_copy(update={"ray_cpus": n_cpus})
+    resources = resources_for(SERVED, Resources(at_once=at_once), settings)
+    assert Needs.of(resources, settings) == Needs(cpus, 0.0)
+    n_tasks = int(n_cpus // cpus)
+    assert resources.at_once == share and n_tasks * share <= at_once
+    assert lacking(resources, settings) is None
+
+
+def test_tasks_that_ask_a_server_on_a_cluster_take_a_cpu() -> None:
+    resources = resources_for(SERVED, Resources(at_once=64, cpus_per_task=2), CLUSTER)
+    assert Needs.of(resources, CLUSTER) == Needs(2.0, 0.0)
+    assert resources.at_once == 2
+
+
+def test_tasks_of_other_models_need_what_they_needed() -> None:
+    assert resources_for(ModelSpec(name="hashing"), Resources(), LOCAL) == Resources()

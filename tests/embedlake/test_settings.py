@@ -28,6 +28,7 @@ RESOURCES = {
     "part_rows": ("512", 512),
     "units_per_commit": ("2", 2),
     "seconds_per_commit": ("5.5", 5.5),
+    "at_once": ("5", 5),
     "gpus_per_task": ("0.5", 0.5),
     "cpus_per_task": ("3", 3.0),
 }

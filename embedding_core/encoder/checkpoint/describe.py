@@ -142,7 +142,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         hidden_size=hidden_size,
         position_limit=positions,
         padding_position=padding,
-        max_tokens=_max_tokens(sentence.longest_input, tokenizer_config, positions, directory),
+        max_tokens=longest_input(sentence.longest_input, tokenizer_config, positions, directory),
         vocab_size=vocab_size,
         pad_token_id=_pad_token_id(config, vocab_size, config_file),
         pooling=read_pooling(root, modules, family),
@@ -151,7 +151,7 @@ def read_checkpoint(root: Path, allow_unverified: bool = False) -> Checkpoint:
         dim=min(prompts.dim or output_size, output_size),
         query_prompt=prompts.query_prompt,
         document_prompt=prompts.document_prompt,
-        added_end=_added_end(directory, tokenizer_config),
+        added_end=added_end(directory, tokenizer_config),
     )
 
 
@@ -280,7 +280,7 @@ def _padding_position(config: dict[str, Any], family: Family, file: Path) -> int
     return number
 
 
-def _added_end(directory: Path, config: dict[str, Any]) -> str | None:
+def added_end(directory: Path, config: dict[str, Any]) -> str | None:
     """The end token of Mistral's and Llama's families, which tokenizer.json's rules may not add."""
     if not config.get("add_eos_token"):
         return None
@@ -294,17 +294,18 @@ def _added_end(directory: Path, config: dict[str, Any]) -> str | None:
     return content
 
 
-def _max_tokens(
-    longest_input: int | None, tokenizer_config: dict[str, Any], positions: int, directory: Path
+def longest_input(
+    in_sentences: int | None, tokenizer_config: dict[str, Any], positions: int, directory: Path
 ) -> int:
-    """The limit of sentence-transformers' own file, else the tokenizer's, else all positions."""
+    """The limit of sentence-transformers' own file (``in_sentences``), else the tokenizer's, else
+    all positions."""
     limit = tokenizer_config.get("model_max_length", tokenizer_config.get("max_len"))
-    if longest_input is None and limit is not None:
+    if in_sentences is None and limit is not None:
         try:
-            longest_input = int(limit)
+            in_sentences = int(limit)
         except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{directory / 'tokenizer_config.json'} sets model_max_length to {limit!r} where a "
                 "whole number is needed"
             ) from error
-    return positions if longest_input is None else min(longest_input, positions)
+    return positions if in_sentences is None else min(in_sentences, positions)

@@ -18,7 +18,7 @@ from embedding_core.store.storage import StorageSpec
 
 SUPPORTED = (
     "a hub id (owner/name), a local folder (begins with ./, / or ~), s3://bucket/prefix, "
-    "package:<python package>, or hashing"
+    "package:<python package>, http(s)://… of a server, or hashing"
 )
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -31,16 +31,22 @@ def is_location(name: str) -> bool:
     return not _is_on_hub(name) or _HUB_ID.fullmatch(name) is not None
 
 
-def locate(name: str, revision: str | None, storage: StorageSpec | None = None) -> Located:
+def locate(
+    name: str,
+    revision: str | None,
+    storage: StorageSpec | None = None,
+    with_weights: bool = True,
+) -> Located:
     """The folder of a checkpoint or an adapter, downloaded if it is remote and not here yet.
 
-    ``storage`` says how to reach the bucket of an ``s3://`` name. Raises ``ModelError`` when there
+    ``storage`` says how to reach the bucket of an ``s3://`` name. Without ``with_weights`` those of
+    a hub model are not downloaded. Raises ``ModelError`` when there
     is no such model, ``Transient`` when a bucket does not answer.
     """
     if "://" in name and not name.startswith("s3://"):
         raise ModelError(f"cannot load {name!r} from {name.split('://')[0]}://; use {SUPPORTED}")
     if _is_on_hub(name):
-        return _from_hub(name, revision)
+        return _from_hub(name, revision, with_weights)
     if revision is not None:
         raise ModelError(
             f"revision {revision!r} means nothing for {name!r}: only hub models have revisions; "
@@ -51,6 +57,20 @@ def locate(name: str, revision: str | None, storage: StorageSpec | None = None) 
     if name.startswith("s3://"):
         return _in_bucket(name, storage)
     return _in_folder(name)
+
+
+def locate_kept(name: str) -> Path | None:
+    """The folder of a tokenizer that a server's id of its model names: a folder, or a hub model
+    that the hub's cache on this machine has; None without such a thing. Downloads nothing."""
+    if is_path(name):
+        folder = Path(name).expanduser()
+        return folder if (folder / "tokenizer.json").is_file() else None
+    if not _HUB_ID.fullmatch(name):
+        return None
+    import huggingface_hub
+
+    kept = huggingface_hub.try_to_load_from_cache(name, "tokenizer.json")
+    return Path(kept).parent if isinstance(kept, str) else None
 
 
 def _is_on_hub(name: str) -> bool:
@@ -115,7 +135,7 @@ def _is_model_config(config: Path) -> bool:
     return b'"model_type"' in config.read_bytes()
 
 
-def _from_hub(name: str, revision: str | None) -> Located:
+def _from_hub(name: str, revision: str | None, with_weights: bool) -> Located:
     if not _HUB_ID.fullmatch(name):
         raise ModelError(f"cannot tell what model {name!r} is; use {SUPPORTED}{_as_folder(name)}")
     import huggingface_hub
@@ -123,7 +143,10 @@ def _from_hub(name: str, revision: str | None) -> Located:
 
     try:
         snapshot = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_SKIPPED
+            name,
+            revision=revision,
+            allow_patterns=_HUB_FILES if with_weights else _HUB_FILES[1:],
+            ignore_patterns=_HUB_SKIPPED,
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(

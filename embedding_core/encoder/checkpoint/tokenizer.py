@@ -6,6 +6,7 @@ characters it is made of. Prompts are ours and go through together with the text
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -24,6 +25,7 @@ from embedding_core.encoder.checkpoint.backend import (
 )
 from embedding_core.encoder.checkpoint.characters import Characters
 from embedding_core.encoder.checkpoint.describe import Checkpoint
+from embedding_core.encoder.checkpoint.tokenizing import TokenizerFolder
 from embedding_core.encoder.stream import Ids, refuse_bare_string
 from embedding_core.errors import ModelError
 from embedding_core.protocols import Offsets
@@ -52,11 +54,21 @@ _MARKUP = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 (``<think>``); other added tokens are ordinary words of the model's vocabulary."""
 
 
-def checkpoint_tokenizer(checkpoint: Checkpoint, document_prompt: str) -> CheckpointTokenizer:
+def checkpoint_tokenizer(
+    checkpoint: Checkpoint | TokenizerFolder, document_prompt: str
+) -> CheckpointTokenizer:
     """The checkpoint's tokenizer, one object per process, file version and prompt."""
     path, reading = checkpoint.tokenizer_file, checkpoint.reading
     digest = backend_digest(path, reading)
     return _tokenizer(path, reading, digest, checkpoint.trailing_token, document_prompt)
+
+
+def tokenizer_digest(checkpoint: Checkpoint | TokenizerFolder) -> str:
+    """Digest of the tokenizer that the files make, and of the end token if embedlake adds it."""
+    digest = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
+    if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
+        return digest
+    return hashlib.sha256(f"{digest} {checkpoint.added_end}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=8)

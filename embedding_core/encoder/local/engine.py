@@ -6,21 +6,23 @@ are computed once per machine and file version.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from embedding_core.encoder.checkpoint.adapter import read_adapter
-from embedding_core.encoder.checkpoint.backend import backend_digest
 from embedding_core.encoder.checkpoint.cache import file_digest, folder_version
 from embedding_core.encoder.checkpoint.describe import Checkpoint, read_checkpoint
 from embedding_core.encoder.checkpoint.files import check_published
 from embedding_core.encoder.checkpoint.latest import Located
 from embedding_core.encoder.checkpoint.locate import is_location, locate
-from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer, checkpoint_tokenizer
-from embedding_core.encoder.engines import ModelInfo, ModelOptions
+from embedding_core.encoder.checkpoint.tokenizer import (
+    CheckpointTokenizer,
+    checkpoint_tokenizer,
+    tokenizer_digest,
+)
+from embedding_core.encoder.engines import ModelInfo
 from embedding_core.errors import ModelError
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
@@ -57,7 +59,18 @@ class CheckpointInfo:
 class CheckpointEngine:
     """The engine of every name that says where a checkpoint is."""
 
-    options = frozenset(ModelOptions.__annotations__)
+    options = frozenset(
+        {
+            "adapter",
+            "adapter_revision",
+            "allow_unverified",
+            "dim",
+            "dtype",
+            "max_tokens",
+            "revision",
+            "storage",
+        }
+    )
 
     def claims(self, name: str) -> bool:
         """Whether the name is a folder, a prefix of a bucket, a package or a hub id by its form."""
@@ -115,7 +128,7 @@ def _described(
         model=shown,
         revision=location.revision,
         identity=_weight_digests(checkpoint),
-        tokenizer=_tokenizer_digest(checkpoint),
+        tokenizer=tokenizer_digest(checkpoint),
         pooling=checkpoint.pooling,
         query_prompt=checkpoint.query_prompt,
         document_prompt=checkpoint.document_prompt,
@@ -134,14 +147,6 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
     for path, digest in zip(files, digests, strict=True):
         check_published(path, digest)
     return tuple(sorted(digests if adapter is None else [*digests, adapter.scales_digest]))
-
-
-def _tokenizer_digest(checkpoint: Checkpoint) -> str:
-    """Digest of the tokenizer that the files make, and of the end token if embedlake adds it."""
-    digest = backend_digest(checkpoint.tokenizer_file, checkpoint.reading)
-    if checkpoint.added_end is None or checkpoint.trailing_token != checkpoint.added_end:
-        return digest
-    return hashlib.sha256(f"{digest} {checkpoint.added_end}".encode()).hexdigest()
 
 
 def _check_limits(model: ModelSpec, checkpoint: Checkpoint) -> None:

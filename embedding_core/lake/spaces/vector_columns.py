@@ -95,6 +95,11 @@ def field_of(dataset: lance.LanceDataset, identifier: str) -> pa.Field | None:
     return None
 
 
+def spaces(snapshot: Snapshot) -> tuple[Space, ...]:
+    """The space of every vector column, in service or not. Reads metadata alone."""
+    return tuple(schema.space_of(field)[1] for field in _vector_fields(snapshot.dataset))
+
+
 def columns(table: Table | Snapshot) -> tuple[VectorColumn, ...]:
     """Every space of the table, the space in service first, then in the order they were added.
 

@@ -23,6 +23,7 @@ from embedding_core.runs.embed.estimate import (
     Estimate,
     estimate,
 )
+from embedding_core.runs.serving import following
 from embedding_core.sources import Discovery, discover
 from embedding_core.store.places import place_of
 
@@ -38,7 +39,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool
     surveyed first, the plan has what is certain, and those files. Raises ``SetupError`` when the
     source, the model or the table cannot be used.
     """
-    return PlanBasis.now(recipe, retry_reasons, before_a_run).plan()
+    return PlanBasis.now(following(recipe), retry_reasons, before_a_run).plan()
 
 
 @dataclass(frozen=True, slots=True)

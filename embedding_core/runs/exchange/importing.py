@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedding_core.encoder.engines import ModelInfo, describe_model
-from embedding_core.errors import LakeError, ModelError, SetupError, UsageError
+from embedding_core.errors import LakeError, ModelError, SetupError, Transient, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import tried_again
@@ -28,6 +28,7 @@ from embedding_core.runs.exchange.incoming_files import Incoming, incoming
 from embedding_core.runs.exchange.incoming_rows import RowMaker, to_matrix
 from embedding_core.runs.job import load_described, locked_for, settled
 from embedding_core.runs.outcome import Outcome
+from embedding_core.runs.serving import recognised
 
 SAMPLE_ROWS = 64
 """Rows whose vectors are made again, spread over the files: seconds with a small model."""
@@ -152,9 +153,10 @@ class _Model:
                 f"the export at {files.folder.uri} has no vectors; export it with its vectors, or "
                 "embed its texts"
             )
+        recorded = () if described is None else (_space(described),)
         try:
-            info, problem = describe_model(recipe.model), None
-        except ModelError as error:
+            info, problem = describe_model(recognised(recipe.model, recorded)), None
+        except (ModelError, Transient) as error:
             if described is None:
                 raise
             info, problem = None, str(error)

@@ -29,7 +29,12 @@ from embedding_core.lake.index.broken import drop_broken_indexes
 from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.rows.embedded import EMBEDDED_COLUMNS, embedded_texts
 from embedding_core.lake.spaces.filling import KNOWN, PlacedVectors, fill_fragment, fragment_rows
-from embedding_core.lake.spaces.vector_columns import add_column, field_of, missing_rows
+from embedding_core.lake.spaces.vector_columns import (
+    add_column,
+    field_of,
+    missing_rows,
+    spaces,
+)
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_numpy
 from embedding_core.reasons import TRUNCATED
@@ -38,6 +43,7 @@ from embedding_core.records import Reject
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
 from embedding_core.runs.job import Job, settled
 from embedding_core.runs.prepared import prepared
+from embedding_core.runs.serving import recognised
 
 REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
@@ -163,6 +169,7 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
         raise LakeError(
             f"table {table.name!r} in {table.lake.uri} has no rows to embed", action="embed"
         )
+    model = recognised(model, spaces(snapshot))
     info = describe_model(model)
     fixed = recipe.model_copy(update={"model": model.pinned(info.space.revision)})
     return Job(fixed, settled(resources), space_id(info.space), "", run_id)

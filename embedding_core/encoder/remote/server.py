@@ -1,0 +1,173 @@
+"""One server: a pool of connections that are kept alive, and what its answers mean.
+
+Every fault has a class: ``Overloaded`` asks for fewer requests, ``Unanswered`` for another try,
+``ServerFailed`` and ``RefusedRequest`` for other texts, ``ModelError`` for a person. Redirects are
+never followed: a token goes to the host that the recipe names.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from embedding_core.encoder.remote.credentials import token_for
+from embedding_core.errors import ModelError, RejectedInput, Transient, words
+from embedding_core.reasons import REFUSED_BY_SERVER
+from embedding_core.recipe.endpoints import TOKEN
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 120.0
+"""Longest wait for the next bytes of an answer: a large batch on a slow machine takes a minute."""
+SHOWN_CHARACTERS = 300
+"""Most that is shown of what a server says about a fault."""
+
+OVERLOADED = frozenset({408, 425, 429, 502, 503, 504})
+NO_ROUTE = frozenset({404, 405})
+
+
+class Overloaded(Transient):
+    """The server has too much to do, or took too long."""
+
+    code = "overloaded"
+
+
+class Hung(Overloaded):
+    """The server took longer than it may."""
+
+
+class Unanswered(Transient):
+    """The server did not answer, or its answer is no JSON, or half of one."""
+
+    code = "unanswered"
+
+
+class ServerFailed(Transient):
+    """The server failed over a request (HTTP 500); some say so of a text that is too long."""
+
+    code = "server_failed"
+
+
+class RefusedRequest(RejectedInput):
+    """The server refuses a request for what is in it (HTTP 400, 413, 422)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(REFUSED_BY_SERVER, detail)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.detail,)
+
+
+class NoRoute(ModelError):
+    """The server has nothing at the path that it was asked for."""
+
+
+class Server:
+    """A server at ``url``, the part before ``/v1/…``, ``/embed`` and ``/info``."""
+
+    def __init__(self, url: str, answer_seconds: float = ANSWER_SECONDS) -> None:
+        import httpx2  # 0.1 s, which only endpoints need
+
+        self.url = url
+        timeout = httpx2.Timeout(answer_seconds, connect=min(CONNECT_SECONDS, answer_seconds))
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        self._client = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
+        self._close = weakref.finalize(self, self._client.close)
+        self._answer_seconds = answer_seconds
+
+    def close(self) -> None:
+        """Close the connections; those of a server that nobody refers to are closed anyway."""
+        self._close()
+
+    def get(self, path: str) -> Any:
+        """What the server says at ``path``; errors as ``post``."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that the server answers. Raises this module's errors and ``ModelError``."""
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        import httpx2  # see above
+
+        token = token_for(self.url)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            response = self._client.request(method, self.url + path, json=body, headers=headers)
+        except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
+            raise Hung(
+                f"{self.url} gave no answer to {method} {path} within {self._answer_seconds:g} s; "
+                "look whether it hangs, or set batch_tokens lower for a slow one, then run the "
+                "same command again"
+            ) from error
+        except httpx2.InvalidURL as error:
+            raise ModelError(f"the URL {self.url!r} cannot be asked: {words(error)}") from error
+        except httpx2.HTTPError as error:
+            raise Unanswered(
+                f"{self.url} gave no answer to {method} {path} ({words(error)}); look whether it "
+                "runs, then run the same command again"
+            ) from error
+        return self._checked(response, f"{method} {path}", token)
+
+    def _checked(self, response: httpx2.Response, request: str, token: str | None) -> Any:
+        status, answered = response.status_code, f"{self.url} answers {request} with HTTP "
+        if 300 <= status < 400:
+            raise ModelError(f"{answered}{status}: {_redirect(response)}")
+        if status in (401, 403):
+            raise ModelError(f"{answered}{status}: {_why_denied(token)}")
+        if status in NO_ROUTE:
+            raise NoRoute(
+                f"{answered}{status}; correct the URL in model.name, model.api or model.served"
+            )
+        if status in OVERLOADED:
+            pause = _pause_seconds(response.headers)
+            why = f"{answered}{status}: it has too much to do, or is starting"
+            raise Overloaded(f"{why}; run the same command again later", pause_seconds=pause)
+        if status >= 500:
+            raise ServerFailed(f"{answered}{status}: {_said(response, token)}; look at its log")
+        if status >= 400:
+            raise RefusedRequest(f"{answered}{status}: {_said(response, token)}")
+        try:
+            return response.json()
+        except ValueError as error:
+            kind = response.headers.get("Content-Type", "something")
+            raise Unanswered(
+                f"{self.url} answers {request} with {kind} that is no JSON, or half of it; look "
+                "whether the URL is that of the server, and what stands before it"
+            ) from error
+
+
+def _redirect(response: httpx2.Response) -> str:
+    host = urlsplit(response.headers.get("Location", "")).netloc.rpartition("@")[2]
+    where = f" to {host}" if host else ""
+    return (
+        f"it redirects{where}, and a token goes nowhere but to the host that the recipe names; put "
+        "the URL of the server itself into model.name"
+    )
+
+
+def _why_denied(token: str | None) -> str:
+    if token is None:
+        return f"it asks for a token; put it into the environment variable {TOKEN}"
+    return (
+        f"it does not accept the token of {TOKEN}; it has expired or is another server's: renew "
+        "it, and run the same command again to go on"
+    )
+
+
+def _said(response: httpx2.Response, token: str | None) -> str:
+    """What the server says of a fault, without the token that it may repeat."""
+    text = " ".join(response.text.split())
+    if token:
+        text = text.replace(token, "…")
+    return repr(text[:SHOWN_CHARACTERS])
+
+
+def _pause_seconds(headers: Mapping[str, str]) -> float:
+    """The pause that ``Retry-After`` asks for; a date, which few servers send, is no number."""
+    pause = headers.get("Retry-After", "").strip()
+    return float(pause) if pause.replace(".", "", 1).isdigit() else 0.0

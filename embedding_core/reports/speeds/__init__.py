@@ -1,0 +1,1 @@
+"""Reports of how fast models and engines are."""

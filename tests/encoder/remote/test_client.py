@@ -1,0 +1,340 @@
+"""The client at work: order, budgets, limits, and every fault that a server can show."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedding_core.encoder import Encoder, InvalidText, TextsWithoutVector
+from embedding_core.encoder.engines import describe_model, load_model, model_spec
+from embedding_core.encoder.parity import PARITY_TEXTS
+from embedding_core.encoder.remote.encoder import EndpointEncoder
+from embedding_core.encoder.remote.server import Server
+from embedding_core.errors import ModelError, Transient
+from embedding_core.recipe import Resources
+from tests.encoder.remote.stub_engine import Reply, StubEngine, stub_engine
+
+TEXTS = [f"text number {i} " + "word " * (i % 7) for i in range(100)]
+HTML = Reply(200, b"<html>come back later</html>", {"Content-Type": "text/html"})
+
+
+@pytest.fixture
+def engine() -> Iterator[StubEngine]:
+    with stub_engine() as engine:
+        yield engine
+
+
+def encoder_of(engine: StubEngine, at_once: int = 4, batch_tokens: int = 64, **options: Any) -> Any:
+    """The encoder; what was asked to describe the model is forgotten."""
+    model = model_spec(engine.url, tokenizer="cautious", **options)
+    info = describe_model(model)
+    encoder = load_model(info, model, Resources(at_once=at_once, batch_tokens=batch_tokens))
+    engine.texts.clear()
+    engine.most_at_once = 0
+    return encoder
+
+
+def test_vectors_come_in_input_order_whatever_the_requests(engine: StubEngine) -> None:
+    encoded = encoder_of(engine).encode(TEXTS)
+    np.testing.assert_allclose(encoded.vectors, engine.vectors(TEXTS), atol=1e-6)
+    assert len(engine.texts) > 10
+
+
+@pytest.mark.parametrize("api", ["openai", "tei"])
+def test_requests_keep_to_the_budget_and_to_the_servers_limit(api: str) -> None:
+    with stub_engine(api=api, max_texts=5) as engine:
+        encoder = encoder_of(engine, batch_tokens=40)
+        encoder.encode_documents([*TEXTS, "long " * 60])
+        for texts in engine.texts:
+            n_tokens = sum(encoder.tokenizer.count(texts[:-1]))
+            assert n_tokens <= 40 or len(texts) == 2
+            assert texts[-1] == PARITY_TEXTS[0]
+            assert api == "openai" or len(texts) <= 5
+
+
+def test_text_that_is_too_long_is_cut_here(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, max_tokens=20)
+    encoded = encoder.encode(["wor " * 100, "short"])
+    assert (encoded.n_truncated, encoded.n_tokens) == (
+        1,
+        20 + encoder.tokenizer.count(["short"])[0],
+    )
+    (sent,) = [text for texts in engine.texts for text in texts if text.startswith("wor ")]
+    assert encoder.tokenizer.count([sent]) == [20]
+
+
+def test_stream_is_read_while_requests_are_under_way(engine: StubEngine) -> None:
+    """The source gives its second half only when the server was asked for the first."""
+    asked = threading.Event()
+
+    def note(_engine: StubEngine, texts: Sequence[str]) -> None:
+        asked.set()
+
+    encoder = encoder_of(engine, batch_tokens=16)
+    engine.before = note
+
+    def batches() -> Iterator[list[str]]:
+        yield TEXTS[:50]
+        yield []
+        yield TEXTS[50:60]
+        assert asked.wait(20)
+        yield TEXTS[60:]
+
+    got = list(encoder.encode_stream(batches()))
+    assert [batch.num_rows for batch in got] == [50, 0, 10, 40]
+    vectors = np.concatenate(
+        [batch.column("vector").flatten().to_numpy().reshape(-1, 48) for batch in got]
+    )
+    np.testing.assert_allclose(vectors, engine.vectors(TEXTS), atol=1e-6)
+
+
+def test_stream_is_read_only_so_far_ahead(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, at_once=1, batch_tokens=8)
+    n_read = 0
+
+    def batches() -> Iterator[list[str]]:
+        nonlocal n_read
+        for number in range(1_000):
+            n_read += 1
+            yield [f"text {number}"]
+
+    stream = encoder.encode_stream(batches())
+    next(stream)
+    stream.close()
+    assert n_read < 200
+
+
+def test_at_once_bounds_the_requests(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, at_once=3, batch_tokens=8)
+    encoder.encode_documents(TEXTS * 3)
+    assert 1 <= engine.most_at_once <= 3
+
+
+def test_text_that_is_no_text_is_named(engine: StubEngine) -> None:
+    encoder = encoder_of(engine)
+    with pytest.raises(InvalidText, match=r"text 1 is a int; pass strings"):
+        encoder.encode(["fine", 3])
+    with pytest.raises(InvalidText, match=r"text 2 of batch 1 is not valid Unicode"):
+        list(encoder.encode_stream([["fine"], ["a", "b", "\ud800"]]))
+
+
+# Faults that pass
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(429, b"", {"Retry-After": "0.01"}),
+        Reply(429),
+        Reply(503),
+        Reply(500, b"oops"),
+        Reply(502, b"<html>bad gateway</html>"),
+        HTML,
+        Reply(200, b'{"data": [{"index": 0, "embed', n_bytes=5_000),
+        Reply(200, b'{"data": [{"index": 0}]}'),
+        Reply(200, b'{"error": "loading"}'),
+    ],
+    ids=["429 for a while", "429", "503", "500", "502", "HTML", "half", "no vector", "no data"],
+)
+def test_fault_that_passes_costs_nothing(engine: StubEngine, fault: Reply) -> None:
+    encoder = encoder_of(engine)
+    engine.replies = [fault, fault]
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), engine.vectors(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Reply(429), "HTTP 429: it has too much to do"),
+        (Reply(429, b"", {"Retry-After": "3600"}), "HTTP 429: it has too much to do"),
+        (Reply(500, b"broken"), "HTTP 500: 'broken'; look at its log"),
+        (HTML, "text/html that is no JSON, or half of it; look whether the URL"),
+        (Reply(200, b"[", n_bytes=100), "gave no answer to POST /v1/embeddings"),
+    ],
+    ids=["429", "429 for an hour", "500", "HTML", "half"],
+)
+def test_fault_that_stays_is_transient_and_says_what_to_do(
+    engine: StubEngine, fault: Reply, words: str
+) -> None:
+    encoder = encoder_of(engine)
+    engine.before = lambda _engine, _texts: fault
+    with pytest.raises(Transient) as caught:
+        encoder.encode_documents(TEXTS)
+    assert words in str(caught.value)
+
+
+def test_server_that_hangs_is_given_up(engine: StubEngine) -> None:
+    encoder = encoder_of(engine)
+    over = threading.Event()
+
+    def hang(_engine: StubEngine, _texts: Sequence[str]) -> None:
+        over.wait(20)
+
+    impatient = EndpointEncoder(
+        describe_model(model_spec(engine.url, tokenizer="cautious")),
+        [Server(engine.url, answer_seconds=0.2)],
+        at_once=1,
+        batch_tokens=None,
+    )
+    engine.before = hang
+    try:
+        with pytest.raises(Transient, match=r"within 0.2 s; look whether it hangs"):
+            impatient.encode_documents(["a"])
+    finally:
+        over.set()
+    engine.before = None
+    assert len(encoder.encode_documents(["a"])) == 1
+
+
+def test_server_that_goes_leaves_its_work_to_the_other(engine: StubEngine) -> None:
+    with stub_engine() as other:
+        encoder = encoder_of(engine, endpoints=(other.url,), batch_tokens=16)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), engine.vectors(TEXTS), atol=1e-6)
+
+
+# Faults that a person must heal
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_token_that_expires_stops_the_work(
+    engine: StubEngine, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "hunter2")
+    engine.token = "hunter2"
+    encoder = encoder_of(engine)
+    encoder.encode_documents(["fine"])
+    engine.replies = [Reply(status, b"key hunter2 has expired")] * 50
+    with pytest.raises(ModelError, match=r"expired or is another server's: renew it") as caught:
+        encoder.encode_documents(TEXTS)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_token_that_is_missing_is_asked_for(engine: StubEngine) -> None:
+    engine.token = "hunter2"
+    with pytest.raises(ModelError, match=r"put it into the environment variable EMBEDLAKE_ENGINE"):
+        encoder_of(engine)
+
+
+def test_token_goes_to_its_host_alone(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = engine.url.rpartition(":")[2]
+    tokens = f"elsewhere.example=other, 127.0.0.1:{port}=mine=="
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", tokens)
+    engine.token = "mine=="
+    encoder_of(engine)
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "elsewhere.example=other")
+    engine.token = None
+    engine.tokens.clear()
+    encoder_of(engine)
+    assert set(engine.tokens) == {None}
+
+
+def test_token_is_in_no_record(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "hunter2")
+    engine.token = "hunter2"
+    model = model_spec(engine.url, tokenizer="cautious")
+    info = describe_model(model)
+    encoder = load_model(info, model, Resources())
+    assert "hunter2" not in f"{info!r} {encoder!r} {model!r} {vars(encoder)!r}"
+
+
+def test_redirect_to_another_host_gets_nothing(
+    engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "hunter2")
+    with stub_engine() as elsewhere:
+        encoder = encoder_of(engine)
+        target = f"{elsewhere.url}/v1/embeddings?secret=1"
+        engine.replies = [Reply(307, b"", {"Location": target})] * 50
+        with pytest.raises(ModelError, match=r"redirects to 127.0.0.1:\d+, and a token") as caught:
+            encoder.encode_documents(["a"])
+        assert "secret" not in str(caught.value)
+        assert elsewhere.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows, texts: rows[:-1], r"gives 1 vectors for 2 texts"),
+        (lambda rows, texts: np.vstack([rows, rows]), r"gives 4 vectors for 2 texts"),
+        (lambda rows, texts: rows[:, :-1], r"vectors of 47 values where it gave 48"),
+    ],
+    ids=["fewer", "more", "other dimension"],
+)
+def test_answer_of_another_shape_stops_the_work(
+    engine: StubEngine, change: Callable[..., Any], words: str
+) -> None:
+    encoder = encoder_of(engine)
+    engine.change = change
+    with pytest.raises(ModelError, match=words):
+        encoder.encode_documents(["a"])
+
+
+def test_model_that_changes_between_two_requests_is_noticed(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, at_once=1, batch_tokens=16)
+
+    def swap(engine: StubEngine, _texts: Sequence[str]) -> None:
+        if len(engine.texts) == 5:
+            engine.weights = 7
+
+    engine.before = swap
+    with pytest.raises(
+        ModelError, match=r"other vectors than when the task began: cosine"
+    ) as caught:
+        encoder.encode_documents(TEXTS)
+    assert caught.value.action == "reembed"
+
+
+# Texts without a vector
+
+
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "non_finite_vector"), (0, "zero_vector")])
+def test_text_without_a_direction_has_no_vector(
+    engine: StubEngine, value: float, reason: str
+) -> None:
+    def spoilt(rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        rows[[i for i, text in enumerate(texts) if text == "bad"]] = value
+        return rows
+
+    encoder = encoder_of(engine)
+    engine.change = spoilt
+    (batch,) = encoder.encode_stream([["good", "bad", "fine"]])
+    assert batch.column("failure").to_pylist() == [None, reason, None]
+    assert batch.column("vector").is_null().to_pylist() == [False, True, False]
+    with pytest.raises(TextsWithoutVector, match=r"at input positions 1"):
+        encoder.encode(["good", "bad", "fine"])
+
+
+@pytest.mark.parametrize("api", ["openai", "tei"])
+def test_text_that_the_server_finds_too_long_is_alone_without_a_vector(api: str) -> None:
+    with stub_engine(api=api) as engine:
+        encoder = encoder_of(engine, batch_tokens=4_096)
+        engine.max_tokens = 50  # words, of which it said that it takes 512
+        texts = [*TEXTS[:20], "a " * 60, *TEXTS[20:25]]
+        (batch,) = encoder.encode_stream([texts])
+    failures = batch.column("failure").to_pylist()
+    assert [i for i, failure in enumerate(failures) if failure] == [20]
+    assert failures[20] == "refused_by_server"
+
+
+def test_text_over_which_the_server_fails_is_alone_without_a_vector(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, batch_tokens=4_096)
+    engine.before = lambda _engine, texts: (
+        Reply(500, b"input too large") if "bad" in texts else None
+    )
+    (batch,) = encoder.encode_stream([[*TEXTS[:9], "bad"]])
+    assert batch.column("failure").to_pylist() == [*[None] * 9, "refused_by_server"]
+
+
+def test_server_that_refuses_all_from_now_on_stops_the_work(engine: StubEngine) -> None:
+    encoder = encoder_of(engine)
+    engine.before = lambda _engine, _texts: Reply(400, b"no")
+    with pytest.raises(ModelError, match=r"It took this text when the task began"):
+        encoder.encode_documents(TEXTS)
+
+
+def test_encoder_repr_names_the_server(engine: StubEngine) -> None:
+    assert f"stub at {engine.url}" in repr(Encoder.load(engine.url, tokenizer="cautious"))
