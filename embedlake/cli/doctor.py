@@ -25,6 +25,7 @@ REGISTRIES = (
     "embedding_core.encoder.engines:KNOWN_ENGINES",
     "embedding_core.exports.exporter:KNOWN_EXPORTERS",
     "embedding_core.quality.checks:GATE_CHECKS",
+    "embedding_core.projections.projection:KNOWN_PROJECTIONS",
     "embedding_core.reports.report:WRITTEN",
 )
 """Every registry of the library, one for each kind of plugin."""

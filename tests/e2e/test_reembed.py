@@ -119,6 +119,7 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     built = next(one for one in announced if one["parameters"]["model"] == minilm)
     assert (release["action"], release["to_model"]) == ("promote", minilm)
     assert release["run_id"] == built["id"]
+    assert release["gate"]["verdict"] == "yes" and release["gate"]["queries"] > 0
     assert len(commands.run("embedlake", "status", str(deployment), "--json").json["spaces"]) == 2
     new, expected = plain_vectors(recipe), encoded(recipe.with_model(minilm).model, recipe)
     assert not np.allclose(new, old) and np.allclose(new, expected, atol=0.02)

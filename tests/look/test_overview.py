@@ -12,10 +12,13 @@ from embedding_core.errors import LakeError, SetupError, UsageError
 from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.reports.pages.table_page import table_page
 from embedding_core.runs.look.overview import look_at
 from embedding_core.runs.look.placed_rows import begin_map
 from embedding_core.runs.look.vector_figures import Look
-from embedding_core.runs.space.build import build_space
+from embedding_core.runs.space.build import build_space, space_job
+from embedding_core.runs.space.release import promote_space
+from embedding_core.runs.space.release_gate import gate
 from tests.driver import recipe_for, run, write_jsonl
 from tests.look.tables import documents, embedded, with_vectors
 
@@ -111,16 +114,22 @@ def test_every_kind_of_field_gives_colours(recipe: Recipe, field: str) -> None:
 
 
 def test_promoted_release_is_shown_with_what_the_gate_said(tmp_path: Path) -> None:
-    recipe = embedded(tmp_path, documents(8))
-    space = build_space(recipe, ModelSpec(name="hashing", dim=16), Resources(), "build")
-    answer = switching.GateAnswer(
-        "yes", 40, "known-item", 0.5, 0.6, 0.1, 0.05, 0.15, failed=("latency",)
-    )
-    switching.promote(table_of(recipe), space.column, "me", gate=answer)
+    recipe, resources = embedded(tmp_path, documents(30)), Resources()
+    model = ModelSpec(name="hashing", dim=16)
+    space = build_space(recipe, model, resources, "build")
+    judged = gate(recipe, resources, space.column)
+    promote_space(space_job(recipe, model, resources, "build"), "me", judged)
     (release,) = look_at(recipe).releases
-    assert release.gate == answer
+    assert release.gate is not None and release.gate.verdict == judged.verdict
+    ndcg = judged.metrics["ndcg@10"]
+    assert (release.gate.old_ndcg, release.gate.new_ndcg) == (ndcg.old.mean, ndcg.new.mean)
+    assert release.gate.difference == ndcg.difference.mean
+    assert (release.gate.queries, release.gate.queries_kind) == (judged.queries, "known-item")
     switching.rollback(table_of(recipe), "me")
-    assert [release.gate for release in look_at(recipe).releases] == [None, answer]
+    assert [release.gate for release in look_at(recipe).releases] == [None, release.gate]
+    page = table_page(look_at(recipe))
+    assert f"{release.gate.old_ndcg:.4f} to {release.gate.new_ndcg:.4f}" in page
+    assert "not asked" in page
 
 
 # Bad input
