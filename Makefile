@@ -23,7 +23,7 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py
 demo: $(INSTALLED) ## Run the main job for real on text that Python ships
 	$(BIN)/python examples/demo.py
 
-demo-release: $(INSTALLED) ## Change the model for real: fine-tune, announce, judge, switch, roll back
+demo-release: $(INSTALLED) ## Change the model for real: ask, click, fine-tune, judge, switch, roll back
 	$(BIN)/python -m examples.demo_release
 
 test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in two processes
@@ -60,6 +60,7 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.lake
 	$(BIN)/python -m benchmarks.release --only switch --only bytes --only beside
+	$(BIN)/python -m benchmarks.serve
 	@if [ -z "$(BEIR)" ]; then echo "left out, for want of labelled data: make bench BEIR=folder"; exit; fi; set -ex; \
 	  $(BIN)/python -m benchmarks.retrieval --data $(BEIR); $(BIN)/python -m benchmarks.gate --data $(BEIR); \
 	  $(BIN)/python -m benchmarks.bridge --data $(BEIR); \

@@ -112,7 +112,7 @@ def embed(running: Servers, heading: str = "prefect deployment run embed/demo --
 def clear() -> None:
     """Start from nothing, but stop servers of a demo that was cut off."""
     stack.down(Settings(home=HOME / "home"))
-    for name in ("corpus", "lake", "home", "models"):
+    for name in ("corpus", "lake", "home", "models", "feedback", "browser"):
         shutil.rmtree(HOME / name, ignore_errors=True)
     HOME.mkdir(exist_ok=True)
 

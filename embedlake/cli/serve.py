@@ -12,6 +12,7 @@ import click
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
+from embedlake import interrupts
 from embedlake.cli.options import json_option, requested_resources, say, set_option
 from embedlake.settings import TOKEN, read_settings
 from embedlake.silence import saying_a_slow_load
@@ -82,8 +83,12 @@ def serve(
                 click.echo(json.dumps({"url": url, "tables": list(service.tables)}))
 
         app = application(service, Access(token, hosts))
-        with announcing(partial(saying_a_slow_load, lambda line: say([line]))):
-            Server(app, service.open, ready).run([listener])
+        try:
+            with announcing(partial(saying_a_slow_load, lambda line: say([line]))):
+                Server(app, service.open, ready).run([listener])
+        except KeyboardInterrupt as stopped:
+            say(["stopped"])
+            raise click.exceptions.Exit(interrupts.exit_code()) from stopped
 
 
 COMMANDS: tuple[click.Command, ...] = (serve,)

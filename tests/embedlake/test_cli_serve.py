@@ -76,6 +76,7 @@ def test_serve_answers_until_it_is_stopped(recipe: Path, tmp_path: Path) -> None
             assert refused.status_code == 421
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
+        assert process.stderr is not None and process.stderr.read().endswith("stopped\n")
     labels = tmp_path / "labels"
     done = ended("feedback", str(recipe), "--to-beir", str(labels), "--json")
     assert done.returncode == 0, done.stderr

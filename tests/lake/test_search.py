@@ -172,6 +172,21 @@ def test_search_asks_the_index_as_it_was_tuned_unless_told_otherwise(
         assert found() == 8_500
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{}, {"exact": True}, {"nprobes": 1}, {"where": "chunk_index = 0"}])
+def test_search_many_of_an_indexed_table_gives_what_each_gives_alone(
+    tmp_path: Path, encoder: Encoder, how: dict[str, Any]
+) -> None:
+    table = add_files(recipe_for(tmp_path), ["a"], 2_000, Clusters.make(30, 32))
+    assert refresh_vector_index(table, IndexSpec(min_rows=256)) is not None
+    words = ["some words", "apples", "rockets to the moon", "pears"]
+    together = table.search_many(words, encoder, Query(k=7, **how))
+    for text, hits in zip(words, together, strict=True):
+        alone = table.search(text, encoder, k=7, **how)
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-6)
+        assert all("query_index" not in hit.metadata for hit in hits)
+
+
 def test_search_table_that_was_deleted_says_what_to_do(tmp_path: Path, encoder: Encoder) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"1": "apples"})
     recipe = recipe_for(tmp_path)

@@ -14,7 +14,7 @@ from embedding_core.lake.readers.feedback import read_feedback
 from embedding_core.recipe import Recipe
 from embedding_core.server.web.guard import Access
 from tests import browser
-from tests.server.served import built_space, made_table, serving, table
+from tests.server.served import built_space, made_table, records, serving, switch, table
 
 pytestmark = [
     pytest.mark.slow,
@@ -139,6 +139,9 @@ def test_document_is_shown_around_its_passage_once(tab: browser.Tab, url: str) -
     here = tab.run("document.querySelector('.document .here').textContent")
     snippet = tab.run("document.querySelector('.snippet').textContent")
     assert snippet.strip("… ")[:40] in here
+    shown = tab.run("document.querySelector('.document').innerText")
+    (text,) = {record["text"] for record in records() if snippet.strip("… ")[:60] in record["text"]}
+    assert " ".join(shown.split()) in text, "what passages share stands once"
     tab.run("document.querySelector('.open').click()")
     assert tab.run("document.querySelector('.document')") is None
 
@@ -180,6 +183,30 @@ def test_two_spaces_stand_side_by_side(tab: browser.Tab, url: str) -> None:
         "document.querySelectorAll('ol.hits > li').length"
     )
     assert "hits are in both spaces" in tab.run("document.getElementById('status').textContent")
+
+
+def test_page_follows_a_release(program: browser.Tab, tmp_path: Path) -> None:
+    recipe = made_table(tmp_path)
+    column = built_space(recipe)
+    with serving(recipe) as client:
+        ask(program, str(client.base_url).rstrip("/"))
+        before = program.run("document.getElementById('about').textContent")
+        switch(recipe, column)
+        space = table(recipe).open().space()[0]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (
+            client.post("/api/tables/docs/search", json={"query": "x"}).json()["space_id"] != space
+        ):
+            assert time.monotonic() < deadline
+        program.run("document.getElementById('ask').requestSubmit()")
+        about = wait(
+            program,
+            f"(text => text.includes('{space[:12]}') && text)"
+            "(document.getElementById('about').textContent)",
+        )
+        assert about != before
+        wait(program, "document.getElementById('other').textContent.includes('previous')")
+    assert program.errors == []
 
 
 def test_page_is_used_by_keys_alone(tab: browser.Tab, url: str) -> None:

@@ -203,17 +203,32 @@ function choose(name) {
   const [served, ...others] = table.spaces;
   describe(table, served.model, served.space_id);
   $("hybrids").hidden = !table.hybrid;
+  $("add").hidden = !table.columns.length;
   const askable = others.filter(({ filled_share }) => filled_share > 0);
   $("others").hidden = !askable.length;
   const options = askable.map((space) =>
-    element("option", { value: space.column }, `${space.model}, ${space.space_id.slice(0, 8)} (${space.state})`));
+    element("option", { value: space.column }, `${called(space.model)}, ${space.space_id.slice(0, 8)} (${space.state})`));
   $("other").replaceChildren(element("option", { value: "" }, "no other space"), ...options);
-  $("add").hidden = !table.columns.length;
+}
+
+// A model by its name, or by the end of its path.
+function called(model) {
+  const parts = model.split("/");
+  return parts.length > 2 ? `…/${parts.slice(-2).join("/")}` : model;
+}
+
+// After a promote or a rollback other spaces can be compared with.
+async function followRelease(answer) {
+  if (answer.column !== "vector" || answer.space_id === table.spaces[0].space_id) return;
+  const { notice } = answer;
+  await loadTables().catch(() => {});
+  choose(answer.table);
+  describe({ ...table, version: answer.version, notice }, answer.model, answer.space_id);
 }
 
 function describe({ table: name, rows, version, notice }, model, space) {
   const size = rows === undefined ? "" : ` · ${number.format(rows)} passages`;
-  $("about").textContent = `${name}${size} · version ${version} · in service: ${model}, space ${space.slice(0, 12)}`;
+  $("about").textContent = `${name}${size} · version ${version} · in service: ${called(model)}, space ${space.slice(0, 12)}`;
   $("notice").textContent = notice ?? "";
   $("notice").hidden = !notice;
 }
@@ -272,6 +287,7 @@ async function ask() {
 function showAnswer(answer, query) {
   document.body.classList.remove("wide");
   describe({ ...table, version: answer.version, notice: answer.notice }, answer.model, answer.space_id);
+  followRelease(answer);
   const n = answer.hits.length;
   say(n ? `${n} ${n === 1 ? "hit" : "hits"} in ${timing(answer.seconds)}` : `Nothing found, after ${timing(answer.seconds)}`);
   const empty = element("p", { class: "empty" }, "No passage fits. Ask in other words, or with fewer filters.");
@@ -282,13 +298,14 @@ function showComparison({ answers, moved, shared }, query) {
   document.body.classList.add("wide");
   const [first, second] = answers;
   describe({ ...table, version: first.version, notice: first.notice }, first.model, first.space_id);
+  followRelease(first);
   const seconds = Math.max(first.seconds.total, second.seconds.total);
   const count = (movement) => moved[1].filter((line) => line.movement === movement).length;
   say(`${shared} of ${second.hits.length} hits are in both spaces; ${count("up")} moved up, ${count("down")} down · ${milliseconds(seconds)} ms`);
   const sides = answers.map((answer, side) => {
     const state = side ? table.spaces.find(({ column }) => column === answer.column)?.state ?? "" : "in service";
     return element("section", { "aria-label": `Hits of ${answer.model}, ${state}` },
-      element("h2", {}, answer.model),
+      element("h2", { title: answer.model }, called(answer.model)),
       element("p", { class: "muted" }, `${state} · space ${answer.space_id.slice(0, 12)}`),
       hitList(answer, query, "h3", moved[side].map((line) => badge(line, side))));
   });
@@ -367,17 +384,21 @@ async function toggleDocument(item, open, answer, hit, query) {
 async function fillDocument(view, answer, hit, first, last) {
   const parameters = new URLSearchParams({ doc_id: hit.doc_id, source_uri: hit.source_uri, first, limit: last - first + 1 });
   const { document: found } = await call(`${pathOf(answer.table, "/document")}?${parameters}`);
+  const here = found.passages.find((passage) => passage.chunk_id === hit.chunk_id);
   const parts = [];
   let end = 0;
   for (const passage of found.passages) {
-    const isHere = passage.chunk_id === hit.chunk_id;
-    const overlap = isHere ? 0 : Math.max(0, end - passage.char_start);
-    const length = Array.from(passage.text).length;
-    if (overlap < length) {
-      parts.push(element("p", { class: isHere ? "here" : null }, marked(passage.text, isHere ? hit.marks : [], overlap, length)));
-      if (overlap) parts.at(-1).querySelector(".quoted").firstChild.textContent = "";
-    }
+    // What two passages share stands once; the hit stands whole.
+    const isHere = passage === here;
+    const characters = Array.from(passage.text);
+    const from = isHere ? 0 : Math.max(0, end - passage.char_start);
+    const isBefore = here && passage.chunk_index < here.chunk_index;
+    const to = isBefore ? characters.length - Math.max(0, passage.char_end - here.char_start) : characters.length;
     end = Math.max(end, passage.char_end);
+    if (from >= to) continue;
+    const shown = isHere ? marked(passage.text, hit.marks, 0, to)
+      : element("span", { class: "quoted", dir: "auto" }, characters.slice(from, to).join(""));
+    parts.push(element("p", { class: isHere ? "here" : null }, shown));
   }
   const more = (label, from, to) =>
     element("button", { type: "button", class: "quiet more", onclick: () => fillDocument(view, answer, hit, from, to) }, label);
