@@ -5,7 +5,7 @@ Knows rankings, grades and vectors, not how they were made.
 """
 
 from embedding_core.quality.beir import read_qrels, read_queries
-from embedding_core.quality.checks import GATE_CHECKS, Check, Rules
+from embedding_core.quality.checks import GATE_CHECKS, Check, Rules, findings, verdict_of
 from embedding_core.quality.drift import QUANTILES, Drift, Threshold, drift_between
 from embedding_core.quality.evidence import Ann, Evidence, Finding
 from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
@@ -20,7 +20,6 @@ from embedding_core.quality.metrics import (
     score_run,
 )
 from embedding_core.quality.oldnew import OldNew
-from embedding_core.quality.verdict import findings, verdict_of
 
 __all__ = [
     "GATE_CHECKS",

@@ -1,4 +1,4 @@
-"""The checks of the release gate: each takes the evidence and gives findings.
+"""The checks of the release gate and their verdict: each takes the evidence and gives findings.
 
 What the recipe's ``release`` section limits can fail; so can what no space may have (vectors that
 are missing, not finite, not of unit length or all alike) and an index that finds too little. The
@@ -15,13 +15,13 @@ A check is one function and one line of ``GATE_CHECKS``, or an entry point of so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from embedding_core.quality.bridge import LEAST_KEPT
 from embedding_core.quality.drift import QUANTILES
-from embedding_core.quality.evidence import Evidence, Finding, Outcome
+from embedding_core.quality.evidence import Evidence, Finding, Outcome, Verdict
 from embedding_core.quality.health import Health
 from embedding_core.recipe import ReleaseSpec
 from embedding_core.registry import CHECKS, Registry
@@ -75,6 +75,24 @@ GATE_CHECKS = Registry[Check](
     },
     Check,
 )
+ORDER: tuple[Outcome, ...] = ("failed", "warning", "passed", "info")
+"""The order of findings in a report."""
+
+
+def findings(evidence: Evidence, release: ReleaseSpec, target_recall: float) -> tuple[Finding, ...]:
+    """What every check finds, failures first.
+
+    Raises ``PluginError`` for a check that does not load: no space passes a gate that lacks one.
+    """
+    rules = Rules(release, target_recall)
+    checks = [GATE_CHECKS.get(name) for name in GATE_CHECKS.names()]
+    every = [finding for check in checks for finding in check(evidence, rules)]
+    return tuple(sorted(every, key=lambda finding: ORDER.index(finding.outcome)))
+
+
+def verdict_of(findings: Sequence[Finding]) -> Verdict:
+    """No when a check failed."""
+    return "no" if any(finding.outcome == "failed" for finding in findings) else "yes"
 
 
 def ranking(evidence: Evidence, rules: Rules) -> Iterator[Finding]:

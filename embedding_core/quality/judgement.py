@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.protocols import Corpus, JudgedRows, Vectors
 from embedding_core.quality.bridge import Bridge, BridgeQuality, CosineMean
+from embedding_core.quality.checks import findings, verdict_of
 from embedding_core.quality.drift import drift_between
 from embedding_core.quality.evidence import Evidence, Finding, QueryKind, Verdict
 from embedding_core.quality.exact import ByDocument, ExactRanking, Ranking
@@ -27,7 +28,6 @@ from embedding_core.quality.known_item import known_items
 from embedding_core.quality.labels import Labels, nothing_known, read_labels
 from embedding_core.quality.metrics import compare_runs
 from embedding_core.quality.oldnew import OldNew
-from embedding_core.quality.verdict import findings, verdict_of
 from embedding_core.recipe import Recipe
 from embedding_core.records import Space
 

@@ -9,7 +9,7 @@ import pytest
 
 from embedding_core.quality import GATE_CHECKS, Evidence, Finding, Health, OldNew, Rules
 from embedding_core.quality.bridge import BridgeQuality
-from embedding_core.quality.verdict import ORDER
+from embedding_core.quality.checks import ORDER
 from embedding_core.recipe import ReleaseSpec
 from tests.quality.test_verdict import DRIFT, EQUAL, WELL, compared
 

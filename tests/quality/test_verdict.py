@@ -19,8 +19,8 @@ from embedding_core.quality import (
     Interval,
     OldNew,
     Threshold,
+    checks,
     findings,
-    verdict,
     verdict_of,
 )
 from embedding_core.recipe import ReleaseSpec
@@ -189,7 +189,7 @@ def no_odd_rows(evidence, rules):
 
 def test_check_of_a_plugin_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, "odd", MODULE, CHECKS, {"odd": "odd_plugin:no_odd_rows"})
-    monkeypatch.setattr(verdict, "GATE_CHECKS", unread(GATE_CHECKS))
+    monkeypatch.setattr(checks, "GATE_CHECKS", unread(GATE_CHECKS))
     assert failed(EQUAL) == []
     assert failed(replace(EQUAL, rows=1_001)) == ["odd rows"]
 
@@ -198,6 +198,6 @@ def test_check_that_does_not_load_lets_no_space_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, tmp_path, "broken", "", CHECKS, {"lost": "broken_plugin:lost"})
-    monkeypatch.setattr(verdict, "GATE_CHECKS", unread(GATE_CHECKS))
+    monkeypatch.setattr(checks, "GATE_CHECKS", unread(GATE_CHECKS))
     with pytest.raises(PluginError, match=r"'lost' .* of the package broken cannot be imported"):
         judged(EQUAL)
