@@ -13,7 +13,7 @@ from embedding_core.lake.query.hits import Hit
 from embedding_core.lake.query.search import Query, check_query_space
 from embedding_core.lake.table import existing_table
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load
+from embedding_core.runs.job import load_described
 from embedding_core.runs.serving import serving_model
 
 QUERIES_PER_CALL = 256
@@ -41,8 +41,9 @@ def search(
     """
     snapshot = existing_table(recipe).open_to_search()
     model = serving_model(recipe, snapshot, query.column)
-    check_query_space(describe_model(model).space, *snapshot.space(query.column))
-    encoder = load(model, resources)
+    info = describe_model(model)
+    check_query_space(info.space, *snapshot.space(query.column))
+    encoder = load_described(info, model, resources)
     remaining = iter(queries.items())
     while texts := dict(islice(remaining, QUERIES_PER_CALL)):
         for query_id, words in texts.items():
