@@ -17,7 +17,7 @@ from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import Table, existing_table
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.job import in_use, load
+from embedding_core.runs.job import in_use, load, load_described
 from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model
 from embedding_core.runs.space.bridging import bridged
 
@@ -70,8 +70,9 @@ def _encoder(
             )
         return bridged(snapshot, load(bridge_from, resources))
     model = serving_model(recipe, snapshot, query.column)
-    check_query_space(describe_model(model).space, *snapshot.space(query.column))
-    return load(model, resources)
+    info = describe_model(model)
+    check_query_space(info.space, *snapshot.space(query.column))
+    return load_described(info, model, resources)
 
 
 def ask(

@@ -161,9 +161,11 @@ def _source(recipe: Recipe) -> str:
 
 def _model(recipe: Recipe) -> str:
     from embedding_core.encoder.engines import describe_model
+    from embedding_core.runs.serving import is_endpoint
 
     space = describe_model(recipe.model).space
-    name = f"{space.model} at {space.revision}" if space.revision else space.model
+    is_pinned = space.revision is not None and not is_endpoint(recipe.model)
+    name = f"{space.model} at {space.revision}" if is_pinned else space.model
     return f"{name}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
 
 

@@ -17,6 +17,7 @@ from embedding_core.recipe import Resources
 from embedlake.cli.doctor import REGISTRIES, diagnose
 from embedlake.settings import Settings
 from tests.driver import recipe_for, write_jsonl
+from tests.encoder.remote.stub_engine import stub_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +27,17 @@ def test_doctor_shows_which_checkpoint_latest_is(tmp_path: Path, tiny_qwen3: Pat
     recipe = recipe_for(tmp_path, model={"name": f"{tmp_path}/checkpoints/latest"})
     [model] = [check for check in diagnose(Settings(), recipe) if check.name == "model"]
     assert model.ok and "checkpoints/latest at 2026-11-01: 32 dimensions" in model.detail
+
+
+def test_doctor_asks_the_server_of_a_model(tmp_path: Path) -> None:
+    with stub_engine(max_tokens=300) as engine:
+        section = {"name": engine.url, "tokenizer": "cautious", "dim": None}
+        recipe = recipe_for(tmp_path, model=section)
+        [model] = [check for check in diagnose(Settings(), recipe) if check.name == "model"]
+        assert model.ok
+        assert model.detail == f"stub at {engine.url}: 48 dimensions, 300 tokens, server"
+    [model] = [check for check in diagnose(Settings(), recipe) if check.name == "model"]
+    assert not model.ok and "look whether it runs" in model.detail
 
 
 def test_doctor_lake_that_cannot_be_written(tmp_path: Path) -> None:
