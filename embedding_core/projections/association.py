@@ -40,7 +40,7 @@ def _ratio(measured: Numbers, names: list[str]) -> float | None:
         return None
     means = np.bincount(codes, weights=measured) / counts
     within = float(np.square(measured - means[codes]).sum())
-    whole = float(np.square(measured - measured.mean()).sum())
+    total = float(np.square(measured - measured.mean()).sum())
     n_rows, n_values = len(codes), len(counts)
-    explained = 1.0 - within / whole * (n_rows - 1) / (n_rows - n_values)
+    explained = 1.0 - within / total * (n_rows - 1) / (n_rows - n_values)
     return float(np.sqrt(max(0.0, explained)))

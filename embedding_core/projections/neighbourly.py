@@ -45,10 +45,10 @@ class Neighbourhood:
         return np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
 
     def _placed(self, vectors: Vectors) -> Points:
-        there = self.components.place(vectors)  # (n_rows, 50)
+        components = self.components.place(vectors)  # (n_rows, 50)
         squares = (
-            np.square(there).sum(axis=1)[:, None]
-            - 2 * there @ self.fitted.T
+            np.square(components).sum(axis=1)[:, None]
+            - 2 * components @ self.fitted.T
             + np.square(self.fitted).sum(axis=1)
         )  # (n_rows, n_fitted)
         nearest = np.argsort(squares, axis=1, kind="stable")[:, :NEAREST]

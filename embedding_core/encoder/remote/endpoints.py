@@ -174,9 +174,9 @@ def _asked_for(server: Server, served: Served, target: Target, texts: Sequence[s
     vectors = np.concatenate(answers)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # (n_texts, 1)
     if not np.isfinite(norms).all() or not norms.all():
-        what = "zeros" if np.isfinite(norms).all() else "no finite vectors"
+        problem = "zeros" if np.isfinite(norms).all() else "no finite vectors"
         raise ModelError(
-            f"{server.url} gives {what} for texts that every model has a vector of; look at its "
+            f"{server.url} gives {problem} for texts that every model has a vector of; look at its "
             "log, and start it with a wider dtype (bf16 or fp32) if it computes in fp16"
         )
     unit: Vectors = vectors / norms
@@ -188,18 +188,18 @@ def _refuse_others(
 ) -> None:
     """Raise ``ModelError`` unless all servers have the model of the first."""
     for url, other, fingerprint in zip(urls[1:], served[1:], prints[1:], strict=True):
-        what = None
+        problem = None
         if (other.api, other.model) != (served[0].api, served[0].model):
-            what = f"{other.model!r} ({other.api}) and {served[0].model!r} ({served[0].api})"
+            problem = f"{other.model!r} ({other.api}) and {served[0].model!r} ({served[0].api})"
         elif not fingerprint.is_near(prints[0]):
-            what = (
+            problem = (
                 f"{other.model!r} both, but other vectors for the same texts: mean cosine "
                 f"{fingerprint.cosine(prints[0]):.3f}, at least {LEAST_COSINE:.3f} is needed"
             )
-        if what is not None:
+        if problem is not None:
             raise ModelError(
-                f"{url} and {urls[0]} are different models: {what}. Start both with the same one, "
-                "or take one out of model.endpoints"
+                f"{url} and {urls[0]} are different models: {problem}. Start both with the same "
+                "one, or take one out of model.endpoints"
             )
 
 

@@ -105,7 +105,7 @@ def filter_of(conditions: Sequence[Condition], arrow_schema: pa.Schema) -> Filte
             params[f"v{len(params)}"] = _typed(value, condition.column, declared)
         sql = _SQL[condition.operator]
         parts.append(sql.format(column=f"`{condition.column}`", value=", ".join(names)))
-    return Filter(" AND ".join(f"({part})" for part in parts) or None, params)
+    return Filter(" AND ".join(f"({term})" for term in parts) or None, params)
 
 
 def _declared(condition: Condition, types: Mapping[str, ColumnType]) -> ColumnType:
@@ -126,15 +126,15 @@ def _declared(condition: Condition, types: Mapping[str, ColumnType]) -> ColumnTy
 
 def _values(condition: Condition) -> Sequence[Scalar]:
     value, operator = condition.value, condition.operator
-    several = isinstance(value, Sequence) and not isinstance(value, str)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if operator in _OF_ANY_TYPE:
         if value is not None:
             raise UsageError(f"the filter {operator!r} of {condition.column!r} takes no value")
         return ()
-    if several != (operator == "in"):
+    if is_list != (operator == "in"):
         expected = "a list of values" if operator == "in" else "a single value"
         raise UsageError(f"the filter {operator!r} of {condition.column!r} takes {expected}")
-    values: Sequence[Scalar] = tuple(value) if several else (value,)  # type: ignore[arg-type,assignment]
+    values: Sequence[Scalar] = tuple(value) if is_list else (value,)  # type: ignore[arg-type,assignment]
     if not 1 <= len(values) <= MOST_VALUES:
         raise UsageError(
             f"the filter of {condition.column!r} has {len(values):,} values; give 1 to "

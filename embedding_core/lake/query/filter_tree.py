@@ -73,7 +73,7 @@ class _Sql:
         if name in JOINS:
             if isinstance(content, str | Mapping) or not isinstance(content, Sequence):
                 raise UsageError(f"{name} in a filter joins a list of filters")
-            return _joined([self.tree(part, depth + 1) for part in content], name)
+            return _joined([self.tree(term, depth + 1) for term in content], name)
         if name == "$not":
             return f"({self.tree(content, depth + 1)}) IS NOT TRUE"
         column = _column(name)
@@ -112,7 +112,7 @@ class _Sql:
 def _joined(parts: Sequence[str], operator: str) -> str:
     if not parts:
         return "TRUE" if operator == "$and" else "FALSE"
-    return parts[0] if len(parts) == 1 else JOINS[operator].join(f"({part})" for part in parts)
+    return parts[0] if len(parts) == 1 else JOINS[operator].join(f"({term})" for term in parts)
 
 
 def _column(name: Any) -> str:

@@ -37,10 +37,10 @@ class OverviewView(Report):
                 f"; {report.vectors.rows:,} points, two components explain {first:.1%}, "
                 f"{report.vectors.n_alike:,} near-duplicate pairs"
             )
-        whole = report.statistics.whole
+        figures = report.statistics.whole
         return (
-            f"{report.recipe}: {whole.documents:,} documents, {whole.chunks:,} chunks, "
-            f"{whole.tokens:,} tokens in version {report.version}{explained}"
+            f"{report.recipe}: {figures.documents:,} documents, {figures.chunks:,} chunks, "
+            f"{figures.tokens:,} tokens in version {report.version}{explained}"
         )
 
     def lines(self) -> list[str]:

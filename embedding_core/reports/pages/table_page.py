@@ -67,14 +67,14 @@ def table_page(report: Overview) -> str:
 
 def figures(report: Overview) -> list[tuple[str, str]]:
     """The figures that sum a table up, by name."""
-    whole = report.statistics.whole
+    figures = report.statistics.whole
     numbers = {
-        "documents": whole.documents,
-        "chunks": whole.chunks,
-        "tokens": whole.tokens,
+        "documents": figures.documents,
+        "chunks": figures.chunks,
+        "tokens": figures.tokens,
         "sources": report.statistics.files,
-        "left out": whole.rejected + whole.dropped,
-        "repeated texts": whole.duplicate_chunks,
+        "left out": figures.rejected + figures.dropped,
+        "repeated texts": figures.duplicate_chunks,
     }
     return [(name, f"{number:,}") for name, number in numbers.items()]
 

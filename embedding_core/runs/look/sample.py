@@ -44,13 +44,13 @@ class SampledRows:
 def vector_column(snapshot: Snapshot, column: str | None) -> str | None:
     """The column of vectors to look at: the one in service unless told otherwise, else the first
     there is; None without any. Raises ``UsageError`` for a column that holds no vectors."""
-    there = [name for name in snapshot.schema.names if schema.is_vector_column(name)]
+    columns = [name for name in snapshot.schema.names if schema.is_vector_column(name)]
     if column is None:
-        return schema.VECTOR if schema.VECTOR in there else next(iter(there), None)
-    if column not in there:
+        return schema.VECTOR if schema.VECTOR in columns else next(iter(columns), None)
+    if column not in columns:
         raise UsageError(
             f"column {column!r} holds no vectors of table {snapshot.table.name!r}; its columns of "
-            f"vectors are {', '.join(there) or 'none'}"
+            f"vectors are {', '.join(columns) or 'none'}"
         )
     return column
 
