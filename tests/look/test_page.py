@@ -14,6 +14,7 @@ from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.belongings import folders_of
 from embedding_core.recipe import Recipe
 from embedding_core.reports.look.overview import OverviewView
+from embedding_core.reports.look.overview_picture import overview_picture, overview_picture_uri
 from embedding_core.reports.pages.page import data_block, quoted, write_page
 from embedding_core.reports.pages.table_page import table_page
 from embedding_core.runs.look.overview import Overview, look_at
@@ -103,6 +104,15 @@ def test_page_of_a_table_with_hardly_anything_is_whole(
     page = table_page(made)
     assert page.endswith("</html>\n") and OverviewView(made).markdown().startswith("# Report")
     assert ("The table has no rows yet." in page) == (made.rows == 0)
+
+
+@pytest.mark.parametrize("color", ["lang", "year", None])
+def test_picture_is_a_png_whatever_it_shows(hostile: Overview, tmp_path: Path, color: str) -> None:
+    ordinary = look_at(embedded(tmp_path / "some", documents(30)), Look(color=color))
+    empty = look_at(embedded(tmp_path / "none", [{"id": "e", "text": " "}]))
+    for made in (ordinary, empty, hostile):  # texts begin formulas with a dollar, too
+        assert overview_picture(made).startswith(b"\x89PNG\r\n")
+    assert overview_picture_uri(ordinary).startswith("data:image/png;base64,iVBOR")
 
 
 def test_wide_page_is_not_made_larger_by_long_texts(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import TYPE_CHECKING
 
+from embedding_core.runs.look.fields import Grouped
 from embedding_core.runs.look.history import RunWork
 from embedding_core.runs.look.overview import Overview
 from embedding_core.runs.look.vector_figures import VectorFigures
@@ -18,6 +20,8 @@ COLOURS = (
     "#6b7110", "#3c366b", "#6f7b87",
 )  # fmt: skip
 """The page's colours in light; the last is for all other values."""
+ORDERED = ("#7fa8c9", "#4f8ab8", "#2f6fa3", "#215687", "#16406a", "#0c2a4d")
+"""For groups of numbers, from small to large."""
 LABEL_CHARACTERS = 24
 RUNS_OF_ROOM = 8
 """Room for so many runs at least, so that a single one is no wall."""
@@ -40,7 +44,9 @@ def overview_picture(report: Overview) -> bytes:
     _draw_runs(runs, report.history)
     _draw_scree(scree, report.vectors)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with warnings.catch_warnings():  # a script that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
@@ -62,10 +68,16 @@ def _draw_map(axes: Axes, vectors: VectorFigures | None) -> None:
             [points.x[row] for row in rows],
             [points.y[row] for row in rows],
             s=4,
-            color=COLOURS[group if group < points.colours.n_named else -1],
+            color=_colour(points.colours, group),
             label=_plain(label[:LABEL_CHARACTERS]),
         )
     axes.legend(fontsize=7, frameon=False, markerscale=2)
+
+
+def _colour(colours: Grouped, group: int) -> str:
+    if group >= colours.n_named:
+        return COLOURS[-1]
+    return ORDERED[group] if colours.is_ordered else COLOURS[group]
 
 
 def _draw_lengths(axes: Axes, report: Overview) -> None:
@@ -107,5 +119,5 @@ def _draw_scree(axes: Axes, vectors: VectorFigures | None) -> None:
 
 
 def _plain(text: str) -> str:
-    """A text that is no formula: a dollar would begin one."""
-    return text.replace("$", r"\$")
+    """A text in one line that is no formula: a dollar would begin one."""
+    return "".join(char if char.isprintable() else " " for char in text).replace("$", r"\$")
