@@ -23,8 +23,7 @@ ACTIONS = {
 }
 """What to do about a reject, by what heals it."""
 METHODS = {
-    "pca": "The plane of the first two principal components: distances in it are true, as far as "
-    "the share of the variance goes that they explain.",
+    "pca": "The plane of the first two principal components, which explain {:.1%} of the variance.",
     "tsne": "Placed by t-SNE: who is near is alike; distances between groups mean little.",
     "umap": "Placed by UMAP: who is near is alike; distances between groups mean little.",
 }
@@ -56,7 +55,7 @@ def table_page(report: Overview) -> str:
         sources=report.statistics.groups[:SOURCES_SHOWN],
         rejects=list(reject_lines(report)),
         runs=list(_runs(report)),
-        method=METHODS.get(vectors.method, f"Placed by {vectors.method}.") if vectors else "",
+        method=_method(vectors) if vectors else "",
         legend=_legend(vectors.points) if vectors else [],
         scree=list(_scree(vectors)) if vectors else [],
         ends=_ends(vectors) if vectors else [],
@@ -127,6 +126,12 @@ def _runs(report: Overview) -> Iterator[Mapping[str, Any]]:
             "chunk_share": run.chunk_seconds / longest,
             "embed_share": run.embed_seconds / longest,
         }
+
+
+def _method(vectors: VectorFigures) -> str:
+    """A sentence on what distances on the map mean."""
+    sentence = METHODS.get(vectors.method, f"Placed by {vectors.method}.")
+    return sentence.format(sum(vectors.explained[:2]))
 
 
 def _legend(points: MapPoints) -> list[tuple[str, str, int]]:
