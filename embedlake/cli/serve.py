@@ -13,7 +13,7 @@ import click
 from embedding_core.errors import UsageError
 from embedding_core.recipe import Recipe
 from embedlake import interrupts
-from embedlake.cli.options import json_option, requested_resources, say, set_option
+from embedlake.cli.options import json_option, model_section, requested_resources, say, set_option
 from embedlake.settings import TOKEN, read_settings
 from embedlake.silence import saying_a_slow_load
 
@@ -32,6 +32,12 @@ PORT = 8765
 )
 @click.option("--feedback", "takes_feedback", is_flag=True, help="Store what people say of hits.")
 @click.option(
+    "--bridge",
+    "model",
+    metavar="MODEL",
+    help="Let a model that is not in service yet ask too, through the bridge that its sample left.",
+)
+@click.option(
     "--at-once",
     type=click.IntRange(min=1),
     default=256,
@@ -41,8 +47,8 @@ PORT = 8765
 @set_option
 @json_option
 def serve(
-    recipes: Sequence[str], host: str, port: int, takes_feedback: bool, at_once: int,
-    changes: Sequence[str], as_json: bool,
+    recipes: Sequence[str], host: str, port: int, takes_feedback: bool, model: str | None,
+    at_once: int, changes: Sequence[str], as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the tables of each RECIPE: a search page, a JSON API, MCP tools.
 
@@ -70,7 +76,9 @@ def serve(
         )
     resources = settings.resources.updated(requested_resources(settings, changes))
     loaded = [Recipe.load(recipe) for recipe in recipes]
-    service = SearchService(loaded, resources, Limits(at_once=at_once), takes_feedback)
+    bridge_from = loaded[0].with_model(model_section(model)).model if model is not None else None
+    limits = Limits(at_once=at_once)
+    service = SearchService(loaded, resources, limits, takes_feedback, bridge_from)
     hosts = {host.lower(), "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     with listening_socket(host, port) as listener:

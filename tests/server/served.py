@@ -91,9 +91,10 @@ def serving(
     access: Access | None = None,
     silent_seconds: float = 10.0,
     headers: dict[str, str] | None = None,
+    bridge_from: ModelSpec | None = None,
 ) -> Iterator[httpx2.Client]:
     """A server on loopback while the context lasts, and a client of it."""
-    service = SearchService(recipes, RESOURCES, limits, feedback)
+    service = SearchService(recipes, RESOURCES, limits, feedback, bridge_from)
     app = application(service, access)
     with (
         in_background(app, service.open, silent_seconds=silent_seconds) as url,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.snapshot import Snapshot
@@ -14,6 +15,7 @@ from embedding_core.lake.spaces.bridges import read_bridge
 from embedding_core.lake.vectors import to_lists, to_numpy
 from embedding_core.protocols import Kind, TextEncoder, Vectors
 from embedding_core.quality.bridge import Bridge
+from embedding_core.recipe import ModelSpec
 from embedding_core.records import Space
 
 
@@ -51,6 +53,13 @@ class BridgedEncoder:
             lists = pa.list_(pa.float32(), self.space.dim)
             missing = batch.column(column).is_null().to_numpy(zero_copy_only=False)
             yield batch.set_column(column, "vector", to_lists(vectors, lists, empty=missing))
+
+
+def has_bridge(snapshot: Snapshot, model: ModelSpec) -> bool:
+    """Whether a bridge leads from a model's space to the one in service. Raises ``ModelError`` for
+    a model that cannot be found."""
+    new_id = space_id(describe_model(model).space)
+    return read_bridge(snapshot.table, new_id, snapshot.space()[0]) is not None
 
 
 def bridged(snapshot: Snapshot, encoder: TextEncoder) -> TextEncoder:

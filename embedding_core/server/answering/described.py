@@ -6,8 +6,10 @@ from embedding_core.lake.query.conditions import OPERATORS, filterable_columns
 from embedding_core.lake.schema import FULL_TEXT_INDEX
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import columns
+from embedding_core.recipe import ModelSpec
 from embedding_core.records import Scalar
-from embedding_core.server.answering.messages import ColumnInfo, SpaceInfo
+from embedding_core.runs.space.bridging import has_bridge
+from embedding_core.server.answering.messages import BRIDGE, ColumnInfo, SpaceInfo
 
 ROWS_LOOKED_AT = 1_000
 """First rows, from which examples of values are taken."""
@@ -16,9 +18,10 @@ LONGEST_VALUE = 80
 """Characters of an example."""
 
 
-def space_infos(snapshot: Snapshot) -> list[SpaceInfo]:
-    """Every space of the table, the one in service first."""
-    return [
+def space_infos(snapshot: Snapshot, bridge_from: ModelSpec | None = None) -> list[SpaceInfo]:
+    """Every space of the table, the one in service first, and the bridge that ``bridge_from`` has
+    to it."""
+    infos = [
         SpaceInfo(
             space.column,
             space.state,
@@ -29,6 +32,10 @@ def space_infos(snapshot: Snapshot) -> list[SpaceInfo]:
         )
         for space in columns(snapshot)
     ]
+    if bridge_from is not None and has_bridge(snapshot, bridge_from):
+        space_id, space = snapshot.space()
+        infos.append(SpaceInfo(BRIDGE, BRIDGE, space_id, bridge_from.name, space.dim, 1.0))
+    return infos
 
 
 def column_infos(snapshot: Snapshot) -> list[ColumnInfo]:

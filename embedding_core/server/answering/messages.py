@@ -43,6 +43,10 @@ class FilterMessage(Message):
     """A list for ``in``; nothing for ``is missing`` and ``is there``."""
 
 
+BRIDGE = "bridge"
+"""In place of a vector column: the one in service, asked through a bridge by another model."""
+
+
 class SearchMessage(Message):
     """A query."""
 
@@ -54,7 +58,8 @@ class SearchMessage(Message):
     hybrid: bool = False
     """Fuse with a full-text search for the same words."""
     column: Identifier = VECTOR
-    """The vector column to search in; by default that of the space in service."""
+    """The vector column to search in; by default that of the space in service. ``bridge``: that
+    one, asked with the model of ``embedlake serve --bridge``."""
 
 
 class ComparisonMessage(Message):
@@ -65,7 +70,7 @@ class ComparisonMessage(Message):
     filters: list[FilterMessage] = Field(default=[], max_length=32)
     hybrid: bool = False
     columns: tuple[Identifier, Identifier]
-    """Two vector columns."""
+    """Two vector columns, or one and ``bridge``."""
 
 
 class FeedbackMessage(Message):
@@ -173,7 +178,7 @@ class SpaceInfo:
 
     column: str
     state: str
-    """``in service``, ``ready``, ``previous`` or ``building``."""
+    """``in service``, ``ready``, ``previous``, ``building`` or ``bridge``."""
     space_id: str
     model: str
     dim: int

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from embedding_core.encoder.engines import describe_model, free_memory, load_model
 from embedding_core.lake.query.search import check_query_space
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.protocols import TextEncoder
-from embedding_core.recipe import Recipe, Resources
+from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.announce import loading_context
 from embedding_core.runs.serving import serving_model
+from embedding_core.runs.space.bridging import bridged
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.together.batching import Batcher
 
 
 class ModelCache:
-    """Batchers by ``space_id``; of too many, the one that was used longest ago goes."""
+    """Batchers by ``space_id``, or by the two ends of a bridge; of too many, the one that was used
+    longest ago goes."""
 
     def __init__(
         self, resources: Resources, limits: Limits, observe: Callable[[int], object]
@@ -41,20 +44,31 @@ class ModelCache:
         Raises ``LakeError`` when the model gives vectors of another space here, ``ModelError`` when
         it cannot be found or run.
         """
-        space_id = snapshot.space(column)[0]
-        if (batcher := self.ready(space_id)) is not None:
-            return batcher
-        load = self._loads.get(space_id)
-        if load is None:
-            load = asyncio.create_task(self._load(recipe, snapshot, column))
-            self._loads[space_id] = load
-            load.add_done_callback(lambda _task: self._loads.pop(space_id))
-        return await asyncio.shield(load)
+        load = partial(loaded_encoder, recipe, snapshot, column, self._resources)
+        return await self._loaded(snapshot.space(column)[0], load)
 
-    async def _load(self, recipe: Recipe, snapshot: Snapshot, column: str) -> Batcher:
-        encoder = await asyncio.to_thread(loaded_encoder, recipe, snapshot, column, self._resources)
+    async def of_bridge(self, model: ModelSpec, snapshot: Snapshot) -> Batcher:
+        """A model whose queries go through the bridge to the space in service.
+
+        Raises ``LakeError`` when there is no bridge between the two, ``ModelError`` as above.
+        """
+        load = partial(bridged_encoder, model, snapshot, self._resources)
+        return await self._loaded(f"{model.name} to {snapshot.space()[0]}", load)
+
+    async def _loaded(self, name: str, load: Callable[[], TextEncoder]) -> Batcher:
+        if (batcher := self.ready(name)) is not None:
+            return batcher
+        task = self._loads.get(name)
+        if task is None:
+            task = asyncio.create_task(self._load(name, load))
+            self._loads[name] = task
+            task.add_done_callback(lambda _task: self._loads.pop(name))
+        return await asyncio.shield(task)
+
+    async def _load(self, name: str, load: Callable[[], TextEncoder]) -> Batcher:
+        encoder = await asyncio.to_thread(load)
         batcher = Batcher(encoder, self._limits.together, self._observe)
-        self._batchers[snapshot.space(column)[0]] = batcher
+        self._batchers[name] = batcher
         while len(self._batchers) > self._limits.models:
             self._batchers.popitem(last=False)
             free_memory()
@@ -70,3 +84,9 @@ def loaded_encoder(
     check_query_space(info.space, *snapshot.space(column))
     with loading_context(model.name) as loaded:
         return loaded(load_model(info, model, resources))
+
+
+def bridged_encoder(model: ModelSpec, snapshot: Snapshot, resources: Resources) -> TextEncoder:
+    """Load a model that asks the space in service through a bridge."""
+    with loading_context(model.name) as loaded:
+        return bridged(snapshot, loaded(load_model(describe_model(model), model, resources)))

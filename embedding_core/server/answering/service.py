@@ -19,11 +19,12 @@ from embedding_core.lake.query.search import Query
 from embedding_core.lake.readers.feedback import Feedback
 from embedding_core.lake.readers.stored_documents import MOST_PASSAGES, stored_document
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.recipe import Recipe, Resources
+from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.server.answering.described import column_infos, has_full_text, space_infos
 from embedding_core.server.answering.highlights import Highlighter, snippet_of
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import (
+    BRIDGE,
     ComparisonAnswer,
     ComparisonMessage,
     DocumentAnswer,
@@ -42,6 +43,7 @@ from embedding_core.server.answering.movement import moved
 from embedding_core.server.answering.refusals import Busy, NotServed
 from embedding_core.server.answering.served_table import ServedTable, Serving
 from embedding_core.server.answering.telemetry import Telemetry
+from embedding_core.server.together.batching import Batcher
 from embedding_core.server.together.feedback_writer import FeedbackWriter
 from embedding_core.server.together.gathering import Gathering
 from embedding_core.server.together.searches import Search, Searched, search_together
@@ -63,8 +65,13 @@ class SearchService:
         resources: Resources,
         limits: Limits | None = None,
         takes_feedback: bool = False,
+        bridge_from: ModelSpec | None = None,
     ) -> None:
-        """Raises ``UsageError`` for two tables of one name."""
+        """``bridge_from``: a model that may ask the spaces in service through their bridges.
+
+        Raises ``UsageError`` for two tables of one name.
+        """
+        self._bridge_from = bridge_from
         self.limits = limits or Limits()
         self.telemetry = Telemetry()
         self.models = ModelCache(resources, self.limits, self.telemetry.together.observe)
@@ -200,15 +207,14 @@ class SearchService:
         started = time.perf_counter()
         if not message.query.strip():
             raise UsageError("the query has no words; write what to look for")
-        snapshot, column = serving.snapshot, message.column
-        _check_column(snapshot, column)
+        snapshot = serving.snapshot
+        batcher = await self._batcher(name, serving, message.column)
+        through = self._bridge_from if message.column == BRIDGE else None
+        column = message.column if through is None else schema.VECTOR
         conditions = filter_of(list(map(_condition, message.filters)), snapshot.schema)
         query = Query(
             message.k, conditions.where, conditions.params, hybrid=message.hybrid, column=column
         )
-        batcher = serving.batcher
-        if column != schema.VECTOR:
-            batcher = await self.models.of_column(self._table(name).recipe, snapshot, column)
         encoded = await batcher.encode(message.query)
         space = batcher.encoder.space
         search = Search(snapshot, space, encoded.vector, message.query, query)
@@ -218,13 +224,28 @@ class SearchService:
         return SearchAnswer(
             table=name,
             version=snapshot.version,
-            column=column,
+            column=message.column,
             space_id=space_id(space),
-            model=space.model,
+            model=space.model if through is None else through.name,
             hits=_found(searched.hits, message.query),
             seconds=seconds,
             notice=serving.notice if searched.hits else _notice(serving),
         )
+
+    async def _batcher(self, name: str, serving: Serving, column: str) -> Batcher:
+        """The model that asks a column. Raises ``UsageError`` for a column without vectors."""
+        if column == schema.VECTOR:
+            return serving.batcher
+        if column == BRIDGE:
+            if self._bridge_from is None:
+                raise UsageError(
+                    "this server asks through no bridge; start it with --bridge MODEL, or ask the "
+                    "column of a space"
+                )
+            return await self.models.of_bridge(self._bridge_from, serving.snapshot)
+        _check_column(serving.snapshot, column)
+        recipe = self._table(name).recipe
+        return await self.models.of_column(recipe, serving.snapshot, column)
 
     def _observe(self, name: str, serving: Serving, seconds: Seconds) -> None:
         for stage in ("model", "search", "total"):
@@ -238,7 +259,7 @@ class SearchService:
             recipe=self.tables[name].recipe.name,
             version=snapshot.version,
             rows=snapshot.n_rows,
-            spaces=space_infos(snapshot),
+            spaces=space_infos(snapshot, self._bridge_from),
             columns=column_infos(snapshot),
             hybrid=has_full_text(snapshot),
             feedback=bool(self._writers),
