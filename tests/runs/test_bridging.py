@@ -170,7 +170,7 @@ def test_promote_of_the_new_space_ends_the_bridge(tmp_path: Path) -> None:
     sampled(recipe, LARGE)
     job = space_job(recipe, LARGE, RESOURCES, "run")
     build_space(recipe, LARGE, RESOURCES, "run")
-    promote_space(job, "test")
+    promote_space(job, "test", None)
     assert not kept(recipe, LARGE, SMALL).exists()
     (answer,) = search(recipe, RESOURCES, {"q": TEXTS["d7"]}, Query(k=1), bridge_from=LARGE)
     assert answer.hits[0].doc_id == "d7"

@@ -250,7 +250,6 @@ def test_resolve_checkpoint_that_cannot_be_trusted_model_error(
         ("package:numpy", "holds no config.json"),
         ("package:../etc", "no python package"),
         ("gs://bucket/model", "from gs://; use a hub id"),
-        ("https://example.org/v1", "from https://; use a hub id"),
         ("minilm", "cannot tell what model 'minilm' is"),
     ],
 )
