@@ -42,6 +42,11 @@ def upload_hub() -> Iterator[UploadHub]:
             dataset, _, rest = self.path.removeprefix("/api/datasets/").partition("/")
             name, _, rest = rest.partition("/")
             name = f"{dataset}/{name.partition('?')[0]}"
+            if "/resolve/" in self.path:
+                name, _, path = self.path.removeprefix("/datasets/").partition(
+                    f"/resolve/{COMMIT}/"
+                )
+                return self.send(hub.files[name][path], 206)
             if not self.path.startswith("/api/datasets/"):
                 return self.answer({})
             if name not in hub.files:
@@ -58,6 +63,11 @@ def upload_hub() -> Iterator[UploadHub]:
 
         def do_POST(self) -> None:
             body = self.body()
+            if "/paths-info/" in self.path:
+                name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2])
+                (path,) = json.loads(body)["paths"]
+                size = len(hub.files[name][path])
+                return self.answer([{"type": "file", "path": path, "size": size, "oid": "o"}])
             if self.headers.get("Authorization") != f"Bearer {hub.token}":
                 return self.answer({"error": "no token"}, 401)
             if self.path == "/api/repos/create":
@@ -109,7 +119,9 @@ def upload_hub() -> Iterator[UploadHub]:
         def answer(
             self, content: Any, status: int = 200, headers: dict[str, str] | None = None
         ) -> None:
-            data = json.dumps(content).encode()
+            self.send(json.dumps(content).encode(), status, headers)
+
+        def send(self, data: bytes, status: int, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
             for header, value in (headers or {}).items():
                 self.send_header(header, value)

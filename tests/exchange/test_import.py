@@ -316,6 +316,14 @@ def test_import_of_nothing_says_what_was_looked_for(new: Recipe, tmp_path: Path,
         imported(new, tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "uri", ["hf://datasets/me/x", "hf://datasets/me/x/a.parquet", "https://host/a.parquet"]
+)
+def test_import_from_a_hub_says_how_to_download_it(new: Recipe, uri: str) -> None:
+    with pytest.raises(UsageError, match=r"hf download owner/name --repo-type dataset"):
+        imported(new, uri)
+
+
 def test_import_of_several_formats_asks_for_one(new: Recipe, tmp_path: Path) -> None:
     folder = others(tmp_path / "in", encoded(TEXTS))
     (folder / "x.jsonl").write_text("")

@@ -14,6 +14,7 @@ from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS, Exporter
 from embedding_core.exports.manifest import MANIFEST, ExportedFile, Manifest
 from embedding_core.runs.exchange.claim import BEGUN
+from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
 HASHED_BYTES = 4 * 2**20
@@ -76,6 +77,12 @@ def incoming(
     """
     if format_name is not None and format_name not in KNOWN_EXPORTERS.names():
         raise UsageError(f"no format {format_name!r}; use {', '.join(KNOWN_EXPORTERS.names())}")
+    if storage.scheme_of(origin) not in storage.SCHEMES:
+        raise UsageError(
+            f"nothing is imported from {origin}: name a folder, a file or s3://bucket/prefix; a "
+            "dataset of a hub is downloaded first, hf download owner/name --repo-type dataset "
+            "--local-dir ./folder"
+        )
     above, _, file_name = origin.rstrip("/").rpartition("/")
     for name in KNOWN_EXPORTERS.names():
         suffixes = KNOWN_EXPORTERS.get(name).suffixes
