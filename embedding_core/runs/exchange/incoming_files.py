@@ -19,6 +19,11 @@ from embedding_core.store.storage import StorageSpec
 
 HASHED_BYTES = 4 * 2**20
 """Bytes read at a time for a digest."""
+TEXTS = ("text", "context")
+STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+OWN_DIGESTS = ("text_hash", "chunk_id")
+"""Columns that are made again for files that others wrote: theirs may be digests of another kind,
+and a vector would be taken for that of another text later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,20 @@ class Incoming:
         """A batch under the names of the table."""
         ours = {theirs: name for name, theirs in self.names.items()}
         taken = [name for name in batch.schema.names if name in ours or name not in self.names]
-        return batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+        named = batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+        if self.manifest is None:
+            named = named.select([name for name in named.schema.names if name not in OWN_DIGESTS])
+        columns = [_plain(name, named.column(name)) for name in named.schema.names]
+        return pa.RecordBatch.from_arrays(columns, named.schema.names)
+
+
+def _plain(name: str, column: pa.Array) -> pa.Array:
+    """A column of texts as valid strings, whatever kind of strings or bytes they are."""
+    kind = column.type
+    if name in TEXTS or any(is_kind(kind) for is_kind in STRINGS):
+        column = column.cast(pa.string())
+        column.validate(full=True)  # a file may say that bytes are UTF-8 and they are not
+    return column
 
 
 def incoming(
