@@ -80,6 +80,13 @@ class HubRepository:
             self._api.create_repo(
                 self.dataset.name, repo_type="dataset", private=True, exist_ok=True
             )
+            if self.dataset.revision != DEFAULT_REVISION:  # a new dataset has the default alone
+                self._api.create_branch(
+                    self.dataset.name,
+                    branch=self.dataset.revision,
+                    repo_type="dataset",
+                    exist_ok=True,
+                )
             self._api.upload_folder(
                 folder_path=folder,
                 commit_message=message,
@@ -111,12 +118,21 @@ class HubRepository:
     @contextmanager
     def _faults(self, doing: str) -> Iterator[None]:
         """Put what the client raises into our classes, by the HTTP status behind it."""
+        from huggingface_hub.errors import RevisionNotFoundError
+
         try:
             yield
         except EmbedlakeError:
             raise
         except Exception as error:  # whatever the client and its HTTP library raise
             what = f"cannot {doing} the dataset {self.dataset.name}: {words(error)}"
+            if isinstance(error, RevisionNotFoundError):
+                branch = self.dataset.revision
+                raise SetupError(
+                    f"the dataset {self.dataset.name} has no branch {branch!r}; make it, `hf repos "
+                    f"branch create {self.dataset.name} {branch} --type dataset`, or leave "
+                    f"@{branch} out"
+                ) from error
             status = getattr(getattr(error, "response", None), "status_code", None)
             fault = Fault.PASSING if status is None else fault_of_status(status)
             if fault is Fault.DENIED or isinstance(error, ValueError):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
 from tests.sources.loopback import loopback_server
 
@@ -23,6 +24,8 @@ class UploadHub:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Files by path, by dataset."""
     private: dict[str, bool] = field(default_factory=dict)
+    branches: set[str] = field(default_factory=lambda: {"main"})
+    """Of every dataset."""
     n_commits: int = 0
     token: str = "hf_geheim"
     status: int | None = None
@@ -51,6 +54,9 @@ def upload_hub() -> Iterator[UploadHub]:
                 return self.answer({})
             if name not in hub.files:
                 return self.answer({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
+            revision = unquote(rest.partition("/")[2].partition("?")[0])
+            if revision and revision not in {*hub.branches, COMMIT}:
+                return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if rest.startswith("tree/"):
                 return self.answer(
                     [
@@ -79,6 +85,11 @@ def upload_hub() -> Iterator[UploadHub]:
                 hub.private[name] = asked.get("private") or asked.get("visibility") == "private"
                 return self.answer({"url": f"{hub.url}/datasets/{name}"})
             name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2])
+            if "/branch/" in self.path:
+                hub.branches.add(unquote(self.path.partition("/branch/")[2]))
+                return self.answer({})
+            if self.path.partition("/commit/")[2] not in {"", *hub.branches}:
+                return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if "/preupload/" in self.path:
                 files = json.loads(body)["files"]
                 return self.answer(

@@ -89,7 +89,7 @@ def test_export_to_a_hub_with_other_files_is_refused(
 @pytest.mark.parametrize("how", [{"overwrite": True}, {"resume": True}])
 @pytest.mark.parametrize("manifest", [b'{"name": "a web page"}', b""])
 def test_export_to_a_hub_with_a_manifest_of_something_else_is_refused(
-    recipe: Recipe, hub: UploadHub, tmp_path: Path, how: dict[str, bool], manifest: bytes
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, how: dict[str, Any], manifest: bytes
 ) -> None:
     """Many tools call a file so, and their rows are in ``data``, too."""
     files = {"manifest.json": manifest, "data/train.parquet": b"mine"}
@@ -146,6 +146,26 @@ def test_export_to_a_hub_with_a_wrong_token_says_what_to_set(
     with pytest.raises(SetupError, match="HF_TOKEN") as refused:
         uploaded(recipe, hub, tmp_path / "staging")
     assert "geheim" not in str(refused.value)
+
+
+def test_export_to_a_branch_of_a_new_dataset_makes_the_branch(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    uri, spec = "hf://datasets/me/vectors@daily", ExportSpec(to="parquet")
+    report = export_to_hub(recipe, spec, uri, tmp_path / "staging", endpoint=hub.url)
+    assert report.destination == uri and hub.branches == {"main", "daily"}
+    assert "manifest.json" in hub.files["me/vectors"]
+
+
+def test_export_to_a_branch_that_a_dataset_lacks_says_how_to_make_it(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    """A branch that the export made would begin with the files of the default one."""
+    hub.files["me/vectors"] = {"thesis.txt": b"mine"}
+    uri, spec = "hf://datasets/me/vectors@daily", ExportSpec(to="parquet")
+    with pytest.raises(SetupError, match=r"has no branch 'daily'; make it, `hf repos branch"):
+        export_to_hub(recipe, spec, uri, tmp_path / "staging", endpoint=hub.url)
+    assert hub.branches == {"main"} and hub.n_commits == 0
 
 
 @pytest.mark.parametrize("uri", ["hf://datasets/me", "hf://datasets/me/x/folder"])
