@@ -77,7 +77,10 @@ class Destination:
                 f"nothing can be exported to {scheme}://; name a local folder, "
                 "s3://bucket/prefix or hf://datasets/owner/name"
             )
-        if scheme == "s3" and "@" in uri.removeprefix("s3://").partition("/")[0]:
+        bucket = uri.removeprefix("s3://").partition("/")[0]
+        if scheme == "s3" and not bucket:
+            raise UsageError(f"{uri} names no bucket; write s3://bucket/prefix")
+        if scheme == "s3" and "@" in bucket:
             raise UsageError(
                 "the destination holds credentials; name it without them, s3://bucket/prefix, and "
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

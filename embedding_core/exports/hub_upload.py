@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from embedding_core.errors import EmbedlakeError, SetupError, Transient, UsageError, words
-from embedding_core.exports.manifest import MANIFEST
+from embedding_core.exports.manifest import MANIFEST, SPACE, Manifest
 from embedding_core.store.faults import Fault, fault_of_status
-from embedding_core.store.hub import DEFAULT_REVISION, Dataset
+from embedding_core.store.hub import DEFAULT_REVISION, Dataset, read_file
 from embedding_core.store.retry import never_silent
+from embedding_core.store.storage import StorageSpec
 
 MADE_BY_THE_HUB = frozenset({".gitattributes"})
 """Files of a repository that nobody has written to."""
@@ -45,22 +46,29 @@ class HubRepository:
             raise SetupError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it")
         return cls(dataset, endpoint)
 
-    def check_free(self, overwrite: bool, resume: bool) -> None:
-        """Raise ``UsageError`` when the repository holds an export and neither is asked for, or
-        when it holds anything else."""
+    def check_free(self, overwrite: bool, resume: bool) -> Manifest | None:
+        """The manifest of the export that the repository holds; None for an empty one.
+
+        Raises ``UsageError`` when it holds an export and neither is asked for, or when it holds
+        anything else.
+        """
         with self._faults("look at"):
             if not self._api.repo_exists(self.dataset.name, repo_type="dataset"):
-                return
+                return None
             files = {*self._api.list_repo_files(**self._where)} - MADE_BY_THE_HUB
         if files and MANIFEST not in files:
             raise UsageError(
                 f"the dataset {self.dataset.name} holds files that are no export; name a dataset "
                 "that is empty or does not exist yet"
             )
-        if files and not (overwrite or resume):
+        if not files:
+            return None
+        manifest = self._manifest()
+        if not (overwrite or resume):
             raise UsageError(
                 f"the dataset {self.dataset.name} holds an export already", action="overwrite"
             )
+        return manifest
 
     def upload(self, folder: Path, message: str) -> None:
         """Upload an export that is complete, over an export that is there.
@@ -72,12 +80,27 @@ class HubRepository:
             self._api.create_repo(
                 self.dataset.name, repo_type="dataset", private=True, exist_ok=True
             )
+            if self.dataset.revision != DEFAULT_REVISION:  # a new dataset has the default alone
+                self._api.create_branch(
+                    self.dataset.name,
+                    branch=self.dataset.revision,
+                    repo_type="dataset",
+                    exist_ok=True,
+                )
             self._api.upload_folder(
                 folder_path=folder,
                 commit_message=message,
-                delete_patterns=["data/*"],  # of the export before; what is uploaded stays
+                # Of the export before; what is uploaded stays.
+                delete_patterns=["data/*", SPACE],
                 **self._where,
             )
+
+    def _manifest(self) -> Manifest:
+        """What the export there says of itself. Raises ``SetupError`` for a file of another tool,
+        which may have the same name."""
+        file = replace(self.dataset, path=MANIFEST)
+        data = read_file(file, StorageSpec(endpoint_url=self.endpoint))
+        return Manifest.from_json(data, f"{MANIFEST} of the dataset {self.dataset.name}")
 
     @property
     def _api(self) -> Any:
@@ -95,12 +118,21 @@ class HubRepository:
     @contextmanager
     def _faults(self, doing: str) -> Iterator[None]:
         """Put what the client raises into our classes, by the HTTP status behind it."""
+        from huggingface_hub.errors import RevisionNotFoundError
+
         try:
             yield
         except EmbedlakeError:
             raise
         except Exception as error:  # whatever the client and its HTTP library raise
             what = f"cannot {doing} the dataset {self.dataset.name}: {words(error)}"
+            if isinstance(error, RevisionNotFoundError):
+                branch = self.dataset.revision
+                raise SetupError(
+                    f"the dataset {self.dataset.name} has no branch {branch!r}; make it, `hf repos "
+                    f"branch create {self.dataset.name} {branch} --type dataset`, or leave "
+                    f"@{branch} out"
+                ) from error
             status = getattr(getattr(error, "response", None), "status_code", None)
             fault = Fault.PASSING if status is None else fault_of_status(status)
             if fault is Fault.DENIED or isinstance(error, ValueError):

@@ -15,6 +15,8 @@ from embedding_core.errors import SetupError
 
 MANIFEST = "manifest.json"
 """Written last: a folder that has it is complete."""
+SPACE = "space.json"
+"""The space of the vectors; an export without vectors has none."""
 MANIFEST_VERSION = 1
 
 FileKind = Literal["rows", "rejects", "recipe", "space", "card"]
@@ -80,8 +82,8 @@ class Manifest:
                 raise ValueError(f"it has version {manifest.version}, not {MANIFEST_VERSION}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SetupError(
-                f"{where} is no manifest of an export ({error}); it is damaged or of something "
-                "else: export again, or name another folder"
+                f"{where} is no manifest of an export ({type(error).__name__}: {error}); it is "
+                "damaged or of something else: name another folder or dataset"
             ) from error
         return manifest
 

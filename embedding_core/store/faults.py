@@ -7,7 +7,7 @@ from enum import Enum
 
 from embedding_core.errors import words
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 NO_PATH = (
     errno.EINVAL,
     errno.EISDIR,

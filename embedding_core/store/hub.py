@@ -178,6 +178,14 @@ class _Hub:
         return answer
 
 
+def read_file(file: Dataset, spec: StorageSpec) -> bytes:
+    """A small file of a dataset, whole, at the commit that its revision is at now."""
+    hub = _Hub.of(spec)
+    commit = hub.commit(file)
+    size_bytes: int = hub.entry(file, commit)["size"]
+    return hub.read(file, commit, 0, size_bytes) if size_bytes else b""
+
+
 def _source_file(dataset: Dataset, commit: str, entry: dict[str, Any]) -> SourceFile:
     uri = f"hf://datasets/{dataset.name}/{entry['path']}"
     content = (entry.get("lfs") or entry)["oid"]

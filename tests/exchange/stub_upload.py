@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
 from tests.sources.loopback import loopback_server
 
@@ -23,6 +24,8 @@ class UploadHub:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Files by path, by dataset."""
     private: dict[str, bool] = field(default_factory=dict)
+    branches: set[str] = field(default_factory=lambda: {"main"})
+    """Of every dataset."""
     n_commits: int = 0
     token: str = "hf_geheim"
     status: int | None = None
@@ -42,10 +45,18 @@ def upload_hub() -> Iterator[UploadHub]:
             dataset, _, rest = self.path.removeprefix("/api/datasets/").partition("/")
             name, _, rest = rest.partition("/")
             name = f"{dataset}/{name.partition('?')[0]}"
+            if "/resolve/" in self.path:
+                name, _, path = self.path.removeprefix("/datasets/").partition(
+                    f"/resolve/{COMMIT}/"
+                )
+                return self.send(hub.files[name][path], 206)
             if not self.path.startswith("/api/datasets/"):
                 return self.answer({})
             if name not in hub.files:
                 return self.answer({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
+            revision = unquote(rest.partition("/")[2].partition("?")[0])
+            if revision and revision not in {*hub.branches, COMMIT}:
+                return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if rest.startswith("tree/"):
                 return self.answer(
                     [
@@ -58,6 +69,11 @@ def upload_hub() -> Iterator[UploadHub]:
 
         def do_POST(self) -> None:
             body = self.body()
+            if "/paths-info/" in self.path:
+                name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2])
+                (path,) = json.loads(body)["paths"]
+                size = len(hub.files[name][path])
+                return self.answer([{"type": "file", "path": path, "size": size, "oid": "o"}])
             if self.headers.get("Authorization") != f"Bearer {hub.token}":
                 return self.answer({"error": "no token"}, 401)
             if self.path == "/api/repos/create":
@@ -69,6 +85,11 @@ def upload_hub() -> Iterator[UploadHub]:
                 hub.private[name] = asked.get("private") or asked.get("visibility") == "private"
                 return self.answer({"url": f"{hub.url}/datasets/{name}"})
             name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2])
+            if "/branch/" in self.path:
+                hub.branches.add(unquote(self.path.partition("/branch/")[2]))
+                return self.answer({})
+            if self.path.partition("/commit/")[2] not in {"", *hub.branches}:
+                return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if "/preupload/" in self.path:
                 files = json.loads(body)["files"]
                 return self.answer(
@@ -109,7 +130,9 @@ def upload_hub() -> Iterator[UploadHub]:
         def answer(
             self, content: Any, status: int = 200, headers: dict[str, str] | None = None
         ) -> None:
-            data = json.dumps(content).encode()
+            self.send(json.dumps(content).encode(), status, headers)
+
+        def send(self, data: bytes, status: int, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
             for header, value in (headers or {}).items():
                 self.send_header(header, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -273,6 +274,67 @@ def test_export_into_a_folder_of_other_files_is_refused(
     assert digests(tmp_path / "mine").keys() == {"thesis.txt"}
 
 
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+def test_export_into_a_folder_with_a_manifest_of_something_else_is_refused(
+    recipe: Recipe, tmp_path: Path, how: dict[str, bool]
+) -> None:
+    """Web pages have a file of this name, too, and a folder of data."""
+    page = tmp_path / "page"
+    (page / "data").mkdir(parents=True)
+    (page / "data" / "users.db").write_text("mine")
+    (page / "manifest.json").write_text('{"name": "a web page"}')
+    before = digests(page)
+    with pytest.raises(SetupError, match=r"is no manifest of an export.*name another folder"):
+        export(recipe, ExportSpec(to="npy"), str(page), **how)
+    assert digests(page) == before
+
+
+def test_overwrite_with_fewer_columns_leaves_no_space_of_the_export_before(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    exported(recipe, tmp_path / "out")
+    spec = ExportSpec(to="parquet", columns=("text",))
+    export(recipe, spec, str(tmp_path / "out"), overwrite=True)
+    export(recipe, spec, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_overwrite_that_was_cut_off_never_looks_complete(recipe: Recipe, tmp_path: Path) -> None:
+    """Killed after its claim was written, before the old manifest was removed; then resumed."""
+    out = tmp_path / "out"
+    exported(recipe, out, "npy")
+    manifest = (out / "manifest.json").read_bytes()
+    spec = ExportSpec(to="npy", shard_rows=9)
+    destination = Destination.parse(str(out), recipe.lake.storage)
+    begin_export(recipe, spec, destination, overwrite=True)
+    (out / "manifest.json").write_bytes(manifest)
+    begun = begin_export(recipe, spec, destination, resume=True)
+    assert not (out / "manifest.json").exists()
+    for shard in begun.todo():
+        write_shard(begun.job, shard)
+    finish_export(begun, 5, 0.0)
+    export(recipe, spec, str(tmp_path / "fresh"))
+    assert digests(out) == digests(tmp_path / "fresh")
+
+
+def test_resume_of_a_complete_export_removes_what_a_kill_left(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """Killed after the claim was removed, before the receipts were."""
+    exported(recipe, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    (tmp_path / "out" / "_export").mkdir()
+    (tmp_path / "out" / "_export" / "00000.json").write_text("[]")
+    export(recipe, ExportSpec(to="parquet"), str(tmp_path / "out"), resume=True)
+    assert digests(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///folder"])
+def test_export_to_no_bucket_is_refused(recipe: Recipe, uri: str) -> None:
+    with pytest.raises(UsageError, match="names no bucket; write s3://bucket/prefix"):
+        export(recipe, ExportSpec(to="npy"), uri)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -330,8 +392,9 @@ def test_export_rows_without_vectors_are_refused(recipe: Recipe, tmp_path: Path)
         exported(recipe, tmp_path / "two", columns=("vector", hidden))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_export_a_full_disk_says_so_and_goes_on_later(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     exported(recipe, tmp_path / "whole", shard_rows=9)
     room, write = [2], DigestedFile.write
@@ -339,7 +402,7 @@ def test_export_a_full_disk_says_so_and_goes_on_later(
     def full(self: DigestedFile, data: bytes) -> int:
         room[0] -= self.size_bytes == 0
         if room[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
         return write(self, data)
 
     with monkeypatch.context() as patch:
@@ -420,11 +483,11 @@ steps = [int(sys.argv[3])]
 
 def dying(cls, name):
     method = getattr(cls, name)
-    def step(*arguments):
+    def step(*arguments, **options):
         if steps[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         steps[0] -= 1
-        return method(*arguments)
+        return method(*arguments, **options)
     setattr(cls, name, step)
 
 for cls, name in ((DigestedFile, "write"), (Destination, "write"), (Destination, "delete")):

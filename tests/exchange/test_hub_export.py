@@ -7,10 +7,12 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedding_core.errors import SetupError, Transient, UsageError
+from embedding_core.exports.destination import Destination
 from embedding_core.exports.hub_upload import HubRepository
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.recipe import Recipe
@@ -84,6 +86,46 @@ def test_export_to_a_hub_with_other_files_is_refused(
     assert hub.n_commits == 0 and not (tmp_path / "staging").exists()
 
 
+@pytest.mark.parametrize("how", [{"overwrite": True}, {"resume": True}])
+@pytest.mark.parametrize("manifest", [b'{"name": "a web page"}', b""])
+def test_export_to_a_hub_with_a_manifest_of_something_else_is_refused(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, how: dict[str, Any], manifest: bytes
+) -> None:
+    """Many tools call a file so, and their rows are in ``data``, too."""
+    files = {"manifest.json": manifest, "data/train.parquet": b"mine"}
+    hub.files["me/vectors"] = dict(files)
+    with pytest.raises(SetupError, match=r"is no manifest of an export.*another folder or dataset"):
+        uploaded(recipe, hub, tmp_path / "staging", **how)
+    assert hub.files["me/vectors"] == files
+
+
+def test_export_to_a_hub_never_resumes_over_another_export(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    uploaded(recipe, hub, tmp_path / "staging")
+    before = dict(hub.files["me/vectors"])
+    with pytest.raises(UsageError, match=r"another to; .* replace it with overwrite"):
+        uploaded(recipe, hub, tmp_path / "staging", "arrow", resume=True)
+    assert hub.files["me/vectors"] == before
+
+
+def test_export_to_a_hub_looks_again_before_it_uploads(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody uploads to the dataset while the export is being written."""
+    hub.files["me/vectors"] = {".gitattributes": b""}
+    write = Destination.new_files
+
+    def meanwhile(self: Destination, *arguments: Any) -> Any:
+        hub.files["me/vectors"]["data/theirs.parquet"] = b"theirs"
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Destination, "new_files", meanwhile)
+    with pytest.raises(UsageError, match="holds files that are no export"):
+        uploaded(recipe, hub, tmp_path / "staging")
+    assert hub.n_commits == 0
+
+
 def test_export_to_a_hub_that_breaks_off_goes_on_with_what_is_staged(
     recipe: Recipe, hub: UploadHub, tmp_path: Path
 ) -> None:
@@ -104,6 +146,26 @@ def test_export_to_a_hub_with_a_wrong_token_says_what_to_set(
     with pytest.raises(SetupError, match="HF_TOKEN") as refused:
         uploaded(recipe, hub, tmp_path / "staging")
     assert "geheim" not in str(refused.value)
+
+
+def test_export_to_a_branch_of_a_new_dataset_makes_the_branch(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    uri, spec = "hf://datasets/me/vectors@daily", ExportSpec(to="parquet")
+    report = export_to_hub(recipe, spec, uri, tmp_path / "staging", endpoint=hub.url)
+    assert report.destination == uri and hub.branches == {"main", "daily"}
+    assert "manifest.json" in hub.files["me/vectors"]
+
+
+def test_export_to_a_branch_that_a_dataset_lacks_says_how_to_make_it(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path
+) -> None:
+    """A branch that the export made would begin with the files of the default one."""
+    hub.files["me/vectors"] = {"thesis.txt": b"mine"}
+    uri, spec = "hf://datasets/me/vectors@daily", ExportSpec(to="parquet")
+    with pytest.raises(SetupError, match=r"has no branch 'daily'; make it, `hf repos branch"):
+        export_to_hub(recipe, spec, uri, tmp_path / "staging", endpoint=hub.url)
+    assert hub.branches == {"main"} and hub.n_commits == 0
 
 
 @pytest.mark.parametrize("uri", ["hf://datasets/me", "hf://datasets/me/x/folder"])

@@ -19,6 +19,7 @@ from embedding_core.errors import LakeError, ModelError, SetupError, UsageError
 from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS
 from embedding_core.exports.spec import ExportSpec
+from embedding_core.identity import text_hash
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.embed.planning import plan
@@ -314,6 +315,54 @@ def test_import_of_nothing_says_what_was_looked_for(new: Recipe, tmp_path: Path,
     (tmp_path / "nothing" / "readme.txt").write_text("no rows")
     with pytest.raises(UsageError, match=r"nothing to import.*parquet"):
         imported(new, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(TEXTS, pa.string_view()),
+        pa.array(TEXTS, pa.large_string()),
+        pa.array([text.encode() for text in TEXTS]),
+        pa.array(TEXTS).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_import_takes_texts_of_every_kind(new: Recipe, tmp_path: Path, column: pa.Array) -> None:
+    rows = {"text": column, "vector": encoded(TEXTS).tolist()}
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    imported(new, tmp_path / "in.parquet")
+    assert table(new).column("text").to_pylist() == TEXTS
+
+
+@pytest.mark.parametrize("sample_rows", [0, 64])
+@pytest.mark.parametrize("name", ["text", "doc_id"])
+def test_import_of_strings_that_are_no_unicode_is_refused(
+    new: Recipe, tmp_path: Path, name: str, sample_rows: int
+) -> None:
+    wrong = pa.Array.from_buffers(pa.string(), 12, pa.array([b"\xff"] * 12).buffers())
+    rows = {"text": TEXTS, "vector": encoded(TEXTS).tolist()} | {name: wrong}
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    with pytest.raises(SetupError, match=r"in\.parquet .* cannot be read as parquet .*UTF8"):
+        imported(new, tmp_path / "in.parquet", sample_rows=sample_rows)
+
+
+def test_import_makes_the_digests_of_others_files_itself(new: Recipe, tmp_path: Path) -> None:
+    """Another tool's hash of a text would give its vector to another text later."""
+    rows = {"text": TEXTS, "vector": encoded(TEXTS).tolist(), "text_hash": ["theirs"] * 12,
+            "chunk_id": ["c"] * 12}  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    report = imported(new, tmp_path / "in.parquet")
+    assert table(new).column("text_hash").to_pylist() == list(map(text_hash, TEXTS))
+    assert len(set(table(new).column("chunk_id").to_pylist())) == 12
+    assert {"text_hash", "chunk_id"} <= {*report.columns_made}
+
+
+@pytest.mark.parametrize(
+    "uri", ["hf://datasets/me/x", "hf://datasets/me/x/a.parquet", "https://host/a.parquet"]
+)
+def test_import_from_a_hub_says_how_to_download_it(new: Recipe, uri: str) -> None:
+    with pytest.raises(UsageError, match=r"hf download owner/name --repo-type dataset"):
+        imported(new, uri)
 
 
 def test_import_of_several_formats_asks_for_one(new: Recipe, tmp_path: Path) -> None:

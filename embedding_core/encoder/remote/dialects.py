@@ -7,7 +7,6 @@ to cut a text, to put a prompt before it or to shorten a vector: that is done he
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedding_core.encoder.remote.server import NoRoute, RefusedRequest, Server, Unanswered
+from embedding_core.encoder.remote.server import NoRoute, RefusedRequest, Server
 from embedding_core.errors import ModelError
 
 Answered = npt.NDArray[np.float32]
@@ -25,6 +24,8 @@ MOST_TEXTS = 256
 """Texts of a request, where the server does not say how many it takes."""
 TEI_MOST_TEXTS = 32
 """TEI's own default."""
+FAULTS_OF_FORM = (KeyError, TypeError, ValueError, OverflowError)
+"""What comes of reading an answer of another form; ``binascii.Error`` is a ``ValueError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Dialect(Protocol):
         ...
 
     def vectors(self, answer: Any) -> Answered:
-        """The vectors of an answer, in the order of its texts. Raises ``Unanswered``."""
+        """The vectors of an answer, in the order of its texts. Raises ``ValueError``."""
         ...
 
 
@@ -89,10 +90,13 @@ class OpenAI:
     def vectors(self, answer: Any) -> Answered:
         """See ``Dialect``. Values may be floats though base64 was asked for."""
         try:
-            rows = sorted(answer["data"], key=lambda row: row["index"])
-            return _stacked([_values(row["embedding"]) for row in rows])
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            by_index = {row["index"]: _values(row["embedding"]) for row in answer["data"]}
+            n_texts = len(answer["data"])
+        except FAULTS_OF_FORM as error:
             raise _not_vectors(error) from error
+        if by_index.keys() != set(range(n_texts)):
+            raise ValueError(f"its {n_texts} vectors are not numbered from 0 to {n_texts - 1}")
+        return _stacked([by_index[index] for index in range(n_texts)])
 
 
 class TEI:
@@ -117,7 +121,7 @@ class TEI:
         """See ``Dialect``."""
         try:
             return _stacked([_values(row) for row in answer])
-        except (TypeError, ValueError) as error:
+        except FAULTS_OF_FORM as error:
             raise _not_vectors(error) from error
 
 
@@ -179,8 +183,5 @@ def _stacked(rows: Sequence[Answered]) -> Answered:
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def _not_vectors(error: Exception) -> Unanswered:
-    return Unanswered(
-        f"the answer holds no vectors of one length ({type(error).__name__}: {error}); look "
-        "whether model.api is what the server speaks"
-    )
+def _not_vectors(error: Exception) -> ValueError:
+    return ValueError(f"{type(error).__name__}: {error}")

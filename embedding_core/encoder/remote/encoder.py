@@ -8,6 +8,7 @@ windows that are under way.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +38,8 @@ WINDOW_BATCHES = 8
 """Requests whose texts are sorted by length together."""
 PIECES_AHEAD = 2
 """Pieces of text that are counted ahead of the requests."""
+LONE_TRIES = 3
+"""Tries of a text over which a server that takes others fails: it may have failed by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +131,20 @@ class EndpointEncoder(Encoder):
         prompt = self.space.query_prompt if kind == "query" else self.space.document_prompt
         count = partial(self._counted, self._info.tokenizer_for(prompt), prompt)
         under_way: deque[_Window] = deque()
+        ended = threading.Event()
         pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="embedlake-requests")
         try:
             for window in _windows(
                 map_ahead(count, pieces, PIECES_AHEAD, 1), self._batch_tokens * WINDOW_BATCHES
             ):
-                under_way.append(self._sent(pool, window))
+                under_way.append(self._sent(pool, window, ended))
                 while under_way and (under_way[0].is_done or self._is_full(under_way)):
                     yield from under_way.popleft().rows()
             while under_way:
                 yield from under_way.popleft().rows()
         finally:
+            ended.set()
+            self._traffic.wake()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_full(self, under_way: Iterable[_Window]) -> bool:
@@ -153,7 +159,9 @@ class EndpointEncoder(Encoder):
         prompted = [prompt + text for text in texts] if prompt else texts
         return _Counted(piece, prompted, np.minimum(n_tokens, limit), n_tokens > limit)
 
-    def _sent(self, pool: ThreadPoolExecutor, pieces: list[_Counted]) -> _Window:
+    def _sent(
+        self, pool: ThreadPoolExecutor, pieces: list[_Counted], ended: threading.Event
+    ) -> _Window:
         """Queue the requests of a window, longest texts first."""
         texts = [text for counted in pieces for text in counted.texts]
         n_tokens = np.concatenate([counted.n_tokens for counted in pieces])
@@ -161,46 +169,53 @@ class EndpointEncoder(Encoder):
         requests = []
         for positions in _batches(order, n_tokens, self._batch_tokens, self._most_texts):
             batch = [texts[position] for position in positions.tolist()]
-            future = pool.submit(self._embedded, batch, int(n_tokens[positions].sum()))
+            future = pool.submit(self._embedded, batch, int(n_tokens[positions].sum()), ended)
             requests.append((positions, future))
         return _Window(pieces, requests, self.space.dim)
 
-    def _embedded(self, texts: Sequence[str], n_tokens: int) -> _Embedded:
+    def _embedded(self, texts: Sequence[str], n_tokens: int, ended: threading.Event) -> _Embedded:
         """Vectors of the texts of a request; of a request that is refused, in two halves."""
         try:
-            return self._asked_for(texts, n_tokens)
+            return self._asked_for(texts, n_tokens, ended)
         except (RefusedRequest, ServerFailed) as error:
             if len(texts) == 1:
-                return self._alone(texts, error)
+                return self._alone(texts, error, ended)
         middle = len(texts) // 2
-        first = self._embedded(texts[:middle], n_tokens // 2)
-        second = self._embedded(texts[middle:], n_tokens - n_tokens // 2)
+        first = self._embedded(texts[:middle], n_tokens // 2, ended)
+        second = self._embedded(texts[middle:], n_tokens - n_tokens // 2, ended)
         return _Embedded(
             np.concatenate([first.vectors, second.vectors]),
             first.failures | {row + middle: why for row, why in second.failures.items()},
         )
 
-    def _alone(self, texts: Sequence[str], error: RefusedRequest | ServerFailed) -> _Embedded:
+    def _alone(
+        self,
+        texts: Sequence[str],
+        error: RefusedRequest | ServerFailed,
+        ended: threading.Event,
+    ) -> _Embedded:
         """A text that was refused alone: it has no vector, if the server takes other texts."""
         try:
-            self._traffic.vectors(self._info.target, [self._info.probe_text], 0)
+            self._traffic.vectors(self._info.target, [self._info.probe_text], 0, ended.is_set)
         except RefusedRequest as other:
             raise ModelError(
                 f"{other.detail}. It took this text when the task began: look at its log, and run "
                 "the same command again to go on"
             ) from error
-        try:
-            return self._asked_for(texts, 0)
-        except (RefusedRequest, ServerFailed) as again:
-            log.warning("a text of %s characters has no vector: %s", f"{len(texts[0]):,}", again)
+        for _ in range(LONE_TRIES if isinstance(error, ServerFailed) else 1):
+            try:
+                return self._asked_for(texts, 0, ended)
+            except (RefusedRequest, ServerFailed) as again:
+                error = again
+        log.warning("a text of %s characters has no vector: %s", f"{len(texts[0]):,}", error)
         nothing = np.full((1, self.space.dim), np.nan, np.float32)
         return _Embedded(nothing, {0: REFUSED_BY_SERVER.name})
 
-    def _asked_for(self, texts: Sequence[str], n_tokens: int) -> _Embedded:
+    def _asked_for(self, texts: Sequence[str], n_tokens: int, ended: threading.Event) -> _Embedded:
         """Vectors of the texts. The first parity text goes with them: its vector tells when the
         server has begun to serve something else."""
         probes = [self._info.probe_text] * self._has_probe
-        answer = self._traffic.vectors(self._info.target, [*texts, *probes], n_tokens)
+        answer = self._traffic.vectors(self._info.target, [*texts, *probes], n_tokens, ended.is_set)
         if probes:
             self._check_probe(answer[-1])
         return _unit(answer[: len(texts), : self.space.dim])

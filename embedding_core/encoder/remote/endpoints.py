@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,15 +22,18 @@ from embedding_core.encoder.remote.counting import CAUTIOUS, Counter, counter_of
 from embedding_core.encoder.remote.dialects import Served, learn
 from embedding_core.encoder.remote.endpoint_info import EndpointInfo
 from embedding_core.encoder.remote.fingerprint import LEAST_COSINE, POOLING, Fingerprint
-from embedding_core.encoder.remote.server import RefusedRequest, Server, Unanswered
+from embedding_core.encoder.remote.server import RefusedRequest, Server
 from embedding_core.encoder.remote.traffic import Target, Traffic, tried_again
-from embedding_core.errors import ModelError
+from embedding_core.errors import ModelError, Transient
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.recipe.paths import kind_of
 from embedding_core.records import Space
 
 log = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 SUFFIXES = ("/v1/embeddings", "/v1", "/embed")
 """Ends of a URL that are no part of the server's."""
@@ -69,15 +73,19 @@ class EndpointEngine:
                 "arithmetic; use auto, which stores vectors in half precision, or fp32"
             )
         with _servers(model) as servers:
-            learnt = _learnt(servers, model)
+            learnt = _answers(
+                servers, lambda s: tried_again(partial(learn, s, model.api, model.served))
+            )
+            _refuse_other_ids(learnt)
             first = learnt[0][1]
             counter = counter_of(model, first.model)
             max_tokens = _max_tokens(model, first, counter)
             texts, _ = fitted(counter.tokenizer_for(""), PARITY_TEXTS, max_tokens)
-            probes = [_probes(server, served, texts) for server, served in learnt]
+            probed = _answers(learnt, lambda pair: _probes(*pair, texts))
+        probes = [probe for _, probe in probed]
         prints = [Fingerprint.of(probe.vectors) for probe in probes]
-        urls = tuple(server.url for server, _ in learnt)
-        _refuse_others(urls, [served for _, served in learnt], prints)
+        urls = tuple(server.url for (server, _), _ in probed)
+        _refuse_other_prints(urls, first.model, prints)
         fingerprint = _recorded(model, prints[0], first)
         n_values = probes[0].vectors.shape[1]
         in_base64 = all(probe.in_base64 for probe in probes)
@@ -122,21 +130,19 @@ def _servers(model: ModelSpec) -> Iterator[list[Server]]:
         yield servers
 
 
-def _learnt(servers: Sequence[Server], model: ModelSpec) -> list[tuple[Server, Served]]:
-    """What each server serves. One of several that does not answer is left out, and said."""
-    learnt: list[tuple[Server, Served]] = []
-    silent: list[Unanswered] = []
-    for server in servers:
+def _answers(asked: Sequence[Asked], ask: Callable[[Asked], Answer]) -> list[tuple[Asked, Answer]]:
+    """What each of several answers; those that may answer later are left out, and said."""
+    answers: list[tuple[Asked, Answer]] = []
+    silent: list[Transient] = []
+    for each in asked:
         try:
-            served = tried_again(partial(learn, server, model.api, model.served))
-        except Unanswered as error:
+            answers.append((each, ask(each)))
+        except Transient as error:
             log.warning("%s", error)
             silent.append(error)
-        else:
-            learnt.append((server, served))
-    if not learnt:
+    if not answers:
         raise silent[0]
-    return learnt
+    return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,24 +189,31 @@ def _asked_for(server: Server, served: Served, target: Target, texts: Sequence[s
     return unit
 
 
-def _refuse_others(
-    urls: Sequence[str], served: Sequence[Served], prints: Sequence[Fingerprint]
-) -> None:
-    """Raise ``ModelError`` unless all servers have the model of the first."""
-    for url, other, fingerprint in zip(urls[1:], served[1:], prints[1:], strict=True):
-        problem = None
-        if (other.api, other.model) != (served[0].api, served[0].model):
-            problem = f"{other.model!r} ({other.api}) and {served[0].model!r} ({served[0].api})"
-        elif not fingerprint.is_near(prints[0]):
+def _refuse_other_ids(learnt: Sequence[tuple[Server, Served]]) -> None:
+    """Raise ``ModelError`` unless all servers have a model of the same id."""
+    first, served = learnt[0]
+    for server, other in learnt[1:]:
+        if (other.api, other.model) != (served.api, served.model):
+            both = f"{other.model!r} ({other.api}) and {served.model!r} ({served.api})"
+            raise _different(server.url, first.url, both)
+
+
+def _refuse_other_prints(urls: Sequence[str], model: str, prints: Sequence[Fingerprint]) -> None:
+    """Raise ``ModelError`` unless all servers give the vectors of the first."""
+    for url, fingerprint in zip(urls[1:], prints[1:], strict=True):
+        if not fingerprint.is_near(prints[0]):
             problem = (
-                f"{other.model!r} both, but other vectors for the same texts: mean cosine "
+                f"{model!r} both, but other vectors for the same texts: mean cosine "
                 f"{fingerprint.cosine(prints[0]):.3f}, at least {LEAST_COSINE:.3f} is needed"
             )
-        if problem is not None:
-            raise ModelError(
-                f"{url} and {urls[0]} are different models: {problem}. Start both with the same "
-                "one, or take one out of model.endpoints"
-            )
+            raise _different(url, urls[0], problem)
+
+
+def _different(url: str, first: str, problem: str) -> ModelError:
+    return ModelError(
+        f"{url} and {first} are different models: {problem}. Start both with the same one, or take "
+        "one out of model.endpoints"
+    )
 
 
 def _recorded(model: ModelSpec, fingerprint: Fingerprint, served: Served) -> Fingerprint:

@@ -7,9 +7,15 @@ never followed: a token goes to the host that the recipe names.
 
 from __future__ import annotations
 
+import json
+import re
+import time
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from embedding_core.encoder.remote.credentials import token_for
@@ -17,17 +23,17 @@ from embedding_core.errors import ModelError, RejectedInput, Transient, words
 from embedding_core.reasons import REFUSED_BY_SERVER
 from embedding_core.recipe.endpoints import TOKEN
 
-if TYPE_CHECKING:
-    import httpx2
-
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
-"""Longest wait for the next bytes of an answer: a large batch on a slow machine takes a minute."""
+"""Longest wait for an answer: a large batch on a slow machine takes a minute."""
+MOST_ANSWER_BYTES = 2**28
+"""Largest answer: ten times what 256 vectors of 8,192 numbers take as text."""
 SHOWN_CHARACTERS = 300
 """Most that is shown of what a server says about a fault."""
 
 OVERLOADED = frozenset({408, 425, 429, 502, 503, 504})
 NO_ROUTE = frozenset({404, 405})
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 class Overloaded(Transient):
@@ -66,6 +72,15 @@ class NoRoute(ModelError):
     """The server has nothing at the path that it was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a server answered, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class Server:
     """A server at ``url``, the part before ``/v1/…``, ``/embed`` and ``/info``."""
 
@@ -95,15 +110,10 @@ class Server:
         import httpx2  # see above
 
         token = token_for(self.url)
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            response = self._client.request(method, self.url + path, json=body, headers=headers)
+            answer = self._answer(method, path, body, token)
         except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
-            raise Hung(
-                f"{self.url} gave no answer to {method} {path} within {self._answer_seconds:g} s; "
-                "look whether it hangs, or set batch_tokens lower for a slow one, then run the "
-                "same command again"
-            ) from error
+            raise self._hung(f"{method} {path}") from error
         except httpx2.InvalidURL as error:
             raise ModelError(f"the URL {self.url!r} cannot be asked: {words(error)}") from error
         except httpx2.HTTPError as error:
@@ -111,12 +121,38 @@ class Server:
                 f"{self.url} gave no answer to {method} {path} ({words(error)}); look whether it "
                 "runs, then run the same command again"
             ) from error
-        return self._checked(response, f"{method} {path}", token)
+        return self._checked(answer, f"{method} {path}", token)
 
-    def _checked(self, response: httpx2.Response, request: str, token: str | None) -> Any:
-        status, answered = response.status_code, f"{self.url} answers {request} with HTTP "
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
+    ) -> _Answer:
+        """Ask, and read the answer to its end: one that trickles in has no longer than another."""
+        until = time.monotonic() + self._answer_seconds
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        content = bytearray()
+        with self._client.stream(method, self.url + path, json=body, headers=headers) as response:
+            for part in response.iter_bytes():
+                content += part
+                if time.monotonic() > until:
+                    raise self._hung(f"{method} {path}")
+                if len(content) > MOST_ANSWER_BYTES:
+                    raise Unanswered(
+                        f"{self.url} answers {method} {path} with more than {MOST_ANSWER_BYTES:,} "
+                        "bytes; look whether the URL is that of the server"
+                    )
+        return _Answer(response.status_code, response.headers, bytes(content))
+
+    def _hung(self, request: str) -> Hung:
+        return Hung(
+            f"{self.url} gave no answer to {request} within {self._answer_seconds:g} s; look "
+            "whether it hangs, or set batch_tokens lower for a slow one, then run the same command "
+            "again"
+        )
+
+    def _checked(self, answer: _Answer, request: str, token: str | None) -> Any:
+        status, answered = answer.status, f"{self.url} answers {request} with HTTP "
         if 300 <= status < 400:
-            raise ModelError(f"{answered}{status}: {_redirect(response)}")
+            raise ModelError(f"{answered}{status}: {_redirect(answer)}")
         if status in (401, 403):
             raise ModelError(f"{answered}{status}: {_why_denied(token)}")
         if status in NO_ROUTE:
@@ -124,25 +160,28 @@ class Server:
                 f"{answered}{status}; correct the URL in model.name, model.api or model.served"
             )
         if status in OVERLOADED:
-            pause = _pause_seconds(response.headers)
+            pause = _pause_seconds(answer.headers)
             why = f"{answered}{status}: it has too much to do, or is starting"
             raise Overloaded(f"{why}; run the same command again later", pause_seconds=pause)
         if status >= 500:
-            raise ServerFailed(f"{answered}{status}: {_said(response, token)}; look at its log")
+            raise ServerFailed(f"{answered}{status}: {_said(answer, token)}; look at its log")
         if status >= 400:
-            raise RefusedRequest(f"{answered}{status}: {_said(response, token)}")
+            raise RefusedRequest(f"{answered}{status}: {_said(answer, token)}")
         try:
-            return response.json()
-        except ValueError as error:
-            kind = response.headers.get("Content-Type", "something")
+            return json.loads(answer.content)
+        except (ValueError, RecursionError) as error:
+            kind = answer.headers.get("Content-Type", "something")
             raise Unanswered(
                 f"{self.url} answers {request} with {kind} that is no JSON, or half of it; look "
                 "whether the URL is that of the server, and what stands before it"
             ) from error
 
 
-def _redirect(response: httpx2.Response) -> str:
-    host = urlsplit(response.headers.get("Location", "")).netloc.rpartition("@")[2]
+def _redirect(answer: _Answer) -> str:
+    try:
+        host = urlsplit(answer.headers.get("Location", "")).netloc.rpartition("@")[2]
+    except ValueError:  # no URL
+        host = ""
     where = f" to {host}" if host else ""
     return (
         f"it redirects{where}, and a token goes nowhere but to the host that the recipe names; put "
@@ -159,15 +198,26 @@ def _why_denied(token: str | None) -> str:
     )
 
 
-def _said(response: httpx2.Response, token: str | None) -> str:
+def _said(answer: _Answer, token: str | None) -> str:
     """What the server says of a fault, without the token that it may repeat."""
-    text = " ".join(response.text.split())
+    text = " ".join(answer.content.decode("utf-8", "replace").split())
     if token:
         text = text.replace(token, "…")
     return repr(text[:SHOWN_CHARACTERS])
 
 
 def _pause_seconds(headers: Mapping[str, str]) -> float:
-    """The pause that ``Retry-After`` asks for; a date, which few servers send, is no number."""
+    """The pause that ``Retry-After`` asks for: seconds, or a date by the server's own clock."""
     pause = headers.get("Retry-After", "").strip()
-    return float(pause) if pause.replace(".", "", 1).isdigit() else 0.0
+    if _SECONDS.fullmatch(pause):
+        return float(pause)
+    until, now = _date(pause), _date(headers.get("Date", "")) or datetime.now(UTC)
+    return 0.0 if until is None else max(0.0, (until - now).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    """A date of HTTP, which is in UTC; None for another text."""
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -31,6 +31,9 @@ MOST_HANGS = 1
 """Requests without an answer in time that are sent again: each has taken its time."""
 SILENT_SECONDS = 1.0
 """A server that did not answer is left alone for so long, when there are others."""
+HUNG_SECONDS = LONGEST_KEPT_SECONDS = 60.0
+"""So long, when it kept a request without an answer: the next would take as long again. No server
+is left alone for longer: who asks for that fails its requests, and is asked again by the next."""
 
 Result = TypeVar("Result")
 
@@ -55,13 +58,17 @@ class _Patience:
     """How long a step is tried."""
 
     hangs_left: int = MOST_HANGS
+    said: str = ""
+    """The fault that was logged last; the same is not logged again."""
 
     def seconds_to_wait(self, error: Exception) -> bool | float:
         """False not to try again; True for a pause that grows; the seconds that a server asks
         for."""
         if not isinstance(error, Overloaded | Unanswered):
             return False
-        log.warning("%s", words(error))
+        if words(error) != self.said:
+            self.said = words(error)
+            log.warning("%s; it is tried again", self.said)
         self.hangs_left -= isinstance(error, Hung)
         if self.hangs_left < 0 or error.pause_seconds > LONGEST_ASKED_SECONDS:
             return False
@@ -79,6 +86,10 @@ class Target:
     """Length of a vector; None before the first answer."""
 
 
+class Abandoned(Exception):
+    """Nobody waits for the answer any more."""
+
+
 class Traffic:
     """The requests of one encoder; safe to use from several threads."""
 
@@ -89,34 +100,62 @@ class Traffic:
         self._at_once = at_once
         self._changed = threading.Condition()
 
-    def vectors(self, target: Target, texts: Sequence[str], n_tokens: int) -> Answered:
+    def vectors(
+        self,
+        target: Target,
+        texts: Sequence[str],
+        n_tokens: int,
+        is_abandoned: Callable[[], bool] = lambda: False,
+    ) -> Answered:
         """(n_texts, n_values) as a server gives them; waits for room. Raises ``ModelError`` for an
-        answer of another count or length than it must be."""
-        return tried_again(lambda: self._attempt(target, texts, n_tokens))
+        answer of another count or length than it must be, ``Abandoned`` before another request
+        once ``is_abandoned``."""
+        return tried_again(lambda: self._attempt(target, texts, n_tokens, is_abandoned))
 
-    def _attempt(self, target: Target, texts: Sequence[str], n_tokens: int) -> Answered:
+    def wake(self) -> None:
+        """Have those who wait for room look whether they are abandoned."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _attempt(
+        self,
+        target: Target,
+        texts: Sequence[str],
+        n_tokens: int,
+        is_abandoned: Callable[[], bool],
+    ) -> Answered:
         dialect = DIALECTS[target.api]
         path, body = dialect.request(texts, target.model, target.in_base64)
-        server, concurrency, ticket = self._with_room()
+        server, concurrency, ticket = self._with_room(is_abandoned)
+        has_others = len(self._lanes) > 1
         try:
             answer = server.post(path, body)
         except Overloaded as error:
-            self._noted(concurrency.overloaded, ticket, error.pause_seconds)
+            pause = HUNG_SECONDS if has_others and isinstance(error, Hung) else error.pause_seconds
+            self._noted(concurrency.overloaded, ticket, min(pause, LONGEST_KEPT_SECONDS))
             raise
         except Unanswered:
-            has_others = len(self._lanes) > 1
             self._noted(concurrency.unanswered, SILENT_SECONDS if has_others else 0.0)
             raise
         except BaseException:
             self._noted(concurrency.answered, 0)
             raise
         self._noted(concurrency.answered, n_tokens)
-        return _checked(dialect.vectors(answer), target, len(texts), server.url)
+        try:
+            vectors = dialect.vectors(answer)
+        except ValueError as error:
+            raise Unanswered(
+                f"{server.url} answers POST {path} with no vectors that can be read ({error}); "
+                "look whether model.api is what the server speaks, and at what stands before it"
+            ) from error
+        return _checked(vectors, target, len(texts), server.url)
 
-    def _with_room(self) -> tuple[Server, Concurrency, int]:
+    def _with_room(self, is_abandoned: Callable[[], bool]) -> tuple[Server, Concurrency, int]:
         """A server that may be asked now, and its request counted as started."""
         with self._changed:
             while True:
+                if is_abandoned():
+                    raise Abandoned
                 lanes = [lane for lane in self._lanes if lane[1].has_room]
                 n_under_way = sum(concurrency.in_flight for _, concurrency in self._lanes)
                 if lanes and n_under_way < self._at_once:

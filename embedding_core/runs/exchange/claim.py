@@ -8,6 +8,7 @@ from typing import Any
 
 from embedding_core.errors import LakeError, UsageError
 from embedding_core.exports.destination import Destination
+from embedding_core.exports.manifest import Manifest
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.identity import digest
 from embedding_core.lake.ownership.owner import open_owned
@@ -31,22 +32,26 @@ class ExportJob:
     rejects_version: int | None
 
 
-def check_same(
-    destination: Destination, begun: Mapping[str, Any], asked: Mapping[str, Any]
-) -> None:
-    """Raise ``UsageError`` when an export is not the one that was begun."""
+def check_same(uri: str, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` when an export to ``uri`` is not the one that was begun there."""
     first, second = _flat(begun), _flat(asked)
     different = sorted(name for name in first | second if first.get(name) != second.get(name))
     if different == ["rows"]:
         raise LakeError(
-            f"the table that the export at {destination.uri} was begun of was replaced since",
+            f"the table that the export at {uri} was begun of was replaced since",
             action="overwrite",
         )
     if different:
         raise UsageError(
-            f"the export at {destination.uri} was begun with another {', '.join(different)}; give "
+            f"the export at {uri} was begun with another {', '.join(different)}; give "
             "the same, name another destination, or replace it with overwrite"
         )
+
+
+def check_same_as_complete(uri: str, there: Manifest, recipe: Recipe, spec: ExportSpec) -> None:
+    """Raise ``UsageError`` when the export that is complete at ``uri`` is of something else."""
+    asked = {"recipe": recipe.name, "spec": asked_of(spec)}
+    check_same(uri, {"recipe": there.recipe, "spec": dict(there.spec)}, asked)
 
 
 def _flat(claim: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from embedding_core.exports.card import CARD, dataset_card
 from embedding_core.exports.destination import DigestedFile
 from embedding_core.exports.exporter import KNOWN_EXPORTERS, ShardInfo
 from embedding_core.exports.manifest import (
+    SPACE,
     ExportedFile,
     FileKind,
     Manifest,
@@ -26,7 +27,7 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.runs.exchange.claim import WORKSPACE, ExportJob, asked_of, at_version
 from embedding_core.runs.exchange.shards import ExportPlan
 
-REJECTS, RECIPE, SPACE = "rejects.parquet", "recipe.yaml", "space.json"
+REJECTS, RECIPE = "rejects.parquet", "recipe.yaml"
 
 
 def described_space(snapshot: Snapshot, vector: str | None) -> dict[str, Any] | None:

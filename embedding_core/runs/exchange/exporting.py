@@ -24,6 +24,7 @@ from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS, ShardInfo
 from embedding_core.exports.manifest import (
     MANIFEST,
+    SPACE,
     ExportedFile,
     Manifest,
     to_json,
@@ -37,8 +38,8 @@ from embedding_core.runs.exchange.claim import (
     BEGUN,
     WORKSPACE,
     ExportJob,
-    asked_of,
     check_same,
+    check_same_as_complete,
     claim_of,
     open_version,
 )
@@ -157,6 +158,8 @@ def begin_export(
         raise UsageError("overwrite begins again and resume goes on; give one of them")
     begun, complete = destination.read(BEGUN), destination.read(MANIFEST)
     is_there = begun is not None or complete is not None
+    if begun is None and complete is not None:  # others call a file so, too
+        Manifest.from_json(complete, f"{destination.uri}/{MANIFEST}")
     if not is_there and not destination.is_empty():
         raise UsageError(
             f"{destination.uri} holds files that are no export; name a folder that is empty or "
@@ -165,11 +168,15 @@ def begin_export(
     if is_there and not (overwrite or resume):
         what = "an export" if begun is None else "an export that was begun"
         raise UsageError(f"{destination.uri} holds {what} already", action="overwrite")
-    if resume and begun is not None:
-        return _resumed(recipe, spec, destination, begun)
-    if resume and complete is not None:
+    if resume and begun is None and complete is not None:
         return _complete(recipe, spec, destination, complete)
-    return _begun(recipe, spec, destination, is_there)
+    if resume and begun is not None:
+        started = _resumed(recipe, spec, destination, begun)
+    else:
+        started = _begun(recipe, spec, destination, is_there)
+    if complete is not None:
+        destination.delete([MANIFEST])  # the folder is not complete from now on
+    return started
 
 
 def write_shard(job: ExportJob, shard: Shard, snapshot: Snapshot | None = None) -> None:
@@ -205,11 +212,14 @@ def finish_export(begun: BegunExport, shards_written: int, started: float) -> Ex
     job, destination = begun.job, begun.job.destination
     if isinstance(begun.plan, Manifest):
         manifest = begun.plan
+        destination.delete(destination.paths(WORKSPACE))
     else:
         files = [file for shard in begun.plan.shards for file in _read_receipt(destination, shard)]
         beside = write_beside(job, begun.snapshot, begun.plan)
         manifest = manifest_of(job, begun.snapshot, begun.plan, [*files, *beside])
-        destination.delete(destination.paths(DATA).keys() - {file.path for file in files})
+        written = {file.path for file in manifest.files}
+        destination.delete(destination.paths(DATA).keys() - written)
+        destination.delete({SPACE} & destination.paths().keys() - written)
         destination.write(MANIFEST, manifest.to_json())
         destination.delete([BEGUN])
         destination.delete(destination.paths(WORKSPACE))
@@ -245,7 +255,6 @@ def _begun(
     if is_there:
         destination.delete(destination.paths(WORKSPACE).keys() - {BEGUN})
         destination.write(BEGUN, claim)
-        destination.delete([MANIFEST])
     elif not destination.create(BEGUN, claim):
         raise UsageError(
             f"{destination.uri} holds an export that was begun already", action="overwrite"
@@ -267,7 +276,7 @@ def _resumed(
         ) from error
     job = ExportJob(recipe, spec, destination, *versions)
     snapshot = open_version(job)
-    check_same(destination, claim, claim_of(job, snapshot))
+    check_same(destination.uri, claim, claim_of(job, snapshot))
     return BegunExport(job, snapshot, plan_export(snapshot, spec))
 
 
@@ -276,8 +285,7 @@ def _complete(
 ) -> BegunExport:
     """An export that has everything already."""
     manifest = Manifest.from_json(data, f"{destination.uri}/{MANIFEST}")
-    asked = {"recipe": recipe.name, "spec": asked_of(spec)}
-    check_same(destination, {"recipe": manifest.recipe, "spec": dict(manifest.spec)}, asked)
+    check_same_as_complete(destination.uri, manifest, recipe, spec)
     job = ExportJob(recipe, spec, destination, manifest.table_version, manifest.rejects_version)
     return BegunExport(job, open_owned(recipe), manifest)
 

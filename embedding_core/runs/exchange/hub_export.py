@@ -10,6 +10,7 @@ from embedding_core.exports.hub_upload import HubRepository
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.identity import digest
 from embedding_core.recipe import Recipe
+from embedding_core.runs.exchange.claim import check_same_as_complete
 from embedding_core.runs.exchange.exporting import ExportReport, export
 
 
@@ -30,10 +31,13 @@ def export_to_hub(
     else.
     """
     repository = HubRepository.parse(destination, endpoint)
-    repository.check_free(overwrite, resume)
+    there = repository.check_free(overwrite, resume)
     dataset = repository.dataset
     folder = staging / digest([endpoint, dataset.name, dataset.revision])
+    if resume and there is not None and not folder.exists():
+        check_same_as_complete(destination, there, recipe, spec)
     report = export(recipe, spec, str(folder), overwrite, resume)
+    repository.check_free(overwrite, resume)  # an export takes hours, and others write there, too
     version = f"version {report.table_version} of {recipe.name}"
     repository.upload(folder, f"Export {version}, manifest {report.manifest_sha256}")
     shutil.rmtree(folder)

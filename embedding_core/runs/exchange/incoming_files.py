@@ -14,10 +14,16 @@ from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS, Exporter
 from embedding_core.exports.manifest import MANIFEST, ExportedFile, Manifest
 from embedding_core.runs.exchange.claim import BEGUN
+from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
 HASHED_BYTES = 4 * 2**20
 """Bytes read at a time for a digest."""
+TEXTS = ("text", "context")
+STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+OWN_DIGESTS = ("text_hash", "chunk_id")
+"""Columns that are made again for files that others wrote: theirs may be digests of another kind,
+and a vector would be taken for that of another text later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,20 @@ class Incoming:
         """A batch under the names of the table."""
         ours = {theirs: name for name, theirs in self.names.items()}
         taken = [name for name in batch.schema.names if name in ours or name not in self.names]
-        return batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+        named = batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+        if self.manifest is None:
+            named = named.select([name for name in named.schema.names if name not in OWN_DIGESTS])
+        columns = [_plain(name, named.column(name)) for name in named.schema.names]
+        return pa.RecordBatch.from_arrays(columns, named.schema.names)
+
+
+def _plain(name: str, column: pa.Array) -> pa.Array:
+    """A column of texts as valid strings, whatever kind of strings or bytes they are."""
+    kind = column.type
+    if name in TEXTS or any(is_kind(kind) for is_kind in STRINGS):
+        column = column.cast(pa.string())
+        column.validate(full=True)  # a file may say that bytes are UTF-8 and they are not
+    return column
 
 
 def incoming(
@@ -76,6 +95,12 @@ def incoming(
     """
     if format_name is not None and format_name not in KNOWN_EXPORTERS.names():
         raise UsageError(f"no format {format_name!r}; use {', '.join(KNOWN_EXPORTERS.names())}")
+    if storage.scheme_of(origin) not in storage.SCHEMES:
+        raise UsageError(
+            f"nothing is imported from {origin}: name a folder, a file or s3://bucket/prefix; a "
+            "dataset of a hub is downloaded first, hf download owner/name --repo-type dataset "
+            "--local-dir ./folder"
+        )
     above, _, file_name = origin.rstrip("/").rpartition("/")
     for name in KNOWN_EXPORTERS.names():
         suffixes = KNOWN_EXPORTERS.get(name).suffixes

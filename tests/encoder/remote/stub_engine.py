@@ -10,7 +10,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -32,6 +32,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     n_bytes: int | None = None
     """Length that is announced; the connection is closed after the body."""
+    drops: threading.Event | None = None
+    """Has a byte sent every 20 ms until it is set, as an answer that never ends."""
 
 
 @dataclass(slots=True)
@@ -166,7 +168,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(_as_json(value))
 
     def _send(self, reply: Reply) -> None:
-        self.send_response(reply.status)
+        self.send_response_only(reply.status)  # without a Date
+        if reply.drops is not None:
+            self.end_headers()
+            with suppress(OSError):
+                while not reply.drops.wait(0.02):
+                    self.wfile.write(b" ")
+            self.close_connection = True
+            return
         n_bytes = len(reply.body) if reply.n_bytes is None else reply.n_bytes
         for name, value in ({"Content-Length": str(n_bytes)} | reply.headers).items():
             self.send_header(name, value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,13 +14,16 @@ import pytest
 from embedding_core.encoder import Encoder, InvalidText, TextsWithoutVector
 from embedding_core.encoder.engines import describe_model, load_model, model_spec
 from embedding_core.encoder.parity import PARITY_TEXTS
+from embedding_core.encoder.remote.concurrency import FIRST_LIMIT
+from embedding_core.encoder.remote.credentials import token_for
 from embedding_core.encoder.remote.encoder import EndpointEncoder
-from embedding_core.encoder.remote.server import Server
+from embedding_core.encoder.remote.server import Overloaded, Server
 from embedding_core.errors import ModelError, Transient
 from embedding_core.recipe import Resources
 from tests.encoder.remote.stub_engine import Reply, StubEngine, stub_engine
 
 TEXTS = [f"text number {i} " + "word " * (i % 7) for i in range(100)]
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 HTML = Reply(200, b"<html>come back later</html>", {"Content-Type": "text/html"})
 
 
@@ -137,8 +142,24 @@ def test_text_that_is_no_text_is_named(engine: StubEngine) -> None:
         Reply(200, b'{"data": [{"index": 0, "embed', n_bytes=5_000),
         Reply(200, b'{"data": [{"index": 0}]}'),
         Reply(200, b'{"error": "loading"}'),
+        Reply(200, b"[" * 100_000),
+        Reply(200, b'{"data": [{"index": 0, "embedding": [1' + b"0" * 400 + b"]}]}"),
+        Reply(429, b"", {"Retry-After": "\u00b2"}),
     ],
-    ids=["429 for a while", "429", "503", "500", "502", "HTML", "half", "no vector", "no data"],
+    ids=[
+        "429 for a while",
+        "429",
+        "503",
+        "500",
+        "502",
+        "HTML",
+        "half",
+        "no vector",
+        "no data",
+        "deep",
+        "huge number",
+        "no pause",
+    ],
 )
 def test_fault_that_passes_costs_nothing(engine: StubEngine, fault: Reply) -> None:
     encoder = encoder_of(engine)
@@ -165,6 +186,89 @@ def test_fault_that_stays_is_transient_and_says_what_to_do(
     with pytest.raises(Transient) as caught:
         encoder.encode_documents(TEXTS)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [lambda n: [0] * n, lambda n: range(1, n + 1), lambda n: [i // 2 for i in range(n)]],
+    ids=["all the same", "from 1", "twice"],
+)
+def test_answer_whose_vectors_are_wrongly_numbered_is_not_taken(
+    engine: StubEngine, numbers: Callable[[int], Sequence[int]]
+) -> None:
+    encoder = encoder_of(engine)
+
+    def misnumbered(_engine: StubEngine, texts: Sequence[str]) -> Reply:
+        rows = zip(numbers(len(texts)), engine.vectors(texts).tolist(), strict=True)
+        data = [{"index": index, "embedding": row} for index, row in rows]
+        return Reply(200, json.dumps({"data": data}).encode())
+
+    engine.before = misnumbered
+    with pytest.raises(Transient, match=rf"{engine.url} .* are not numbered from 0 to 3"):
+        encoder.encode_documents(TEXTS[:3])
+
+
+def test_server_that_wants_an_hour_keeps_nobody_waiting(engine: StubEngine) -> None:
+    """Requests that waited for room end with the work, and the next work asks the server again."""
+    encoder = encoder_of(engine)
+    engine.before = lambda _engine, _texts: Reply(429, b"", {"Retry-After": "3600"})
+    before = {*threading.enumerate()}
+    with pytest.raises(Transient):
+        encoder.encode_documents(TEXTS)
+    for thread in {*threading.enumerate()} - before:
+        if thread.name.startswith("embedlake-requests"):
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def test_answer_that_trickles_in_is_given_up(engine: StubEngine) -> None:
+    """Each byte comes in time, the answer does not."""
+    describe = describe_model(model_spec(engine.url, tokenizer="cautious"))
+    servers = [Server(engine.url, answer_seconds=0.5)]
+    impatient = EndpointEncoder(describe, servers, at_once=1, batch_tokens=None)
+    over = threading.Event()
+    engine.before = lambda _engine, _texts: Reply(200, drops=over)
+    try:
+        with pytest.raises(Transient, match=r"within 0.5 s; look whether it hangs"):
+            impatient.encode_documents(["a"])
+    finally:
+        over.set()
+
+
+def test_server_that_hangs_leaves_its_work_to_the_other(engine: StubEngine) -> None:
+    """The other has no more room than before; a request is not sent to the one that hangs again."""
+    over = threading.Event()
+    with stub_engine() as other:
+        info = describe_model(model_spec(engine.url, tokenizer="cautious", endpoints=(other.url,)))
+        servers = [Server(engine.url, answer_seconds=0.3), Server(other.url)]
+        encoder = EndpointEncoder(info, servers, at_once=4, batch_tokens=16)
+        engine.texts.clear()
+        engine.before = lambda _engine, _texts: over.wait(30) and None  # type: ignore[func-returns-value]
+        try:
+            vectors = encoder.encode_documents(TEXTS)
+        finally:
+            over.set()
+        np.testing.assert_allclose(vectors, other.vectors(TEXTS), atol=1e-6)
+        assert len(engine.texts) <= FIRST_LIMIT
+
+
+def test_server_that_is_starting_leaves_the_work_to_the_other(engine: StubEngine) -> None:
+    with stub_engine() as other:
+        other.before = lambda _engine, _texts: Reply(503, b"", {"Retry-After": "60"})
+        encoder = encoder_of(engine, endpoints=(other.url,))
+        assert len(encoder.encode_documents(["a"])) == 1
+
+
+def test_server_that_fails_by_chance_loses_no_text(engine: StubEngine) -> None:
+    encoder = encoder_of(engine)
+    fails = [True, False, True, True]  # the text, the probe, the text twice
+
+    def by_chance(_engine: StubEngine, _texts: Sequence[str]) -> Reply | None:
+        return Reply(500, b"oops") if fails and fails.pop(0) else None
+
+    engine.before = by_chance
+    np.testing.assert_allclose(encoder.encode_documents(["a"]), engine.vectors(["a"]), atol=1e-6)
+    assert fails == []
 
 
 def test_server_that_hangs_is_given_up(engine: StubEngine) -> None:
@@ -230,6 +334,61 @@ def test_token_goes_to_its_host_alone(engine: StubEngine, monkeypatch: pytest.Mo
     engine.tokens.clear()
     encoder_of(engine)
     assert set(engine.tokens) == {None}
+
+
+def test_token_goes_to_a_host_whatever_its_case_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "API.example.com=a,[::1]:8000=b==,[::2]=c")
+    assert token_for("https://api.Example.com/v1") == "a"
+    assert token_for("https://api.example.com:8443") == "a"
+    assert token_for("http://[::1]:8000") == "b=="
+    assert token_for("http://[::1]:8001") is None
+    assert token_for("http://[::2]:8001") == "c"
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    ["https://api.example.com=hunter2", "hunter2\nhunter2", "hunter2 hunter2", "hunter2\u00e9",
+     "fine=ok, host/path=hunter2", "a=b=hunter2"],
+)  # fmt: skip
+def test_token_that_cannot_be_read_is_refused_without_repeating_it(
+    engine: StubEngine, monkeypatch: pytest.MonkeyPatch, tokens: str
+) -> None:
+    encoder = encoder_of(engine)
+    engine.tokens.clear()
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", tokens)
+    with pytest.raises(ModelError, match=r"neither a token nor host=token; write") as caught:
+        encoder.encode_documents(["a"])
+    said = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in said.replace(repr(tokens), "") and engine.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": " 0.5 "}, 0.5),
+        ({"Retry-After": DATE, "Date": "Wed, 21 Oct 2015 07:27:30 GMT"}, 30.0),
+        ({"Retry-After": DATE, "Date": "soon"}, 0.0),
+        ({"Retry-After": DATE}, 0.0),
+        ({"Retry-After": "soon"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_pause_that_a_server_asks_for_is_kept(
+    engine: StubEngine, headers: dict[str, str], seconds: float
+) -> None:
+    """A date is read by the server's clock; without one by ours, for which 2015 is over."""
+    engine.replies = [Reply(429, b"", headers)]
+    with pytest.raises(Overloaded) as caught:
+        Server(engine.url).post("/v1/embeddings", {"input": ["a"]})
+    assert caught.value.pause_seconds == seconds
+
+
+def test_redirect_to_no_url_is_said(engine: StubEngine) -> None:
+    encoder = encoder_of(engine)
+    engine.replies = [Reply(307, b"", {"Location": "http://[bad"})]
+    with pytest.raises(ModelError, match=r"it redirects, and a token goes nowhere"):
+        encoder.encode_documents(["a"])
 
 
 def test_token_is_in_no_record(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
