@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock clean
+.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock image-locks clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ lock: ## Write requirements.lock from what .venv holds
 	@{ echo '# Everything the two README commands install, at versions that were tested together.'; \
 	   echo '# Made by `make lock`.'; \
 	   $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/^torch==.*/$(TORCH)/' -e 's/^triton==.*/$(TRITON)/'; } > requirements.lock
+
+image-locks: $(INSTALLED) ## Write the hashed locks of infra/Dockerfile from requirements.lock
+	$(BIN)/python -m tools.image_locks
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -19,6 +19,6 @@ setup(
             "server/web/page/*",
         ],
         "embedlake": ["py.typed"],
-        "embedlake.deployments": ["*.yaml", "recipes/*.yaml"],
+        "embedlake.deployments": ["*.yaml", "automations/*.yaml", "recipes/*.yaml"],
     },
 )

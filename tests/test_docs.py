@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 import pytest
@@ -50,6 +51,9 @@ from embedding_core.runs.space.evaluation import Evaluation
 from embedding_core.runs.space.release import ReembedReport
 from embedding_core.runs.table_status import FileLine, RejectLine, Status
 from embedlake.cli.main import cli
+from embedlake.deploying.deploy_file import DeployFile
+from embedlake.deploying.desired import desired_items
+from embedlake.deploying.pools import template_of
 from embedlake.orchestration.events import Announcement
 from embedlake.settings import Settings
 from tests.driver import run, write_jsonl
@@ -256,8 +260,22 @@ def recipe_blocks() -> list[Any]:
 
 
 @pytest.mark.parametrize("block", recipe_blocks())
-def test_yaml_blocks_are_recipes(block: str) -> None:
-    Recipe.load(yaml.safe_load(block), base=ROOT)
+def test_yaml_blocks_are_recipes_or_files_beside_them(block: str) -> None:
+    content = yaml.safe_load(block)
+    if block.startswith("# articles.deploy.yaml"):
+        file = DeployFile.model_validate(content)
+        recipe = Recipe.load(
+            {
+                "name": "articles",
+                "source": {"uri": "/data"},
+                "model": {"name": "hashing"},
+                "lake": {"uri": "/lake", "table": "articles"},
+            }
+        )
+        template = template_of(file.pool, None)
+        assert desired_items("/articles.yaml", recipe, file, template, UUID(int=1))
+    else:
+        Recipe.load(content, base=ROOT)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from embedding_core.recipe.chunk import ChunkOptions, sections
 
 
 def explain(
-    error: ValidationError, origin: str, root: type[BaseModel], action: Action
+    error: ValidationError, origin: str, root: type[BaseModel], action: Action | None
 ) -> UsageError:
     """One error with every problem in the words of YAML."""
     lines = [f"{origin} cannot be used:"]

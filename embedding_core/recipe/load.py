@@ -38,7 +38,7 @@ def read(recipe: str | Path | Mapping[str, Any], base: Path | None) -> Written:
     return Written(_read_yaml(uri, text), base, text)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """``SafeLoader``, but a key given twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -71,7 +71,7 @@ def _read_yaml(uri: str, written: str) -> dict[str, Any]:
 
 def _mapping(text: str | bytes, origin: str) -> dict[str, Any]:
     try:
-        content = yaml.load(text, _StrictLoader)
+        content = yaml.load(text, StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{origin} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -59,6 +59,6 @@ def test_deploy_prints_the_file_as_it_is_from_any_folder(
     assert embedlake("deploy", "--print", "--json").json["deployments"] == DEPLOYMENTS
 
 
-def test_deploy_without_print_says_what_to_do(embedlake: Embedlake) -> None:
+def test_deploy_without_a_recipe_says_what_to_do(embedlake: Embedlake) -> None:
     answer = embedlake("deploy")
     assert (answer.code, answer.out) == (2, "") and "embedlake deploy --print" in answer.err
