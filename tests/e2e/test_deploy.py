@@ -254,6 +254,18 @@ def test_announced_model_starts_a_run_of_its_recipe_alone(deployed: Deployed) ->
     assert run["parameters"]["model"] == "/models/new" and run["parameters"]["announced"]
 
 
+def test_worker_runs_what_was_deployed_without_a_word_about_the_recipe(deployed: Deployed) -> None:
+    data = deployed.recipe.parent / "data"
+    data.mkdir()
+    (data / "a.jsonl").write_text('{"id": "x", "text": "words"}\n')
+    deployed.write({"pool": {"name": "embedlake"}, "deployments": {"embed": None}})
+    deployed.deploy()
+    run = deployed.commands.run("prefect", "deployment", "run", f"embed/{deployed.name}", "--watch")
+    assert run.code == 0, run.out + run.err
+    status = deployed.commands.run("embedlake", "status", str(deployed.recipe), "--json")
+    assert status.json["rows"] == 1
+
+
 @dataclass
 class Mailbox:
     """Messages that came by HTTP."""
