@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
@@ -54,6 +55,30 @@ def test_dates_are_put_into_groups_by_day() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     groups = grouped("seen", [noon + timedelta(days=n) for n in range(60)])
     assert groups.is_ordered and groups.labels[0].startswith("2026-01-01 to 2026-01-")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_groups_of_dates_do_not_depend_on_the_zone_of_the_machine(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        midnight = datetime(2026, 1, 1, tzinfo=UTC)
+        groups = grouped("seen", [midnight + timedelta(days=n) for n in range(60)])
+        assert groups.labels[0].startswith("2026-01-01 to ")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("zone", [UTC, None])
+def test_first_and_last_moment_of_the_calendar_have_a_group(zone: tzinfo | None) -> None:
+    moments = [datetime(1, 1, 1, tzinfo=zone), datetime.max.replace(tzinfo=zone)]
+    days = [datetime(2026, 1, day, tzinfo=zone) for day in range(1, 21)]
+    groups = grouped("seen", [*moments, *days])
+    assert groups.labels[0].startswith("0001-01-01 to ")
+    assert groups.labels[-1].endswith(" to 9999-12-31")
 
 
 def test_a_few_numbers_and_truths_have_their_values_as_groups() -> None:

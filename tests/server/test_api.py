@@ -243,3 +243,16 @@ def test_two_recipes_are_served_side_by_side(recipe: Recipe, tmp_path: Path) -> 
     with serving(recipe, other) as client:
         assert [t["table"] for t in client.get("/api/tables").json()["tables"]] == ["docs", "more"]
         assert search(client, table="more").json()["table"] == "more"
+
+
+def test_row_without_a_value_is_not_equal_to_any(tmp_path: Path) -> None:
+    """As in the filters of LangChain and LlamaIndex."""
+    langs = {"a": "en", "b": None, "c": "de"}
+    records = [{"id": name, "text": name, "lang": lang} for name, lang in langs.items()]
+    write_jsonl(tmp_path, "a.jsonl", records)
+    recipe = recipe_for(tmp_path, source={"metadata": {"lang": "string"}})
+    run(recipe)
+    with serving(recipe) as client:
+        filters = [{"column": "lang", "operator": "!=", "value": "en"}]
+        hits = search(client, "a", filters=filters).json()["hits"]
+    assert {hit["doc_id"] for hit in hits} == {"b", "c"}

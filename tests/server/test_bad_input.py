@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from embedding_core.errors import LakeError, ModelError, UsageError
+from embedding_core.lake.readers.feedback import read_feedback
 from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import SearchMessage
@@ -347,6 +348,26 @@ def test_client_that_does_not_finish_a_body_is_told(recipe: Recipe) -> None:
         while chunk := hanging.recv(1_000):
             received += chunk
         assert b" 408 " in received and b"not complete after 0.2 s" in received
+
+
+def test_client_that_leaves_within_its_body_has_asked_nothing(recipe: Recipe) -> None:
+    """All of the words are there, but not the end of the body."""
+    message = {"table": "docs", "query": "half", "doc_id": "d1", "signal": "click"}
+    body = json.dumps(message).encode()
+    head = HEAD.replace(b"/api/tables/docs/search", b"/feedback")
+    with serving(recipe, feedback=True) as client:
+        with connected(client) as leaving:
+            leaving.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            leaving.sendall(b"%x\r\n%b\r\n" % (len(body), body))
+        while 'status="400"' not in (counted := client.get("/metrics").text):
+            assert 'status="201"' not in counted
+        assert list(read_feedback(table(recipe))) == []
+
+
+def test_nobody_holds_the_tools_open(client: httpx2.Client) -> None:
+    answer = client.get("/mcp", headers={"Accept": "text/event-stream"}, timeout=5)
+    refused(answer, 405, "Method Not Allowed", client)
+    assert answer.headers["allow"] == "POST"
 
 
 def test_body_that_is_longer_than_it_says_is_refused(recipe: Recipe) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from embedding_core.errors import UsageError
+from embedding_core.errors import SetupError, UsageError
 from embedding_core.lake.readers.feedback import (
     Feedback,
     append_feedback,
     feedback_table,
     read_feedback,
 )
+from embedding_core.lake.readers.stored_documents import MOST_PASSAGES
 from embedding_core.lake.upkeep.belongings import drop_table, folders_of
 from embedding_core.quality.held_out import is_held_out, plain
 from embedding_core.quality.labels import read_labels
@@ -26,7 +27,7 @@ from embedding_core.runs.exchange.feedback_export import FeedbackReport, feedbac
 from embedding_core.runs.exchange.feedback_grades import graded_queries
 from embedding_core.runs.maintenance import maintain
 from examples import finetune
-from tests.driver import rows
+from tests.driver import recipe_for, rows, run, write_jsonl
 from tests.server.served import TOPICS, made_table, search, serving, table
 
 pytestmark = pytest.mark.slow
@@ -278,3 +279,74 @@ def test_table_without_feedback_is_counted_and_writes_nothing(
     with pytest.raises(UsageError, match="names no relevant document"):
         written(recipe, tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
+
+
+def labelled_documents(folder: Path, *records: dict[str, Any]) -> Recipe:
+    """A table of other documents, cut into short passages."""
+    write_jsonl(folder, "a.jsonl", records)
+    recipe = recipe_for(folder, chunk={"max_tokens": 16, "overlap": 0})
+    assert run(recipe).outcome == "done"
+    return recipe
+
+
+def test_passage_far_into_a_long_document_is_the_one_to_train_on(tmp_path: Path) -> None:
+    words = " ".join(f"word{number}" for number in range(5_000))
+    recipe = labelled_documents(tmp_path, {"id": "long", "text": words})
+    last = max(rows(recipe, "chunk_index", "chunk_id", "text"), key=lambda row: row["chunk_index"])
+    assert last["chunk_index"] > MOST_PASSAGES
+    queries = [f"where is it, number {number}" for number in range(20)]
+    said = [feedback(query, "long", "relevant", chunk_id=last["chunk_id"]) for query in queries]
+    append_feedback(table(recipe), said)
+    written(recipe, tmp_path / "labels")
+    pairs = map(json.loads, (tmp_path / "labels/pairs.jsonl").read_text().splitlines())
+    assert {pair["text"] for pair in pairs} == {last["text"]}
+    (document,) = map(json.loads, (tmp_path / "labels/corpus.jsonl").read_text().splitlines())
+    assert document["text"].split() == words.split()
+
+
+def test_document_whose_id_no_column_can_hold_is_left_out(tmp_path: Path) -> None:
+    odd = ["tab\there", "line\nbreak"]
+    records = [{"id": name, "text": f"about {name}"} for name in (*odd, "plain")]
+    recipe = labelled_documents(tmp_path, *records)
+    assert {row["doc_id"] for row in rows(recipe, "doc_id")} == {*odd, "plain"}
+    said = [feedback(f"what of {name}", name, "relevant") for name in (*odd, "plain")]
+    append_feedback(table(recipe), said)
+    report = written(recipe, tmp_path / "labels")
+    assert (report.queries, report.left_out) == (1, 2)
+    folder = tmp_path / "labels"
+    labels = read_labels(recipe, str(folder / "queries.jsonl"), str(folder / "qrels.tsv"))
+    assert labels.documents == {"plain"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("queries.jsonl", '{"_id": "1", "text": "whose"}\n'),
+        ("corpus.jsonl", "x"),
+        ("qrels.tsv", "x"),
+    ],
+)
+def test_labels_of_another_origin_are_not_replaced(
+    recipe: Recipe, tmp_path: Path, name: str, content: str
+) -> None:
+    give(recipe, 5)
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    with pytest.raises(UsageError, match=f"{name} that was not made of feedback"):
+        written(recipe, folder)
+    assert [path.read_text() for path in folder.iterdir()] == [content]
+
+
+def test_folder_that_cannot_be_written_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    give(recipe, 5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"cannot be written to .*file/labels"):
+        written(recipe, tmp_path / "file" / "labels")
+
+
+def test_labels_are_made_again_in_their_folder(recipe: Recipe, tmp_path: Path) -> None:
+    for n_queries in (5, 10):
+        give(recipe, n_queries)
+        assert written(recipe, tmp_path / "labels").queries == n_queries
+    assert len(_texts(tmp_path / "labels")) == 10

@@ -112,6 +112,24 @@ def test_address_brings_the_question_back(tab: browser.Tab, url: str) -> None:
     assert len(years) == 5 and min(years) >= 2009
 
 
+def test_number_of_a_filter_is_asked_as_it_is_written(tab: browser.Tab, url: str) -> None:
+    """JavaScript would round it to a neighbour, and find rows of that."""
+    number = str(2**53 + 1)
+    filters = json.dumps([{"column": "year", "operator": "=", "value": number}])
+    ask(tab, url)
+    tab.open(f"{url}/?q=snow&filters={filters}")
+    wait(tab, "document.getElementById('status').textContent.startsWith('Nothing found')")
+    assert number in tab.run("JSON.stringify(question().filters)")
+
+
+def test_filters_of_a_changed_address_that_are_none_are_left_out(
+    tab: browser.Tab, url: str
+) -> None:
+    filters = json.dumps([None, 7, {"column": "gone", "operator": "=", "value": 1}])
+    ask(tab, url, rest=f"&filters={filters}")
+    assert tab.run("document.querySelectorAll('#filters li').length") == 0
+
+
 def test_filter_is_added_by_hand(tab: browser.Tab, url: str) -> None:
     ask(tab, url)
     tab.run("document.getElementById('add').click()")

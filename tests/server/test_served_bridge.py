@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedding_core import Encoder
+from embedding_core.errors import ModelError
 from embedding_core.identity import space_id
-from embedding_core.lake.spaces.bridges import keep_bridge
-from embedding_core.recipe import Recipe
+from embedding_core.lake.spaces.bridges import forget_bridges, keep_bridge
+from embedding_core.recipe import ModelSpec, Recipe
 from tests.server.served import (
     NEW,
     built_space,
@@ -68,6 +70,48 @@ def test_without_a_bridge_the_answer_says_what_makes_one(tmp_path: Path) -> None
         answer = search(client, "bees", column="bridge")
         assert answer.status_code >= 400 and "no bridge leads" in answer.json()["error"]
         assert search(client, "bees").status_code == 200
+
+
+def test_table_without_a_bridge_is_not_asked_through_that_of_another(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    first = made_table(tmp_path / "first")
+    second = made_table(tmp_path / "second", lake={"table": "more"})
+    bridge(first)
+    with serving(first, second, bridge_from=NEW) as client:
+        assert search(client, "bees", column="bridge").status_code == 200
+        answer = search(client, "bees", table="more", column="bridge")
+        assert answer.status_code >= 400 and "no bridge leads" in answer.json()["error"]
+
+
+def test_bridge_that_went_with_its_table_is_asked_no_more(tmp_path: Path) -> None:
+    recipe = made_table(tmp_path)
+    bridge(recipe)
+    with serving(recipe, bridge_from=NEW) as client:
+        assert search(client, "bees", column="bridge").status_code == 200
+        forget_bridges(table(recipe))
+        answer = search(client, "bees", column="bridge")
+        assert answer.status_code >= 400 and "no bridge leads" in answer.json()["error"]
+        bridge(recipe)
+        assert search(client, "bees", column="bridge").status_code == 200
+
+
+def test_model_of_a_bridge_that_is_gone_hides_no_table(tmp_path: Path, tiny_qwen3: Path) -> None:
+    recipe = made_table(tmp_path)
+    checkpoint = Path(shutil.copytree(tiny_qwen3, tmp_path / "model"))
+    with serving(recipe, bridge_from=ModelSpec(name=str(checkpoint))) as client:
+        shutil.rmtree(checkpoint)
+        listed = client.get("/api/tables").json()
+        assert [info["table"] for info in listed["tables"]] == ["docs"], listed["problems"]
+
+
+def test_model_of_a_bridge_must_be_there_at_the_start(tmp_path: Path) -> None:
+    recipe = made_table(tmp_path)
+    with (
+        pytest.raises(ModelError, match="nowhere"),
+        serving(recipe, bridge_from=ModelSpec(name=str(tmp_path / "nowhere"))),
+    ):
+        pass
 
 
 def test_after_the_promote_the_new_model_asks_its_own_column(tmp_path: Path) -> None:

@@ -38,12 +38,14 @@ OPERATORS: Mapping[ColumnType, tuple[Operator, ...]] = {
 """What a column of a type can be asked."""
 _SQL: Mapping[Operator, str] = {
     **{operator: f"{{column}} {operator} {{value}}" for operator in _COMPARED},
+    "!=": "({column} = {value}) IS NOT TRUE",
     "in": "{column} IN ({value})",
     "contains": "contains({column}, {value})",
     "starts with": "starts_with({column}, {value})",
     "is missing": "{column} IS NULL",
     "is there": "{column} IS NOT NULL",
 }
+"""What is not equal includes rows without a value."""
 _PYTHON: Mapping[ColumnType, tuple[type, ...]] = {
     "string": (str,),
     "int": (int,),

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from embedding_core.errors import UsageError
+from embedding_core.errors import SetupError, UsageError, words
 from embedding_core.lake.readers.feedback import SIGNALS, read_feedback
 from embedding_core.lake.readers.stored_documents import StoredDocument, stored_document
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import existing_table
+from embedding_core.quality.beir import read_queries
 from embedding_core.quality.held_out import digest, is_held_out, plain
 from embedding_core.recipe import Recipe
 from embedding_core.runs.exchange.feedback_grades import GradedQuery, graded_queries
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
+CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels.tsv"
 HEADER = "query-id\tcorpus-id\tscore"
+NOT_IN_A_COLUMN = frozenset("\t\r\n")
+"""BEIR's judgements have no way to write them: a document with one in its id is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,9 @@ def feedback_report(
     every judgement; ``qrels/train.tsv`` and ``qrels/test.tsv`` have those of the queries to train
     on and of those that are held out, ``pairs.jsonl`` the former with the passages that people
     found. A query's words and ``seed`` decide on which side it is.
-    Raises ``LakeError`` when there is no table, ``UsageError`` when there is nothing to write.
+    Labelled queries that it wrote there before are replaced.
+    Raises ``LakeError`` when there is no table, ``UsageError`` when there is nothing to write or
+    ``folder`` has labelled queries of another origin, ``SetupError`` when it cannot be written.
     """
     table = existing_table(recipe)
     feedback = list(read_feedback(table))
@@ -81,7 +90,14 @@ def feedback_report(
                 f"the feedback of table {table.name!r} ({len(feedback):,} rows) names no relevant "
                 "document for any query; there is nothing to write before people say more"
             )
-        files = tuple(_written(folder, labels, sides))
+        try:
+            _check_replaceable(folder)
+            files = tuple(_written(folder, labels, sides))
+        except OSError as error:
+            raise SetupError(
+                f"the labelled queries cannot be written to {folder} ({words(error)}); name a "
+                "folder that can be"
+            ) from error
     return FeedbackReport(
         recipe=recipe.name,
         table=table.uri,
@@ -97,6 +113,27 @@ def feedback_report(
     )
 
 
+def _check_replaceable(folder: str) -> None:
+    """Raise ``UsageError`` for a folder with others' labels: ids that are no digests of queries, or
+    documents without queries."""
+    paths = {name: Path(folder, name) for name in (QUERIES, CORPUS, QRELS)}
+    there = [name for name, path in paths.items() if path.exists()]
+    if not there:
+        return
+    with suppress(UsageError, FileNotFoundError):
+        queries = read_queries(paths[QUERIES].read_bytes(), QUERIES)
+        if all(name == _query_id(text) for name, text in queries.items()):
+            return
+    raise UsageError(
+        f"{folder} has a {there[0]} that was not made of feedback and would be lost; name another "
+        "folder"
+    )
+
+
+def _query_id(text: str) -> str:
+    return f"{digest(plain(text)):016x}"
+
+
 def _labels(snapshot: Snapshot, graded: Sequence[GradedQuery]) -> _Labels:
     """The queries that documents of the table answer."""
     uris: dict[str, str | None] = {}
@@ -106,24 +143,25 @@ def _labels(snapshot: Snapshot, graded: Sequence[GradedQuery]) -> _Labels:
     stored = {
         document: read
         for document, uri in uris.items()
-        if (read := _stored(snapshot, document, uri)) is not None
+        if NOT_IN_A_COLUMN.isdisjoint(document)
+        and (read := _stored(snapshot, document, uri)) is not None
     }
     queries = {}
     for query in graded:
         grades = {document: grade for document, grade in query.grades.items() if document in stored}
         kept = GradedQuery(query.text, grades, query.origins)
         if kept.is_answered:
-            queries[f"{digest(plain(query.text)):016x}"] = kept
+            queries[_query_id(query.text)] = kept
     named = {document for query in queries.values() for document in query.grades}
     documents = {document: stored[document] for document in sorted(named)}
     return _Labels(queries, documents, len(graded) - len(queries))
 
 
 def _stored(snapshot: Snapshot, document: str, uri: str | None) -> StoredDocument | None:
-    """The document where it was found, else wherever it is now."""
-    stored = stored_document(snapshot, document, uri)
+    """The whole document where it was found, else wherever it is now."""
+    stored = stored_document(snapshot, document, uri, limit=sys.maxsize)
     if stored is None and uri is not None:
-        return stored_document(snapshot, document)
+        return stored_document(snapshot, document, limit=sys.maxsize)
     return stored
 
 
@@ -158,9 +196,9 @@ def _written(folder: str, labels: _Labels, sides: Mapping[str, Sequence[str]]) -
         for document, stored in labels.documents.items()
     ]
     contents = {
-        "corpus.jsonl": corpus,
-        "queries.jsonl": queries,
-        "qrels.tsv": _judgements(labels, list(labels.queries)),
+        CORPUS: corpus,
+        QUERIES: queries,
+        QRELS: _judgements(labels, list(labels.queries)),
         "qrels/train.tsv": _judgements(labels, sides["train"]),
         "qrels/test.tsv": _judgements(labels, sides["test"]),
         "pairs.jsonl": _pairs(labels, sides["train"]),

@@ -15,6 +15,7 @@ import pyarrow as pa
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.records.scalars import in_utc
 
 HIDDEN = frozenset(
     {"chunk_id", "file_key", "text", "context", "text_hash", "char_start", "char_end"}
@@ -105,10 +106,12 @@ def _binned(field: str, values: Sequence[Any], n_values: int) -> Grouped:
     finite = np.isfinite(measured)
     edges = np.unique(np.quantile(measured[finite], np.linspace(0, 1, BINS + 1), method="nearest"))
     bins = np.clip(np.searchsorted(edges, measured, side="right") - 1, 0, len(edges) - 2)
-    in_bins = {int(bin_): measured[finite & (bins == bin_)] for bin_ in np.unique(bins[finite])}
-    is_date = any(isinstance(value, datetime) for value in values)
+    in_bins = {
+        int(bin_): [values[int(row)] for row in np.flatnonzero(finite & (bins == bin_))]
+        for bin_ in np.unique(bins[finite])
+    }
     labels = [
-        f"{_named(float(inside.min()), is_date)} to {_named(float(inside.max()), is_date)}"
+        f"{_named(min(inside, key=number))} to {_named(max(inside, key=number))}"
         for inside in in_bins.values()
     ]
     positions = {bin_: position for position, bin_ in enumerate(in_bins)}
@@ -122,10 +125,11 @@ def _binned(field: str, values: Sequence[Any], n_values: int) -> Grouped:
 
 
 def number(value: Any) -> float:
-    """A number or a date as a number, in seconds; NaN for no value."""
+    """A number or a date as a number, in seconds; NaN for no value. A date without a zone is in
+    UTC."""
     if value is None:
         return float("nan")
-    return value.timestamp() if isinstance(value, datetime) else float(value)
+    return in_utc(value).timestamp() if isinstance(value, datetime) else float(value)
 
 
 def shown(value: Any) -> str:
@@ -141,9 +145,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | datetime) and not isinstance(value, bool)
 
 
-def _named(value: float, is_date: bool) -> str:
-    if is_date:
-        return datetime.fromtimestamp(value).date().isoformat()
+def _named(value: Any) -> str:
+    if isinstance(value, datetime):
+        return in_utc(value).date().isoformat()
     if value == int(value):
         return f"{value:.0f}" if abs(value) < 10_000 else f"{value:,.0f}"  # a year has no comma
     return f"{value:.4g}"

@@ -62,29 +62,37 @@ def has_bridge(snapshot: Snapshot, model: ModelSpec) -> bool:
     return read_bridge(snapshot.table, new_id, snapshot.space()[0]) is not None
 
 
-def bridged(snapshot: Snapshot, encoder: TextEncoder) -> TextEncoder:
-    """An encoder of the space in service that asks with ``encoder``'s model.
+def bridge_from(snapshot: Snapshot, new_space: Space) -> Bridge | None:
+    """The bridge from another space to the one in service; None from the latter to itself.
 
-    It is ``encoder`` itself when that is of the space in service. Raises ``LakeError`` when no
-    bridge was kept between the two spaces.
+    Raises ``LakeError`` when the table keeps no bridge between the two, or a damaged one.
     """
     identifier, space = snapshot.space()
-    new_id = space_id(encoder.space)
+    new_id = space_id(new_space)
     if new_id == identifier:
-        return encoder
+        return None
     matrix = read_bridge(snapshot.table, new_id, identifier)
     if matrix is None:
         raise LakeError(
-            f"no bridge leads from space {new_id[:SHOWN_DIGITS]} ({encoder.space.model}) to space "
+            f"no bridge leads from space {new_id[:SHOWN_DIGITS]} ({new_space.model}) to space "
             f"{identifier[:SHOWN_DIGITS]} ({space.model}), which is in service in "
             f"{snapshot.table.uri}; a sample of the new model makes one and keeps it if it keeps "
             "enough",
             action="reembed",
         )
-    if matrix.shape != (encoder.space.dim, space.dim):
+    if matrix.shape != (new_space.dim, space.dim):
         raise LakeError(
             f"the bridge from space {new_id[:SHOWN_DIGITS]} to {identifier[:SHOWN_DIGITS]} is a "
-            f"matrix of {matrix.shape}, not {(encoder.space.dim, space.dim)}; make it again",
+            f"matrix of {matrix.shape}, not {(new_space.dim, space.dim)}; make it again",
             action="reembed",
         )
-    return BridgedEncoder(space, encoder, Bridge(matrix))
+    return Bridge(matrix)
+
+
+def bridged(snapshot: Snapshot, encoder: TextEncoder) -> TextEncoder:
+    """An encoder of the space in service that asks with ``encoder``'s model.
+
+    It is ``encoder`` itself when that is of the space in service. Raises as ``bridge_from``.
+    """
+    bridge = bridge_from(snapshot, encoder.space)
+    return encoder if bridge is None else BridgedEncoder(snapshot.space()[1], encoder, bridge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from embedding_core.errors import SetupError
 from embedding_core.lake.query.conditions import OPERATORS, filterable_columns
 from embedding_core.lake.schema import FULL_TEXT_INDEX
 from embedding_core.lake.snapshot import Snapshot
@@ -32,10 +33,18 @@ def space_infos(snapshot: Snapshot, bridge_from: ModelSpec | None = None) -> lis
         )
         for space in columns(snapshot)
     ]
-    if bridge_from is not None and has_bridge(snapshot, bridge_from):
+    if bridge_from is not None and _is_offered(snapshot, bridge_from):
         space_id, space = snapshot.space()
         infos.append(SpaceInfo(BRIDGE, BRIDGE, space_id, bridge_from.name, space.dim, 1.0))
     return infos
+
+
+def _is_offered(snapshot: Snapshot, model: ModelSpec) -> bool:
+    """Whether a bridge can be asked; a model that has gone, or a damaged bridge, hides no table."""
+    try:
+        return has_bridge(snapshot, model)
+    except SetupError:
+        return False
 
 
 def column_infos(snapshot: Snapshot) -> list[ColumnInfo]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 Mark = tuple[int, int]
@@ -24,40 +24,60 @@ COMMON = frozenset([
 """Words that say nothing of a text; they are marked when a query has no others."""
 
 _WORD = re.compile(r"\w+")
-_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Scripts that put no spaces between words."""
+_LETTERS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WITHOUT_SPACES = re.compile(f"[{_LETTERS}]")
+"""Scripts that put no spaces between words: a word of theirs is looked for within others."""
 
 
 class Highlighter:
-    """Finds the words of a query in texts, whatever their case and ending."""
+    """Finds the words of a query in texts, whatever their case and ending.
+
+    Looks at each word of a text once, however many words the query has.
+    """
 
     def __init__(self, query: str) -> None:
         words = {match.group().lower() for match in _WORD.finditer(query)}
         words = {word for word in words if word not in COMMON} or words
-        patterns = map(_pattern, sorted(words, key=len, reverse=True))
-        self._words = re.compile("|".join(patterns), re.IGNORECASE) if words else None
+        self._parts = {word for word in words if _WITHOUT_SPACES.search(word)}
+        self._words = words - self._parts
+        self._by_stem: dict[str, list[str]] = {}
+        for word in self._words:
+            if len(word) >= SHORTEST_STEM:
+                self._by_stem.setdefault(word[:SHORTEST_STEM], []).append(word)
+        self._spans = _spans(self._parts)
 
     def marks(self, text: str) -> list[Mark]:
         """Spans of the words in a text, in order and apart; the first ``MOST_MARKS``."""
-        if self._words is None:
+        if not self._words and not self._parts:
             return []
-        return [match.span() for match in islice(self._words.finditer(text), MOST_MARKS)]
+        fitting = (m.span() for m in self._spans.finditer(text) if self._fits(m.group().lower()))
+        return list(islice(fitting, MOST_MARKS))
+
+    def _fits(self, word: str) -> bool:
+        """Whether a word of a text is one of the query, with another ending or without one."""
+        if word in self._words or word in self._parts:
+            return True
+        return any(
+            _differ_in_their_ending(word, asked)
+            for asked in self._by_stem.get(word[:SHORTEST_STEM], ())
+        )
 
 
-def _pattern(word: str) -> str:
-    """A word as a pattern: itself, with an ending, or what is left of it without one.
+def _spans(parts: Collection[str]) -> re.Pattern[str]:
+    """What to look at in a text: the parts, and the words of scripts with spaces."""
+    word = rf"[^\W{_LETTERS}]+"
+    if not parts:
+        return re.compile(word)
+    # Almost nowhere do all parts have to be tried: a look at the first letter says so.
+    first = "".join(sorted({re.escape(part[0]) for part in parts}))
+    longest_first = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
+    return re.compile(f"(?=[{first}])(?:{longest_first})|{word}", re.IGNORECASE)
 
-    ``catching`` becomes ``catc(?:h(?:i(?:n(?:g\\w{0,4})?)?)?)?`` between the edges of a word.
-    """
-    if _WITHOUT_SPACES.search(word):
-        return re.escape(word)
-    if len(word) < SHORTEST_STEM:
-        return rf"\b{re.escape(word)}\b"
-    n_fixed = max(SHORTEST_STEM, len(word) - LONGEST_ENDING)
-    ending = rf"\w{{0,{LONGEST_ENDING}}}"
-    for letter in reversed(word[n_fixed:]):
-        ending = f"(?:{re.escape(letter)}{ending})?"
-    return rf"\b{re.escape(word[:n_fixed])}{ending}\b"
+
+def _differ_in_their_ending(word: str, other: str) -> bool:
+    """Whether one of two words is the other with at most ``LONGEST_ENDING`` more letters."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(short) and len(long) - len(short) <= LONGEST_ENDING
 
 
 def snippet_of(text: str, marks: Sequence[Mark]) -> Mark:

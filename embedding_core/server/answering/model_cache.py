@@ -14,14 +14,13 @@ from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.announce import loading_context
 from embedding_core.runs.serving import serving_model
-from embedding_core.runs.space.bridging import bridged
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.together.batching import Batcher
 
 
 class ModelCache:
-    """Batchers by ``space_id``, or by the two ends of a bridge; of too many, the one that was used
-    longest ago goes."""
+    """Batchers by ``space_id``, or by the section of a model that asks through bridges; of too
+    many, the one that was used longest ago goes."""
 
     def __init__(
         self, resources: Resources, limits: Limits, observe: Callable[[int], object]
@@ -47,13 +46,13 @@ class ModelCache:
         load = partial(loaded_encoder, recipe, snapshot, column, self._resources)
         return await self._loaded(snapshot.space(column)[0], load)
 
-    async def of_bridge(self, model: ModelSpec, snapshot: Snapshot) -> Batcher:
-        """A model whose queries go through the bridge to the space in service.
+    async def of_model(self, model: ModelSpec) -> Batcher:
+        """A model by itself, whatever the tables have of it. Raises ``ModelError`` as above."""
+        return await self._loaded(model.model_dump_json(), partial(self._encoder, model))
 
-        Raises ``LakeError`` when there is no bridge between the two, ``ModelError`` as above.
-        """
-        load = partial(bridged_encoder, model, snapshot, self._resources)
-        return await self._loaded(f"{model.name} to {snapshot.space()[0]}", load)
+    def _encoder(self, model: ModelSpec) -> TextEncoder:
+        with loading_context(model.name) as loaded:
+            return loaded(load_model(describe_model(model), model, self._resources))
 
     async def _loaded(self, name: str, load: Callable[[], TextEncoder]) -> Batcher:
         if (batcher := self.ready(name)) is not None:
@@ -84,9 +83,3 @@ def loaded_encoder(
     check_query_space(info.space, *snapshot.space(column))
     with loading_context(model.name) as loaded:
         return loaded(load_model(info, model, resources))
-
-
-def bridged_encoder(model: ModelSpec, snapshot: Snapshot, resources: Resources) -> TextEncoder:
-    """Load a model that asks the space in service through a bridge."""
-    with loading_context(model.name) as loaded:
-        return bridged(snapshot, loaded(load_model(describe_model(model), model, resources)))

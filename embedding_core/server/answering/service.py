@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import EmbedlakeError, UsageError, words
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
@@ -20,6 +21,7 @@ from embedding_core.lake.readers.feedback import Feedback
 from embedding_core.lake.readers.stored_documents import MOST_PASSAGES, stored_document
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.runs.space.bridging import bridge_from
 from embedding_core.server.answering.described import column_infos, has_full_text, space_infos
 from embedding_core.server.answering.highlights import Highlighter, snippet_of
 from embedding_core.server.answering.limits import Limits
@@ -90,7 +92,10 @@ class SearchService:
         }
 
     async def open(self) -> None:
-        """Open every table and load its model. Raises what keeps one from answering."""
+        """Open every table and load its model. Raises what keeps one from answering, and
+        ``ModelError`` for a model of bridges that cannot be found."""
+        if self._bridge_from is not None:
+            await asyncio.to_thread(describe_model, self._bridge_from)
         for table in self.tables.values():
             serving = await table.current()
             if has_full_text(serving.snapshot):
@@ -216,8 +221,12 @@ class SearchService:
             message.k, conditions.where, conditions.params, hybrid=message.hybrid, column=column
         )
         encoded = await batcher.encode(message.query)
-        space = batcher.encoder.space
-        search = Search(snapshot, space, encoded.vector, message.query, query)
+        space, vector = batcher.encoder.space, encoded.vector
+        if through is not None:
+            # Read for each query: a table's bridge may be made anew, or go, between two of them.
+            bridge = await self._in_pool(bridge_from, snapshot, space)
+            space, vector = serving.space, vector if bridge is None else bridge.mapped(vector)
+        search = Search(snapshot, space, vector, message.query, query)
         searched = await self._searches.result(search)
         seconds = Seconds(encoded.seconds, searched.seconds, time.perf_counter() - started)
         self._observe(name, serving, seconds)
@@ -242,7 +251,7 @@ class SearchService:
                     "this server asks through no bridge; start it with --bridge MODEL, or ask the "
                     "column of a space"
                 )
-            return await self.models.of_bridge(self._bridge_from, serving.snapshot)
+            return await self.models.of_model(self._bridge_from)
         _check_column(serving.snapshot, column)
         recipe = self._table(name).recipe
         return await self.models.of_column(recipe, serving.snapshot, column)

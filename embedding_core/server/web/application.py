@@ -189,7 +189,9 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 async def _no_route(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _json(Problem(f"{error.detail}: see /openapi.json", "no_route"), error.status_code)
+    response = _json(Problem(f"{error.detail}: see /openapi.json", "no_route"), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _unforeseen(_request: Request, _error: Exception) -> Response:

@@ -122,6 +122,8 @@ class Guard:
             async with asyncio.timeout(self._limits.request_seconds):
                 while True:
                     message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return b"", _refused(400, "left", "the client left within its request")
                     body += message.get("body", b"")
                     if len(body) > most:
                         return b"", _too_long(len(body), most)

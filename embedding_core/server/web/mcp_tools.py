@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.reports.report import said
@@ -53,7 +53,9 @@ def mcp_application(service: SearchService) -> McpApplication:
         stateless_http=True,
         transport_security=security,
     )
-    return McpApplication(list(app.routes), server)
+    (route,) = (route for route in app.routes if isinstance(route, Route))
+    # A GET would wait for messages that no tool sends, for as long as its client likes.
+    return McpApplication([Route(PATH, route.endpoint, methods=["POST"])], server)
 
 
 def mcp_server(service: SearchService) -> MCPServer[Any]:

@@ -144,10 +144,10 @@ function filterOf(row) {
   const filter = { column: column.value, operator: operator.value };
   if (!input) return filter;
   if (input.value.trim() === "") return null;
-  const read = (text) => (["int", "float"].includes(row.described.type) ? Number(text) : text);
+  // Numbers go as they are written: JavaScript would round those beyond 2^53.
   if (row.described.type === "bool") filter.value = input.value === "true";
-  else if (operator.value === "in") filter.value = input.value.split(",").map((part) => read(part.trim()));
-  else filter.value = read(input.value);
+  else if (operator.value === "in") filter.value = input.value.split(",").map((part) => part.trim());
+  else filter.value = input.value;
   return filter;
 }
 
@@ -187,7 +187,8 @@ function recall() {
   } catch {
     // somebody changed the address: without filters then
   }
-  for (const filter of Array.isArray(filters) ? filters : []) addFilter(filter);
+  const known = (filter) => table?.columns.some(({ name }) => name === filter?.column);
+  for (const filter of Array.isArray(filters) ? filters.filter(known) : []) addFilter(filter);
   if ($("query").value) ask();
   else $("results").replaceChildren(), say("");
 }
