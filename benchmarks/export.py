@@ -116,7 +116,8 @@ def round_trip(folder: Path) -> dict[str, Any]:
 
 def kills(folder: Path) -> dict[str, Any]:
     """An export killed at 20 points of the time that one takes, against one that was not."""
-    recipe = _table(folder)
+    # As the killed processes read it, so that all write the same recipe.yaml.
+    recipe = Recipe.load(_table(folder).model_dump_json())
     shard_rows = max(1, ROWS // (2 * KILLS))
     spec = ExportSpec(to="parquet", shard_rows=shard_rows)
     started = time.perf_counter()

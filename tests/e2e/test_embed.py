@@ -350,14 +350,16 @@ def test_embed_twice_at_the_same_time_every_row_stands_once(
     write_ten_files(tmp_path)
     path = write_recipe(tmp_path)
     program = str(Path(sys.executable).parent / "embedlake")
+    # The run that comes second waits for the first, however long that takes here.
+    environment = {**commands.environment, "EMBEDLAKE_LOCK_WAIT_SECONDS": "600"}
     both = [
         subprocess.Popen(
             [program, "embed", str(path), *ONE_FILE_PER_UNIT],
-            env=commands.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         for _ in range(2)
     ]  # fmt: skip
-    assert [one.wait() for one in both] == [DONE, DONE]
+    assert [process.wait() for process in both] == [DONE, DONE]
     assert [row["doc_id"] for row in rows(Recipe.load(path), "doc_id")] == [
         f"d{number}" for number in range(10)
     ]
