@@ -207,15 +207,15 @@ class Destination:
 
         if not isinstance(error, OSError | BotoCoreError | ClientError):
             return None
-        what = f"cannot {doing} {self.uri}: {without_credentials(error) or words(error)}"
+        problem = f"cannot {doing} {self.uri}: {without_credentials(error) or words(error)}"
         fault = fault_of(error)
         if fault is Fault.PASSING:
-            return Transient(f"{what}; it may pass", action="resume")
+            return Transient(f"{problem}; it may pass", action="resume")
         if fault is Fault.FULL:
-            return SetupError(f"{what}; make room, or make it writable", action="resume")
+            return SetupError(f"{problem}; make room, or make it writable", action="resume")
         if fault is Fault.DENIED:
-            return SetupError(f"{what}; make it writable, or name another destination")
-        return SetupError(f"{what}; name another destination")
+            return SetupError(f"{problem}; make it writable, or name another destination")
+        return SetupError(f"{problem}; name another destination")
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -79,14 +79,14 @@ def changes(existing: Sequence[Item], desired: Sequence[Item]) -> list[Change]:
     Removals come first, automations before the deployments that they name; then each kind is made
     after those that it names.
     """
-    there = {(item.kind, item.name): item for item in existing}
+    items = {(item.kind, item.name): item for item in existing}
     asked_for = {(item.kind, item.name) for item in desired}
-    removed = [item for key, item in there.items() if key not in asked_for]
+    removed = [item for key, item in items.items() if key not in asked_for]
     removed.sort(key=lambda item: KINDS.index(item.kind), reverse=True)
     return [Change("remove", item, {}) for item in removed] + [
         change
         for item in sorted(desired, key=lambda item: KINDS.index(item.kind))
-        if (change := _change(there.get((item.kind, item.name)), item)) is not None
+        if (change := _change(items.get((item.kind, item.name)), item)) is not None
     ]
 
 

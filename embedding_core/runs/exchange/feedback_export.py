@@ -117,16 +117,16 @@ def _check_replaceable(folder: str) -> None:
     """Raise ``UsageError`` for a folder with others' labels: ids that are no digests of queries, or
     documents without queries."""
     paths = {name: Path(folder, name) for name in (QUERIES, CORPUS, QRELS)}
-    there = [name for name, path in paths.items() if path.exists()]
-    if not there:
+    present = [name for name, path in paths.items() if path.exists()]
+    if not present:
         return
     with suppress(UsageError, FileNotFoundError):
         queries = read_queries(paths[QUERIES].read_bytes(), QUERIES)
         if all(name == _query_id(text) for name, text in queries.items()):
             return
     raise UsageError(
-        f"{folder} has a {there[0]} that was not made of feedback and would be lost; name another "
-        "folder"
+        f"{folder} has a {present[0]} that was not made of feedback and would be lost; name "
+        "another folder"
     )
 
 
