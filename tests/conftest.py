@@ -21,6 +21,13 @@ from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server
 
 E2E = "tests/e2e/"
+WHOLE_RUNS = tuple(
+    f"tests/{room}/"
+    for room in ("choosing", "clients", "corpora", "exchange", "look", "runs", "server")
+)
+"""Each test makes a table and more: half a second, a thousand times."""
+FIRST_RUNS = "tests/runs/test_runs.py"
+"""What a run does at all."""
 
 # No test depends on how fast the machine is.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,10 +72,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with an S3 server, which ``make test-fast`` leaves out."""
+    """Mark what ``make test-fast`` leaves out: tests with an S3 server, and those of whole runs."""
     for item in items:
         if "s3" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
+        if item.nodeid.startswith(WHOLE_RUNS) and not item.nodeid.startswith(FIRST_RUNS):
+            item.add_marker(pytest.mark.slow)
 
 
 class EndToEndInOneProcess(LoadScopeScheduling):

@@ -42,6 +42,7 @@ UNDECLARED = {
 }
 
 
+@pytest.mark.slow
 def test_core_brings_no_orchestrator_and_no_pictures() -> None:
     core = brought_by(declared())
     assert {"torch", "pylance", "botocore"} <= core
@@ -49,6 +50,7 @@ def test_core_brings_no_orchestrator_and_no_pictures() -> None:
     assert brought_by(declared("run")) >= ORCHESTRATOR
 
 
+@pytest.mark.slow
 def test_modules_of_extras_are_outside_the_core() -> None:
     brought_by_others_too = {"rich"}  # by huggingface-hub's command line
     assert EXTRAS.keys() - brought_by_others_too <= modules_outside_the_core()

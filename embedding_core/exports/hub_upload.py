@@ -129,9 +129,8 @@ class HubRepository:
             if isinstance(error, RevisionNotFoundError):
                 branch = self.dataset.revision
                 raise SetupError(
-                    f"the dataset {self.dataset.name} has no branch {branch!r}; make it, `hf repos "
-                    f"branch create {self.dataset.name} {branch} --type dataset`, or leave "
-                    f"@{branch} out"
+                    f"the dataset {self.dataset.name} has no branch {branch!r}; make it "
+                    f"on the dataset's page, or leave @{branch} out"
                 ) from error
             status = getattr(getattr(error, "response", None), "status_code", None)
             fault = Fault.PASSING if status is None else fault_of_status(status)

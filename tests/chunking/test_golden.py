@@ -58,6 +58,7 @@ DIGESTS = {
 """By text: with words for tokens, with MiniLM's tokenizer, and with a document prompt before it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNITS)
 def test_chunks_of_a_text_are_where_they_always_were(name: str, minilm: str) -> None:
     info = describe(minilm)

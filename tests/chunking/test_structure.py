@@ -215,6 +215,7 @@ def test_characters_join_a_last_chunk_that_brings_too_little() -> None:
 PROSE = "\n\n".join(topics[name] for name in sorted(topics))[:40_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words", "edges", "minilm", "bpe"])
 def test_sizer_counts_as_the_tokenizer_does(name: str) -> None:
     ours = {"words": WORDS, "edges": EdgeTokenizer()}

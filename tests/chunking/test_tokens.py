@@ -68,6 +68,7 @@ def settings_of_chunks(draw: st.DrawFn) -> tuple[int, int, int]:
     return max_tokens, overlap, draw(st.integers(0, max_tokens // 2 - overlap))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", [WORDS, EdgeTokenizer()], ids=["words", "edges"])
 @settings(max_examples=300)
 @given(text=TEXTS, setting=settings_of_chunks())
@@ -283,6 +284,7 @@ def test_five_megabytes_take_seconds() -> None:
     assert chunks[-1].char_end == len(text.rstrip())
 
 
+@pytest.mark.slow
 def test_a_long_text_is_given_to_the_tokenizer_in_segments() -> None:
     longest = 0
 

@@ -298,6 +298,7 @@ def test_a_strategy_of_a_plugin_validates_cuts_and_stands_in_the_schema(tmp_path
     assert "'code', 'none', 'paragraphs'" in said["unknown"]
 
 
+@pytest.mark.slow
 def test_a_recipe_that_names_a_broken_strategy_says_which_package(tmp_path: Path) -> None:
     group, target = "embedlake.chunk_strategies", "paragraphs:PARAGRAPHS"
     install(tmp_path / "site", "by-paragraph", group, "paragraphs", target, "")

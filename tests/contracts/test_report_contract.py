@@ -191,6 +191,7 @@ def spoken(module: Path) -> Iterator[str]:
             yield node.value
 
 
+@pytest.mark.slow
 def test_library_names_no_command_outside_its_reports() -> None:
     library = Path(embedding_core.__file__).parent
     modules = set(library.rglob("*.py")) - set((library / "reports").rglob("*.py"))

@@ -188,6 +188,7 @@ def files(source: Source, uri: str | None = None) -> dict[str, SourceFile]:
     return {file.uri.removeprefix(source.folder).strip("/"): file for file in listed}
 
 
+@pytest.mark.slow
 def test_list_gives_each_file_that_the_names_take(source: Source) -> None:
     for name in ("a.x", "b.no", "deep/er/c.x", "skip/d.x", "deep/skip/e.x", "deep/f.x"):
         source.put(name, name.encode())

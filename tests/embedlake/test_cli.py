@@ -261,6 +261,7 @@ def test_maintain_without_a_table_fails_and_says_what_to_do(
 # schema
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED_RECIPES, ids=lambda path: path.name)
 def test_schema_accepts_shipped_recipes(path: Path, embedlake: Embedlake) -> None:
     schema = embedlake("schema").json

@@ -153,6 +153,7 @@ def test_stats_counts_dropped_chunks(tmp_path: Path, embedlake: Embedlake) -> No
     assert whole["document_lengths"]["longest"] == 70
 
 
+@pytest.mark.slow
 def test_stats_tells_languages(tmp_path: Path, embedlake: Embedlake) -> None:
     texts = {
         "en": "The cat sleeps on the sofa while the children play in the garden.",

@@ -31,11 +31,13 @@ def test_flows_imported_with_a_stray_variable_change_nothing() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_command_line_starts_before_lance_so_that_lance_hears_what_to_log() -> None:
     done = in_python("import sys, embedlake.cli.main; assert 'lance' not in sys.modules")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_command_with_a_stray_variable_says_what_to_write() -> None:
     done = in_python(
         "import sys; sys.argv = ['embedlake', 'down']; from embedlake.cli.main import main; main()"

@@ -20,6 +20,7 @@ def test_parity_texts_never_change() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hashing", "tiny_qwen3", "minilm"])
 def test_check_parity_same_model_in_another_arithmetic_passes(
     request: pytest.FixtureRequest, name: str

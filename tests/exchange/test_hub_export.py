@@ -163,7 +163,7 @@ def test_export_to_a_branch_that_a_dataset_lacks_says_how_to_make_it(
     """A branch that the export made would begin with the files of the default one."""
     hub.files["me/vectors"] = {"thesis.txt": b"mine"}
     uri, spec = "hf://datasets/me/vectors@daily", ExportSpec(to="parquet")
-    with pytest.raises(SetupError, match=r"has no branch 'daily'; make it, `hf repos branch"):
+    with pytest.raises(SetupError, match=r"has no branch 'daily'; make it on the dataset's page"):
         export_to_hub(recipe, spec, uri, tmp_path / "staging", endpoint=hub.url)
     assert hub.branches == {"main"} and hub.n_commits == 0
 

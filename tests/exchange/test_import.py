@@ -361,7 +361,7 @@ def test_import_makes_the_digests_of_others_files_itself(new: Recipe, tmp_path: 
     "uri", ["hf://datasets/me/x", "hf://datasets/me/x/a.parquet", "https://host/a.parquet"]
 )
 def test_import_from_a_hub_says_how_to_download_it(new: Recipe, uri: str) -> None:
-    with pytest.raises(UsageError, match=r"hf download owner/name --repo-type dataset"):
+    with pytest.raises(UsageError, match=r"with `hf download`"):
         imported(new, uri)
 
 

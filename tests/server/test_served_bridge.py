@@ -60,7 +60,7 @@ def test_without_the_flag_nothing_is_asked_through_a_bridge(tmp_path: Path) -> N
     with serving(recipe) as client:
         assert len(client.get("/api/tables/docs").json()["spaces"]) == 1
         answer = search(client, "bees", column="bridge")
-        assert answer.status_code == 422 and "--bridge MODEL" in answer.json()["error"]
+        assert answer.status_code == 422 and "a model to bridge from" in answer.json()["error"]
 
 
 def test_without_a_bridge_the_answer_says_what_makes_one(tmp_path: Path) -> None:

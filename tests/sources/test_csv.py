@@ -168,6 +168,7 @@ def test_files_of_one_source_may_have_other_columns_and_delimiters(tmp_path: Pat
     assert rejects(items) == [(0, "wrong_type"), (1, "empty_text")]
 
 
+@pytest.mark.slow
 def test_cells_of_ten_megabytes_are_read_and_overlong_rows_skipped_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,12 +349,14 @@ def test_office_file_that_cannot_be_read_is_rejected_whole(
     assert caught.value.reason == reason and caught.value.detail
 
 
+@pytest.mark.slow
 def test_office_file_without_text_is_rejected(tmp_path: Path) -> None:
     assert rejects(read_bytes(tmp_path, "a.docx", made_docx())) == [(0, "no_text")]
     with pytest.raises(RejectedInput, match="no_text"):
         read_bytes(tmp_path, "a.pptx", made_pptx(("", "", False)))
 
 
+@pytest.mark.slow
 def test_zip_bomb_is_rejected_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

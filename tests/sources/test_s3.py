@@ -137,6 +137,7 @@ def test_discovery_reads_no_object(stub: StubS3) -> None:
     assert stub.requests == [f"/{BUCKET}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [500, 503, 429])
 @pytest.mark.usefixtures("no_pauses")
 def test_a_store_in_trouble_is_transient(stub: StubS3, status: int) -> None:
@@ -186,6 +187,7 @@ def test_an_object_that_is_refused_or_gone_rejects_that_file(stub: StubS3) -> No
         discover(spec)
 
 
+@pytest.mark.slow
 def test_an_object_that_changes_while_it_is_read_is_rejected(stub: StubS3) -> None:
     line = json.dumps({"text": "x" * 1_000_000}).encode() + b"\n"
     stub.objects = {"a.jsonl": line * 3}

@@ -97,9 +97,8 @@ def incoming(
         raise UsageError(f"no format {format_name!r}; use {', '.join(KNOWN_EXPORTERS.names())}")
     if storage.scheme_of(origin) not in storage.SCHEMES:
         raise UsageError(
-            f"nothing is imported from {origin}: name a folder, a file or s3://bucket/prefix; a "
-            "dataset of a hub is downloaded first, hf download owner/name --repo-type dataset "
-            "--local-dir ./folder"
+            f"nothing is imported from {origin}: name a folder, a file or s3://bucket/prefix; "
+            "download a dataset of a hub first, with `hf download`, and name its folder"
         )
     above, _, file_name = origin.rstrip("/").rpartition("/")
     for name in KNOWN_EXPORTERS.names():

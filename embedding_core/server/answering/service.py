@@ -248,8 +248,8 @@ class SearchService:
         if column == BRIDGE:
             if self._bridge_from is None:
                 raise UsageError(
-                    "this server asks through no bridge; start it with --bridge MODEL, or ask the "
-                    "column of a space"
+                    "this server asks through no bridge; start it with a model to bridge from, or "
+                    "ask the column of a space"
                 )
             return await self.models.of_model(self._bridge_from)
         _check_column(serving.snapshot, column)

@@ -109,6 +109,7 @@ def test_adapter_trained_under_a_head_equals_peft(tiny_qwen3: Path, tmp_path: Pa
     assert (vectors * expected).sum(axis=1).min() >= 0.99999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "pooling"),
     [("bert-cls", "cls"), ("roberta", "mean"), ("distilbert", "mean"), ("mpnet", "mean")],

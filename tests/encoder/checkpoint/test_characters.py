@@ -47,6 +47,7 @@ def characters(library: tokenizers.Tokenizer) -> Characters:
     return Characters(library)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @example(text="")
 @example(text=" \n")
@@ -59,6 +60,7 @@ def test_offsets_of_any_text_are_the_librarys(
     assert [tuple(pair) for pair in offsets] == encoding.offsets
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(text=TEXTS)
 def test_text_that_cannot_be_unknown_has_no_unknown_token(

@@ -80,6 +80,7 @@ def test_shapes_every_family_is_here() -> None:
     assert built | {"qwen3"} == set(FAMILIES)
 
 
+@pytest.mark.slow
 def test_vectors_equal_transformers_one_at_a_time(folder: Path, shape: Shape) -> None:
     texts = _texts()
     encoder = Encoder.load(str(folder), dtype="fp32", device="cpu", batch_tokens=700)
@@ -92,6 +93,7 @@ def test_vectors_equal_transformers_one_at_a_time(folder: Path, shape: Shape) ->
     assert _cosines(encoded.vectors[:1], encoded.vectors[1:2]).max() < 0.999
 
 
+@pytest.mark.slow
 def test_bf16_near_fp32(folder: Path) -> None:
     texts = _texts()
     full = Encoder.load(str(folder), dtype="fp32", device="cpu").encode_documents(texts)
@@ -99,6 +101,7 @@ def test_bf16_near_fp32(folder: Path) -> None:
     assert _cosines(full, half).min() >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Electra", "Olmo2"])
 def test_unverified_architecture_refused_by_name_unless_allowed(tmp_path: Path, name: str) -> None:
     shape = Shape(name, "mean" if name == "Electra" else "lasttoken")

@@ -127,6 +127,7 @@ def test_count_with_a_prompt_is_what_the_model_sees(
     assert prompted.merges_at_start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "share"),
     [
@@ -229,6 +230,7 @@ PARTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(parts=st.lists(PARTS, max_size=60), max_tokens=st.integers(4, 30), data=st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_encode_any_text_head_gives_the_ids_of_the_whole(
