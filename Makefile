@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock image-locks clean
+.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock image-locks sbom audit clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -41,9 +41,11 @@ check: $(INSTALLED) ## Lint, format, types, import rules, names, documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.house
+	$(BIN)/python -m tools.pages --check
 	@$(MAKE) --no-print-directory docs
 
-docs: $(INSTALLED) ## Build the documentation's site into build/site
+docs: $(INSTALLED) ## Write the tables that follow the code, build the documentation's site into build/site
+	$(BIN)/python -m tools.pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results in benchmarks/results
@@ -69,9 +71,14 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	  else $(BIN)/python -m benchmarks.peers --environments $(PEERS); fi
 
 experiments: $(INSTALLED) ## Long fault experiments; results in experiments/results
-	$(BIN)/python -m experiments.faults
+	$(BIN)/python -m experiments.faults --jobs 2
+	$(BIN)/python -m experiments.fuzz
+	$(BIN)/python -m experiments.machine
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.release --only kills
+	@if [ -z "$(PEERS)" ]; then echo "left out, for want of a folder for their environments: make experiments PEERS=folder"; \
+	  else $(BIN)/python -m experiments.peers --environments $(PEERS); fi
+	$(BIN)/python -m experiments.page
 
 # The published torch requires this very triton on Linux; its CPU build requires none and would hide that.
 TORCH := torch==2.13.0
@@ -84,6 +91,20 @@ lock: ## Write requirements.lock from what .venv holds
 
 image-locks: $(INSTALLED) ## Write the hashed locks of infra/Dockerfile from requirements.lock
 	$(BIN)/python -m tools.image_locks
+
+# In an environment of their own: they are no part of what they look at.
+AUDITORS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
+
+build/audit:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet $(AUDITORS)
+
+sbom: build/audit ## Write the list of all that is installed, as CycloneDX, into build/sbom.json
+	build/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file build/sbom.json requirements.lock
+
+audit: sbom ## Look for known vulnerabilities in what is installed; asks PyPI
+	build/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 clean: ## Remove what the targets made, .venv included
 	rm -rf $(VENV) .demo .embedlake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

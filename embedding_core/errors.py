@@ -9,7 +9,8 @@
         ├── ModelError       the model cannot be found, read, trusted or run here
         └── LakeError        the table or its store is not what the recipe says
             ├── Locked       another run is working on the table
-            └── Unfilled     rows lack a vector in the column that is to serve
+            ├── Unfilled     rows lack a vector in the column that is to serve
+            └── Switched     another space was put in service while a run went on
 
 Every message gives the value, the limit and the next action. An action that is a command of
 embedlake's stands in ``action``, not in the message: who shows the error knows how it is called
@@ -19,6 +20,8 @@ there.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+from embedding_core.redaction import redacted
 
 if TYPE_CHECKING:
     from embedding_core.reasons import Reason
@@ -70,12 +73,17 @@ class Transient(EmbedlakeError):
 
 
 def words(error: BaseException) -> str:
-    """The error's message; for an error without a message, the meaning of its class."""
+    """The error's message, without secrets of URLs; for an error without a message, the meaning of
+    its class."""
     if said := str(error).strip():
-        return said
+        return redacted(said)
     if isinstance(error, MemoryError):
         return "out of memory; give the task more of it, or split the file or the record"
     return f"{type(error).__name__}, without a message"
+
+
+MOST_DETAIL = 2_000
+"""Characters of a reject's detail: a library's own words may repeat what a file says."""
 
 
 class RejectedInput(EmbedlakeError):
@@ -89,7 +97,7 @@ class RejectedInput(EmbedlakeError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason.name
-        self.detail = detail
+        self.detail = detail if len(detail) <= MOST_DETAIL else detail[:MOST_DETAIL] + "…"
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
@@ -135,3 +143,9 @@ class Unfilled(LakeError):
     """Rows have no vector in the column that is to be put in service; nothing was changed."""
 
     code = "unfilled"
+
+
+class Switched(LakeError):
+    """Another space was put in service while a run went on; what it committed before is kept."""
+
+    code = "switched"

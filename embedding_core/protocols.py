@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedding_core.records import Space
+from embedding_core.records import ModelWork, Space
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +60,11 @@ class TextEncoder(Protocol):
     """The one protocol of an encoder: lake, runs, gate and clients use it."""
 
     space: Space
+
+    @property
+    def work(self) -> ModelWork:
+        """How the model was used so far."""
+        ...
 
     def encode_stream(
         self, batches: Iterable[Sequence[str] | pa.Array], kind: Kind = "document"

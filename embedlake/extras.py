@@ -16,6 +16,7 @@ EXTRAS = {
     "sqlalchemy": "run",
     "peft": "lora",
     "mcp": "serve",
+    "opentelemetry": "otel",
     "prometheus_client": "serve",
     "py3langid": "languages",
     "starlette": "serve",

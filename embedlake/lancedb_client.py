@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from embedding_core.encoder.engines import describe_model
 from embedding_core.lake.embedding_function import follow_changes, register
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.runs.job import in_use
+from embedding_core.runs.serving import check_servers
 
 
 def _in_use(model: ModelSpec) -> AbstractContextManager[TextEncoder]:
-    return in_use(model, Resources())
+    check_servers(model)  # the table named them
+    return in_use(describe_model(model), model, Resources())
 
 
 register(_in_use)

@@ -10,17 +10,22 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe import ENGINE_TOKEN, Resources
+from embedding_core.redaction import secret_in
 
 API_URL = "PREFECT_API_URL"
 PAGE_URL = "PREFECT_UI_URL"
 PREFIX = "EMBEDLAKE_"
 TOKEN = "EMBEDLAKE_SERVE_TOKEN"
+OTLP_TIMEOUT, COLLECTOR_SECONDS = "OTEL_EXPORTER_OTLP_TIMEOUT", 3.0
+"""OpenTelemetry's variable, and what it is here when it is not set: its own 10 s would delay each
+span by that long."""
 SHORTEST_TOKEN = 16
 """Characters."""
 DEMO_MODEL = "EMBEDLAKE_DEMO_MODEL"
@@ -54,6 +59,13 @@ class Settings(BaseSettings):
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs an hour, in any currency: plans, ``bench`` and
     reports then name costs."""
+
+    log_format: Literal["text", "json"] = "text"
+    """``json``: lines of flows, and of tasks in whatever process, are JSON objects on stderr."""
+
+    traces: Literal["off", "otlp"] = "off"
+    """``otlp``: spans of runs go where OpenTelemetry's own variables say; needs
+    ``embedlake[otel]``."""
 
     serve_token: SecretStr | None = None
     """What clients of ``embedlake serve`` send as ``Authorization: Bearer``; at least 16 characters
@@ -122,8 +134,19 @@ def prefect_api_url() -> str | None:
     """The Prefect API named in the environment or in the active Prefect profile, else None.
 
     The profile is read here because importing prefect for it costs a second of every command. An
-    empty variable means none, whatever the profile says.
+    empty variable means none, whatever the profile says. Raises ``UsageError`` for a URL with a
+    secret, which Prefect would put into the links of its log.
     """
+    url = _named_api_url()
+    if url is not None and (secret := secret_in(url)) is not None:
+        raise UsageError(
+            f"{API_URL} {secret}; write it without, and set PREFECT_API_AUTH_STRING to "
+            "user:password"
+        )
+    return url
+
+
+def _named_api_url() -> str | None:
     if API_URL in os.environ:
         return os.environ[API_URL] or None
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
@@ -135,6 +158,11 @@ def prefect_api_url() -> str | None:
         raise UsageError(f"{path} is not TOML: {error}; correct it, or set {API_URL}") from error
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     return profiles.get("profiles", {}).get(active, {}).get(API_URL) or None
+
+
+def patience_of_collectors() -> float:
+    """Seconds that a span waits for a collector that does not answer."""
+    return float(os.environ.get(OTLP_TIMEOUT) or COLLECTOR_SECONDS)
 
 
 def prefect_home() -> Path:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import yaml
 
 from embedding_core.encoder import describe_model, model_spec
 from embedding_core.errors import EmbedlakeError, ModelError
+from embedlake import interrupts
 from embedlake.local import stack
 from embedlake.settings import DEMO_MODEL, Settings
 
@@ -214,8 +215,20 @@ def title(text: str) -> None:
     print(f"\n── {text}", flush=True)
 
 
-if __name__ == "__main__":
+def told(story: Callable[[], int]) -> int | str:
+    """Tell a story to its end; what ``sys.exit`` is given.
+
+    SIGTERM ends it as Ctrl-C does, so that what it started is stopped.
+    """
+    interrupts.handle_signals()
     try:
-        sys.exit(main())
+        return story()
+    except KeyboardInterrupt:
+        print("demo: stopped", file=sys.stderr)
+        return interrupts.exit_code()
     except EmbedlakeError as error:
-        sys.exit(f"demo: {error}")
+        return f"demo: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(told(main))

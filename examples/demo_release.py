@@ -23,7 +23,6 @@ from typing import Any
 import httpx
 import yaml
 
-from embedding_core.errors import EmbedlakeError
 from embedding_core.quality import read_qrels, read_queries
 from examples.demo import (
     HOME,
@@ -39,6 +38,7 @@ from examples.demo import (
     run,
     servers,
     title,
+    told,
     write_corpus,
     write_recipe,
 )
@@ -211,7 +211,4 @@ def _show_held_out(known: Mapping[str, str], before: Answers, after: Answers) ->
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EmbedlakeError as error:
-        sys.exit(f"demo: {error}")
+    sys.exit(told(main))

@@ -28,7 +28,7 @@ from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
 from embedlake.orchestration.publishing import publish
-from embedlake.settings import read_settings
+from embedlake.orchestration.watching import watched_settings
 
 
 @flow(
@@ -37,6 +37,7 @@ from embedlake.settings import read_settings
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    persist_result=False,
     on_crashed=[fail_for_parameters],
 )
 def embed(
@@ -55,10 +56,10 @@ def embed(
     """
     started = time.perf_counter()
     try:
-        loaded = following(Recipe.load(recipe))
-        settings = read_settings()
+        loaded = Recipe.load(recipe)
+        settings = watched_settings()
         chosen = settings.resources.updated(resources or {})
-        chosen = resources_for(loaded.model, chosen, settings)
+        chosen = resources_for(following(loaded).model, chosen, settings)
         with interrupts.not_mistaken():
             current_runner().prepare(settings, chosen)  # what no task could get is told at once
             run = EmbedRun(
@@ -69,6 +70,7 @@ def embed(
                 lock_wait_seconds=settings.lock_wait_seconds,
                 allow_removals=allow_removals,
                 retry_reasons=retry_reasons or (),
+                price_per_hour=settings.price_per_hour,
             )
             report = run.to_the_end(started)
     except EmbedlakeError as error:

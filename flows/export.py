@@ -35,7 +35,8 @@ from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
 from embedlake.orchestration.publishing import publish
-from embedlake.settings import Settings, read_settings
+from embedlake.orchestration.watching import watched_settings
+from embedlake.settings import Settings
 
 
 @flow(
@@ -44,6 +45,7 @@ from embedlake.settings import Settings, read_settings
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    persist_result=False,
     on_crashed=[fail_for_parameters],
 )
 def export(
@@ -66,7 +68,7 @@ def export(
     started = time.perf_counter()
     try:
         loaded, asked = Recipe.load(recipe), ExportSpec.of(spec)
-        settings = read_settings()
+        settings = watched_settings()
         with interrupts.not_mistaken():
             if storage.scheme_of(destination) == "hf":
                 staging = export_staging(settings)

@@ -21,6 +21,7 @@ from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
 from embedlake.orchestration.publishing import publish
+from embedlake.orchestration.watching import watched_settings
 
 
 @flow(
@@ -28,6 +29,7 @@ from embedlake.orchestration.publishing import publish
     description="Compact a table, keep its indexes fresh, remove old versions and orphans.",
     flow_run_name=run_name,
     validate_parameters=False,
+    persist_result=False,
     on_crashed=[fail_for_parameters],
 )
 def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, Any]]:
@@ -37,6 +39,7 @@ def maintain(recipe: str | dict[str, Any]) -> dict[str, Any] | State[dict[str, A
         recipe: path or URI of a recipe file, or the recipe itself.
     """
     try:
+        watched_settings()
         with interrupts.not_mistaken():
             loaded = Recipe.load(recipe)
             report = maintenance.maintain(loaded)

@@ -19,6 +19,7 @@ from prefect.states import Completed
 from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.runs.job import locked_for
+from embedding_core.runs.serving import is_endpoint
 from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import Promotion, has_left
 from embedlake.execution.reembedding import ReembedRun, published
@@ -28,7 +29,7 @@ from embedlake.orchestration import events
 from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import failed
 from embedlake.orchestration.parameters import fail_for_parameters
-from embedlake.settings import read_settings
+from embedlake.orchestration.watching import watched_settings
 
 
 @flow(
@@ -37,6 +38,7 @@ from embedlake.settings import read_settings
     flow_run_name=run_name,
     task_runner=Runner(),
     validate_parameters=False,
+    persist_result=False,
     on_crashed=[fail_for_parameters],
 )
 def reembed(
@@ -66,15 +68,15 @@ def reembed(
         why = f"flow run {later.name} ({later.id}) was asked for later"
         return Completed(name="Superseded", message=why)
     try:
-        settings = read_settings()
+        settings = watched_settings()
         newer = Recipe.load(recipe).with_model(model)
         chosen = settings.resources.updated(resources or {})
         chosen = resources_for(newer.model, chosen, settings)
-        job = space_job(newer, newer.model, chosen, run_id)
+        job = space_job(newer, newer.model, chosen, run_id, settings.price_per_hour)
         if own_run.auto_scheduled and has_left(job):
             why = f"{newer.model.name} was in service or retired; schedules do not bring it back"
             return Completed(name="Left", message=why)
-        current_runner().prepare(settings, chosen)
+        current_runner().prepare(settings, chosen, asks_servers=is_endpoint(newer.model))
         with locked_for(newer, run_id, settings.lock_wait_seconds, "build") as lock:
             report = ReembedRun(job, promote, lock).to_the_end(sample)
     except EmbedlakeError as error:

@@ -15,8 +15,9 @@ from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.reports.look.overview import OverviewView
 from embedding_core.reports.look.overview_picture import overview_picture_uri
-from embedding_core.reports.pages.page import write_page
+from embedding_core.reports.pages.page import check_replaceable, write_page
 from embedding_core.reports.pages.table_page import table_page
+from embedding_core.runs.inputs.own_output import check_outside_source
 from embedding_core.runs.look import overview
 from embedding_core.runs.look.vector_figures import Look
 from embedding_core.store.layout import report_path
@@ -25,7 +26,7 @@ from embedlake.orchestration.naming import run_name
 from embedlake.orchestration.outcome import ended, failed
 from embedlake.orchestration.parameters import fail_for_parameters
 from embedlake.orchestration.publishing import REPORT, publish, publish_picture
-from embedlake.settings import read_settings
+from embedlake.orchestration.watching import watched_settings
 
 
 @flow(
@@ -33,6 +34,7 @@ from embedlake.settings import read_settings
     description="Look at a table: figures, runs, releases, a map; as a page and as artifacts.",
     flow_run_name=run_name,
     validate_parameters=False,
+    persist_result=False,
     on_crashed=[fail_for_parameters],
 )
 def report(
@@ -56,9 +58,11 @@ def report(
     try:
         with interrupts.not_mistaken():
             loaded = Recipe.load(recipe)
-            look = Look(column, color, method, sample)
-            made = overview.look_at(loaded, look, read_settings().price_per_hour)
             page = out or report_path(loaded.lake.uri, loaded.lake.table)
+            check_replaceable(page, loaded.lake.storage)
+            check_outside_source(loaded, page)
+            look = Look(column, color, method, sample)
+            made = overview.look_at(loaded, look, watched_settings().price_per_hour)
             write_page(page, table_page(made), loaded.lake.storage)
     except EmbedlakeError as error:
         return failed(error)

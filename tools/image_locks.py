@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "infra" / "locks"
-EXTRAS = ("run", "serve", "report", "lora", "gcs", "azure", "html", "pdf", "office", "languages",
-          "chunkers", "code")  # fmt: skip
+EXTRAS = ("run", "serve", "otel", "report", "lora", "gcs", "azure", "html", "pdf", "office",
+          "languages", "chunkers", "code")  # fmt: skip
 """What worker images have; ``dev``, ``docs`` and ``demo`` are left out."""
 SERVER = ("asyncpg", "fastapi", "prefect", "sqlalchemy")
 """What a Prefect server on Postgres needs; it runs no code of embedlake's."""

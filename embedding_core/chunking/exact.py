@@ -7,8 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from embedding_core.chunking.tokens.context import fitted, in_context
-from embedding_core.chunking.tokens.edges import count_spans
-from embedding_core.chunking.tokens.token_map import TokenMap, count_tokens
+from embedding_core.chunking.tokens.token_map import count_tokens
 from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import ChunkOptions, ChunkStrategy
 from embedding_core.records import Chunk, Document
@@ -54,7 +53,7 @@ class CharacterChunker:
         tokenizer = in_context(self._tokenizer, context)
         text = document.text
         spans = self._spans(text, tokenizer)
-        counts = count_spans(text, TokenMap.of(text, tokenizer), tokenizer, spans)
+        counts = tokenizer.count([text[start:end] for start, end in spans])
         return [
             Chunk(index, text[start:end], start, end, n_tokens, context)
             for index, ((start, end), n_tokens) in enumerate(zip(spans, counts, strict=True))

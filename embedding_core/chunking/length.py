@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from embedding_core.chunking.tokens.windowed import TokenChunker
+from embedding_core.plurals import counted
 from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import Chunker
 from embedding_core.records import Chunk, Document
@@ -77,6 +78,6 @@ def _pieces(chunk: Chunk, policy: Policy, tokenizer: Tokenizer, limit: int) -> S
 
 def _detail(chunk: Chunk, limit: int) -> str:
     return (
-        f"{chunk.n_tokens} tokens at characters {chunk.char_start} to {chunk.char_end}, "
+        f"{counted(chunk.n_tokens, 'token')} at characters {chunk.char_start} to {chunk.char_end}, "
         f"the model takes {limit}"
     )

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 from pydantic import Field, model_validator
 
 from embedding_core.errors import UsageError
+from embedding_core.plurals import counted
 from embedding_core.protocols import Tokenizer
 from embedding_core.recipe.chunk import ChunkOptions
 
@@ -63,8 +64,8 @@ def with_lengths(options: Options, limit: int) -> Options:
         max_tokens = min(DEFAULT_MAX_TOKENS, limit)
     if max_tokens > limit:
         raise UsageError(
-            f"chunk.max_tokens {max_tokens} is above the model's limit of {limit} tokens; "
-            f"use at most {limit}, or a model that takes more"
+            f"chunk.max_tokens {max_tokens} is above the model's limit of "
+            f"{counted(limit, 'token')}; use at most {limit}, or a model that takes more"
         )
     if problem := contradiction(options, max_tokens, "chunk."):
         raise UsageError(problem)
@@ -80,13 +81,13 @@ def checked_max_tokens(options: LengthOptions, tokenizer: Tokenizer, limit: int)
     if options.max_tokens <= tokenizer.n_special:
         raise UsageError(
             f"chunk.max_tokens {options.max_tokens} leaves no room beside the model's "
-            f"{tokenizer.n_special} special tokens; raise it"
+            f"{counted(tokenizer.n_special, 'special token')}; raise it"
         )
     half = (options.max_tokens - tokenizer.n_special) // 2
     if options.min_new_tokens and options.overlap + options.min_new_tokens > half:
         raise UsageError(
             f"chunk.min_new_tokens {options.min_new_tokens} and chunk.overlap {options.overlap} "
             f"together are more than half of what chunk.max_tokens {options.max_tokens} leaves "
-            f"beside {tokenizer.n_special} special tokens; use at most {half} together"
+            f"beside {counted(tokenizer.n_special, 'special token')}; use at most {half} together"
         )
     return options.max_tokens

@@ -28,6 +28,7 @@ from embedding_core.encoder.stream import (
 )
 from embedding_core.errors import ModelError, RejectedInput
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.plurals import counted
 from embedding_core.protocols import Kind, Tokenizer, Vectors
 from embedding_core.reasons import (
     ALL,
@@ -39,7 +40,7 @@ from embedding_core.reasons import (
     Reason,
 )
 from embedding_core.recipe import Resources, paths
-from embedding_core.records import Space
+from embedding_core.records import ModelWork, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,9 @@ class Encoder(ABC):
 
     space: Space
     tokenizer: Tokenizer
+    work: ModelWork = ModelWork()
+    """How it was used since it was loaded. Stays empty where there are no batches; of several
+    threads at once about right."""
 
     @classmethod
     def load(
@@ -176,9 +180,13 @@ class Encoder(ABC):
     def __repr__(self) -> str:
         space = self.space
         return (
-            f"<{type(self).__name__} {space.model}: {space.dim} dimensions, {space.max_tokens:,} "
-            f"tokens, {space.pooling} pooling, space {space_id(space)[:SHOWN_DIGITS]}>"
+            f"<{type(self).__name__} {space.model}: {counted(space.dim, 'dimension')}, "
+            f"{counted(space.max_tokens, 'token')}, {space.pooling} pooling, space "
+            f"{space_id(space)[:SHOWN_DIGITS]}>"
         )
+
+    def _waited(self, seconds: float) -> None:
+        self.work += ModelWork(token_wait_seconds=seconds)
 
     @abstractmethod
     def encode_pieces(self, pieces: Iterable[Piece], kind: Kind) -> Iterator[tuple[Piece, Rows]]:

@@ -6,6 +6,7 @@ Arrow, in the order of the texts. Knows no model.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -96,22 +97,34 @@ def _split(batch: Texts) -> Iterator[list[str]]:
 
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], n_ahead: int, n_threads: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_ahead: int,
+    n_threads: int,
+    waited: Callable[[float], None] = lambda _seconds: None,
 ) -> Iterator[Result]:
     """``function(item)`` in order, up to ``n_ahead`` items ahead of the reader, in the background.
 
     ``items`` is read by the caller's own thread, and only that far. An error of ``function`` is
-    raised when its result is due.
+    raised when its result is due. ``waited`` is told the seconds that the reader waited.
     """
+
+    def due(result: Future[Result]) -> Result:
+        started = time.perf_counter()
+        try:
+            return result.result()
+        finally:
+            waited(time.perf_counter() - started)
+
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="embedlake-ahead")
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > n_ahead:
-                yield pending.popleft().result()
+                yield due(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield due(pending.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 

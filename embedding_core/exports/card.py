@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from embedding_core.exports.manifest import MANIFEST, Manifest
+from embedding_core.plurals import counted
 
 CARD = "README.md"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"),
@@ -46,15 +47,18 @@ def dataset_card(manifest: Manifest, stem: str) -> str:
 
 def _about(manifest: Manifest) -> list[str]:
     table = f"version {manifest.table_version} of the table `{manifest.table}`"
-    lines = [f"{manifest.rows:,} rows of {table}, exported by embedlake as {manifest.spec['to']}."]
+    lines = [
+        f"{counted(manifest.rows, 'row')} of {table}, exported by embedlake as "
+        f"{manifest.spec['to']}."
+    ]
     if (space := manifest.space) is not None:
         lines += [
-            f"Vectors: {space['dim']} dimensions, unit length, model `{space['model']}`, "
-            f"{space['pooling']} pooling; the whole space is in `space.json`.",
+            f"Vectors: {counted(space['dim'], 'dimension')}, unit length, model "
+            f"`{space['model']}`, {space['pooling']} pooling; the whole space is in `space.json`.",
         ]
     if manifest.folders:
         lines += [
-            f"A folder for each of {len(manifest.folders):,} values of "
+            f"A folder for each of {counted(len(manifest.folders), 'value')} of "
             f"`{manifest.spec['split_by']}`; `{MANIFEST}` has the value of each."
         ]
     return [

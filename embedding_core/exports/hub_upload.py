@@ -19,6 +19,8 @@ from embedding_core.store.hub import DEFAULT_REVISION, Dataset, read_file
 from embedding_core.store.retry import never_silent
 from embedding_core.store.storage import StorageSpec
 
+HAS_CHANGED = frozenset({409, 412})
+"""HTTP statuses of a commit whose parent is no longer the newest."""
 MADE_BY_THE_HUB = frozenset({".gitattributes"})
 """Files of a repository that nobody has written to."""
 
@@ -55,7 +57,43 @@ class HubRepository:
         with self._faults("look at"):
             if not self._api.repo_exists(self.dataset.name, repo_type="dataset"):
                 return None
-            files = {*self._api.list_repo_files(**self._where)} - MADE_BY_THE_HUB
+            commit = self._api.repo_info(**self._where).sha
+        return self._checked(commit, overwrite, resume)
+
+    def upload(self, folder: Path, message: str, overwrite: bool, resume: bool) -> None:
+        """Upload an export that is complete, over an export that is there; see ``check_free``.
+
+        A repository that does not exist is made, a private one. What a broken upload has sent is
+        not sent again. Raises ``UsageError``, and has written nothing, when somebody else writes to
+        the dataset meanwhile.
+        """
+        with self._faults("upload to"), never_silent(f"upload to {self.dataset.name}"):
+            if not self._api.repo_exists(self.dataset.name, repo_type="dataset"):
+                self._make()
+            commit = self._api.repo_info(**self._where).sha
+            self._checked(commit, overwrite, resume)
+            self._api.upload_folder(
+                folder_path=folder,
+                commit_message=message,
+                parent_commit=commit,
+                # Of the export before; what is uploaded stays.
+                delete_patterns=["data/*", SPACE],
+                **self._where,
+            )
+
+    def _make(self) -> None:
+        """The dataset; a new one has no branch but the default."""
+        self._api.create_repo(self.dataset.name, repo_type="dataset", private=True, exist_ok=True)
+        if self.dataset.revision != DEFAULT_REVISION:
+            self._api.create_branch(
+                self.dataset.name, branch=self.dataset.revision, repo_type="dataset", exist_ok=True
+            )
+
+    def _checked(self, commit: str, overwrite: bool, resume: bool) -> Manifest | None:
+        """The manifest of the export that a commit holds; see ``check_free``."""
+        with self._faults("look at"):
+            where = self._where | {"revision": commit}
+            files = {*self._api.list_repo_files(**where)} - MADE_BY_THE_HUB
         if files and MANIFEST not in files:
             raise UsageError(
                 f"the dataset {self.dataset.name} holds files that are no export; name a dataset "
@@ -63,42 +101,17 @@ class HubRepository:
             )
         if not files:
             return None
-        manifest = self._manifest()
+        manifest = self._manifest(commit)
         if not (overwrite or resume):
             raise UsageError(
                 f"the dataset {self.dataset.name} holds an export already", action="overwrite"
             )
         return manifest
 
-    def upload(self, folder: Path, message: str) -> None:
-        """Upload an export that is complete, over an export that is there.
-
-        A repository that does not exist is made, a private one. What a broken upload has sent is
-        not sent again.
-        """
-        with self._faults("upload to"), never_silent(f"upload to {self.dataset.name}"):
-            self._api.create_repo(
-                self.dataset.name, repo_type="dataset", private=True, exist_ok=True
-            )
-            if self.dataset.revision != DEFAULT_REVISION:  # a new dataset has the default alone
-                self._api.create_branch(
-                    self.dataset.name,
-                    branch=self.dataset.revision,
-                    repo_type="dataset",
-                    exist_ok=True,
-                )
-            self._api.upload_folder(
-                folder_path=folder,
-                commit_message=message,
-                # Of the export before; what is uploaded stays.
-                delete_patterns=["data/*", SPACE],
-                **self._where,
-            )
-
-    def _manifest(self) -> Manifest:
-        """What the export there says of itself. Raises ``SetupError`` for a file of another tool,
-        which may have the same name."""
-        file = replace(self.dataset, path=MANIFEST)
+    def _manifest(self, commit: str) -> Manifest:
+        """What the export of a commit says of itself. Raises ``SetupError`` for a file of another
+        tool, which may have the same name."""
+        file = replace(self.dataset, path=MANIFEST, revision=commit)
         data = read_file(file, StorageSpec(endpoint_url=self.endpoint))
         return Manifest.from_json(data, f"{MANIFEST} of the dataset {self.dataset.name}")
 
@@ -133,6 +146,12 @@ class HubRepository:
                     f"on the dataset's page, or leave @{branch} out"
                 ) from error
             status = getattr(getattr(error, "response", None), "status_code", None)
+            if status in HAS_CHANGED:
+                raise UsageError(
+                    f"the dataset {self.dataset.name} changed while this export was on its way to "
+                    "it, and nothing of it was written there; look at what somebody else wrote",
+                    action="overwrite",
+                ) from error
             fault = Fault.PASSING if status is None else fault_of_status(status)
             if fault is Fault.DENIED or isinstance(error, ValueError):
                 raise SetupError(

@@ -6,12 +6,12 @@ It names no time and no machine: the same version of a table gives the same byte
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from embedding_core.errors import SetupError
+from embedding_core.store.untrusted.json_text import read_json
 
 MANIFEST = "manifest.json"
 """Written last: a folder that has it is complete."""
@@ -20,9 +20,6 @@ SPACE = "space.json"
 MANIFEST_VERSION = 1
 
 FileKind = Literal["rows", "rejects", "recipe", "space", "card"]
-
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY = re.compile(r"(https?://[^?\s]*)\?\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Manifest:
     def from_json(cls, data: bytes, where: str) -> Manifest:
         """Raises ``SetupError`` for a manifest that embedlake did not write."""
         try:
-            values = json.loads(data)
+            values = read_json(data)
             files = tuple(ExportedFile(**file) for file in values.pop("files"))
             columns = tuple(values.pop("columns"))
             manifest = cls(**values, files=files, columns=columns)
@@ -92,14 +89,3 @@ def to_json(values: Any) -> bytes:
     """JSON whose bytes follow from the values alone."""
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     return (text + "\n").encode()
-
-
-def without_secrets(values: Any) -> Any:
-    """Plain values whose URLs have neither user names, passwords nor queries."""
-    if isinstance(values, str):
-        return _QUERY.sub(r"\1", _USER.sub("", values))
-    if isinstance(values, Mapping):
-        return {name: without_secrets(value) for name, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [without_secrets(value) for value in values]
-    return values

@@ -1,14 +1,15 @@
 """Find damage in a table from its metadata and a listing of the store; no row is read.
 
-Four kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
+Five kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
 failed write, and a disk or a person can cut a file off), a data file that Lance cannot decode, an
-index whose column is gone, a manifest that does not parse. No kind heals by waiting, so each
-becomes a ``LakeError`` that names it.
+index whose column or whose files are gone, a manifest that does not parse. No kind heals by
+waiting, so each becomes a ``LakeError`` that names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from lance.fragment import FragmentMetadata
 
 from embedding_core.errors import LakeError
 from embedding_core.lake.faults import plain, store_faults
+from embedding_core.plurals import counted
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
@@ -34,7 +36,9 @@ class WrongSize:
     """Its size in the store; None for a missing file."""
 
     def __str__(self) -> str:
-        size = "is missing" if self.size_bytes is None else f"has {self.size_bytes:,} bytes"
+        size = (
+            "is missing" if self.size_bytes is None else f"has {counted(self.size_bytes, 'byte')}"
+        )
         expected = self.expected_bytes
         metadata = "" if expected is None else f", its metadata says {expected:,}"
         return f"data/{self.path} {size}{metadata}"
@@ -89,7 +93,30 @@ def indexes_of(dataset: lance.LanceDataset) -> list[Any]:
     except OSError as error:
         if "Protobuf" not in str(error) and "whole buffer" not in str(error):
             raise
-        raise damaged_manifest(dataset.uri, dataset.version, plain(error)) from error
+        raise DamagedManifest(dataset.uri, dataset.version, plain(error)) from error
+
+
+def index_bytes(table_uri: str, spec: StorageSpec) -> Mapping[str, int]:
+    """Bytes of all files of each index part, by the part's id."""
+    sizes: dict[str, int] = defaultdict(int)
+    for file in storage.files_below(storage.join(table_uri, "_indices"), spec):
+        part_id = file.uri.rpartition("/_indices/")[2].partition("/")[0]
+        sizes[part_id] += file.size_bytes
+    return sizes
+
+
+def wrong_index_size(index: Any, sizes: Mapping[str, int]) -> str | None:
+    """Which part of an index is not there as it was written; None when all are."""
+    for segment in index.segments:
+        size, expected = sizes.get(str(segment.uuid)), segment.size_bytes
+        if size is None:
+            return f"its files in _indices/{segment.uuid} are missing"
+        if expected is not None and size != expected:
+            return (
+                f"_indices/{segment.uuid} has {counted(size, 'byte')}, its metadata says "
+                f"{expected:,}"
+            )
+    return None
 
 
 def homeless_indexes(dataset: lance.LanceDataset) -> tuple[str, ...]:
@@ -100,14 +127,17 @@ def homeless_indexes(dataset: lance.LanceDataset) -> tuple[str, ...]:
     )
 
 
-def damaged_manifest(table_uri: str, version: object, why: str) -> LakeError:
-    """The error for a version whose manifest cannot be what was written."""
-    return LakeError(
-        f"the manifest of version {version} of {table_uri} is damaged ({why}); put that file in "
-        "_versions back from a copy, or move it away: the table is then as it was before, and the "
-        "next run does the rest",
-        action="embed",
-    )
+class DamagedManifest(LakeError):
+    """A version's manifest cannot be what was written."""
+
+    def __init__(self, table_uri: str, version: object, why: str) -> None:
+        super().__init__(
+            f"the manifest of version {version} of {table_uri} is damaged ({why}); put that file "
+            "in _versions back if there is a copy, else have it put aside: the table is then as it "
+            "was before",
+            action="repair",
+        )
+        self.why = why
 
 
 def unreadable_rows(why: str) -> LakeError:
@@ -118,7 +148,7 @@ def unreadable_rows(why: str) -> LakeError:
 def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> LakeError | None:
     """The error that names what is damaged in a version of a table; None when nothing is.
 
-    For use after a failed read: it lists the table's data files.
+    For use after a failed read: it lists the table's data files and those of its indexes.
     """
     if homeless := homeless_indexes(dataset):
         return LakeError(
@@ -129,8 +159,15 @@ def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) ->
     fragments = (fragment.metadata for fragment in dataset.get_fragments())
     wrong = all_wrong_sizes(table_uri, spec, fragments)
     if wrong:
-        more = f", and {len(wrong) - 1} files more" if len(wrong) > 1 else ""
+        more = f", and {counted(len(wrong) - 1, 'file')} more" if len(wrong) > 1 else ""
         return LakeError(f"{wrong[0]}{more}: what was in it is lost", action="repair")
+    sizes = index_bytes(table_uri, spec)
+    for index in indexes_of(dataset):
+        if (why := wrong_index_size(index, sizes)) is not None:
+            return LakeError(
+                f"index {index.name} cannot be used: {why}; maintenance makes it again",
+                action="maintain",
+            )
     return None
 
 

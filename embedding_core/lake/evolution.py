@@ -13,6 +13,7 @@ import pyarrow as pa
 from lance.schema import LanceSchema
 
 from embedding_core.errors import LakeError
+from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import store_faults
 
 
@@ -33,6 +34,7 @@ def commit_schema(
         committed = lance.LanceDataset.commit(
             dataset.uri, operation, read_version=dataset.version, storage_options=dict(options)
         )
+    flush_version(committed)
     return int(committed.version)
 
 

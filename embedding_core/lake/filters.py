@@ -12,13 +12,15 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema
+from embedding_core.plurals import counted
 from embedding_core.records import ColumnType, Scalar
-from embedding_core.records.scalars import INT64_MAX, INT64_MIN, from_text, in_utc
+from embedding_core.records.scalars import EXPECTED, INT64_MAX, INT64_MIN, from_text, in_utc
 
 KEYS_PER_SCAN = 1_000
 """Keys named in one filter: 1,000 digests make an expression of 70 kB."""
@@ -47,7 +49,10 @@ def quote(value: Scalar) -> str:
         return "TRUE" if value else "FALSE"
     if isinstance(value, int):
         if not INT64_MIN <= value <= INT64_MAX:
-            raise UsageError(f"{value} is beyond the 64 bits of an int column; use a smaller one")
+            raise UsageError(
+                f"an int of {counted(value.bit_length(), 'bit')} is beyond the 64 bits of a "
+                "column; use a smaller one"
+            )
         return _SMALLEST if value == INT64_MIN else str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -109,6 +114,15 @@ _IS_OF_TYPE: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
 }
 
 
+_PYTHON: Mapping[ColumnType, tuple[type, ...]] = {
+    "string": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "timestamp": (datetime,),
+}
+
+
 def bind(
     where: str, params: Mapping[str, Scalar], types: Mapping[str, ColumnType] | None = None
 ) -> str:
@@ -116,7 +130,7 @@ def bind(
 
     A text, named or written out, that is compared with a column of another of ``types`` is read as
     a value of that type. Raises ``UsageError`` when a name has no value, a value no name, or a
-    text cannot be converted to its column's type.
+    value is not one of its column's type.
     """
     tokens = _Tokens(list(_TOKEN.finditer(where)), types or {})
     bound, end = [], 0
@@ -134,25 +148,34 @@ def _bound(tokens: _Tokens, at: int, params: Mapping[str, Scalar]) -> str:
         return "`" + token["quoted"].replace('""', '"') + "`"
     if token["string"] is not None:
         text = token["string"][1:-1].replace("''", "'")
-        return quote(_typed(text, tokens.compared_with(at), token["string"]))
+        return quote(_typed(text, tokens.compared_with(at)))
     name = token["param"]
     if name is None:
         return token[0]
     if name not in params:
         names = ", ".join(sorted(params)) or "none"
         raise UsageError(f"the filter names :{name} but no such parameter was given ({names})")
-    return quote(_typed(params[name], tokens.compared_with(at), f":{name}"))
+    return quote(_typed(params[name], tokens.compared_with(at)))
 
 
-def _typed(value: Scalar, declared: ColumnType | None, name: str) -> Scalar:
-    """The value as one of a column's type, where it is a text or a whole number in a float."""
-    if isinstance(value, str) and declared is not None:
+def _typed(value: Scalar, column: _Column | None) -> Scalar:
+    """The value as one of a column's type; a text is read as such, a whole number in a float is an
+    int. Nothing can be compared with None, which stays what it is."""
+    if column is None or value is None:
+        return value
+    if isinstance(value, str):
         try:
-            return from_text(value, declared)
+            return from_text(value, column.type)
         except ValueError as error:
-            raise UsageError(f"{name} cannot be used beside its column: {error}") from error
-    if isinstance(value, float) and declared == "int" and value.is_integer():
-        return int(value)
+            raise UsageError(f"column {column.name!r} cannot be compared: {error}") from error
+    if isinstance(value, float) and column.type == "int" and value.is_integer():
+        value = int(value)
+    is_bool = isinstance(value, bool)
+    if is_bool != (column.type == "bool") or not isinstance(value, _PYTHON[column.type]):
+        raise UsageError(
+            f"column {column.name!r} cannot be compared: expected {EXPECTED[column.type]}, got "
+            f"{str(value)[:80]!r}"
+        )
     return value
 
 
@@ -163,6 +186,11 @@ def _utc(moment: datetime) -> datetime:
         raise UsageError(f"{moment} is outside the years 1 to 9999 in UTC") from error
 
 
+class _Column(NamedTuple):
+    name: str
+    type: ColumnType
+
+
 @dataclass(frozen=True, slots=True)
 class _Tokens:
     """A filter in pieces."""
@@ -170,8 +198,8 @@ class _Tokens:
     all: Sequence[re.Match[str]]
     types: Mapping[str, ColumnType]
 
-    def compared_with(self, at: int) -> ColumnType | None:
-        """Type of the column that a value stands beside: ``c = v``, ``v = c``,
+    def compared_with(self, at: int) -> _Column | None:
+        """The column that a value stands beside: ``c = v``, ``v = c``,
         ``c BETWEEN v AND v`` or ``c IN (v, v)``; None without such a column."""
         if self._is_comparison(at - 1):
             return self._column(at - 2)
@@ -201,15 +229,16 @@ class _Tokens:
             return None
         return word
 
-    def _column_before(self, at: int) -> ColumnType | None:
+    def _column_before(self, at: int) -> _Column | None:
         return self._column(at - 2 if self._text(at - 1) == "NOT" else at - 1)
 
-    def _column(self, at: int) -> ColumnType | None:
+    def _column(self, at: int) -> _Column | None:
         if not 0 <= at < len(self.all):
             return None
         token = self.all[at]
         name = token["word"] or token["quoted"] or token["ticked"] or ""
-        return self.types.get(name.lower())
+        declared = self.types.get(name.lower())
+        return None if declared is None else _Column(name, declared)
 
     def _is_comparison(self, at: int) -> bool:
         return 0 <= at < len(self.all) and self.all[at]["compare"] is not None

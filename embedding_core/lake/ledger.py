@@ -2,6 +2,10 @@
 
 They explain the table and save time; the table alone is the truth. Only the ledger says that a file
 without rows is done, so a lost ledger costs reading such files once more.
+
+Rejects are written under two locks, that of runs and that of builds, so whoever is first makes
+their table under a third. The ledger is written under the lock of runs alone; ``keep_rules`` makes
+it before any of its rows are written.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import chain
@@ -19,14 +24,19 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
+from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import tried_again
+from embedding_core.lake.lock import made_by_one
 from embedding_core.lake.rows.commit import Check, replace_rows, withdraw, write_fragments
 from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
-from embedding_core.records import FileCounts, FileVersion, Reject
+from embedding_core.records import FileCounts, FileVersion, Reject, StageSeconds
+from embedding_core.store.untrusted.json_text import read_json
 
+STAGE_COLUMNS = tuple(f"{stage.name}_seconds" for stage in fields(StageSeconds))
+"""Columns of the ledger."""
 RULES_KEY = "embedlake:rules:"
 """Before a ``rows_id``, in the metadata of the ledger's table."""
 
@@ -39,33 +49,39 @@ class LedgerEntry:
     fingerprint: str
     rows_id: str
     space_id: str
-    seconds: float
-    """Chunking and embedding took this long: the file's share of its unit."""
-    chunk_seconds: float
-    """The chunk stage's part of ``seconds``."""
+    stages: StageSeconds
+    """The file's share of its unit's time."""
     run_id: str
+    cost: float | None = None
+    """What that time costs, in the currency of the run's price; None without a price."""
     choice: str = ""
     """Digest of the choice among its documents; empty where all were taken."""
 
 
 def ledger_table(table: Table) -> Table:
     """The ledger beside a table."""
-    return Table(table.lake, f"{table.name}__files")
+    return Table(table.lake, f"{table.name}__files", schema.LEDGER_SCHEMA)
 
 
 def rejects_table(table: Table) -> Table:
     """The rejects beside a table."""
-    return Table(table.lake, f"{table.name}__rejects")
+    return Table(table.lake, f"{table.name}__rejects", schema.REJECTS_SCHEMA)
 
 
 def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
     """Write one row per file version, over an older row of the same version."""
     now = datetime.now(UTC)
-    lines = map(asdict, entries)
-    rows = [line.pop("counts") | line | {"committed_at": now} for line in lines]
+    rows = [_row(entry) | {"committed_at": now} for entry in entries]
     keys = [entry.counts.file_key for entry in entries]
     batches = pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
     _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, iter(batches))
+
+
+def _row(entry: LedgerEntry) -> dict[str, Any]:
+    row = asdict(entry)
+    counts: dict[str, Any] = row.pop("counts")
+    stages = {f"{name}_seconds": seconds for name, seconds in row.pop("stages").items()}
+    return counts | row | stages | {"seconds": entry.stages.of_workers}
 
 
 def record_rejects(
@@ -100,7 +116,7 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
     A reject that is listed already is not listed again, so a repeated attempt changes nothing.
     """
     listed = rejects_table(table)
-    snapshot = listed.ensure(schema.REJECTS_SCHEMA)
+    snapshot = made_by_one(listed, schema.REJECTS_SCHEMA)
     names = schema.STAGED_REJECTS.names
     uris = {reject.source_uri for reject in rejects}
     listed_already = {
@@ -206,12 +222,22 @@ def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
 def entries(ledger: Snapshot | None) -> dict[str, LedgerEntry]:
     """Every line of the ledger, by file key."""
     counted = [field.name for field in fields(FileCounts)]
-    names = [*counted, *(field.name for field in fields(LedgerEntry)[1:])]
+    others = {field.name for field in fields(LedgerEntry)} - {"counts", "stages"}
     by_key = {}
-    for row in ledger_rows(ledger, names).to_pylist():
+    for row in ledger_rows(ledger, [*counted, *sorted(others), *STAGE_COLUMNS]).to_pylist():
         counts = FileCounts(**{name: row.pop(name) for name in counted})
-        by_key[counts.file_key] = LedgerEntry(counts, **row)
+        stages = stages_of(row)
+        by_key[counts.file_key] = LedgerEntry(
+            counts, stages=stages, **{name: row[name] for name in others}
+        )
     return by_key
+
+
+def stages_of(row: Mapping[str, Any], suffix: str = "") -> StageSeconds:
+    """The stages of a row with ``STAGE_COLUMNS``, or with sums of them that have a suffix."""
+    return StageSeconds(
+        **{name.removesuffix("_seconds"): row[f"{name}{suffix}"] or 0.0 for name in STAGE_COLUMNS}
+    )
 
 
 def drop_entries(table: Table, file_keys: Collection[str]) -> None:
@@ -229,20 +255,19 @@ def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
         dataset = first.at(attempt).dataset
         if RULES_KEY + rows_id not in dataset.metadata:
             dataset.update_metadata({RULES_KEY + rows_id: json.dumps(rules)})
+            flush_version(dataset)
 
     tried_again(f"write to {first.table.uri}", attempt_once)
 
 
 def known_rules(ledger: Snapshot | None) -> dict[str, dict[str, Any]]:
-    """Row rules by ``rows_id``."""
-    if ledger is None:
-        return {}
-    with schema.metadata_read(RULES_KEY.encode()):
-        return {
-            name.removeprefix(RULES_KEY): json.loads(rules)
-            for name, rules in ledger.dataset.metadata.items()
-            if name.startswith(RULES_KEY)
-        }
+    """Row rules by ``rows_id``; those that a disk damaged are as unknown as those nobody kept."""
+    rules_by_id = {}
+    for name, rules in ledger.dataset.metadata.items() if ledger is not None else ():
+        if name.startswith(RULES_KEY):
+            with suppress(LakeError), schema.metadata_read(RULES_KEY.encode()):
+                rules_by_id[name.removeprefix(RULES_KEY)] = dict(read_json(rules))
+    return rules_by_id
 
 
 def tokens_per_second(ledger: Snapshot | None) -> float | None:
@@ -271,7 +296,7 @@ def _replace(
 
     Of two runs that do so at once, the second takes its rows out again.
     """
-    snapshot = table.ensure(arrow_schema)
+    snapshot = made_by_one(table, arrow_schema)
     first = next(batches, None)
     rows = chain([first], batches) if first is not None else None
     fragments = write_fragments(table, rows, arrow_schema) if rows is not None else ()

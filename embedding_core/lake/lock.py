@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -25,14 +26,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from embedding_core.errors import EmbedlakeError, LakeError, Locked, words
 from embedding_core.lake.faults import store_faults
+from embedding_core.lake.snapshot import Snapshot
+from embedding_core.lake.staging import check_no_link, staging_folder
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
-from embedding_core.store.conditional_put import check_writable
+from embedding_core.store.conditional_put import check_writable, ignores_conditions
 from embedding_core.store.layout import LockKind, lock_folder
+from embedding_core.store.untrusted.json_text import read_json
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,10 @@ class Timing:
 
 TIMING = Timing()
 """The timing of every lock that is not given another."""
+SHOWN_CHARACTERS = 200
+"""Most of a value of a record that a message shows."""
+_RECORD_NAME = re.compile(r"([0-9]{1,200})\.json")
+"""The name of a lock's record."""
 
 DOING: dict[LockKind, str] = {
     "lock": "working on",
@@ -118,6 +127,19 @@ def locked(
         _release(lock)
 
 
+CREATION_WAIT_SECONDS = 60.0
+"""A writer waits this long for another that makes the table."""
+
+
+def made_by_one(table: Table, arrow_schema: pa.Schema) -> Snapshot:
+    """The newest version of a table that several may write at once; the first makes it, alone:
+    where several made it, rows of the first were lost."""
+    if snapshot := table.open_if_made():
+        return snapshot
+    with locked(table, "the first writer", CREATION_WAIT_SECONDS):
+        return table.ensure(arrow_schema)
+
+
 def try_lock_and_release(table: Table, kind: LockKind) -> bool:
     """Whether a lock was free. Takes it for a moment; waits up to 30 s after a holder's crash."""
     try:
@@ -133,8 +155,41 @@ def holder_of(table: Table, kind: LockKind = "lock") -> str | None:
     return None if newest is None or _was_given_back(newest[1]) else _holder(newest[1])
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A lock that somebody holds, or died with."""
+
+    kind: LockKind
+    holder: str
+    since: float
+    """Seconds since the epoch, by the holder's clock; likewise the next."""
+    renewed: float
+    """The holder's last beat."""
+
+
+def held_lock(table: Table, kind: LockKind) -> HeldLock | None:
+    """Who holds a lock and since when; None when it is free, was taken this very moment, or has a
+    record that does not say."""
+    newest = _newest(table, kind)
+    content = {} if newest is None else _content(newest[1])
+    if content.get("given_back") is not False or "holder" not in content:
+        return None
+    try:
+        since, renewed = (_seconds(content.get(name)) for name in ("since", "renewed"))
+    except (ValueError, OverflowError):
+        return None
+    return HeldLock(kind, _shown(content["holder"]), since, renewed)
+
+
+def _seconds(moment: object) -> float:
+    """Seconds since the epoch of a time in ISO 8601. Raises ``ValueError``, ``OverflowError``."""
+    return datetime.fromisoformat(str(moment)).timestamp()
+
+
 def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timing: Timing) -> Lock:
     """Take a lock whose heart does not beat yet; see ``locked``."""
+    check_no_link(table, lock_folder(table.lake.uri, table.name, kind))
+    check_no_link(table, staging_folder(table))
     started = unchanged_since = time.monotonic()
     record: tuple[int, bytes] | None = None
     n_changes = 0
@@ -155,6 +210,7 @@ def acquire(table: Table, kind: LockKind, holder: str, wait_seconds: float, timi
             number = (record[0] if record else 0) + 1
             lock = Lock(table, kind, number, holder, uuid.uuid4().hex, timing)
             if _create_highest(lock):
+                _check_exclusive(lock)
                 return lock
             continue
         # 3. A record that changed before our eyes has a live holder, for which we wait no longer
@@ -182,6 +238,15 @@ def _create_highest(lock: Lock) -> bool:
     return True
 
 
+def _check_exclusive(lock: Lock) -> None:
+    """Raise ``LakeError`` when the record could be created once more: the lake may have come to a
+    store that ignores conditions long after its first write."""
+    lake = lock.table.lake
+    if not storage.is_local(lake.uri) and _create(lock, _record(lock)):
+        _release(lock)
+        raise ignores_conditions(lake.uri)
+
+
 def _beat(lock: Lock) -> None:
     while not lock.stopped.wait(lock.timing.beat):
         lock.renew()
@@ -205,6 +270,7 @@ def _record(lock: Lock, given_back: bool = False) -> bytes:
         "host": socket.gethostname(),
         "process": os.getpid(),
         "since": lock.since,
+        "renewed": datetime.now(UTC).isoformat(timespec="seconds"),
         "token": lock.token,
         "beats": lock.beats,
         "given_back": given_back,
@@ -221,15 +287,19 @@ def _holder(record: bytes) -> str:
     content = _content(record)
     if "holder" not in content:
         return "another run"
-    return (
-        f"{content['holder']} (host {content.get('host')}, process {content.get('process')}, "
-        f"since {content.get('since')})"
-    )
+    host, process, since = (_shown(content.get(name)) for name in ("host", "process", "since"))
+    return f"{_shown(content['holder'])} (host {host}, process {process}, since {since})"
+
+
+def _shown(value: object) -> str:
+    """A value of a record, which anybody may have written, as a terminal can show it."""
+    text = str(value)[:SHOWN_CHARACTERS]
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _content(record: bytes) -> dict[str, object]:
     try:
-        content = json.loads(record)
+        content = read_json(record)
     except ValueError:
         return {}  # not embedlake's, or half written: it expires like any other
     return content if isinstance(content, dict) else {}
@@ -243,7 +313,7 @@ def _numbers(table: Table, kind: LockKind) -> list[int]:
     folder = lock_folder(table.lake.uri, table.name, kind)
     with store_faults(f"looking at the lock of {table.uri}"):
         names = storage.names_in(folder, table.lake.storage)
-    return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
+    return [int(record[1]) for record in map(_RECORD_NAME.fullmatch, names) if record]
 
 
 def _highest(table: Table, kind: LockKind) -> int:

@@ -22,6 +22,7 @@ from embedding_core.lake.filters import (
     why_refused,
 )
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.protocols import JudgedRows, Vectors
 from embedding_core.records import FileVersion, Scalar
 
@@ -117,13 +118,13 @@ def fragments_of_values(
     for batch in scan(snapshot, [column], where, row_address=True):
         fragment_ids = pc.shift_right(batch.column("_rowaddr"), pa.scalar(32, pa.uint64()))
         pairs = pa.table({"value": batch.column(column), "fragment": fragment_ids})
-        counted = pairs.group_by(["value", "fragment"]).aggregate([([], "count_all")])
-        for value, fragment_id, n_rows in zip(*counted.to_pydict().values(), strict=True):
+        counts = pairs.group_by(["value", "fragment"]).aggregate([([], "count_all")])
+        for value, fragment_id, n_rows in zip(*counts.to_pydict().values(), strict=True):
             rows.setdefault(value, Counter())[fragment_id] += n_rows
         if len(rows) > most_values:
             raise UsageError(
-                f"column {column!r} has more than {most_values:,} values, too many for a folder "
-                "each; split by a column that has fewer"
+                f"column {column!r} has more than {counted(most_values, 'value')}, too many for a "
+                "folder each; split by a column that has fewer"
             )
     positions = {
         fragment.fragment_id: position

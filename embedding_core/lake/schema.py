@@ -18,7 +18,8 @@ from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.recipe import Recipe
-from embedding_core.records import ColumnType, Space
+from embedding_core.records import ColumnType, Space, StageSeconds
+from embedding_core.store.untrusted.json_text import read_json
 
 VECTOR = "vector"
 """The column of the space in service."""
@@ -71,7 +72,11 @@ LEDGER_SCHEMA = pa.schema(
         ],
         pa.field("choice", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("chunk_seconds", pa.float64(), nullable=False),
+        *[
+            pa.field(f"{stage.name}_seconds", pa.float64(), nullable=False)
+            for stage in fields(StageSeconds)
+        ],
+        pa.field("cost", pa.float64()),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("committed_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
@@ -127,8 +132,9 @@ def metadata_fields(recipe: Recipe) -> list[pa.Field]:
 
 def metadata_names(arrow_schema: pa.Schema) -> list[str]:
     """The metadata columns that the recipe gave a table; others were added by hand."""
-    names: list[str] = json.loads((arrow_schema.metadata or {}).get(COLUMNS_KEY, b"[]"))
-    return names
+    with metadata_read(COLUMNS_KEY):
+        names = read_json((arrow_schema.metadata or {}).get(COLUMNS_KEY, b"[]"))
+        return [str(name) for name in names]
 
 
 def row_schema(recipe: Recipe) -> pa.Schema:
@@ -156,7 +162,7 @@ class Cutter:
         if not stored:
             return None
         with metadata_read(CUTTER_KEY):
-            return cls(**json.loads(stored))
+            return cls(**read_json(stored))
 
 
 def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
@@ -226,7 +232,7 @@ class Origin:
         if not stored:
             return cls(complete_below=None)
         with metadata_read(ORIGIN_KEY):
-            return cls(**json.loads(stored))
+            return cls(**read_json(stored))
 
     def on(self, field: pa.Field) -> pa.Field:
         """The field with this in its metadata."""
@@ -283,7 +289,7 @@ def space_of(field: pa.Field) -> tuple[str, Space]:
             "embedlake; use another lake.table"
         )
     with metadata_read(SPACE_KEY):
-        fields = json.loads(description)
+        fields = read_json(description)
         identifier: str = fields.pop("space_id")
         space = Space(**fields | {"identity": tuple(fields["identity"])})
         if space_id(space) != identifier:
@@ -296,7 +302,7 @@ def metadata_read(key: bytes) -> Iterator[None]:
     """Raise ``LakeError`` when metadata of a table does not say what embedlake wrote."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise LakeError(
             f"the table's metadata {key.decode()!r} is damaged ({words(error)}); put the table's "
             "newest manifest (in _versions) back from a copy, or move it away: the table is then "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from embedding_core.lake.schema import (
 )
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.records import Space
+from embedding_core.store.untrusted.json_text import read_json
 
 if TYPE_CHECKING:
     from embedding_core.lake.table import Table
@@ -107,7 +107,7 @@ class Snapshot:
         name = index_name(self.field(column))
         stored = self.dataset.metadata.get(INDEX_KEY + name)
         try:
-            settings = json.loads(stored or "{}")
+            settings = read_json(stored or "{}")
         except ValueError:
             settings = None
         if not isinstance(settings, dict):

@@ -11,6 +11,7 @@ Staging only saves time: lost files are made again from the source.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import uuid
@@ -23,12 +24,14 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from embedding_core.errors import EmbedlakeError, LakeError
 from embedding_core.lake import schema
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
 from embedding_core.store import storage
 from embedding_core.store.layout import staged_folder
+from embedding_core.store.untrusted import json_text
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +48,23 @@ def staging_folder(table: Table) -> str:
     return staged_folder(table.lake.uri, table.name)
 
 
+def check_no_link(table: Table, folder: str) -> None:
+    """Raise ``LakeError`` where a link leads out of the lake on the way to one of its folders:
+    files that are removed there would be somebody else's."""
+    if (link := storage.link_to(folder, table.lake.uri)) is not None:
+        raise LakeError(f"{link} is a link, and a lake has none; remove it")
+
+
 def staged_path(table: Table, unit_id: str, name: str = ROWS) -> str:
     """URI of one of a unit's staged files."""
     return f"{staging_folder(table)}/{unit_id}/{name}"
+
+
+def is_of_unit(table: Table, unit_id: str, path: str) -> bool:
+    """Whether a path that was saved is that of one of the unit's staged files: whoever may write
+    to the lake may have changed it, to have another file read."""
+    folder, _, name = path.rpartition("/")
+    return folder == f"{staging_folder(table)}/{unit_id}" and name not in ("", ".", "..")
 
 
 def write_staged(
@@ -76,7 +93,7 @@ def new_file(table: Table, path: str) -> Iterator[IO[bytes]]:
             with fs.open(target, "wb") as sink:
                 yield sink
             if local:
-                Path(target).replace(path)
+                storage.replace_flushed(Path(target), Path(path))
         finally:
             if local:
                 Path(target).unlink(missing_ok=True)
@@ -140,6 +157,25 @@ def read_staged(table: Table, path: str) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
+def has_rejects(table: Table, path: str) -> bool:
+    """Whether a staged file of rejects is there and can be read whole; a warning says why not.
+
+    Raises ``LakeError`` or ``Transient`` when the store fails.
+    """
+    try:
+        for batch in read_staged(table, path):
+            batch.validate(full=True)
+            if batch.schema != schema.STAGED_REJECTS:
+                raise pa.ArrowInvalid(f"its columns are {batch.schema.names}")
+    except (EmbedlakeError, pa.ArrowException) as error:
+        cause = error.__cause__ if isinstance(error, EmbedlakeError) else error
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):
+            raise  # Arrow's own error for what it cannot read has no number
+        log.warning("%s is damaged (%s): its work is done again", path, error)
+        return False
+    return True
+
+
 def save_bytes(table: Table, path: str, content: bytes) -> None:
     """Write a staged file whole; it appears complete or not at all."""
     with store_faults(f"writing {path}"):
@@ -161,7 +197,7 @@ def read_json(table: Table, path: str) -> Any:
     """A saved record; None when it is missing, or, with a warning, damaged."""
     with store_faults(f"reading {path}"):
         try:
-            return json.loads(storage.read_bytes(path, table.lake.storage))
+            return json_text.read_json(storage.read_bytes(path, table.lake.storage))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from embedding_core.errors import LakeError, Transient
 from embedding_core.lake import schema
-from embedding_core.lake.damage import damage_of, damaged_manifest, unreadable_rows
+from embedding_core.lake.damage import DamagedManifest, damage_of, unreadable_rows
+from embedding_core.lake.disk.flushing import COUNTED_DOWN_DIGITS, LARGEST_NUMBER, flushed
 from embedding_core.lake.faults import is_panic, plain, store_fault, store_faults
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query
@@ -25,8 +26,6 @@ from embedding_core.records import Scalar, Space
 from embedding_core.store import storage
 from embedding_core.store.conditional_put import check_writable
 from embedding_core.store.storage import StorageSpec
-
-LARGEST_NUMBER, COUNTED_DOWN_DIGITS = 2**64 - 1, 20
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +89,8 @@ class Table:
 
     lake: Lake
     name: str
+    columns: pa.Schema | None = field(default=None, compare=False)
+    """What it was made with, where no recipe changes that: any other schema is damage."""
     uri: str = field(init=False, compare=False)
     """Where the Lance dataset is."""
 
@@ -205,7 +206,10 @@ class Table:
 
     def _parsed(self, session: lance.Session | None) -> lance.LanceDataset:
         dataset = lance.dataset(self.uri, storage_options=self.lake.options, session=session)
-        dataset.schema  # noqa: B018  # parsed now: a damaged manifest shows here
+        if not dataset.schema.names:  # parsed now: a damaged manifest shows here
+            raise ValueError("it has no columns")  # as a manifest of zeros has none
+        if self.columns is not None and not dataset.schema.equals(self.columns):
+            raise ValueError("its columns are not those that it was made with")
         return dataset
 
     def _parsed_again(self, session: lance.Session | None, why: str) -> lance.LanceDataset:
@@ -215,21 +219,25 @@ class Table:
         ``Transient`` when the store does not answer.
         """
         with store_faults(f"reading the newest manifest of {self.uri}"):
-            version, name = max(self._versions().items())
+            version, name = self.newest_manifest()
             storage.read_bytes(f"{self.uri}/_versions/{name}", self.lake.storage)
         try:
             return self._parsed(session)
         except BaseException as error:
             if not isinstance(error, ValueError) and not is_panic(error):
                 raise
-            raise damaged_manifest(self.uri, f"{version} ({name})", why) from error
+            raise DamagedManifest(self.uri, f"{version} ({name})", why) from error
+
+    def newest_manifest(self) -> tuple[int, str]:
+        """The newest version, and the name of its manifest in ``_versions``."""
+        return max(self._versions().items())
 
     def _versions(self) -> dict[int, str]:
         """Name of the manifest of each version; Lance counts names of 20 digits down."""
         manifests = {}
         for name in storage.names_in(f"{self.uri}/_versions", self.lake.storage):
             digits, _, suffix = name.partition(".")
-            if suffix == "manifest" and digits.isdigit():
+            if suffix == "manifest" and digits.isascii() and digits.isdigit():
                 number = int(digits)
                 counted_down = len(digits) == COUNTED_DOWN_DIGITS
                 manifests[LARGEST_NUMBER - number if counted_down else number] = name
@@ -249,7 +257,7 @@ class Table:
     def create(self, arrow_schema: pa.Schema) -> Snapshot:
         """Commit an empty table, after making sure that the store can hold one safely."""
         check_writable(self.lake.uri, self.lake.storage)
-        with store_faults(f"creating {self.uri}"):
+        with flushed(self.uri), store_faults(f"creating {self.uri}"):
             dataset = lance.write_dataset(
                 arrow_schema.empty_table(),
                 self.uri,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedding_core.errors import SetupError, UsageError, words
+from embedding_core.plurals import counted
 from embedding_core.protocols import Vectors
 from embedding_core.registry import PROJECTIONS, Registry
 
@@ -65,7 +66,8 @@ def projection(name: str, n_vectors: int | None = None) -> Projection:
     method = KNOWN_PROJECTIONS.get(name)
     if n_vectors is not None and n_vectors < method.fewest:
         raise UsageError(
-            f"{name} needs {method.fewest} vectors or more, and there are {n_vectors:,}; use pca"
+            f"{name} needs at least {counted(method.fewest, 'vector')}, and there are "
+            f"{n_vectors:,}; use pca"
         )
     return method
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedding_core.errors import UsageError
+from embedding_core.plurals import counted
 from embedding_core.protocols import Corpus, Vectors
 from embedding_core.quality.metrics import Comparison
 
@@ -71,9 +72,9 @@ class BridgeFit:
         fewest = max(self.new_dim, self.old_dim) if fewest is None else fewest
         if self.rows < fewest:
             raise UsageError(
-                f"a bridge from {self.new_dim:,} to {self.old_dim:,} dimensions needs at least "
-                f"{fewest:,} rows with a vector in both, and there are {self.rows:,}; take a "
-                "larger sample"
+                f"a bridge from {self.new_dim:,} to {counted(self.old_dim, 'dimension')} needs at "
+                f"least {counted(fewest, 'row')} with a vector in both, and there are "
+                f"{self.rows:,}; take a larger sample"
             )
         left, _, right = np.linalg.svd(self._covariance, full_matrices=False)
         return Bridge((left @ right).astype(np.float32))

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from embedding_core.plurals import counted
 from embedding_core.quality.bridge import LEAST_KEPT
 from embedding_core.quality.drift import QUANTILES
 from embedding_core.quality.evidence import Evidence, Finding, Outcome, Verdict
@@ -114,8 +115,8 @@ def ranking(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
     if evidence.queries < FEW_QUERIES:
         yield Finding(
             "few queries", "failed" if release.strict else "warning", evidence.queries, FEW_QUERIES,
-            f"only {evidence.queries:,} queries count: the metrics hang on single documents, and "
-            f"the intervals are too narrow; label at least {FEW_QUERIES}",
+            f"only {counted(evidence.queries, 'query counts', 'queries count')}: the metrics hang "
+            f"on single documents, and the intervals are too narrow; label at least {FEW_QUERIES}",
         )  # fmt: skip
     if not failed and change.low < -limit:
         yield Finding(
@@ -138,12 +139,13 @@ def health(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
     if not faults:
         yield Finding(
             "health", "passed", None, None,
-            f"{new.rows:,} vectors: all there, finite, of unit length, and told apart",
+            f"{counted(new.rows, 'vector')}: all there, finite, of unit length, and told apart",
         )  # fmt: skip
     if old.missing:
         yield Finding(
             "old vectors", "warning", old.missing, None,
-            f"{old.missing:,} rows have no vector in the old space: it looks worse than it was",
+            f"{counted(old.missing, 'row has', 'rows have')} no vector in the old space: it looks "
+            "worse than it was",
         )  # fmt: skip
 
 
@@ -254,15 +256,17 @@ def basis(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
         expected = evidence.sampled_share is not None or share <= UNKNOWN_WORTH_SAYING
         yield Finding(
             "judgements", "info" if expected else "warning", share, None,
-            f"{evidence.unknown_documents:,} of {evidence.judged_documents:,} judged documents are "
-            f"not among the rows and do not count; {evidence.queries_left_out:,} queries have no "
+            f"{evidence.unknown_documents:,} of "
+            f"{counted(evidence.judged_documents, 'judged document is', 'judged documents are')} "
+            f"not among the rows and do not count; "
+            f"{counted(evidence.queries_left_out, 'query has', 'queries have')} no "
             "relevant document left",
         )  # fmt: skip
     if evidence.sampled_share is not None:
         yield Finding(
             "sample", "info", evidence.sampled_share, None,
-            f"judged on {evidence.rows:,} rows, {evidence.sampled_share:.2%} of the table: fewer "
-            "rows are easier to search, so means are higher than on all of them",
+            f"judged on {counted(evidence.rows, 'row')}, {evidence.sampled_share:.2%} of the "
+            "table: fewer rows are easier to search, so means are higher than on all of them",
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from embedding_core.plurals import counted
 from embedding_core.protocols import Vectors
 
 DEPTH = 100
@@ -69,7 +70,8 @@ class ExactRanking:
         """Take in the rows of a batch; ``vectors`` (n_rows, dim), a row of NaN is never found."""
         if vectors.shape[1] != self._queries.shape[1]:
             raise ValueError(
-                f"rows of {vectors.shape[1]} dimensions for queries of {self._queries.shape[1]}"
+                f"rows of {counted(vectors.shape[1], 'dimension')} for queries of "
+                f"{self._queries.shape[1]}"
             )
         ordered = vectors[rows.order]
         norms = np.linalg.norm(ordered, axis=1)  # (n_rows,)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from embedding_core.errors import UsageError
+from embedding_core.plurals import counted
 from embedding_core.quality.beir import read_qrels, read_queries
 from embedding_core.quality.metrics import has_relevant
 from embedding_core.recipe import Recipe
@@ -83,7 +84,7 @@ def nothing_known(labels: Labels) -> UsageError:
     """The error for judgements that name no document of the rows."""
     documents = sorted(labels.documents)
     return UsageError(
-        f"none of the {len(documents):,} judged documents is among the rows (the first is "
+        f"none of the {counted(len(documents), 'judged document')} is among the rows (the first is "
         f"{documents[0]!r}); judgements name documents by the ids of source.id"
     )
 

@@ -129,7 +129,9 @@ def _validated(section: object) -> ChunkOptions:
     name = section.get("strategy", DEFAULT_STRATEGY)
     if name not in STRATEGIES.names():
         expected = ", ".join(map(repr, STRATEGIES.names()))
-        context = {"discriminator": "strategy", "tag": str(name), "expected_tags": expected}
+        written = str(name)[:80]
+        tag = written if written.isprintable() else ascii(written)
+        context = {"discriminator": "strategy", "tag": tag, "expected_tags": expected}
         raise PydanticKnownError("union_tag_invalid", context)
     options = STRATEGIES.get(name).options
     try:

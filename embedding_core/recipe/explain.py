@@ -14,6 +14,10 @@ from embedding_core.errors import Action, UsageError
 from embedding_core.recipe import formats
 from embedding_core.recipe.chunk import ChunkOptions, sections
 
+MOST_CHARACTERS = 500
+"""Longest part of a message about a value."""
+LONGEST_KEY = 80
+
 
 def explain(
     error: ValidationError, origin: str, root: type[BaseModel], action: Action | None
@@ -22,7 +26,7 @@ def explain(
     lines = [f"{origin} cannot be used:"]
     for problem in error.errors():
         section, path = _section(root, problem["loc"])
-        where = ".".join(path) or root.__name__.lower()
+        where = ".".join(map(_key, path)) or root.__name__.lower()
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {where}: unknown key{_nearest(path[-1], section)}")
         elif problem["type"] == "union_tag_invalid":
@@ -36,15 +40,25 @@ def explain(
     return UsageError("\n".join(lines), action=action)
 
 
+def _key(key: str) -> str:
+    """A key as a person can read it, whatever it is."""
+    return key if key.isprintable() and 0 < len(key) <= LONGEST_KEY else ascii(key[:LONGEST_KEY])
+
+
 def _wrong(problem: ErrorDetails) -> str:
     """What is wrong with a value, in the words of YAML, and which value it is."""
     if problem["type"] == "missing":
         return "is required"
     if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
+        return shortened(str(problem["ctx"]["error"]))
     if problem["type"] == "tuple_type":
-        return f"should be a list, as in [{problem['input']!r}]"
+        return f"should be a list, as in [{reprlib.repr(problem['input'])}]"
     return f"{problem['msg']}, got {reprlib.repr(problem['input'])}"
+
+
+def shortened(text: str) -> str:
+    """A message that a person can read, whatever value it repeats."""
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
 
 
 def _section(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from embedding_core.errors import UsageError
+from embedding_core.recipe.yaml_values import StrictLoader
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
@@ -36,20 +37,6 @@ def read(recipe: str | Path | Mapping[str, Any], base: Path | None) -> Written:
     if storage.is_local(uri):
         base = Path(uri).parent
     return Written(_read_yaml(uri, text), base, text)
-
-
-class StrictLoader(yaml.SafeLoader):
-    """``SafeLoader``, but a key given twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _read_yaml(uri: str, written: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,8 @@ def with_absolute_paths(recipe: Recipe, base: Path | None, origin: str) -> Recip
     """
     if base is None:
         _refuse_relative_paths(recipe, origin)
-    return _with_absolute_paths(_with_map_folder(recipe, base), base or Path("/"))
+    recipe = _with_map_folder(recipe, base, origin)
+    return _with_absolute_paths(recipe, base or Path("/"), origin)
 
 
 def model_path(name: str, base: Path) -> str:
@@ -38,7 +40,7 @@ def model_path(name: str, base: Path) -> str:
     ``latest`` may be a link that moves: where it points is looked up when the model is.
     """
     if not is_path(name):
-        return name.rstrip("/") if name.startswith("s3://") else name
+        return storage.absolute(name, base) if name.startswith("s3://") else name
     parent, _, last = name.rstrip("/").rpartition("/")
     if last == "latest":
         return str(Path(storage.absolute(parent or "/", base), last))
@@ -124,38 +126,40 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, str | None]]:
             yield field, model
 
 
-def _with_map_folder(recipe: Recipe, base: Path | None) -> Recipe:
+@contextmanager
+def _field(name: str, origin: str) -> Iterator[None]:
+    """Let an error about a path name the field that has it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{origin} cannot be used:\n  {name}: {error}") from error
+
+
+def _with_map_folder(recipe: Recipe, base: Path | None, origin: str) -> Recipe:
     """The recipe with the folder of its map; where it names none, that of the recipe file."""
     source = recipe.source
     if source.map is None or (source.map.folder is None and base is None):
         return recipe
-    folder = storage.absolute(source.map.folder or ".", base or Path("/"))
+    with _field("source.map.folder", origin):
+        folder = storage.absolute(source.map.folder or ".", base or Path("/"))
     changed = source.map.model_copy(update={"folder": folder})
     return recipe.model_copy(update={"source": source.model_copy(update={"map": changed})})
 
 
-def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    model = {
-        field: model_path(name, base)
-        for field in MODEL_PATHS
-        if (name := getattr(recipe.model, field)) is not None
+def _with_absolute_paths(recipe: Recipe, base: Path, origin: str) -> Recipe:
+    resolvers = {
+        "source": (("uri",), source_path),
+        "chunk": (("tokenizer",), model_path),
+        "model": (MODEL_PATHS, model_path),
+        "lake": (("uri",), storage.absolute),
+        "release": (("queries", "qrels"), storage.absolute),
     }
-    tokenizer = recipe.chunk.tokenizer
-    if tokenizer is not None:
-        tokenizer = model_path(tokenizer, base)
-    release = {
-        name: storage.absolute(uri, base)
-        for name in ("queries", "qrels")
-        if (uri := getattr(recipe.release, name)) is not None
-    }
-    return recipe.model_copy(
-        update={
-            "source": recipe.source.model_copy(
-                update={"uri": source_path(recipe.source.uri, base)}
-            ),
-            "chunk": recipe.chunk.model_copy(update={"tokenizer": tokenizer}),
-            "model": recipe.model.model_copy(update=model),
-            "lake": recipe.lake.model_copy(update={"uri": storage.absolute(recipe.lake.uri, base)}),
-            "release": recipe.release.model_copy(update=release),
-        }
-    )
+    sections = {}
+    for section, (names, resolve) in resolvers.items():
+        content, paths = getattr(recipe, section), {}
+        for name in names:
+            if (path := getattr(content, name)) is not None:
+                with _field(f"{section}.{name}", origin):
+                    paths[name] = resolve(path, base)
+        sections[section] = content.model_copy(update=paths)
+    return recipe.model_copy(update=sections)

@@ -30,7 +30,11 @@ class Resources(Section):
     part_rows: int = Field(default=65_536, ge=1)
     """Within a long unit, rows are saved in parts of about this many: a retry redoes one part."""
     units_per_commit: int = Field(default=16, ge=1)
-    """Work units committed together; twice as many are in flight at most."""
+    """Work units committed together at least; as many as there are workers, where those are more.
+    Twice as many are in flight at most."""
+    staged_bytes: int = Field(default=32 * 1024**3, ge=1)
+    """Bytes of source that units in flight have together at most, and so about what is staged; a
+    larger unit goes alone."""
     seconds_per_commit: float = Field(default=60.0, gt=0)
     """Units that are ready are committed after this time, even when they are fewer."""
     at_once: int = Field(default=32, ge=1)

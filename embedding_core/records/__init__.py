@@ -23,6 +23,7 @@ from embedding_core.records.files import (
 )
 from embedding_core.records.plan import Plan
 from embedding_core.records.space import Space
+from embedding_core.records.stages import ModelWork, Stage, StageSeconds
 from embedding_core.records.units import (
     EmbeddedUnit,
     FileCounts,
@@ -43,6 +44,7 @@ __all__ = [
     "EmbeddedUnit",
     "FileCounts",
     "FileVersion",
+    "ModelWork",
     "PassedOver",
     "Plan",
     "PlannedFile",
@@ -52,6 +54,8 @@ __all__ = [
     "SourceFile",
     "Space",
     "Span",
+    "Stage",
+    "StageSeconds",
     "StagedUnit",
     "SurveyUnit",
     "UnitResult",

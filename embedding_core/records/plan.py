@@ -80,6 +80,11 @@ class Plan:
         return len(self.unchanged_uris)
 
     @property
+    def is_source_empty(self) -> bool:
+        """Whether the source holds no file that the recipe reads."""
+        return not (self.files or self.unchanged_uris or self.unreadable)
+
+    @property
     def removes_too_much(self) -> bool:
         """Whether a run needs leave to remove that many files."""
         return self.removed_share > self.max_removed_share

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from embedding_core.records.documents import ColumnType, Scalar
 
@@ -34,6 +35,15 @@ def from_text(text: str, declared: ColumnType) -> Scalar:
     if value is None:
         raise ValueError(f"expected {EXPECTED[declared]}, got {text[:80]!r}")
     return value
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON can carry it: None for NaN and infinity, in lists and objects too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    return list(map(finite, value)) if isinstance(value, list | tuple) else value
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from embedding_core.records.documents import Reject
 from embedding_core.records.files import PlannedFile
+from embedding_core.records.stages import ModelWork, StageSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ class WorkUnit:
     def staged_ids(self) -> tuple[str, ...]:
         """Names of the folders that staged files of the unit are in."""
         return (self.unit_id, *self.pieces)
+
+    @property
+    def only_file(self) -> str:
+        """URI of its file; empty for several."""
+        return self.files[0].file.uri if len(self.files) == 1 else ""
+
+    @property
+    def size_bytes(self) -> int:
+        """Stored bytes that its task reads, about."""
+        n_bytes = sum(planned.file.size_bytes for planned in self.files)
+        return n_bytes if self.slice is None else n_bytes // self.slice.count
 
     @property
     def label(self) -> str:
@@ -127,8 +139,8 @@ class UnitResult:
     rejected_keys: tuple[str, ...]
     """Files rejected as a whole. Their staged rows are not used; rows of an earlier version stay in
     the table."""
-    seconds: float
-    """Wall clock of the stages so far."""
+    stages: StageSeconds
+    """Where the time went so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +159,8 @@ class EmbeddedUnit(UnitResult):
     """Lance fragment metadata, JSON, ready to commit."""
     recomputed: int = 0
     """Rows that half precision could not represent and a wider type computed again."""
-    chunk_seconds: float = 0.0
-    """The chunk stage's part of ``seconds``."""
+    model: ModelWork = field(default_factory=ModelWork)
+    """How the model was used."""
 
     @classmethod
     def of(cls, result: UnitResult, **embedded: Any) -> EmbeddedUnit:
@@ -168,5 +180,5 @@ class EmbeddedUnit(UnitResult):
             reject_paths=(),
             ids_path=None,
             rejected_keys=(planned.file_key,),
-            seconds=0.0,
+            stages=StageSeconds(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report
 from embedding_core.runs.answers import Answer
 
@@ -19,7 +20,7 @@ class AnswerView(Report):
     """Begin with a line that has the query's id and words."""
 
     def summary(self) -> str:
-        return f"{self._heading()}: {len(self.answer.hits):,} hits"
+        return f"{self._heading()}: {counted(len(self.answer.hits), 'hit')}"
 
     def lines(self) -> list[str]:
         lines = [self._heading()] if self.with_query else []

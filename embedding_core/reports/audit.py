@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from embedding_core.lake.upkeep.row_audit import Damage
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report
 from embedding_core.runs.outcome import EXIT_CODES, Outcome
 from embedding_core.runs.repair import AuditReport
@@ -30,9 +31,9 @@ class AuditView(Report):
 
     def lines(self) -> list[str]:
         audit = self.audit
-        extent = f"{audit.rows:,} rows of version {audit.version}"
+        extent = f"{counted(audit.rows, 'row')} of version {audit.version}"
         if audit.deep:
-            extent += f", each read, {audit.encoded_again:,} vectors made again"
+            extent += f", each read, {counted(audit.encoded_again, 'vector')} made again"
         if not audit.damages:
             return [f"{audit.table}: no damage found ({extent})"]
         lines = [line for damage in audit.damages for line in _damage_lines(damage)]
@@ -56,9 +57,11 @@ def _damage_lines(damage: Damage) -> list[str]:
     if damage.rows:
         more = ", …" if damage.n_rows > len(damage.rows) else ""
         rows = ", ".join(map(str, damage.rows))
-        lines.append(f"  {damage.n_rows} rows of fragment {damage.fragment_id}: {rows}{more}")
+        lines.append(
+            f"  {counted(damage.n_rows, 'row')} of fragment {damage.fragment_id}: {rows}{more}"
+        )
     elif damage.n_rows:
-        lines.append(f"  {damage.n_rows:,} rows of fragment {damage.fragment_id}")
+        lines.append(f"  {counted(damage.n_rows, 'row')} of fragment {damage.fragment_id}")
     if damage.source_uris:
         uris = damage.source_uris[:SOURCES_SHOWN]
         n_more = damage.n_sources - len(uris)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from embedding_core.reports.report import Report
+from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
+from embedding_core.reports.report import Report, table
 from embedding_core.runs.space.evaluation import Evaluation
 
 
@@ -17,7 +19,8 @@ class EvaluationView(Report):
     evaluation: Evaluation
 
     def summary(self) -> str:
-        return f"{self.evaluation.column}: {self.evaluation.queries:,} queries, 95 % intervals"
+        queries = counted(self.evaluation.queries, "query")
+        return f"{self.evaluation.column}: {queries}, 95 % intervals"
 
     def lines(self) -> list[str]:
         return [
@@ -27,6 +30,22 @@ class EvaluationView(Report):
                 for name, metric in self.evaluation.metrics.items()
             ),
         ]
+
+    def markdown(self) -> str:
+        rows = [
+            (name, f"{metric.mean:.4f}", f"{metric.low:.4f} to {metric.high:.4f}")
+            for name, metric in self.evaluation.metrics.items()
+        ]
+        left_out = self.evaluation.queries_without_relevant
+        return "\n\n".join(
+            [
+                f"# Evaluation of {self.evaluation.column}",
+                table(("metric", "mean", "95 % interval"), rows),
+                f"Means over {counted(self.evaluation.queries, 'query')} by exact search, with "
+                f"bootstrap intervals; left out: {counted(left_out, 'query')} without a relevant "
+                f"document. Space {self.evaluation.space_id[:SHOWN_DIGITS]}.",
+            ]
+        )
 
     def data(self) -> dict[str, Any]:
         """The record with its metrics under the name of the column."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.quality import Interval
 from embedding_core.quality.judgement import GateReport, JudgedSpace
-from embedding_core.reports.report import Report, ended_data
+from embedding_core.reports.report import Report, ended_data, table
 from embedding_core.runs.outcome import Outcome
 
 MARKS = {"failed": "NO ", "warning": "!  ", "passed": "ok ", "info": "   "}
@@ -62,17 +63,16 @@ class GateView(Report):
                 f"- new: {_space(gate.new)}",
                 f"- {self._basis()}",
                 "",
-                "| metric | old | new | new - old |",
-                "|---|---|---|---|",
-                *(f"| {' | '.join(cells)} |" for cells in self._metrics()),
+                table(("metric", "old", "new", "new - old"), self._metrics()),
                 "",
                 "Means with 95 % bootstrap intervals over the queries; the difference is paired.",
                 "",
-                "| outcome | what | finding |",
-                "|---|---|---|",
-                *(
-                    f"| {finding.outcome} | {finding.name} | {finding.sentence} |"
-                    for finding in gate.findings
+                table(
+                    ("outcome", "what", "finding"),
+                    [
+                        (finding.outcome, finding.name, finding.sentence)
+                        for finding in gate.findings
+                    ],
                 ),
                 "",
             ]
@@ -82,10 +82,10 @@ class GateView(Report):
         """The queries and rows that the verdict rests on."""
         gate = self.gate
         kind = {"labelled": "labelled", "known-item": "self-made known-item"}[gate.queries_kind]
-        rows = f"{gate.rows:,} rows"
+        rows = counted(gate.rows, "row")
         if gate.sampled_share is not None:
             rows += f", a sample of {gate.sampled_share:.2%} of the table"
-        return f"{gate.queries:,} {kind} queries over {rows} in {gate.seconds:.1f} s"
+        return f"{counted(gate.queries, f'{kind} query')} over {rows} in {gate.seconds:.1f} s"
 
     def _metrics(self) -> list[tuple[str, str, str, str]]:
         """For each metric its name, the old and the new value, and their difference."""
@@ -97,8 +97,8 @@ class GateView(Report):
 
 def _space(space: JudgedSpace) -> str:
     return (
-        f"{space.model} · {space.dim} dimensions · space {space.space_id[:SHOWN_DIGITS]} · column "
-        f"{space.column}"
+        f"{space.model} · {counted(space.dim, 'dimension')} · space "
+        f"{space.space_id[:SHOWN_DIGITS]} · column {space.column}"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.lake.index.vector import IndexReport
+from embedding_core.plurals import counted
 from embedding_core.reports.releases import release_line
 from embedding_core.reports.report import Report, ended_data, text_block
 from embedding_core.runs.maintenance import MaintenanceReport
@@ -27,10 +28,11 @@ class MaintenanceView(Report):
         done = self.maintenance
         merged = sum(table.fragments_merged for table in done.tables)
         versions = sum(table.versions_removed for table in done.tables)
-        ended = f"unfinished, {len(done.problems)} problems" if done.problems else "done"
+        ended = f"unfinished, {counted(len(done.problems), 'problem')}" if done.problems else "done"
         return (
-            f"{ended}: {merged:,} fragments merged, {versions:,} versions removed from "
-            f"{len(done.tables)} tables of {done.recipe} in {done.seconds:.1f} s"
+            f"{ended}: {counted(merged, 'fragment')} merged, "
+            f"{counted(versions, 'version')} removed from "
+            f"{counted(len(done.tables), 'table')} of {done.recipe} in {done.seconds:.1f} s"
         )
 
     def lines(self) -> list[str]:
@@ -39,9 +41,10 @@ class MaintenanceView(Report):
         for table in done.tables:
             before, after = table.before, table.after
             lines.append(
-                f"maintained {table.table}: {before.fragments:,} to {after.fragments:,} fragments, "
-                f"{before.versions:,} to {after.versions:,} versions, {before.size_bytes:,} to "
-                f"{after.size_bytes:,} bytes"
+                f"maintained {table.table}: {before.fragments:,} to "
+                f"{counted(after.fragments, 'fragment')}, {before.versions:,} to "
+                f"{counted(after.versions, 'version')}, {before.size_bytes:,} to "
+                f"{counted(after.size_bytes, 'byte')}"
             )
             lines += [
                 f"  {name} covers {share:.1%} of the rows"
@@ -50,7 +53,9 @@ class MaintenanceView(Report):
             ]
         lines += [release_line(release) for release in done.retired]
         if done.orphans_removed:
-            lines.append(f"removed {done.orphans_removed:,} files of runs that died long ago")
+            lines.append(
+                f"removed {counted(done.orphans_removed, 'file')} of runs that died long ago"
+            )
         return [*lines, *(f"NOT DONE, for the next time: {problem}" for problem in done.problems)]
 
     def data(self) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-from embedding_core.records import ChoiceSummary, PassedOver, Plan
+from embedding_core.plurals import counted
+from embedding_core.records import ChoiceSummary, PassedOver, Plan, PlannedFile
 from embedding_core.reports.report import LINES_SHOWN, Report, table, text_block
 
 MARKS = {"added": "+", "changed": "~", "moved": ">"}
@@ -35,11 +36,8 @@ class PlanView(Report):
         return [*self._heading(), *self._file_lines(), *choice, *passed_over, self._estimate()]
 
     def data(self) -> dict[str, Any]:
-        data = asdict(self.plan)
-        for file in data["files"]:
-            choice = file["choice"] or {}
-            file["choice"] = {name: choice[name] for name in CHOICE if name in choice} or None
-        return data | {
+        return asdict(replace(self.plan, files=())) | {
+            "files": list(map(_file_data, self.plan.files)),
             "size_bytes": self.plan.size_bytes,
             "counts": _counts(self.plan),
             "unchanged": self.plan.unchanged,
@@ -67,8 +65,8 @@ class PlanView(Report):
     def _heading(self) -> list[str]:
         planned, n = self.plan, _counts(self.plan)
         lines = [
-            f"{n['added']:,} files to add, {n['changed']:,} to replace, {n['moved']:,} moved, "
-            f"{n['removed']:,} to remove, {n['unchanged']:,} unchanged"
+            f"{counted(n['added'], 'file')} to add, {n['changed']:,} to replace, "
+            f"{n['moved']:,} moved, {n['removed']:,} to remove, {n['unchanged']:,} unchanged"
         ]
         if planned.removes_too_much:
             lines.append(
@@ -76,6 +74,8 @@ class PlanView(Report):
                 f"more than max_removed_share ({planned.max_removed_share:.0%}): a run will stop "
                 "and ask for --allow-removals"
             )
+        if planned.is_source_empty:
+            lines.append("  WARNING: the source holds no file that the recipe reads")
         if planned.table_version is None:
             lines.append("  no table there: everything is embedded (if there was one, it is gone)")
         lines += _column_lines(planned)
@@ -95,10 +95,13 @@ class PlanView(Report):
     def _estimate(self) -> str:
         planned = self.plan
         if planned.estimated_chunks is None or planned.estimated_tokens is None:
-            return f"{planned.size_bytes:,} bytes; no estimate, nothing is downloaded to plan"
+            return (
+                f"{counted(planned.size_bytes, 'byte')}; no estimate, nothing is downloaded to plan"
+            )
         line = (
-            f"{planned.size_bytes:,} bytes, about {planned.estimated_chunks:,} chunks and "
-            f"{planned.estimated_tokens:,} tokens"
+            f"{counted(planned.size_bytes, 'byte')}, about "
+            f"{counted(planned.estimated_chunks, 'chunk')} and "
+            f"{counted(planned.estimated_tokens, 'token')}"
         )
         if planned.estimated_seconds is not None:
             line += f", about {planned.estimated_seconds:,.0f} s at the rate measured so far"
@@ -112,6 +115,20 @@ class PlanView(Report):
         return [line for line in self.lines() if not line.startswith(marks)]
 
 
+def _file_data(planned: PlannedFile) -> dict[str, Any]:
+    """The values of a file. ``asdict`` copies each of them, a second for 50,000 files."""
+    choice, same_as = planned.choice, planned.same_as
+    return _values(planned) | {
+        "file": _values(planned.file),
+        "same_as": None if same_as is None else _values(same_as),
+        "choice": None if choice is None else {name: getattr(choice, name) for name in CHOICE},
+    }
+
+
+def _values(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
 def _nothing_to_do(planned: Plan) -> str:
     kept = f" ({len(planned.kept_uris):,} more left the source)" if planned.kept_uris else ""
     rejects = ""
@@ -120,10 +137,14 @@ def _nothing_to_do(planned: Plan) -> str:
             f"; {planned.only_rejects:,} of them gave nothing but rejects (`embedlake status "
             "RECIPE --rejects` lists why)"
         )
-    return (
-        f"Nothing to do: the table holds all {planned.unchanged:,} files as they are"
-        f"{kept}{rejects}."
-    )
+    if planned.is_source_empty:
+        kept = f"keeps the rows of {counted(len(planned.kept_uris), 'file')} that left it"
+        table = f"keep_removed {kept}" if planned.kept_uris else "the table has no rows of any"
+        return f"Nothing to do: the source holds no file that the recipe reads, and {table}."
+    files = f"all {counted(planned.unchanged, 'file')} as they are"
+    if planned.unchanged == 1:
+        files = "its only file as it is"
+    return f"Nothing to do: the table holds {files}{kept}{rejects}."
 
 
 def _passed_over_lines(files: PassedOver) -> list[str]:
@@ -132,8 +153,8 @@ def _passed_over_lines(files: PassedOver) -> list[str]:
         (files.excluded, "that source.exclude names"),
         (files.unmatched, "of no format that is read, or not in source.include"),
     ]
-    counted = ", ".join(f"{n:,} {kind}" for n, kind in kinds if n)
-    return [f"passed over in the source: {counted}"] if counted else []
+    names = ", ".join(f"{n:,} {kind}" for n, kind in kinds if n)
+    return [f"passed over in the source: {names}"] if names else []
 
 
 def _choice_lines(choice: ChoiceSummary | None) -> list[str]:
@@ -143,16 +164,17 @@ def _choice_lines(choice: ChoiceSummary | None) -> list[str]:
     lines = []
     if choice.files_to_survey:
         lines.append(
-            f"to choose documents, a run first reads {choice.files_to_survey:,} files "
-            f"({choice.bytes_to_survey:,} bytes) at most; then other files may change, too"
+            f"to choose documents, a run first reads {counted(choice.files_to_survey, 'file')} "
+            f"({counted(choice.bytes_to_survey, 'byte')}) at most; then other files may change, too"
         )
     if choice.chosen or not choice.files_to_survey:
         lines.append(
-            f"chosen: {choice.chosen:,} documents; left out by choice: {choice.duplicates:,} "
-            f"duplicates, {choice.left_out:,} by the sample or the limit"
+            f"chosen: {counted(choice.chosen, 'document')}; left out by choice: "
+            f"{counted(choice.duplicates, 'duplicate')}, {choice.left_out:,} by the "
+            "sample or the limit"
         )
     if choice.files_beyond:
-        lines.append(f"not read: {choice.files_beyond:,} files behind source.limit")
+        lines.append(f"not read: {counted(choice.files_beyond, 'file')} behind source.limit")
     return lines
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.reports.gate import GateView
 from embedding_core.reports.maintenance import index_line
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import LINES_SHOWN, Report, ended_data, text_block
+from embedding_core.reports.report import LINES_SHOWN, Report, ended_data, stage_words, text_block
 from embedding_core.runs.outcome import Outcome
 from embedding_core.runs.space.build import SpaceReport
 from embedding_core.runs.space.release import ReembedReport
@@ -24,9 +25,7 @@ class ReembedView(Report):
 
     @property
     def outcome(self) -> Outcome:
-        if self.run.outcome == "refused" or self.run.outcome == "failed":
-            return self.run.outcome
-        return "done"
+        return self.run.run_outcome
 
     def summary(self) -> str:
         run = self.run
@@ -45,10 +44,13 @@ class ReembedView(Report):
         run = self.run
         lines = [self.summary()]
         if run.sample is not None:
-            lines.append(f"sample: {run.sampled_rows:,} rows, {run.sampled_tokens:,} tokens")
+            lines.append(
+                f"sample: {counted(run.sampled_rows, 'row')}, "
+                f"{counted(run.sampled_tokens, 'token')}"
+            )
             lines += GateView(run.sample).lines()
         if run.space is not None:
-            lines.append(_space_line(run.column, run.space))
+            lines += _space_lines(run.column, run.space)
         if run.index is not None:
             lines.append(index_line(run.index))
         if run.gate is not None:
@@ -67,12 +69,15 @@ class ReembedView(Report):
         return "\n\n".join([steps, *(GateView(gate).markdown() for gate in gates)])
 
 
-def _space_line(column: str | None, space: SpaceReport) -> str:
-    return (
-        f"column {column}: {space.rows:,} rows filled in {space.fragments:,} fragments, "
-        f"{space.encoded:,} texts encoded, {space.tokens:,} tokens, {space.truncated:,} cut, "
-        f"{space.missing_rows:,} rows without a vector"
-    )
+def _space_lines(column: str | None, space: SpaceReport) -> list[str]:
+    cost = "" if space.cost is None else f"; cost {space.cost:,.4f}"
+    return [
+        f"column {column}: {counted(space.rows, 'row')} filled in "
+        f"{counted(space.fragments, 'fragment')}, {counted(space.encoded, 'text')} encoded, "
+        f"{counted(space.tokens, 'token')}, {space.truncated:,} cut, "
+        f"{counted(space.missing_rows, 'row')} without a vector",
+        f"stages, all workers together: {stage_words(space.stages)}{cost}",
+    ]
 
 
 REPORT = ReembedView

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 from embedding_core.errors import Action, PluginError, words
+from embedding_core.records import StageSeconds
 from embedding_core.registry import REPORTS, Registry
 from embedding_core.runs.outcome import EXIT_CODES, Outcome
 
@@ -15,8 +17,8 @@ HINTS: Mapping[Action, str] = {
     "reembed": "run `embedlake reembed RECIPE`",
     "maintain": "run `embedlake maintain RECIPE`",
     "verify": "`embedlake verify RECIPE --deep` names what is damaged",
-    "repair": "`embedlake verify RECIPE --deep --repair` takes the damaged rows out, and the next "
-    "`embedlake embed RECIPE` makes them again",
+    "repair": "`embedlake verify RECIPE --deep --repair` takes out what is damaged, and the next "
+    "`embedlake embed RECIPE` makes it again",
     "promote": "`embedlake promote RECIPE COLUMN` puts a space in service",
     "retire": "`embedlake retire RECIPE COLUMN` drops the column",
     "releases": "`embedlake releases RECIPE` lists what was switched",
@@ -120,10 +122,19 @@ def ended_data(report: Report, record: Any) -> dict[str, Any]:
     return {"summary": report.summary(), **asdict(record), "exit_code": code}
 
 
+def stage_words(stages: StageSeconds) -> str:
+    """The stages that took any time, in order, without the wait: ``read 0.2 s · forward 3.1 s``."""
+    seconds = asdict(stages)
+    del seconds["wait"]
+    shown = [f"{name} {took:,.1f} s" for name, took in seconds.items() if took]
+    return " · ".join(shown) or "no time in any stage"
+
+
 def text_block(lines: Sequence[str]) -> str:
-    """A markdown block that shows the lines as they are."""
+    """A markdown block that shows the lines as they are; no line can end it."""
     body = "\n".join(lines)
-    return f"```\n{body}\n```"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", body)), default=0))
+    return f"{fence}\n{body}\n{fence}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -139,4 +150,4 @@ def _row(cells: Sequence[str]) -> str:
 def _cell(text: str) -> str:
     """Escape what would end the cell or begin markup."""
     flat = " ".join(text.split())
-    return "".join(f"\\{char}" if char in "\\|`*_<>[]" else char for char in flat)
+    return "".join(f"\\{char}" if char in "\\|`*_<>[]&" else char for char in flat)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.reports.maintenance import MaintenanceView, index_line
 from embedding_core.reports.report import (
     LINES_SHOWN,
     Report,
     ended_data,
+    stage_words,
     table,
     text_block,
 )
@@ -37,31 +39,41 @@ class RunView(Report):
 
     def summary(self) -> str:
         if not self.run.run_id:
-            return f"nothing to do: no file changed, {self.run.rows:,} rows in {self.run.table}"
+            return (
+                f"nothing to do: no file changed, {counted(self.run.rows, 'row')} in "
+                f"{self.run.table}"
+            )
         ended = "finished with rejects" if self.outcome == "rejected" else self.outcome
         return (
-            f"{ended}: {self.run.embedded:,} chunks embedded, {self.run.rows:,} rows in "
+            f"{ended}: {counted(self.run.embedded, 'chunk')} embedded, "
+            f"{counted(self.run.rows, 'row')} in "
             f"{self.run.table}, run {self.run.run_id[:SHOWN_DIGITS]}"
         )
 
     def lines(self) -> list[str]:
         run = self.run
         lines = [
-            f"table {run.table} · version {run.version} · {run.rows:,} rows",
+            f"table {run.table} · version {run.version} · {counted(run.rows, 'row')}",
             f"files: {run.added:,} added, {run.changed:,} replaced, {run.moved:,} moved, "
             f"{run.removed:,} removed, {run.unchanged:,} unchanged, {run.unreadable:,} unreadable",
-            f"ledger: {run.documents:,} documents, {run.chunks:,} chunks = "
+            f"ledger: {counted(run.documents, 'document')}, {counted(run.chunks, 'chunk')} = "
             f"{run.embedded:,} embedded + {run.reused:,} reused + {run.dropped:,} dropped + "
             f"{run.failed:,} failed",
-            f"speed: {run.tokens:,} tokens in {run.seconds:.1f} s "
+            f"speed: {counted(run.tokens, 'token')} in {run.seconds:.1f} s "
             f"({run.tokens_per_second:,.0f} tokens/s, all stages)",
         ]
+        if run.units:
+            lines.append(self._stage_line())
         if run.recomputed:
-            lines.append(f"half precision overflowed for {run.recomputed:,} rows: computed wider")
+            lines.append(
+                f"half precision overflowed for {counted(run.recomputed, 'row')}: computed wider"
+            )
+        if run.halvings:
+            lines.append(f"memory ran out {counted(run.halvings, 'time')}: batches became smaller")
         if run.duplicates or run.left_out:
             lines.append(
-                f"left out by choice: {run.duplicates:,} duplicates, {run.left_out:,} documents by "
-                "the sample or the limit"
+                f"left out by choice: {counted(run.duplicates, 'duplicate')}, "
+                f"{counted(run.left_out, 'document')} by the sample or the limit"
             )
         if run.rejects:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in run.rejects.items())
@@ -86,6 +98,11 @@ class RunView(Report):
             text_block(self.lines()),
             "## Ledger\n\n`chunks = embedded + reused + dropped + failed`",
             table(("count", "value"), counts),
+            "## Time by stage\n\nAll workers together; `wait` is that of units for a worker.",
+            table(
+                ("stage", "seconds"),
+                [(name, f"{seconds:,.2f}") for name, seconds in asdict(self.run.stages).items()],
+            ),
         ]
         if self.run.rejects:
             rejects = [(reason, f"{n:,}") for reason, n in self.run.rejects.items()]
@@ -97,12 +114,27 @@ class RunView(Report):
             ]
         return "\n\n".join(blocks)
 
+    def _stage_line(self) -> str:
+        run = self.run
+        parts = [
+            f"stages, all workers together: {stage_words(run.stages)}",
+            f"a unit waited {run.stages.wait / run.units:,.1f} s",
+        ]
+        if run.batch_fill is not None:
+            parts.append(f"batches {run.batch_fill:.0%} full")
+        if run.cost is not None:
+            parts.append(f"cost {run.cost:,.4f}")
+        return "; ".join(parts)
+
     def _verification_lines(self) -> list[str]:
         checked = self.run.verification
         if checked.passed:
-            heading = f"verified: {checked.files:,} files, {checked.rows:,} rows, no problem"
+            heading = (
+                f"verified: {counted(checked.files, 'file')}, {counted(checked.rows, 'row')}, "
+                "no problem"
+            )
         else:
-            heading = f"VERIFICATION FAILED: {len(checked.problems)} problems"
+            heading = f"VERIFICATION FAILED: {counted(len(checked.problems), 'problem')}"
         return [heading, *(f"  {problem}" for problem in checked.problems[:LINES_SHOWN])]
 
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake.spaces.vector_columns import VectorColumn
+from embedding_core.plurals import counted
 from embedding_core.reports.maintenance import index_line
 from embedding_core.reports.releases import release_line
-from embedding_core.reports.report import Report
+from embedding_core.reports.report import Report, stage_words
 from embedding_core.runs.table_status import FileLine, RejectLine, Status
 
 RETIRED_SHOWN = 3
@@ -30,8 +31,9 @@ class StatusView(Report):
 
     def summary(self) -> str:
         return (
-            f"table {self.status.table} · version {self.status.version} · {self.status.rows:,} "
-            f"rows from {self.status.files:,} files in {self.status.fragments:,} fragments"
+            f"table {self.status.table} · version {self.status.version} · "
+            f"{counted(self.status.rows, 'row')} from {counted(self.status.files, 'file')} in "
+            f"{counted(self.status.fragments, 'fragment')}"
         )
 
     def lines(self) -> list[str]:
@@ -58,7 +60,7 @@ class StatusView(Report):
         space = self.status.space
         return [
             f"space in service: {self.status.space_id[:SHOWN_DIGITS]} · {space['model']} · "
-            f"{space['dim']} dimensions · {space['max_tokens']:,} tokens · "
+            f"{counted(space['dim'], 'dimension')} · {counted(space['max_tokens'], 'token')} · "
             f"{space['pooling']} pooling",
             *map(_other_space_line, self.status.spaces[1:]),
             *(
@@ -77,15 +79,16 @@ class StatusView(Report):
         return [
             *([index_line(index)] if index is not None else []),
             *(
-                f"index {name}: {n:,} rows not covered yet"
+                f"index {name}: {counted(n, 'row')} not covered yet"
                 for name, n in self.status.unindexed_rows.items()
             ),
         ]
 
     def _run_lines(self) -> list[str]:
         return [
-            f"run {run.run_id[:SHOWN_DIGITS]} · {run.finished_at} · {run.files:,} files · "
-            f"{run.chunks:,} chunks"
+            f"run {run.run_id[:SHOWN_DIGITS]} · {run.finished_at} · {counted(run.files, 'file')} · "
+            f"{counted(run.chunks, 'chunk')} · {stage_words(run.stages)}"
+            + ("" if run.cost is None else f" · cost {run.cost:,.4f}")
             for run in self.status.runs
         ]
 
@@ -95,17 +98,18 @@ def _other_space_line(space: VectorColumn) -> str:
     filled = "every row" if not space.missing_rows else f"{space.filled_share:.1%} of the rows"
     since = f", in service until {space.served_until}" if space.served_until else ""
     return (
-        f"space {space.state}: {space.space_id[:SHOWN_DIGITS]} · {space.model} · {space.dim} "
-        f"dimensions · {filled} in column {space.column}{since}"
+        f"space {space.state}: {space.space_id[:SHOWN_DIGITS]} · {space.model} · "
+        f"{counted(space.dim, 'dimension')} · {filled} in column {space.column}{since}"
     )
 
 
 def _file_line(file: FileLine) -> str:
     return (
-        f"file {file.source_uri}: {file.rows:,} rows, {file.documents:,} documents, "
-        f"{file.chunks:,} chunks = {file.embedded:,} embedded + {file.reused:,} reused + "
+        f"file {file.source_uri}: {counted(file.rows, 'row')}, "
+        f"{counted(file.documents, 'document')}, "
+        f"{counted(file.chunks, 'chunk')} = {file.embedded:,} embedded + {file.reused:,} reused + "
         f"{file.dropped:,} dropped + {file.failed:,} failed, {file.rejected:,} rejected, "
-        f"{file.duplicates:,} duplicates, {file.left_out:,} left out by choice"
+        f"{counted(file.duplicates, 'duplicate')}, {file.left_out:,} left out by choice"
     )
 
 
@@ -113,7 +117,7 @@ def _reject_line(reject: RejectLine) -> str:
     position = f" position {reject.position}" if reject.position is not None else ""
     doc_id = f" id {reject.doc_id!r}" if reject.doc_id is not None else ""
     chunk = f" chunk {reject.chunk_index}" if reject.chunk_index is not None else ""
-    n_tokens = f" ({reject.n_tokens:,} tokens)" if reject.n_tokens is not None else ""
+    n_tokens = f" ({counted(reject.n_tokens, 'token')})" if reject.n_tokens is not None else ""
     text = f": {_beginning(reject.text)!r}" if reject.text is not None else ""
     return (
         f"reject {reject.source_uri}{position}{doc_id}{chunk}{n_tokens}: {reject.reason}: "

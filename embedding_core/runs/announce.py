@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
+from embedding_core.plurals import counted
 from embedding_core.protocols import TextEncoder
 
 Say = Callable[[str], None]
@@ -79,4 +80,6 @@ class Announcer:
         if now - self._said_at >= SILENT_SECONDS:
             self._said_at = now
             rate = (self._done - self._first) / (now - self._started)
-            self._say(f"{self._done:,} of {self._total:,} chunks embedded, {rate:,.1f} a second")
+            self._say(
+                f"{self._done:,} of {counted(self._total, 'chunk')} embedded, {rate:,.1f} a second"
+            )

@@ -13,12 +13,11 @@ from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.lake.query.search import Query, check_query_space
 from embedding_core.lake.schema import VECTOR
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import Table, existing_table
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.job import in_use, load, load_described
-from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model
+from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model, stored_model
 from embedding_core.runs.space.bridging import bridged
 
 
@@ -69,10 +68,9 @@ def _encoder(
                 f"a bridge leads to the column in service, not to {query.column!r}; name either"
             )
         return bridged(snapshot, load(bridge_from, resources))
-    model = serving_model(recipe, snapshot, query.column)
-    info = describe_model(model)
-    check_query_space(info.space, *snapshot.space(query.column))
-    return load_described(info, model, resources)
+    serving = serving_model(recipe, snapshot, query.column)
+    check_query_space(serving.info.space, *snapshot.space(query.column))
+    return load_described(serving.info, serving.model, resources)
 
 
 def ask(
@@ -87,9 +85,10 @@ def ask(
     query = query or Query()
     snapshot = table.open_to_search()
     identifier, space = snapshot.space(query.column)
-    model = model_of(snapshot.dataset, query.column)
-    check_query_space(describe_model(model).space, identifier, space)
-    with in_use(model, resources or Resources()) as encoder:
+    model = stored_model(snapshot, query.column)
+    info = describe_model(model)
+    check_query_space(info.space, identifier, space)
+    with in_use(info, model, resources or Resources()) as encoder:
         return _hits(snapshot, {"words": words}, encoder, query)[0]
 
 

@@ -15,9 +15,10 @@ from embedding_core.lake.lock import Lock, locked
 from embedding_core.lake.table import Table, table_of
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.records import Plan
+from embedding_core.records import Plan, WorkUnit
 from embedding_core.runs.announce import loading_context
 from embedding_core.store.layout import LockKind
+from embedding_core.watch.spans import current_span
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Job:
     table_version: int | None = None
     """The version of the table that was planned with; None before there is a table. Vectors of
     replaced rows are read from it."""
+    price_per_hour: float | None = None
+    """What a worker costs an hour, in any currency; None when nobody said."""
+    trace: str = field(default_factory=current_span, compare=False)
+    """The span that the job was made in: parent of the spans of its tasks."""
     table: Table = field(init=False, compare=False)
     """The recipe's table."""
 
@@ -40,7 +45,14 @@ class Job:
         object.__setattr__(self, "table", table_of(self.recipe))
 
     @classmethod
-    def of(cls, planned: Plan, recipe: Recipe, resources: Resources, run_id: str) -> Job:
+    def of(
+        cls,
+        planned: Plan,
+        recipe: Recipe,
+        resources: Resources,
+        run_id: str,
+        price_per_hour: float | None = None,
+    ) -> Job:
         """The run that executes a plan."""
         return cls(
             recipe,
@@ -49,7 +61,14 @@ class Job:
             planned.rows_id,
             run_id,
             planned.table_version,
+            price_per_hour,
         )
+
+
+def unit_attributes(job: Job, unit: WorkUnit) -> dict[str, str | int]:
+    """What the spans of a unit say of it."""
+    file = {"file": unit.only_file} if unit.only_file else {}
+    return {"run": job.run_id, "unit": unit.unit_id, "files": len(unit.files), **file}
 
 
 _loaded: dict[tuple[ModelInfo, str, int | None, str, int], TextEncoder] = {}
@@ -90,11 +109,11 @@ def load_described(info: ModelInfo, model: ModelSpec, resources: Resources) -> T
 
 
 @contextmanager
-def in_use(model: ModelSpec, resources: Resources) -> Iterator[TextEncoder]:
-    """The encoder of ``load`` for this thread alone: an encoder serves one thread at a time, and
-    loading another lets go of it."""
+def in_use(info: ModelInfo, model: ModelSpec, resources: Resources) -> Iterator[TextEncoder]:
+    """The encoder of ``load_described`` for this thread alone: an encoder serves one thread at a
+    time, and loading another lets go of it."""
     with _in_use:
-        yield load(model, resources)
+        yield load_described(info, model, resources)
 
 
 def unload() -> None:

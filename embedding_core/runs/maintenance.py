@@ -17,13 +17,14 @@ from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import Release, retire_left
 from embedding_core.lake.table import Table
-from embedding_core.lake.upkeep.belongings import remove_orphans
+from embedding_core.lake.upkeep.belongings import Orphans, remove_orphans
 from embedding_core.lake.upkeep.compaction import (
     TableReport,
     maintain_table,
     must_wait,
     small_fragments,
 )
+from embedding_core.lake.upkeep.store_clock import check_clock
 from embedding_core.recipe import Recipe
 from embedding_core.runs.outcome import Outcome
 
@@ -38,7 +39,7 @@ class MaintenanceReport:
     index: IndexReport | None
     """The vector index as it is now."""
     orphans_removed: int
-    """Staged files and task results of runs that died long ago."""
+    """Staged files of runs that died long ago."""
     orphan_bytes: int
     retired: tuple[Release, ...]
     """Columns that left service longer ago than ``release.keep_previous_days``, dropped."""
@@ -56,12 +57,12 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
     """Compact the recipe's tables, keep their indexes fresh, remove what is no longer needed: old
     versions, orphans, and vectors that left service long ago.
 
-    May run beside readers and runs. ``now`` decides which vectors left service long ago; default:
-    the clock. Raises ``LakeError`` when there is no table, or when it is another recipe's.
+    May run beside readers and runs. Removes nothing, and says so, where this machine's clock is
+    ahead of the store's. ``now`` decides which vectors left service long ago; default: the clock.
+    Raises ``LakeError`` when there is no table, or when it is another recipe's.
     """
     started = time.perf_counter()
     table = open_owned(recipe).table
-    keep = timedelta(hours=recipe.maintain.keep_hours)
     indexes: list[IndexReport | None] = []
 
     def refresh() -> None:
@@ -69,22 +70,30 @@ def maintain(recipe: Recipe, now: datetime | None = None) -> MaintenanceReport:
 
     problems: list[str] = []
     retired: list[Release] = []
-    kept_days = timedelta(days=recipe.release.keep_previous_days)
+    orphans = Orphans(0, 0)
+    # 1. By a clock that is ahead, what live runs write looks old: then nothing old is removed.
     with _noted(problems):
-        retired = retire_left(table, kept_days, "maintenance", now)
+        check_clock(table)
+    keep = None if problems else timedelta(hours=recipe.maintain.keep_hours)
+    # 2. Vectors that left service long ago.
+    if keep is not None:
+        with _noted(problems):
+            kept_days = timedelta(days=recipe.release.keep_previous_days)
+            retired = retire_left(table, kept_days, "maintenance", now)
+    # 3. The tables, each with its old versions.
     reports = [maintain_table(table, keep, refresh)]
     reports += [maintain_table(beside, keep) for beside in _beside(table)]
     problems += [problem for report in reports for problem in report.problems]
-    files = size_bytes = 0
-    with _noted(problems):
-        orphans = remove_orphans(table)
-        files, size_bytes = orphans.files, orphans.size_bytes
+    # 4. Staged files of dead runs.
+    if keep is not None:
+        with _noted(problems):
+            orphans = remove_orphans(table)
     return MaintenanceReport(
         recipe=recipe.name,
         tables=tuple(reports),
         index=indexes[-1] if indexes else None,
-        orphans_removed=files,
-        orphan_bytes=size_bytes,
+        orphans_removed=orphans.files,
+        orphan_bytes=orphans.size_bytes,
         retired=tuple(retired),
         seconds=time.perf_counter() - started,
         problems=tuple(problems),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from embedding_core.lake import ledger
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.ownership.owner import open_owned
+from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.rows.commit import replace_rows
-from embedding_core.lake.table import Table
+from embedding_core.lake.table import Table, table_of
+from embedding_core.lake.upkeep.manifests import MANIFEST, put_damaged_aside
 from embedding_core.lake.upkeep.row_audit import DATA, Damage
 from embedding_core.lake.upkeep.table_audit import Audit, take_out
 from embedding_core.lake.upkeep.table_audit import audit as audit_table
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load, locked_for
+from embedding_core.runs.job import load_described, locked_for
 from embedding_core.runs.outcome import Outcome
 from embedding_core.runs.serving import serving_model
 
@@ -63,12 +65,15 @@ def repair(
 ) -> AuditReport:
     """``audit``, and take damaged rows out of the table: the next run makes them again.
 
-    Rows of damaged files go, so that a run finds them missing, and indexes are made again. Raises
-    ``Locked`` when a run goes on for longer than ``wait_seconds``.
+    A manifest that does not parse is put aside first. Rows of damaged files go, so that a run finds
+    them missing, and indexes are made again. Raises ``Locked`` when a run goes on for longer than
+    ``wait_seconds``.
     """
     started = time.perf_counter()
     with locked_for(recipe, "repair", wait_seconds) as lock:
+        aside = [damage for table in _tables(recipe) for damage in put_damaged_aside(table)]
         audited = _looked(recipe, resources, deep, sample_rows)
+        audited = replace(audited, damages=(*aside, *audited.damages))
         if audited.damages:
             lock.check()
             table = open_owned(recipe).table
@@ -81,11 +86,18 @@ def repair(
     return _report(recipe, audited, bool(audited.damages), started)
 
 
+def _tables(recipe: Recipe) -> tuple[Table, ...]:
+    """The recipe's table and those beside it."""
+    table = table_of(recipe)
+    return table, ledger.ledger_table(table), ledger.rejects_table(table), feedback_table(table)
+
+
 def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) -> Audit:
     snapshot = open_owned(recipe)
     if not deep or not sample_rows:
         return audit_table(snapshot, deep)
-    encoder = load(serving_model(recipe, snapshot), resources)
+    serving = serving_model(recipe, snapshot)
+    encoder = load_described(serving.info, serving.model, resources)
 
     def encode(texts: Collection[str]) -> NDArray[np.float32]:
         return encoder.encode_documents(list(texts))
@@ -94,10 +106,11 @@ def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) 
 
 
 def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
-    """Remove rows and ledger lines of files whose rejects were lost with a part of the rejects
-    table, so that the next run reads them again."""
+    """Remove rows and ledger lines of files whose rejects were lost with a part or a version of the
+    rejects table, so that the next run reads them again."""
     rejects = ledger.rejects_table(table)
-    if not any(damage.table == rejects.name and damage.kind == DATA for damage in damages):
+    lost = (DATA, MANIFEST)
+    if not any(damage.table == rejects.name and damage.kind in lost for damage in damages):
         return
     listed = ledger.known_rejects(table)
     keys = [

@@ -18,6 +18,7 @@ from embedding_core.lake.spaces.switching import Release, releases
 from embedding_core.lake.spaces.vector_columns import VectorColumn, columns
 from embedding_core.lake.table import existing_table
 from embedding_core.recipe import Recipe
+from embedding_core.records import StageSeconds
 
 LAST_RUNS = 5
 
@@ -32,6 +33,10 @@ class RunLine:
     files: int
     chunks: int
     tokens: int
+    stages: StageSeconds
+    """Where the time of its files went, all workers together."""
+    cost: float | None
+    """What that work cost; None where the run knew no price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +184,15 @@ def _sums(history: Snapshot | None, keys: set[str]) -> dict[str, int]:
 
 
 def _last_runs(history: Snapshot | None) -> tuple[RunLine, ...]:
-    lines = ledger.ledger_rows(history, ["run_id", "committed_at", "chunks", "tokens"])
+    summed_names = ["chunks", "tokens", "cost", *ledger.STAGE_COLUMNS]
+    lines = ledger.ledger_rows(history, ["run_id", "committed_at", *summed_names])
     order = pa.array(range(lines.num_rows), pa.int64())  # the ledger's order, not that of a clock
     summed = (
         lines.append_column("place", order)
         .group_by("run_id")
         .aggregate(
-            [("place", "max"), ("committed_at", "max"), ("run_id", "count"), ("chunks", "sum"),
-             ("tokens", "sum")]
+            [("place", "max"), ("committed_at", "max"), ("run_id", "count"),
+             *((name, "sum") for name in summed_names)]
         )
     )  # fmt: skip
     newest = sorted(summed.to_pylist(), key=lambda row: row["place_max"], reverse=True)
@@ -197,6 +203,8 @@ def _last_runs(history: Snapshot | None) -> tuple[RunLine, ...]:
             files=row["run_id_count"],
             chunks=row["chunks_sum"],
             tokens=row["tokens_sum"],
+            stages=ledger.stages_of(row, "_sum"),
+            cost=row["cost_sum"],
         )
         for row in newest[:LAST_RUNS]
     )

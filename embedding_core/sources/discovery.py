@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedding_core.errors import SetupError
+from embedding_core.plurals import counted
 from embedding_core.recipe import SourceSpec
 from embedding_core.recipe.formats import KNOWN_FORMATS
 from embedding_core.records import PassedOver, Reject, SourceFile
@@ -57,6 +58,6 @@ def discover(spec: SourceSpec, may_be_empty: bool = False) -> Discovery:
 
 def _others(passed_over: PassedOver) -> str:
     return (
-        f"passed over: {passed_over.hidden} names that begin with _ or ., "
-        f"{passed_over.excluded} excluded, {passed_over.unmatched} other files"
+        f"passed over: {counted(passed_over.hidden, 'name begins', 'names begin')} with _ or ., "
+        f"{passed_over.excluded} excluded, {counted(passed_over.unmatched, 'other file')}"
     )

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,21 @@ class Glob:
 
     def matches(self, path: str) -> bool:
         """Whether the relative path, parts joined by ``/``, fits the whole pattern."""
-        return len(self.patterns) in self._reached(path)
+        folder, slash, name = path.rpartition("/")
+        above = _reached_in(self, folder) if slash else self._start()
+        return len(self.patterns) in self._next(above, name)
 
     def reaches_into(self, folder: str) -> bool:
         """Whether some path below the relative path of a folder could fit."""
-        return any(at < len(self.patterns) for at in self._reached(folder))
+        return any(at < len(self.patterns) for at in _reached_in(self, folder))
 
-    def _reached(self, path: str) -> set[int]:
-        reached = _after_stars(self.patterns, {0})
-        for name in path.split("/"):
-            reached = _after_stars(self.patterns, set(self._step(reached, name)))
-        return reached
+    def _start(self) -> set[int]:
+        return _after_stars(self.patterns, {0})
 
-    def _step(self, reached: set[int], name: str) -> list[int]:
+    def _next(self, reached: Set[int], name: str) -> set[int]:
+        return _after_stars(self.patterns, set(self._step(reached, name)))
+
+    def _step(self, reached: Set[int], name: str) -> list[int]:
         """Pattern positions that can be reached by consuming one more path part."""
         following = []
         for at in reached:
@@ -56,6 +60,15 @@ class Glob:
             elif pattern is not None and pattern.match(name):
                 following.append(at + 1)
         return following
+
+
+@lru_cache(maxsize=1024)
+def _reached_in(glob: Glob, folder: str) -> frozenset[int]:
+    """Pattern positions behind a folder; thousands of files may ask for the same."""
+    reached = glob._start()
+    for name in folder.split("/"):
+        reached = glob._next(reached, name)
+    return frozenset(reached)
 
 
 def is_hidden(name: str) -> bool:

@@ -42,6 +42,8 @@ class Subset:
 
     def takes(self, file: str) -> bool:
         """Whether a file belongs to it, by its path below the source."""
+        if self.config is None and self.split is None:
+            return True
         config, split = config_of(file), split_of(file)
         self._configs.add(config)
         if split is not None:

@@ -49,10 +49,15 @@ def check_conditional_put(uri: str, spec: StorageSpec) -> None:
     finally:
         _delete(probe, spec)
     if is_overwritten:
-        raise LakeError(
-            f"the store of {uri} ignores If-None-Match, so two writers would overwrite each "
-            "other's commits; use a store with conditional writes (AWS S3, MinIO, SeaweedFS, R2)"
-        )
+        raise ignores_conditions(uri)
+
+
+def ignores_conditions(uri: str) -> LakeError:
+    """The error for a store that overwrites what must not be overwritten."""
+    return LakeError(
+        f"the store of {uri} ignores If-None-Match, so two writers would overwrite each "
+        "other's commits; use a store with conditional writes (AWS S3, MinIO, SeaweedFS, R2)"
+    )
 
 
 def _check_folder(folder: Path) -> None:

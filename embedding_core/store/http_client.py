@@ -6,6 +6,7 @@ Knows no store: what a status means beyond "try again" is for who asks.
 from __future__ import annotations
 
 import atexit
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedding_core.errors import RejectedInput, SetupError, Transient, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import UNREADABLE
 from embedding_core.store import retry
 from embedding_core.store.faults import Fault, fault_of_status
@@ -28,6 +30,9 @@ MOST_BYTES = 256 * 1024 * 1024
 """Largest answer that is taken into memory."""
 PIECE_BYTES = 1024 * 1024
 """Bytes in memory at a time while an answer is copied."""
+
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ def _check_status(response: httpx2.Response, request: Request) -> None:
 def _pause_seconds(headers: Mapping[str, str]) -> float:
     """The pause that ``Retry-After`` asks for; a date, which few servers send, is no number."""
     asked = headers.get("Retry-After", "").strip()
-    return float(asked) if asked.isdigit() else 0.0
+    return float(asked) if _SECONDS.fullmatch(asked) else 0.0
 
 
 def _pieces(response: httpx2.Response, most_bytes: int) -> Iterator[bytes]:
@@ -143,8 +148,8 @@ def _pieces(response: httpx2.Response, most_bytes: int) -> Iterator[bytes]:
         if n_bytes > most_bytes:
             raise RejectedInput(
                 UNREADABLE,
-                f"the server sends more than the {most_bytes:,} bytes that there may be: the file "
-                "changed, or the server does not keep to the range that it is asked for",
+                f"the server sends more than the {counted(most_bytes, 'byte')} that there may be: "
+                "the file changed, or the server does not keep to the range that it is asked for",
             )
         yield piece
 

@@ -9,27 +9,30 @@ waits without a limit, and for as long as a server asks.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin
 
 from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, UsageError
+from embedding_core.plurals import counted
 from embedding_core.reasons import UNREADABLE
 from embedding_core.records import SourceFile
 from embedding_core.store.faults import Fault, fault_of_status
 from embedding_core.store.http_client import Answer, Request, ask
-from embedding_core.store.objects import KeyNames, RangedStream
+from embedding_core.store.objects import KeyNames, Paging, RangedStream
 from embedding_core.store.places import Names, Store
 from embedding_core.store.storage import StorageSpec
+from embedding_core.store.untrusted.json_text import read_json
+from embedding_core.store.web import is_same_site
 
 log = logging.getLogger(__name__)
 
 DEFAULT_REVISION = "main"
+CHECK_ENDPOINT = "check HF_ENDPOINT or source.storage.endpoint_url"
 _URI = re.compile(
     r"hf://datasets/(?P<name>[^/@]+/[^/@]+)"
     r"(@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?"
@@ -116,7 +119,11 @@ class _Hub:
     def commit(self, dataset: Dataset) -> str:
         """The commit that the revision is at now."""
         answer = self._ask(f"{self._api(dataset)}/revision/{quote(dataset.revision, safe='')}")
-        return str(_json(self._good(answer, dataset))["sha"])
+        described = _json(self._good(answer, dataset))
+        commit = described.get("sha") if isinstance(described, dict) else None
+        if not isinstance(commit, str) or not commit.isalnum():
+            raise _no_listing(f"names no commit of {dataset.name}")
+        return commit
 
     def entry(self, dataset: Dataset, commit: str) -> dict[str, Any]:
         """The path of the dataset as the hub lists it: a file or a folder."""
@@ -126,23 +133,25 @@ class _Hub:
             self.headers,
             {"paths": [dataset.path]},
         )
-        entries = _json(self._good(ask(request), dataset))
+        entries = _entries(self._good(ask(request), dataset))
         if not entries:
             raise SetupError(
                 f"no {dataset.path!r} in {dataset.name} at {dataset.revision}; correct the path in "
                 "source.uri"
             )
-        entry: dict[str, Any] = entries[0]
-        return entry
+        return entries[0]
 
     def tree(self, dataset: Dataset, commit: str) -> Iterator[dict[str, Any]]:
-        """Every file and folder below the path, at that commit."""
+        """Every file and folder below the path, at that commit. Errors as ``Paging.add``."""
         folder = f"/{quote(dataset.path)}" if dataset.path else ""
         url: str | None = f"{self._api(dataset)}/tree/{commit}{folder}?recursive=true&expand=false"
+        paging = Paging(f"{dataset.name} at {self.endpoint}", CHECK_ENDPOINT)
         while url is not None:
             answer = self._good(self._ask(url), dataset)
-            yield from _json(answer)
-            url = answer.next_url
+            entries = _entries(answer)
+            url = _next(url, answer.next_url)
+            paging.add([entry["path"] for entry in entries], url)
+            yield from entries
 
     def read(self, dataset: Dataset, commit: str, start: int, end: int) -> bytes:
         """Some bytes of a file at that commit; the hub may send them from another host."""
@@ -159,7 +168,8 @@ class _Hub:
         if len(answer.body) != end - start:
             raise RejectedInput(
                 UNREADABLE,
-                f"the hub sent {len(answer.body):,} bytes of the {end - start:,} from {start:,}",
+                f"the hub sent {counted(len(answer.body), 'byte')} of the {end - start:,} from "
+                f"{start:,}",
             )
         return answer.body
 
@@ -182,7 +192,8 @@ def read_file(file: Dataset, spec: StorageSpec) -> bytes:
     """A small file of a dataset, whole, at the commit that its revision is at now."""
     hub = _Hub.of(spec)
     commit = hub.commit(file)
-    size_bytes: int = hub.entry(file, commit)["size"]
+    entry = hub.entry(file, commit)
+    size_bytes: int = entry["size"] if entry["type"] == "file" else 0
     return hub.read(file, commit, 0, size_bytes) if size_bytes else b""
 
 
@@ -192,14 +203,56 @@ def _source_file(dataset: Dataset, commit: str, entry: dict[str, Any]) -> Source
     return SourceFile(uri, f"{entry['size']}-{content}", entry["size"], commit)
 
 
+def _next(url: str, page: str | None) -> str | None:
+    """The URL of the next page of a listing: the hub's own, for the token goes there too."""
+    if page is None:
+        return None
+    try:
+        page = urljoin(url, page)
+        stays = is_same_site(url, page)
+    except ValueError:
+        stays = False
+    if not stays:
+        raise _no_listing("names a page of another site as the next")
+    return page
+
+
+def _entries(answer: Answer) -> list[dict[str, Any]]:
+    """The files and folders of a listing."""
+    entries = _json(answer)
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise _no_listing("does not list files as a hub does")
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether an entry says what it is: its path, and of a file its size and digest."""
+    if not isinstance(entry, dict) or not _is_text(entry.get("path")):
+        return False
+    if entry.get("type") != "file":
+        return isinstance(entry.get("type"), str)
+    content = entry.get("lfs") or entry
+    is_sized = type(entry.get("size")) is int and entry["size"] >= 0
+    return is_sized and isinstance(content, dict) and _is_text(content.get("oid"))
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a text that a table can keep."""
+    try:
+        return isinstance(value, str) and bool(value.encode()) and "\0" not in value
+    except UnicodeEncodeError:
+        return False
+
+
 def _json(answer: Answer) -> Any:
     try:
-        return json.loads(answer.body)
+        return read_json(answer.body)
     except ValueError as error:
-        raise SetupError(
-            "the hub answers with something that is no JSON; check HF_ENDPOINT or "
-            "source.storage.endpoint_url"
-        ) from error
+        raise _no_listing("answers with something that is no JSON") from error
+
+
+def _no_listing(problem: str) -> SetupError:
+    return SetupError(f"the hub {problem}; {CHECK_ENDPOINT}")
 
 
 def _error(answer: Answer, dataset: Dataset, endpoint: str) -> EmbedlakeError:

@@ -4,8 +4,8 @@ _embedlake/probe-<hex>                     a moment, while conditional writes ar
 _embedlake/spaces/<space_id>.npy           reference vectors of a space
 _embedlake/<table>/<lock|build|index>/<number>.json
 _embedlake/<table>/staged/<unit_id>/…      see ``lake.staging``
-_embedlake/<table>/results/…               results of Prefect's tasks
 _embedlake/<table>/report.html             the page of the last report run
+_embedlake/<table>/run.json, build.json    how far runs are, see ``runs.watched.run_record``
 _embedlake/<table>/choice.parquet          chosen documents, see ``lake.rows.choices``
 _embedlake/<table>/bridges/<space_id>/<space_id>.npy    from a space to another
 """
@@ -16,8 +16,6 @@ from typing import Literal
 
 ROOT = "_embedlake"
 LockKind = Literal["lock", "build", "index"]
-CLEANED_UP = ("staged", "results")
-"""Folders whose old files maintenance removes."""
 
 
 def table_folder(lake_uri: str, table: str) -> str:
@@ -32,16 +30,16 @@ def staged_folder(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/staged"
 
 
-def results_folder(lake_uri: str, table: str) -> str:
-    return f"{table_folder(lake_uri, table)}/results"
-
-
 def choice_path(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/choice.parquet"
 
 
 def report_path(lake_uri: str, table: str) -> str:
     return f"{table_folder(lake_uri, table)}/report.html"
+
+
+def run_path(lake_uri: str, table: str, kind: str = "run") -> str:
+    return f"{table_folder(lake_uri, table)}/{kind}.json"
 
 
 def bridges_folder(lake_uri: str, table: str) -> str:

@@ -1,15 +1,22 @@
-"""What stores of whole objects share: names of a flat listing, and streams of ranged reads."""
+"""What stores of whole objects share: a flat listing in pages, and streams of ranged reads."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from embedding_core.errors import SetupError
+from embedding_core.plurals import counted
 from embedding_core.store.places import Names
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+MOST_PAGES = 100_000
+"""Pages of a list: 100 million files, a thousand a page."""
 
 
 class KeyNames:
@@ -32,6 +39,43 @@ class KeyNames:
             self._entered[inner] = self._entered[folder] and self._names.enters(inner)
             folder = inner
         return self._entered[folder]
+
+
+@dataclass(slots=True)
+class Paging:
+    """The pages of a list so far.
+
+    A list without an end comes back to where it was, shows the same entries under a new cursor, or
+    goes on and on: each is stopped.
+    """
+
+    where: str
+    """What is listed."""
+    advice: str
+    """What to do about a list that does not end."""
+    most: int = MOST_PAGES
+    n_pages: int = 0
+    _cursors: set[str] = field(default_factory=set)
+    _pages: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, names: Sequence[str], cursor: str | None) -> None:
+        """Note a page: the names of its entries, and what asks for the next page; None at the end.
+
+        Raises ``SetupError`` for a list that would never end.
+        """
+        self.n_pages += 1
+        if cursor is None:
+            return
+        ends = {(names[0], names[-1])} if names else set()
+        if cursor in self._cursors or ends & self._pages:
+            raise self._endless("its pages repeat")
+        if self.n_pages >= self.most:
+            raise self._endless(f"it goes on after {counted(self.n_pages, 'page')}, the limit")
+        self._cursors.add(cursor)
+        self._pages |= ends
+
+    def _endless(self, why: str) -> SetupError:
+        return SetupError(f"the list of {self.where} does not end: {why}; {self.advice}")
 
 
 class RangedStream(io.RawIOBase):

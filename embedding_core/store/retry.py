@@ -6,6 +6,7 @@
     work unit         halves, down to a file, twice  one bad file among many
     run               2 passes                       files that changed while they were read
     re-embed          CATCH_UPS        = 20          rows that arrive before the gate or the switch
+    server's model    its ``Patience``               a hiccup; few tries while a person waits
 
 The layers multiply: a store step inside a task is tried 5 x 4 = 20 times within about a minute. No
 layer above repeats it: those repeat other work, for other reasons than a store that fails.
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -83,13 +84,32 @@ def tried_again(
 
 
 @contextmanager
-def never_silent(doing: str) -> Iterator[None]:
-    """Say in the log, every ``SILENT_SECONDS``, that a step is not done yet.
+def waited_for(by_a_person: bool) -> Iterator[None]:
+    """Say whether a person waits for what is done in this context, or a run does that may be left
+    alone: a person hears soon of a server that does not answer."""
+    token = _is_waited_for.set(by_a_person)
+    try:
+        yield
+    finally:
+        _is_waited_for.reset(token)
+
+
+def is_waited_for() -> bool:
+    """Whether a person waits."""
+    return _is_waited_for.get()
+
+
+_is_waited_for: ContextVar[bool] = ContextVar("is_waited_for", default=False)
+
+
+@contextmanager
+def never_silent(doing: str, every_seconds: float | None = None) -> Iterator[None]:
+    """Say in the log, every ``SILENT_SECONDS`` or as often as said, that a step is not done yet.
 
     For what others do: the libraries of stores try again by themselves, for up to minutes and
     without a word.
     """
-    step = _Step(doing, time.monotonic(), copy_context())
+    step = _Step(doing, time.monotonic(), copy_context(), every_seconds or SILENT_SECONDS)
     _WATCHER.add(step)
     try:
         yield
@@ -104,12 +124,13 @@ class _Step:
     doing: str
     started: float
     context: Context
+    every_seconds: float
     n_lines: int = 0
 
     @property
     def due(self) -> float:
         """When its next line is due, on the monotonic clock."""
-        return self.started + (self.n_lines + 1) * SILENT_SECONDS
+        return self.started + (self.n_lines + 1) * self.every_seconds
 
     def report(self) -> None:
         self.n_lines += 1

@@ -6,7 +6,7 @@ parameters and are never joined to, split from or normalised as a path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import SourceFile
 from embedding_core.store import storage
 from embedding_core.store.faults import Fault, fault_of, without_credentials
-from embedding_core.store.objects import KeyNames, RangedStream
+from embedding_core.store.objects import KeyNames, Paging, RangedStream
 from embedding_core.store.places import Names, Store
 from embedding_core.store.retry import never_silent
 from embedding_core.store.storage import StorageSpec
@@ -77,17 +77,31 @@ class Bucket:
         """Delete an object; without one, nothing happens."""
         self._fs.call_s3("delete_object", Bucket=self.name, Key=key)
 
+    def date(self) -> str | None:
+        """The store's clock: the ``Date`` of an answer or of a refusal; None without either."""
+        try:
+            answer = self._fs.call_s3("list_objects_v2", Bucket=self.name, MaxKeys=1)
+        except Exception as error:  # noqa: BLE001  s3fs has an error of its own for each refusal
+            answer = getattr(_first_cause(error), "response", {})
+        headers: dict[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return headers.get("date")
+
     def _pages(self, **parameters: object) -> Iterator[dict[str, Any]]:
         continued: dict[str, str] = {}
+        paging = Paging(
+            f"bucket {self.name!r}", "check the endpoint of its storage, and what stands before it"
+        )
         while True:
             with never_silent(f"list bucket {self.name!r}"):
                 page: dict[str, Any] = self._fs.call_s3(
                     "list_objects_v2", Bucket=self.name, **parameters, **continued
                 )
+            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+            paging.add(_names(page), token)
             yield page
-            if not page.get("IsTruncated"):
+            if token is None:
                 return
-            continued = {"ContinuationToken": page["NextContinuationToken"]}
+            continued = {"ContinuationToken": token}
 
     async def _read(self, key: str, etag: str, bytes_range: str) -> bytes:
         answer = await self._fs._call_s3(
@@ -139,6 +153,18 @@ class S3Objects:
 
 
 S3: Store = S3Objects()
+
+
+def _names(page: Mapping[str, Any]) -> list[str]:
+    """Keys and folders of a page of a listing."""
+    folders = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+    return [entry["Key"] for entry in page.get("Contents", ())] + folders
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _source_file(bucket: str, version: ObjectVersion) -> SourceFile:

@@ -11,16 +11,17 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from embedding_core.errors import UsageError, words
+from embedding_core.redaction import redacted, secret_in
 from embedding_core.store.faults import Fault, fault_of, without_credentials
 from embedding_core.store.retry import never_silent
 
@@ -29,10 +30,26 @@ SCHEMES = ("", "file", "s3")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
+NO_SECRETS = (
+    "remove it, since recipes and tables are kept and shown: credentials come from the environment "
+    "(AWS_ACCESS_KEY_ID, AWS_PROFILE, HF_TOKEN, EMBEDLAKE_ENGINE_TOKEN), from a role of the "
+    "machine, or from ~/.netrc"
+)
+
+
+def without_secret(uri: str) -> str:
+    """The URI. Raises ``ValueError``, in words that do not repeat it, for one with a secret."""
+    if (secret := secret_in(uri)) is not None:
+        raise ValueError(f"the URL {secret}; {NO_SECRETS}")
+    return uri
+
+
 class StorageSpec(BaseModel):
     """How to reach a store; not needed for AWS itself, the public hub or a local folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     endpoint_url: str | None = None
     """Address of an S3-compatible store or of a hub, for example ``http://127.0.0.1:8333``."""
@@ -40,6 +57,11 @@ class StorageSpec(BaseModel):
     """Region of the bucket."""
     anonymous: bool = False
     """Send requests without credentials (public buckets and datasets)."""
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _without_secrets(cls, url: str | None) -> str | None:
+        return url if url is None else without_secret(url)
 
 
 def scheme_of(uri: str) -> str:
@@ -49,7 +71,10 @@ def scheme_of(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the URI is a path on this machine; refuses one that is neither that nor on S3."""
+    """Whether the URI is a path on this machine; refuses one that is neither that nor on S3, and
+    one that holds a secret."""
+    if (secret := secret_in(uri)) is not None:
+        raise UsageError(f"{redacted(uri)} {secret}; {NO_SECRETS}")
     scheme = scheme_of(uri)
     if scheme not in SCHEMES:
         raise UsageError(
@@ -60,10 +85,16 @@ def is_local(uri: str) -> bool:
 
 
 def absolute(uri: str, base: Path) -> str:
-    """The URI with a relative local path resolved against ``base``; S3 URIs unchanged."""
+    """The URI with a relative local path resolved against ``base``; S3 URIs unchanged. Raises
+    ``UsageError`` for a path that no file can have, and for an S3 URI without a bucket."""
     if not is_local(uri):
+        if not uri.partition("://")[2].partition("/")[0]:
+            raise UsageError(f"{uri!r} names no bucket; write s3://bucket/prefix")
         return uri.rstrip("/")
-    return str((base / Path(uri.removeprefix("file://")).expanduser()).resolve())
+    try:
+        return str((base / Path(uri.removeprefix("file://")).expanduser()).resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # no such user, a loop of links; NUL
+        raise UsageError(f"{uri[:200]!r} is no path ({words(error)}); correct it") from error
 
 
 def filesystem(uri: str, spec: StorageSpec) -> fsspec.AbstractFileSystem:
@@ -85,6 +116,21 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
+def link_to(uri: str, root: str) -> str | None:
+    """The link that stands on the way from a local folder to a path below it; None without one.
+
+    Whoever may write to the folder may have put it there, to have files elsewhere removed.
+    """
+    if not is_local(root):
+        return None
+    path = Path(root)
+    for name in Path(uri).relative_to(root).parts:
+        path /= name
+        if path.is_symlink():
+            return str(path)
+    return None
+
+
 def names_in(uri: str, spec: StorageSpec) -> list[str]:
     """Names of the files and folders in a folder; none when there is no such folder."""
     try:
@@ -94,23 +140,24 @@ def names_in(uri: str, spec: StorageSpec) -> list[str]:
     return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
 
 
-def read_bytes(uri: str, spec: StorageSpec) -> bytes:
-    """The whole object. Raises ``FileNotFoundError`` and other ``OSError``s, from S3 too."""
+def read_bytes(uri: str, spec: StorageSpec, most: int | None = None) -> bytes:
+    """The whole object, or its first ``most`` bytes. Raises ``FileNotFoundError`` and other
+    ``OSError``s, from S3 too."""
     fs = filesystem(uri, spec)
     if is_local(uri):
-        return bytes(fs.cat_file(uri))
+        return bytes(fs.cat_file(uri, end=most))
     from botocore.exceptions import BotoCoreError  # only S3 needs it loaded
 
     try:
         with never_silent(f"read {uri}"):
-            return bytes(fs.cat_file(uri))
+            return bytes(fs.cat_file(uri, end=most))
     except BotoCoreError as error:  # no credentials, no such endpoint: no OSErrors of their own
         raise OSError(without_credentials(error) or words(error)) from error
 
 
 def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
     """Write the whole object, parents included; a local file appears complete or not at all,
-    whoever else writes it at the same time."""
+    whoever else writes it at the same time, and is on the disk when this returns."""
     fs = filesystem(uri, spec)
     if not is_local(uri):
         with never_silent(f"write {uri}"):
@@ -121,9 +168,34 @@ def write_bytes(uri: str, data: bytes, spec: StorageSpec) -> None:
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_bytes(data)
-        partial.replace(target)
+        replace_flushed(partial, target)
+        _flush(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_flushed(written: Path, target: Path) -> None:
+    """Give a file that was written its name: whoever sees the name, after a power loss too, sees
+    all of its content. Raises ``OSError``."""
+    _flush(written)
+    written.replace(target)
+
+
+def flush(uris: Iterable[str]) -> None:
+    """Have local files that were written, and their names in their folders, on the disk when this
+    returns: the rest is lost with the power. A store of objects has what it answered for. Raises
+    ``OSError``."""
+    paths = [Path(uri) for uri in uris if is_local(uri)]
+    for path in dict.fromkeys([*paths, *(path.parent for path in paths)]):
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

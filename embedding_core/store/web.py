@@ -12,6 +12,7 @@ come from ``~/.netrc``.
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,11 +22,13 @@ from dataclasses import replace
 from functools import partial
 from io import RawIOBase
 from typing import BinaryIO, cast
-from urllib.parse import SplitResult, parse_qsl, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urldefrag, urljoin, urlsplit
 
 from embedding_core.errors import RejectedInput, SetupError, UsageError, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import CHANGED, UNREADABLE
 from embedding_core.records import Reject, SourceFile
+from embedding_core.redaction import redacted, secret_in
 from embedding_core.store.http_client import MOST_BYTES, Answer, Request, ask, download, shown
 from embedding_core.store.objects import KeyNames, RangedStream
 from embedding_core.store.places import Names, Store
@@ -44,25 +47,8 @@ NO_HEAD = (405, 501)
 """Statuses of servers that answer no ``HEAD``."""
 RANGE_BEYOND_THE_END = 416
 DEFAULT_PORTS = {"http": 80, "https": 443}
-SECRETS = frozenset(
-    [
-        "access_token",
-        "api_key",
-        "apikey",
-        "auth",
-        "key",
-        "password",
-        "sig",
-        "signature",
-        "token",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-amz-signature",
-        "x-goog-credential",
-        "x-goog-signature",
-    ]
-)
-"""Names of parameters that open what a URL names."""
+_SIZE = re.compile(r"[0-9]{1,18}")
+"""A number of bytes, in ASCII digits."""
 
 
 class WebFiles:
@@ -77,7 +63,7 @@ class WebFiles:
         Asks for the headers of each file, several at a time.
         """
         if (why := refusal(uri)) is not None:
-            raise UsageError(f"{_named(uri)} {why}")
+            raise UsageError(f"{redacted(uri)} {why}")
         if not urlsplit(uri).path.endswith(LIST_SUFFIX):
             with _source_faults():
                 yield _source_file(uri)
@@ -113,16 +99,17 @@ WEB: Store = WebFiles()
 
 def refusal(url: str) -> str | None:
     """Why a URL is not asked for, in words that do not repeat its secrets; None for a good one."""
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
         return "is no http:// or https:// URL; correct it"
-    if parts.username is not None or parts.password is not None:
-        return "holds a user name or a password; put them into ~/.netrc"
-    secrets = [name for name, _ in parse_qsl(parts.query) if name.lower() in SECRETS]
-    if secrets:
+    if (secret := secret_in(url)) is not None:
         return (
-            f"is signed or holds a key (the parameter {secrets[0]}), which would stand in the "
-            "table; use a URL without it, and ~/.netrc or the store's own scheme (s3://)"
+            f"{secret}, which would stand in the table; use a URL without it, and ~/.netrc or the "
+            "store's own scheme (s3://)"
         )
     return None
 
@@ -157,7 +144,15 @@ def _urls(uri: str) -> list[str]:
         raise RejectedInput(UNREADABLE, f"the list is not UTF-8: {words(error)}") from error
     stripped = (line.strip() for line in lines)
     urls = (line for line in stripped if line and not line.startswith("#"))
-    return list(dict.fromkeys(urldefrag(urljoin(uri, url)).url for url in urls))
+    return list(dict.fromkeys(_joined(uri, url) for url in urls))
+
+
+def _joined(uri: str, url: str) -> str:
+    """A URL of a list, absolute; as it is written where it cannot be one."""
+    try:
+        return urldefrag(urljoin(uri, url)).url
+    except ValueError:
+        return url
 
 
 def _name(url: str, folder: str) -> str:
@@ -167,16 +162,9 @@ def _name(url: str, folder: str) -> str:
     return unquote(below)
 
 
-def _named(url: str) -> str:
-    """A URL as messages and rejects name it: without what may be secret."""
-    scheme, separator, rest = shown(url).partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _listed(url: str) -> SourceFile | Reject:
     if (why := refusal(url)) is not None:
-        return Reject(_named(url), None, None, UNREADABLE.name, f"the URL {why}")
+        return Reject(redacted(url), None, None, UNREADABLE.name, f"the URL {why}")
     try:
         return _source_file(url)
     except RejectedInput as error:
@@ -193,7 +181,7 @@ def _fingerprint(answer: Answer) -> str:
     headers = answer.headers
     size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
     version = headers.get("ETag", "").replace('"', "") or headers.get("Last-Modified", "")
-    if not size.isdigit() or not version:
+    if not _SIZE.fullmatch(size) or not version:
         raise RejectedInput(
             UNREADABLE,
             "the server says neither ETag nor Last-Modified, or no Content-Length, so nobody could "
@@ -224,7 +212,7 @@ def _read(file: SourceFile, start: int, end: int) -> bytes:
     _check_version(file, _good(answer))
     if len(answer.body) != end - start:
         raise RejectedInput(
-            UNREADABLE, f"the server sent {len(answer.body):,} bytes of {end - start:,}"
+            UNREADABLE, f"the server sent {counted(len(answer.body), 'byte')} of {end - start:,}"
         )
     return answer.body
 
@@ -235,7 +223,7 @@ def _copy(file: SourceFile, target: BinaryIO) -> None:
         answer = _followed(Request(file.uri, uses_netrc=True), copied)
     except OSError as error:
         raise SetupError(
-            f"cannot copy {_named(file.uri)} to {tempfile.gettempdir()}: {words(error)}; free "
+            f"cannot copy {redacted(file.uri)} to {tempfile.gettempdir()}: {words(error)}; free "
             "room, or set TMPDIR to another folder"
         ) from error
     _check_version(file, _good(answer))
@@ -248,11 +236,15 @@ def _followed(request: Request, send: Callable[[Request], Answer]) -> Answer:
         target = answer.headers.get("Location")
         if answer.status not in REDIRECTS or target is None:
             return answer
-        target = urljoin(request.url, target)
-        if not is_same_site(request.url, target):
+        try:
+            target = urljoin(request.url, target)
+            stays = is_same_site(request.url, target)
+        except ValueError as error:
+            raise RejectedInput(UNREADABLE, "it redirects to what is no URL") from error
+        if not stays:
             raise RejectedInput(
                 UNREADABLE,
-                f"it redirects to another site ({_named(target)}); name that URL if you trust it",
+                f"it redirects to another site ({redacted(target)}); name that URL if you trust it",
             )
         request = replace(request, url=target)
     raise RejectedInput(UNREADABLE, f"more than {MOST_REDIRECTS} redirects")
@@ -283,5 +275,5 @@ def _reported(
     for n_listed, entry in enumerate(entries, 1):
         if time.monotonic() - reported_at > REPORT_SECONDS:
             reported_at = time.monotonic()
-            log.info("%s: %d of %d files listed", _named(uri), n_listed, n_files)
+            log.info("%s: %d of %s listed", redacted(uri), n_listed, counted(n_files, "file"))
         yield entry

@@ -9,6 +9,7 @@ import click
 import yaml
 
 from embedding_core.errors import SetupError, UsageError
+from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe
 from embedlake.cli.options import json_option, reachable_api, respond, say
 from embedlake.settings import read_settings, use_prefect_api
@@ -33,12 +34,12 @@ from embedlake.settings import read_settings, use_prefect_api
 def deploy(
     recipe: str | None, path: str | None, only_plan: bool, is_printed: bool, as_json: bool
 ) -> None:
-    """Create or update the deployments of RECIPE: embed, reembed, maintain, export, report.
+    """Create or update the deployments of RECIPE, one for each flow.
 
-    Schedules, triggers, parameters, limits, tags, the work pool, its job variables and automations
-    come from the file beside the recipe. What changes is said first; deployments, schedules and
-    automations that the file no longer has are removed, if this command made them. Run it again
-    and nothing changes.
+    The flows are embed, reembed, evaluate, maintain, export and report. Schedules, triggers,
+    parameters, limits, tags, the work pool, its job variables and automations come from the file
+    beside the recipe. What changes is said first; deployments, schedules and automations that the
+    file no longer has are removed, if this command made them. Run it again and nothing changes.
     """
     if is_printed:
         _print_deployments(as_json)
@@ -90,8 +91,8 @@ def _deployed(
         "deployments": [item.name for item in desired if item.kind == "deployment"],
     }
     if only_plan and todo:
-        return data, [*lines, f"{len(todo)} changes; run it without --plan to make them"]
-    return data, [f"{len(todo)} changes made" if todo else "nothing to change"]
+        return data, [*lines, f"{counted(len(todo), 'change')}; run it without --plan to make them"]
+    return data, [f"{counted(len(todo), 'change')} made" if todo else "nothing to change"]
 
 
 def _print_deployments(as_json: bool) -> None:

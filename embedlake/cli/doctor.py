@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from functools import partial
 
 import click
 
-from embedding_core.errors import EmbedlakeError, SetupError
+from embedding_core.errors import EmbedlakeError
 from embedding_core.recipe import Recipe
 from embedding_core.reports.report import said
 from embedding_core.runs.outcome import EXIT_CODES
 from embedlake.cli.options import json_option, respond
-from embedlake.settings import Settings, prefect_api_url, read_settings
-
-PACKAGES = ("prefect", "prefect-ray", "ray", "torch", "transformers", "lancedb", "pylance")
-REGISTRIES = (
-    "embedding_core.recipe.formats:KNOWN_FORMATS",
-    "embedding_core.store.places:PLACES",
-    "embedding_core.recipe.chunk:STRATEGIES",
-    "embedding_core.encoder.engines:KNOWN_ENGINES",
-    "embedding_core.exports.exporter:KNOWN_EXPORTERS",
-    "embedding_core.quality.checks:GATE_CHECKS",
-    "embedding_core.projections.projection:KNOWN_PROJECTIONS",
-    "embedding_core.reports.report:WRITTEN",
-)
-"""Every registry of the library, one for each kind of plugin."""
+from embedlake.diagnosis import installation, machine, recipe_needs, servers
+from embedlake.settings import Settings, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +31,13 @@ class Check:
 @click.argument("recipe", required=False)
 @json_option
 def check_environment(recipe: str | None, as_json: bool) -> None:
-    """Check the environment; with RECIPE also its source, model and lake."""
+    """Check the environment; with RECIPE also its source, model, lake and the room it needs.
+
+    Finds a wrong Python, missing extras, servers that do not answer or refuse the credentials,
+    clocks that differ, a store without conditional writes, GPUs that are asked for and not there,
+    too little disk, and versions that differ between this process, the Prefect server and the nodes
+    of a Ray cluster. Each line says what to do.
+    """
     loaded = Recipe.load(recipe) if recipe is not None else None
     checks = list(diagnose(read_settings(), loaded))
     lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}" for check in checks]
@@ -55,18 +47,25 @@ def check_environment(recipe: str | None, as_json: bool) -> None:
 
 
 def diagnose(settings: Settings, recipe: Recipe | None) -> Iterator[Check]:
-    """Check this environment, and with a recipe also its source, model and lake."""
-    yield Check("python", True, sys.version.split()[0])
-    yield _try("packages", _packages)
-    yield _try("plugins", _plugins)
-    yield _try("processor", _processor)
-    yield _try("folders", lambda: _folders(settings))
-    yield _try("prefect", lambda: _prefect(settings))
-    yield _try("ray", lambda: _ray(settings))
+    """Check this environment, and with a recipe also what it needs."""
+    yield _try("python", installation.check_python)
+    yield _try("packages", installation.check_packages)
+    yield _try("plugins", installation.check_plugins)
+    yield _try("processor", partial(machine.check_processor, settings))
+    yield _try("folders", partial(machine.check_folders, settings))
+    yield _try("prefect", partial(servers.check_prefect, settings))
+    yield _try("ray", partial(servers.check_ray, settings))
+    dates: dict[str, Callable[[], str | None]] = {
+        "the Prefect API": partial(servers.api_date, settings)
+    }
     if recipe is not None:
-        yield _try("source", lambda: _source(recipe))
-        yield _try("model", lambda: _model(recipe))
-        yield _try("lake", lambda: _lake(recipe))
+        dates.update(recipe_needs.dates(recipe))
+    yield _try("clock", partial(machine.check_clock, dates))
+    if recipe is not None:
+        yield _try("source", partial(recipe_needs.check_source, recipe))
+        yield _try("model", partial(recipe_needs.check_model, recipe))
+        yield _try("lake", partial(recipe_needs.check_lake, recipe))
+        yield _try("room", partial(recipe_needs.check_room, recipe))
 
 
 def _try(name: str, check: Callable[[], str]) -> Check:
@@ -74,117 +73,6 @@ def _try(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except (EmbedlakeError, ImportError, OSError) as error:
         return Check(name, False, said(error))
-
-
-def _packages() -> str:
-    try:
-        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ImportError(f"{error.name} is not installed; run `make setup`") from error
-
-
-def _plugins() -> str:
-    """Load every implementation of every registry; name the packages of those that are broken."""
-    n_loaded, problems = 0, []
-    for line in REGISTRIES:
-        module, _, name = line.partition(":")
-        registry = getattr(import_module(module), name)
-        problems += registry.problems()
-        n_loaded += len(registry.working())
-    if problems:
-        raise SetupError("; ".join(problems))
-    return f"{n_loaded} implementations load, those of other packages included"
-
-
-def _processor() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    return f"CPU, {torch.get_num_threads()} threads; no CUDA device"
-
-
-def _folders(settings: Settings) -> str:
-    from embedlake.local.folders import check_folders
-
-    return check_folders(settings)
-
-
-def _prefect(settings: Settings) -> str:
-    from embedlake.local import processes
-    from embedlake.local.stack import running_stack
-
-    stack = running_stack(settings)
-    url = prefect_api_url() or (stack.api_url if stack else None)
-    if url is None:
-        return "no API named; `embedlake embed` starts one for itself, `embedlake up` keeps one"
-    if not processes.answers(f"{url}/health"):
-        raise SetupError(
-            f"no answer from {url}; start it, run `embedlake up`, or unset PREFECT_API_URL"
-        )
-    return url
-
-
-def _ray(settings: Settings) -> str:
-    from embedlake.local.hardware import lacking, local_capacity
-
-    if settings.is_local_ray:
-        if (problem := lacking(settings.resources, settings)) is not None:
-            raise SetupError(problem)
-        capacity = local_capacity(settings)
-        cpus, gpus = capacity["CPU"], capacity["GPU"]
-        return f"started for a run with {cpus:g} CPUs and {gpus:g} NVIDIA GPUs"
-    if settings.ray_address in (None, "auto"):
-        return "the cluster of this machine, looked for when a run starts"
-    from embedlake.execution.ray_runner import check_reachable
-
-    try:
-        check_reachable(settings.ray_address)
-    except ConnectionError as error:
-        raise SetupError(
-            f"nobody answers at {settings.ray_address}: {error}; correct EMBEDLAKE_RAY_ADDRESS, "
-            "or unset it to have Ray started for each run"
-        ) from error
-    return f"something listens at {settings.ray_address}"
-
-
-def _source(recipe: Recipe) -> str:
-    from embedding_core.runs.embed.estimate import sample_problems, sampled_files
-    from embedding_core.sources import discover
-
-    listing = discover(recipe.source)
-    if problems := sample_problems(sampled_files(listing.files, recipe), recipe):
-        raise SetupError("; ".join(problems))
-    size = sum(file.size_bytes for file in listing.files)
-    return f"{len(listing.files):,} files, {size:,} bytes, {len(listing.unreadable):,} unreadable"
-
-
-def _model(recipe: Recipe) -> str:
-    from embedding_core.encoder.engines import describe_model
-    from embedding_core.runs.serving import is_endpoint
-
-    space = describe_model(recipe.model).space
-    is_pinned = space.revision is not None and not is_endpoint(recipe.model)
-    name = f"{space.model} at {space.revision}" if is_pinned else space.model
-    return f"{name}: {space.dim} dimensions, {space.max_tokens:,} tokens, {space.pooling}"
-
-
-def _lake(recipe: Recipe) -> str:
-    from embedding_core.lake.index.broken import broken_indexes
-    from embedding_core.lake.table import table_of
-    from embedding_core.store.conditional_put import check_writable
-
-    check_writable(recipe.lake.uri, recipe.lake.storage)
-    table = table_of(recipe)
-    if not table.exists():
-        return f"{recipe.lake.uri} can be written; the table does not exist yet"
-    if broken := broken_indexes(table.open()):
-        reasons = "; ".join(f"{name}: {why}" for name, why in broken.items())
-        raise SetupError(
-            f"indexes of {table.uri} cannot be used ({reasons}); `embedlake embed` or `embedlake "
-            "maintain` drops them and builds them again"
-        )
-    return f"{table.uri}: {table.dataset().count_rows():,} rows"
 
 
 COMMANDS: tuple[click.Command, ...] = (check_environment,)

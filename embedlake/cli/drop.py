@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from embedding_core.errors import UsageError
+from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe
 from embedlake.cli.options import json_option, recipe_argument, respond, say
 from embedlake.settings import read_settings
@@ -33,7 +34,9 @@ def drop_table(recipe: str, yes: bool, as_json: bool) -> None:
     if not (yes or _is_confirmed()):
         raise UsageError("nothing was removed: answer y, or give --yes")
     dropped = removal.drop(loaded, read_settings().lock_wait_seconds)
-    lines = [f"dropped {dropped.table}: {_rows(dropped.rows)}, {len(dropped.folders)} folders"]
+    lines = [
+        f"dropped {dropped.table}: {_rows(dropped.rows)}, {counted(len(dropped.folders), 'folder')}"
+    ]
     respond({**asdict(dropped), "dropped": True}, lines, as_json)
 
 
@@ -48,7 +51,7 @@ def _is_confirmed() -> bool:
 
 
 def _rows(rows: int | None) -> str:
-    return "damaged, cannot be read" if rows is None else f"{rows:,} rows"
+    return "damaged, cannot be read" if rows is None else counted(rows, "row")
 
 
 COMMANDS: tuple[click.Command, ...] = (drop_table,)

@@ -227,18 +227,17 @@ def _report_of_nothing(
     from embedding_core.reports.plan import PlanView
     from embedding_core.reports.run import RunView
     from embedding_core.runs.embed.finish_stage import RunTally, finish
-    from embedding_core.runs.embed.planning import check_removals, plan
+    from embedding_core.runs.embed.planning import PlanBasis, check_removals
     from embedding_core.runs.job import Job
-    from embedding_core.runs.serving import following
 
     started = time.perf_counter()
-    recipe = following(recipe)
-    planned = plan(recipe, options.retry_reasons, before_a_run=True)
+    basis = PlanBasis.now(recipe, options.retry_reasons, before_a_run=True)
+    planned = basis.plan()
     check_removals(planned, options.allow_removals)
     if not planned.is_empty:
         return None
     say(PlanView(planned).lines())
-    job = Job.of(planned, recipe, resources, run_id="")
+    job = Job.of(planned, basis.recipe, resources, run_id="")
     return RunView(finish(job, planned, RunTally(), started)).data()
 
 

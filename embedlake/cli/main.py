@@ -8,8 +8,10 @@ its own module and imports heavy packages when it runs.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+from io import StringIO
 from typing import NoReturn
 
 import click
@@ -18,6 +20,7 @@ from embedding_core import __version__
 from embedding_core.errors import EmbedlakeError, SetupError, UsageError
 from embedding_core.reports.report import said
 from embedding_core.runs.outcome import EXIT_CODES
+from embedding_core.store.retry import waited_for
 from embedlake import interrupts
 from embedlake.cli import (
     deploy,
@@ -34,22 +37,25 @@ from embedlake.cli import (
 )
 from embedlake.cli.exchange import export, feedback, import_files
 from embedlake.cli.inputs import init, peek, stats, validate
-from embedlake.cli.look import map_rows, report_page
+from embedlake.cli.look import map_rows, report_page, table_metrics
 from embedlake.environment import process_environment
 from embedlake.extras import how_to_install
+from embedlake.terminal import HarmlessLines, harmless
 
 BAD_USAGE = 2
 STOPPED = "stopped. What was committed is kept; the same command goes on where this ended"
 MODULES = (
-    init, peek, stats, embed, search, serve, feedback, table, report_page, map_rows, validate,
-    models, spaces, export, import_files, drop, verify, stack, doctor, deploy,
+    init, peek, stats, embed, search, serve, feedback, table, table_metrics, report_page, map_rows,
+    validate, models, spaces, export, import_files, drop, verify, stack, doctor, deploy,
 )  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="embedlake")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Turn files into a LanceDB table of embeddings and keep it true."""
+    context.with_resource(waited_for(by_a_person=True))
 
 
 for module in MODULES:
@@ -61,6 +67,7 @@ def main() -> None:
     """Run the console script and leave with an exit code."""
     os.environ.update(process_environment())
     interrupts.handle_signals()
+    _make_warnings_harmless()
     try:
         with interrupts.not_mistaken():
             # click returns the code of an Exit, or None when the command ends by itself.
@@ -70,7 +77,7 @@ def main() -> None:
         _answer_error(STOPPED, KeyboardInterrupt)
         sys.exit(interrupts.exit_code())
     except click.ClickException as error:
-        error.show()
+        _show(error)
         _answer_error(error.format_message(), UsageError)
         sys.exit(error.exit_code)
     except EmbedlakeError as error:
@@ -79,13 +86,32 @@ def main() -> None:
         if (missing := how_to_install(error)) is None:
             raise
         _fail(SetupError(missing))
+    except Exception as error:
+        from embedlake.diagnosis.servers import refused_login
+
+        if (refused := refused_login(error)) is None:
+            raise
+        _fail(refused)
+
+
+def _show(error: click.ClickException) -> None:
+    """Print the error as click does, the usage before it, and harmless."""
+    said = StringIO()
+    error.show(said)
+    click.echo(harmless(said.getvalue()), nl=False, err=True)
 
 
 def _fail(error: EmbedlakeError) -> NoReturn:
     message = said(error)
-    click.echo(f"embedlake: {message}", err=True)
+    click.echo(harmless(f"embedlake: {message}"), err=True)
     _answer_error(message, type(error))
     sys.exit(BAD_USAGE if isinstance(error, UsageError) else EXIT_CODES["failed"])
+
+
+def _make_warnings_harmless() -> None:
+    """Let no warning that a library logs steer the terminal, where nobody has set up logging."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(HarmlessLines(logging.Formatter()))
 
 
 def _answer_error(message: str, kind: type[BaseException]) -> None:

@@ -30,8 +30,12 @@ from embedlake.settings import read_settings, use_prefect_api
 
 @click.command()
 @recipe_argument
-@click.option("--queries", help="JSON lines with _id and text; default: release.queries.")
-@click.option("--qrels", help="TSV of query id, document id, grade; default: release.qrels.")
+@click.option(
+    "--queries", metavar="FILE", help="JSON lines with _id and text; default: release.queries."
+)
+@click.option(
+    "--qrels", metavar="FILE", help="TSV of query id, document id, grade; default: release.qrels."
+)
 @click.option("--column", default="vector", show_default=True, help="Vector column to judge.")
 @json_option
 def evaluate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -16,15 +15,15 @@ import click
 
 from embedding_core.errors import SetupError, UsageError
 from embedding_core.recipe import MODEL_PATHS, Resources, model_path
+from embedding_core.records.scalars import finite
+from embedding_core.store.retry import waited_for
 from embedlake.local.folders import check_folders
 from embedlake.settings import Settings, prefect_api_url, use_prefect_api
 from embedlake.silence import saying_a_slow_load, saying_it_goes_on
+from embedlake.terminal import harmless, harmless_line
 
 PATIENCE_SECONDS = 15.0
 """How long to wait for a Prefect server on a busy machine; one that is gone refuses at once."""
-
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-"""Control characters but the tab."""
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 set_option = click.option(
@@ -64,15 +63,11 @@ def model_section(text: str | None) -> str | dict[str, Any] | None:
 
 
 def respond(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
-    """Print the command's result on stdout: one JSON object, or lines for people.
-
-    Names and texts come from anywhere, so control characters, which could move a terminal's
-    cursor, are printed as escapes.
-    """
+    """Print the command's result on stdout: one JSON object, or harmless lines for people."""
     if as_json:
-        click.echo(json.dumps(data, default=str))
+        click.echo(json.dumps(finite(data), default=str))
     else:
-        click.echo("\n".join(CONTROL.sub(_escape, line) for line in lines))
+        click.echo("\n".join(map(harmless_line, lines)))
 
 
 def respond_and_exit(data: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> NoReturn:
@@ -81,14 +76,10 @@ def respond_and_exit(data: Mapping[str, Any], lines: Sequence[str], as_json: boo
     raise click.exceptions.Exit(data["exit_code"])
 
 
-def _escape(match: re.Match[str]) -> str:
-    return repr(match.group())[1:-1]
-
-
 def say(lines: Sequence[str]) -> None:
     """Talk on stderr."""
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(harmless(line), err=True)
 
 
 @contextmanager
@@ -167,5 +158,5 @@ def run_flow(entrypoint: str, *arguments: Any) -> dict[str, Any]:
 
     module, _, name = entrypoint.partition(":")
     flow = getattr(import_module(module), name)
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), waited_for(by_a_person=False):
         return report_of(flow(*arguments, return_state=True))

@@ -29,7 +29,7 @@ TYPES = ", ".join(get_args(ColumnType))
 @recipe_argument
 @click.argument("words", required=False)
 @click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Results.")
-@click.option("--where", help="SQL over the table's columns; write values as :name.")
+@click.option("--where", metavar="SQL", help="SQL over the table's columns; write values as :name.")
 @click.option(
     "--param",
     "params",

@@ -16,6 +16,7 @@ from embedlake import interrupts
 from embedlake.cli.options import json_option, model_section, requested_resources, say, set_option
 from embedlake.settings import TOKEN, read_settings
 from embedlake.silence import saying_a_slow_load
+from embedlake.terminal import HarmlessLines
 
 PORT = 8765
 
@@ -80,7 +81,9 @@ def serve(
     limits = Limits(at_once=at_once)
     service = SearchService(loaded, resources, limits, takes_feedback, bridge_from)
     hosts = {host.lower(), "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(HarmlessLines(logging.Formatter("%(message)s")))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with listening_socket(host, port) as listener:
         url = address_of(listener)
 

@@ -66,7 +66,7 @@ def rollback(recipe: str, now: bool, as_json: bool) -> None:
 @recipe_argument
 @json_option
 def releases(recipe: str, as_json: bool) -> None:
-    """List what was promoted, rolled back and retired, newest first."""
+    """List what was promoted, rolled back, retired and refused by the gate, newest first."""
     from embedding_core.lake.ownership.owner import open_owned
     from embedding_core.lake.spaces import switching
     from embedding_core.reports.releases import ReleaseView, history_lines

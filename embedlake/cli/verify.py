@@ -29,7 +29,8 @@ from embedlake.settings import read_settings
     "--repair",
     "with_repair",
     is_flag=True,
-    help="Take out damaged rows, which the next run makes again, and rebuild broken indexes.",
+    help="Take out damaged rows, which the next run makes again, rebuild broken indexes, and put "
+    "a manifest aside that does not parse.",
 )
 @json_option
 def verify_table(

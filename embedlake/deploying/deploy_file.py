@@ -10,13 +10,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from embedding_core.errors import UsageError
 from embedding_core.recipe.explain import explain
-from embedding_core.recipe.load import StrictLoader
 from embedding_core.recipe.section import Section
+from embedding_core.recipe.yaml_values import StrictLoader
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
 SUFFIX = ".deploy.yaml"
-FLOWS = ("embed", "reembed", "maintain", "export", "report")
+FLOWS = ("embed", "reembed", "evaluate", "maintain", "export", "report")
 """The flows that a recipe's deployments run."""
 PoolType = Literal["process", "docker", "kubernetes"]
 
@@ -106,8 +106,9 @@ class DeployFile(Section):
     deployments: dict[str, DeploymentSpec] = Field(
         default_factory=lambda: {flow: DeploymentSpec() for flow in FLOWS}
     )
-    """Deployments by flow: ``embed``, ``reembed``, ``maintain``, ``export``, ``report``. A flow
-    that is left out loses the deployment that an earlier ``embedlake deploy`` made."""
+    """Deployments by flow: ``embed``, ``reembed``, ``evaluate``, ``maintain``, ``export``,
+    ``report``. A flow that is left out loses the deployment that an earlier ``embedlake deploy``
+    made."""
     automations: AutomationSpec = AutomationSpec(apply=())
     """Automations over all runs of the recipe."""
 

@@ -26,6 +26,7 @@ from embedlake.deploying.deploy_file import DeployFile, DeploymentSpec, Schedule
 from embedlake.deploying.guards import HEARTBEAT, automation_of, automation_values
 from embedlake.deploying.items import Item, in_order
 from embedlake.deploying.pools import Template, check_job_variables
+from embedlake.environment import PREFECT_PATIENCE
 from embedlake.orchestration.events import ANNOUNCED, FINETUNED, RESOURCE
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
@@ -58,11 +59,13 @@ def desired_items(
               for name in file.automations.apply]  # fmt: skip
     hears_heartbeats = any(HEARTBEAT in guard.values["trigger"].get("after", ())
                            for guard in guards)  # fmt: skip
-    env = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT_SECONDS} if hears_heartbeats else {}
+    env = dict(PREFECT_PATIENCE)
+    if hears_heartbeats:
+        env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = HEARTBEAT_SECONDS
     items = [Item("work pool", file.pool.name, {"type": file.pool.type}), *guards]
     for flow_name, spec in file.deployments.items():
         where = f"deployments.{flow_name}"
-        variables: dict[str, Any] = {"env": env} if env else {}
+        variables: dict[str, Any] = {"env": env}
         for layer in (file.job_variables, spec.job_variables):
             variables = _merged(variables, layer)
         check_job_variables(variables, template, file.pool, where)

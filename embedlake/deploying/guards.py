@@ -13,7 +13,7 @@ from prefect.events.schemas.automations import AutomationCore
 from pydantic import ValidationError
 
 from embedding_core.errors import UsageError
-from embedding_core.recipe.load import StrictLoader
+from embedding_core.recipe.yaml_values import StrictLoader
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 from embedlake.deploying.items import Item

@@ -13,9 +13,12 @@ import jsonschema
 from prefect.client.schemas.objects import WorkPool
 
 from embedding_core.errors import SetupError, UsageError
+from embedding_core.redaction import secret_in
 from embedlake.deploying.deploy_file import PoolSpec
 
-SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|API_KEY|ACCESS_KEY|AUTH_STRING)$")
+SECRET_NAME = re.compile(
+    r"(SECRET|TOKEN|PASSWORD|API_KEY|ACCESS_KEY|ACCOUNT_KEY|AUTH_STRING|CONNECTION_STRING)$"
+)
 """Variables whose values must not be stored in a deployment."""
 IMAGE_TYPES = ("docker", "kubernetes")
 """Types of pools whose runs start in an image, which must have embedlake in it."""
@@ -96,7 +99,9 @@ def _wrong(variables: Mapping[str, Any], template: Template) -> Iterator[str]:
 def _secrets(variables: Mapping[str, Any]) -> Iterator[str]:
     env = variables.get("env")
     for name, value in env.items() if isinstance(env, Mapping) else ():
-        if SECRET_NAME.search(str(name).upper()) and not _is_template(value):
+        if _is_template(value):
+            continue
+        if SECRET_NAME.search(str(name).upper()) or secret_in(str(value)) is not None:
             yield (
                 f"env.{name} would be stored in Prefect for all to read; give it to the worker, or "
                 'save it as a Secret block and write "{{ prefect.blocks.secret.NAME }}"'

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 import ray
 from prefect.task_runners import TaskRunner
 from prefect.utilities.collections import visit_collection
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
+from ray._private import ray_constants
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedding_core.errors import SetupError
+from embedding_core.store.retry import TASK_RETRIES
 from embedlake.environment import process_environment
 from embedlake.local.hardware import Needs
 from embedlake.orchestration.placement import SEES_ALL_GPUS
 from embedlake.settings import Settings
+
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 5.0
 QUIET = {
@@ -32,8 +40,20 @@ QUIET = {
 }
 """Loggers whose ordinary lines mislead."""
 
+OTHER_VERSIONS = "Version mismatch"
+"""Ray has no class for the error of a cluster with other versions."""
+
+TOKEN_FILE = Path("~/.ray/auth_token")
+"""Where Ray keeps the token that it makes for itself when no variable names one."""
+
 DIED_ALONE = (WorkerCrashedError, OutOfMemoryError, RayTaskError)
 """Ray's errors that one task can cause. Any other means that Ray itself, or a node, broke down."""
+
+
+OOM_RETRIES = "RAY_task_oom_retries"
+"""How often Ray tries a task again that it killed for want of memory: without end, unless the
+process that submits it says otherwise. One text that exhausts memory would hold up its run for
+ever."""
 
 
 class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no types
@@ -47,6 +67,7 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         """
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
+        os.environ.setdefault(OOM_RETRIES, str(TASK_RETRIES))  # Ray reads it when it starts
         if settings.is_local_ray:
             options = {
                 "num_cpus": settings.ray_cpus,
@@ -65,7 +86,8 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
         try:
             if self.address not in (None, "local"):
                 check_reachable(self.address)
-            with warnings.catch_warnings(), own_signals():
+            binding = on_loopback() if self.address == "local" else nullcontext()
+            with warnings.catch_warnings(), own_signals(), binding:
                 # Lance warns of every fork; Ray forks only to exec its servers.
                 warnings.filterwarnings("ignore", message=r"lance.*fork")
                 super().__enter__()
@@ -76,6 +98,11 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
                 "with token authentication wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
             ) from error
         except (RuntimeError, OSError, RayError) as error:
+            if OTHER_VERSIONS in str(error):
+                raise SetupError(
+                    f"{' '.join(str(error).split())}; install the Ray and the Python of the "
+                    "cluster where flows run, or this one's on every node, as by one image"
+                ) from error
             raise SetupError(
                 f"Ray did not start: {_last_line(error)}; its logs are under the folder `ray` of "
                 "TMPDIR (or /tmp). Look for a full disk and for the memory that is free, then run "
@@ -106,6 +133,25 @@ class RayRunner(RayTaskRunner[Any]):  # type: ignore[misc]  # prefect-ray has no
 
         arguments = visit_collection(parameters, visit_fn=result_for, return_data=True)
         return RayTaskRunner._run_prefect_task(parameters=arguments, **call)
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have the Ray that starts in this context listen on 127.0.0.1 alone, and keep its token to
+    this user.
+
+    Without it Ray's servers listen on every interface of the machine. On systems where Ray makes no
+    clusters it listens on loopback by itself; this has it behave as there.
+    """
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        token = TOKEN_FILE.expanduser()
+        if token.is_file():  # Ray writes it for every user to read, and it lets them run code
+            token.chmod(0o600)
 
 
 @contextmanager
@@ -142,9 +188,43 @@ def broke_down(error: object) -> bool:
     return isinstance(error, RayError) and not isinstance(error, DIED_ALONE)
 
 
+def went_without_the_api(error: object) -> bool:
+    """Whether a task never began because the Prefect API did not answer it.
+
+    What the task's own function raises is in its state, and no error of Ray's.
+    """
+    return isinstance(error, RayTaskError) and isinstance(error.cause, httpx.HTTPError)
+
+
 def nodes() -> list[Mapping[str, float]]:
     """What each node of the cluster has, by Ray's names: ``CPU``, ``GPU``, …"""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def from_each_node(ask: Callable[[], Answer], seconds: float) -> dict[str, Answer]:
+    """What a function returns in a process of each node, by the node's address and name.
+
+    Raises ``SetupError`` for a node that cannot run it.
+    """
+    probe = ray.remote(num_cpus=0, max_retries=0)(ask)
+    asked = {
+        f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']}, {node['NodeID'][:8]})":
+        probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in ray.nodes()
+        if node["Alive"]
+    }  # fmt: skip
+    answers = {}
+    for name, task in asked.items():
+        try:
+            answers[name] = ray.get(task, timeout=seconds)
+        except RayError as error:
+            raise SetupError(
+                f"node {name} cannot run embedlake: {_last_line(error)}; install the same there as "
+                "here, and look at the node's logs"
+            ) from error
+    return answers
 
 
 def options(needs: Needs, keeps_process: bool = True) -> AbstractContextManager[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from prefect import get_run_logger
@@ -11,6 +12,7 @@ from prefect.tasks import Task
 
 from embedding_core.errors import LakeError, Transient, Unfilled
 from embedding_core.lake.lock import Lock
+from embedding_core.plurals import counted
 from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe
 from embedding_core.reports.picture import picture_uri
@@ -26,9 +28,13 @@ from embedding_core.runs.space.release import (
     is_begun,
     is_in_service,
     promote_space,
+    record_refusal,
 )
 from embedding_core.runs.space.sample import choose_sample, forget_sample
+from embedding_core.runs.watched.run_record import RunRecorder, recorded
 from embedding_core.store.retry import CATCH_UPS
+from embedding_core.watch.spans import current_span, span
+from embedding_core.watch.subject import working_on
 from embedlake import interrupts
 from embedlake.execution.window import each, train_if_due
 from embedlake.orchestration import tasks
@@ -36,7 +42,7 @@ from embedlake.orchestration.outcome import ended
 from embedlake.orchestration.publishing import publish, publish_picture
 
 BY = "reembed"
-"""Who promoted, in the table's releases."""
+"""Who promoted or refused, in the table's releases."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,10 +54,23 @@ class ReembedRun:
     def __init__(self, job: Job, promotion: Promotion, lock: Lock) -> None:
         self._job, self._promotion, self._lock = job, promotion, lock
         self._so_far = Reembedding(job)
+        self._recorder: RunRecorder
 
     @interrupts.not_mistaken()
     def to_the_end(self, sample_share: float | None) -> ReembedReport:
         """Every step that is left to do."""
+        job = self._job
+        about = {"run": job.run_id, "recipe": job.recipe.name, "table": job.table.name}
+        with working_on(job.run_id), span("reembed", **about):
+            self._job = replace(job, trace=current_span())
+            with recorded(
+                job.table, job.run_id, self._so_far, job.price_per_hour, kind="build"
+            ) as self._recorder:
+                report = self._every_step(sample_share)
+                self._recorder.end(self._so_far, report.run_outcome)
+                return report
+
+    def _every_step(self, sample_share: float | None) -> ReembedReport:
         so_far = self._so_far
         # 1. A space in service may lack rows after a rollback that did not wait for them.
         if is_in_service(self._job):
@@ -60,22 +79,30 @@ class ReembedRun:
         # 2. A sample says no before everything is embedded.
         if sample_share is not None and not is_begun(self._job):
             so_far.sample = self._judged_sample(sample_share)
-            if so_far.sample.verdict == "no" and self._promotion != "force":
+            if self._refuses(so_far.sample):
                 return so_far.report("refused")
         # 3. A vector for every row.
-        add_space(self._job)
+        add_space(self._job, self._lock.check)
         self._fill()
         if so_far.is_incomplete():
             return so_far.report("failed")
         # 4. The gate looks at the whole table.
         so_far.gate = self._caught_up(self._judged)
-        if self._promotion != "force" and so_far.gate.verdict == "no":
+        if self._refuses(so_far.gate):
             return so_far.report("refused")
         # 5. The switch.
         if self._promotion == "never":
             return so_far.report("built")
-        release = self._caught_up(lambda: promote_space(self._job, BY, so_far.gate))
+        check = self._lock.check
+        release = self._caught_up(lambda: promote_space(self._job, BY, so_far.gate, check))
         return so_far.report("promoted", release)
+
+    def _refuses(self, gate: GateReport) -> bool:
+        """Whether the gate's verdict ends the run; the table's history keeps it then."""
+        if gate.verdict == "yes" or self._promotion == "force":
+            return False
+        record_refusal(self._job, BY, gate)
+        return True
 
     def _judged_sample(self, share: float) -> GateReport:
         parts = choose_sample(self._job, share)
@@ -91,10 +118,12 @@ class ReembedRun:
         so_far = self._so_far
         while todo := fragments_to_fill(self._job, so_far.filled_ids):
             self._lock.check()
-            get_run_logger().info("%d groups of fragments to fill", len(todo))
+            get_run_logger().info("%s of fragments to fill", counted(len(todo), "group"))
             failed_before = len(so_far.failures)
+            so_far.n_fragments = len(so_far.filled) + sum(map(len, todo))
             for fragments in self._each(tasks.backfill, todo):
                 so_far.filled += fragments
+                self._recorder.progress(so_far)
             if len(so_far.failures) > failed_before:
                 return  # the next run goes on there
 

@@ -23,6 +23,7 @@ from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 from embedding_core.errors import SetupError, Transient, words
+from embedding_core.plurals import counted
 from embedding_core.recipe import Resources
 from embedlake import interrupts
 from embedlake.local.folders import check_folders
@@ -31,10 +32,15 @@ from embedlake.settings import Settings
 from embedlake.silence import saying_it_goes_on
 
 if TYPE_CHECKING:  # loads ray
+    from ray.exceptions import RayTaskError
+
     from embedlake.execution.ray_runner import RayRunner
 
 WAITING_SECONDS = 30.0
 """How often a run says what it waits for when the cluster has no room for its tasks."""
+
+COUNTING_SECONDS = 10.0
+"""How often the workers of a cluster are counted."""
 
 LISTENING_SECONDS = 1.0
 """How soon a flow says what a task on Ray told it."""
@@ -70,21 +76,32 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         self._waiting_seconds = waiting_seconds
         self._prepared: tuple[Settings, Resources] | None = None
         self._ray: RayRunner | None = None
+        self._asks_servers = False
+        self._permits: Any = None
         self._lacking: str | None = None
         self._said_at = 0.0
+        self._counted_at, self._n_workers = -COUNTING_SECONDS, 1
         self.in_process = False
 
     def duplicate(self) -> Self:
         """A new runner for each flow run."""
         return type(self)(self._waiting_seconds)
 
-    def prepare(self, settings: Settings, resources: Resources, in_process: bool = False) -> None:
+    def prepare(
+        self,
+        settings: Settings,
+        resources: Resources,
+        in_process: bool = False,
+        asks_servers: bool = False,
+    ) -> None:
         """Say where tasks run and what an embed task needs; starts nothing.
 
-        Once Ray runs, tasks stay there. Raises ``SetupError`` when no task could get what it asks
-        for, or when there is no room in this machine's folders.
+        Once Ray runs, tasks stay there. ``asks_servers``: tasks share the run's requests. Raises
+        ``SetupError`` when no task could get what it asks for, or when there is no room in this
+        machine's folders.
         """
         self._prepared = settings, resources
+        self._asks_servers = asks_servers
         self.in_process = in_process and self._ray is None
         check_folders(settings)
         if (problem := lacking(resources, settings)) is not None:
@@ -115,6 +132,20 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
                 dependencies=dependencies,
             )
         return EndedTask(task_run_id, state)
+
+    @property
+    def n_workers(self) -> int:
+        """Embed tasks that run at once; starts or joins Ray. A cluster is looked at now and then,
+        since it may grow."""
+        if self.in_process:
+            return 1
+        self._started_ray()
+        from embedlake.execution.ray_runner import nodes
+
+        if time.monotonic() - self._counted_at >= COUNTING_SECONDS:
+            self._counted_at = time.monotonic()
+            self._n_workers = max(1, self._needs.fitting(nodes()))
+        return self._n_workers
 
     def with_hardware(self, keeps_process: bool = True) -> AbstractContextManager[Any]:
         """Tasks submitted in this context get the hardware of an embed task.
@@ -158,17 +189,20 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         """What an ended task returned, or the exception that stopped it.
 
         Raises ``Transient`` when that was Ray itself, and the ``SetupError`` of a task: both would
-        hit every other task too.
+        hit every other task too. Returns a ``Transient`` for a task that the Prefect API did not
+        answer.
         """
         future.wait()
         result = future.state.result(raise_on_failure=False)
         if isinstance(result, SetupError):
             raise result
         if isinstance(result, Exception) and not self.in_process:
-            from embedlake.execution.ray_runner import broke_down
+            from embedlake.execution.ray_runner import broke_down, went_without_the_api
 
             if broke_down(result):
                 raise ray_broke_down(result) from result
+            if went_without_the_api(result):
+                return api_gave_no_answer(result)
         return result
 
     def __exit__(
@@ -179,7 +213,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
     ) -> None:
         if self._ray is not None:
             self._ray.__exit__(kind, error, traceback)
-            self._ray = None
+            self._ray = self._permits = None
         super().__exit__(kind, error, traceback)
 
     def _started_ray(self) -> RayRunner:
@@ -187,7 +221,9 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
             from embedlake.execution.ray_runner import RayRunner, nodes
 
             if self._settings.is_local_ray:
-                get_run_logger().info("starting Ray with %d CPUs", self._settings.ray_cpus)
+                get_run_logger().info(
+                    "starting Ray with %s", counted(self._settings.ray_cpus, "CPU")
+                )
             else:
                 get_run_logger().info("joining the Ray cluster at %s", self._settings.ray_address)
             with saying_it_goes_on(get_run_logger().info, "starting Ray"):
@@ -196,6 +232,10 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
             self._lacking = self._needs.lacking_among(nodes())
             if self._lacking is not None:
                 self._say_lacking()
+        if self._asks_servers and self._permits is None:
+            from embedlake.orchestration.shared_requests import share_requests
+
+            self._permits = share_requests(str(flow_run.get_id()), self._as_prepared()[1].at_once)
         return self._ray
 
     @property
@@ -229,9 +269,9 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         if self._lacking is not None:
             self._said_at = time.monotonic()
             get_run_logger().warning(
-                "%s. Waiting for the cluster to grow; what its %d nodes have now: %s",
+                "%s. Waiting for the cluster to grow; what the cluster of %s has now: %s",
                 self._lacking,
-                len(on_cluster),
+                counted(len(on_cluster), "node"),
                 "; ".join(map(_shown, on_cluster)),
             )
 
@@ -246,6 +286,14 @@ def current_runner() -> Runner:
     if context is None or not isinstance(context.task_runner, Runner):
         raise RuntimeError("tasks of embedlake run inside one of its flows")
     return context.task_runner
+
+
+def api_gave_no_answer(error: RayTaskError) -> Transient:
+    """The error of a task that never began; its files are not to blame."""
+    return Transient(
+        f"the Prefect API did not answer a task ({words(error.cause)}); look whether its server "
+        "runs, then run the same command again"
+    )
 
 
 def ray_broke_down(error: BaseException) -> Transient:

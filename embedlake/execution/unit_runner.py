@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prefect import get_run_logger, unmapped
 from prefect.futures import PrefectFuture
@@ -12,6 +12,7 @@ from embedding_core.records import EmbeddedUnit, Plan, SourceFile, StagedUnit, S
 from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.execution import Log
 from embedding_core.runs.job import Job
+from embedding_core.runs.serving import is_endpoint
 from embedlake.execution.runner import current_runner
 from embedlake.execution.window import train_if_due
 from embedlake.local import speeds
@@ -19,7 +20,6 @@ from embedlake.local.small_work import is_small
 from embedlake.orchestration import tasks
 from embedlake.orchestration.progress import RunProgress
 from embedlake.orchestration.publishing import publish
-from embedlake.orchestration.results import result_storage
 from embedlake.settings import Settings
 
 
@@ -41,13 +41,15 @@ class PrefectExecution:
         """Tasks in this process when there is little to read, else on Ray."""
         n_bytes = sum(file.size_bytes for file in files)
         little = self._settings.ray_address is None and n_bytes <= job.resources.unit_bytes
-        current_runner().prepare(self._settings, job.resources, little)
+        asks_servers = is_endpoint(job.recipe.model)
+        current_runner().prepare(self._settings, job.resources, little, asks_servers)
         return SurveyTasks(job)
 
     def runner(self, job: Job, planned: Plan, units: Sequence[WorkUnit]) -> TaskRunner:
         """Tasks in this process when there is little to do, else on Ray."""
         little = is_small(planned, units, job.recipe, job.resources, self._settings)
-        current_runner().prepare(self._settings, job.resources, little)
+        asks_servers = is_endpoint(job.recipe.model)
+        current_runner().prepare(self._settings, job.resources, little, asks_servers)
         if current_runner().in_process:
             self.log.info("little to do: tasks run in this process, without Ray")
         return TaskRunner(job)
@@ -106,16 +108,17 @@ class TaskRunner:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._runner = current_runner()
-        storage = result_storage(job.recipe)
-        self._chunk = tasks.chunk.with_options(result_storage=storage)
-        self._embed = tasks.embed.with_options(result_storage=storage)
 
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[SubmittedTasks]:
+    @property
+    def n_workers(self) -> int:
         """See ``UnitRunner``."""
-        embed = self._embed.with_options(refresh_cache=refresh)
-        staged = self._chunk.map(unmapped(self._job), [tasks.Sealed(unit) for unit in units])
+        return self._runner.n_workers
+
+    def submit(self, units: Sequence[WorkUnit]) -> list[SubmittedTasks]:
+        """See ``UnitRunner``."""
+        staged = tasks.chunk.map(unmapped(self._job), [tasks.Sealed(unit) for unit in units])
         with self._runner.with_hardware():
-            embedded = embed.map(unmapped(self._job), staged)
+            embedded = tasks.embed.map(unmapped(self._job), staged)
         return list(map(SubmittedTasks, units, staged, embedded))
 
     def first_to_end(
@@ -131,7 +134,4 @@ class TaskRunner:
         if isinstance(staged, BaseException):
             return staged
         embedded: EmbeddedUnit | BaseException = self._runner.result(submitted.embedded)
-        if isinstance(embedded, EmbeddedUnit):
-            # A cached result carries the plan of the run that made it: use this run's.
-            return replace(embedded, unit=submitted.unit)
         return embedded

@@ -16,6 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from embedding_core.errors import Transient
+from embedding_core.plurals import counted
 from embedding_core.reports.report import said
 from embedding_core.runs.exchange.claim import ExportJob
 from embedding_core.runs.exchange.shards import Shard
@@ -25,7 +26,9 @@ from embedlake.execution.runner import current_runner
 from embedlake.orchestration import tasks
 from embedlake.silence import SILENT_SECONDS
 
-IN_FLIGHT = 32
+IN_FLIGHT, PER_WORKER = 32, 2
+"""Tasks that have begun and not ended, at least; and of each worker, so that none has to wait."""
+
 FAILURES_SHOWN = 3
 
 Item = TypeVar("Item")
@@ -49,8 +52,9 @@ def each(
     runner, n_ended = current_runner(), 0
     waiting, in_flight = iter(items), deque[tuple[Item, PrefectFuture[Result]]]()
     while True:
+        most = max(IN_FLIGHT, PER_WORKER * runner.n_workers) if in_flight else IN_FLIGHT
         with runner.with_hardware() if with_hardware else nullcontext():
-            for item in islice(waiting, IN_FLIGHT - len(in_flight)):
+            for item in islice(waiting, most - len(in_flight)):
                 in_flight.append((item, task.submit(shared, item)))
         if not in_flight:
             return
@@ -74,7 +78,7 @@ def write_shards(job: ExportJob, shards: Sequence[Shard]) -> None:
         pass
     if failures:
         raise Transient(
-            f"{len(failures):,} of {len(shards):,} shards were not written: "
+            f"{len(failures):,} of {counted(len(shards), 'shard')} were not written: "
             f"{'; '.join(failures[:FAILURES_SHOWN])}",
             action="resume",
         )

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_core.gpus import n_nvidia_gpus
+from embedding_core.plurals import counted
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.runs.serving import is_endpoint
 from embedlake.settings import Settings
-
-TASKS_ON_A_CLUSTER = 32
-"""Embed tasks that a cluster runs beside each other, if it has the CPUs: so many are in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +27,22 @@ class Needs:
         default = settings.ray_cpus if settings.is_local_ray and not gpus else 1
         return cls(resources.cpus_per_task or default, gpus)
 
+    def fitting(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """Embed tasks that run at once on these nodes."""
+        needs = {"CPU": self.cpus, "GPU": self.gpus}
+        return sum(
+            min(int(node.get(kind, 0.0) / amount) for kind, amount in needs.items() if amount)
+            for node in nodes
+        )
+
     def lacking_among(self, nodes: Sequence[Mapping[str, float]]) -> str | None:
         """What is missing for one task on any of these nodes; None when one of them has it all."""
         if any(self.lacking(node) is None for node in nodes):
             return None
         together = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
         return self.lacking(together) or (
-            f"an embed task asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs of one node, and no "
-            "node has both; lower cpus_per_task or gpus_per_task"
+            f"an embed task asks for {counted(self.cpus, 'CPU')} and {counted(self.gpus, 'GPU')} "
+            "of one node, and no node has both; lower cpus_per_task or gpus_per_task"
         )
 
     def lacking(self, capacity: Mapping[str, float]) -> str | None:
@@ -47,12 +53,12 @@ class Needs:
         cpus, gpus = capacity.get("CPU", 0.0), capacity.get("GPU", 0.0)
         if self.gpus > gpus:
             return (
-                f"an embed task asks for {self.gpus:g} GPUs and there are {gpus:g}; set "
+                f"an embed task asks for {counted(self.gpus, 'GPU')} and there are {gpus:g}; set "
                 "gpus_per_task to what there is (0: embed on CPUs), or device to cpu"
             )
         if self.cpus > cpus:
             return (
-                f"an embed task asks for {self.cpus:g} CPUs and there are {cpus:g}; lower "
+                f"an embed task asks for {counted(self.cpus, 'CPU')} and there are {cpus:g}; lower "
                 "cpus_per_task, or raise EMBEDLAKE_RAY_CPUS for a local Ray"
             )
         return None
@@ -61,23 +67,13 @@ class Needs:
 def resources_for(model: ModelSpec, resources: Resources, settings: Settings) -> Resources:
     """The resources of each task of a run with this model.
 
-    A task that asks a server takes no GPU, and leaves other CPUs to the tasks that read and cut.
-    ``at_once`` is of the whole run: each task of those that may run together gets its share.
+    A task that asks a server takes no GPU, and leaves other CPUs to the tasks that read and cut;
+    of this machine no more tasks run than there may be requests.
     """
     if not is_endpoint(model):
         return resources
     cpus = resources.cpus_per_task or max(1.0, settings.ray_cpus / resources.at_once)
-    n_tasks = TASKS_ON_A_CLUSTER
-    if settings.is_local_ray:
-        n_tasks = max(1, int(settings.ray_cpus // cpus))
-    return resources.updated(
-        {
-            "device": "cpu",
-            "gpus_per_task": 0,
-            "cpus_per_task": cpus,
-            "at_once": max(1, resources.at_once // n_tasks),
-        }
-    )
+    return resources.updated({"device": "cpu", "gpus_per_task": 0, "cpus_per_task": cpus})
 
 
 def local_capacity(settings: Settings) -> Mapping[str, float]:

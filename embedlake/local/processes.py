@@ -15,9 +15,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from random import SystemRandom
 from typing import BinaryIO
 
 import psutil
@@ -29,6 +31,9 @@ LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 8.0
 """A server that has not stopped by then is killed: SeaweedFS does not end on SIGTERM in time."""
 POLL_SECONDS = 0.1
+DRAWN_PORTS = range(20_000, 32_000)
+"""Neither the system nor Ray gives these to anybody by itself: a port that is free stays free until
+its server listens, which takes seconds."""
 
 _children: list[subprocess.Popen[bytes]] = []
 """Servers this process started. They may outlive it: a handle that is dropped would complain."""
@@ -50,11 +55,8 @@ class Server:
 
 def free_ports(n_ports: int) -> list[int]:
     """Different TCP ports of the loopback interface that nobody uses now."""
-    with ExitStack() as sockets:
-        probes = [sockets.enter_context(socket.socket()) for _ in range(n_ports)]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    drawn = SystemRandom().sample(DRAWN_PORTS, len(DRAWN_PORTS))
+    return list(islice(filter(is_port_free, drawn), n_ports))
 
 
 def is_port_free(port: int) -> bool:
@@ -138,18 +140,20 @@ def answers(url: str, seconds: float = 2.0) -> bool:
         return False
 
 
-def stop(server: Server, patience_seconds: float = STOP_SECONDS) -> None:
-    """Stop a server and everything it started; one that is gone already is fine.
+def stop(*servers: Server, patience_seconds: float = STOP_SECONDS) -> None:
+    """Stop servers and everything they started, all at once; those that are gone already are fine.
 
     What has not ended by itself after ``patience_seconds`` is killed.
     """
-    if is_running(server):
-        process = psutil.Process(server.pid)
-        family = [process, *process.children(recursive=True)]
-        _signal(family, signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=patience_seconds)
-        _signal(alive, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    family = []
+    for server in servers:
+        if is_running(server):
+            process = psutil.Process(server.pid)
+            family += [process, *process.children(recursive=True)]
+    _signal(family, signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=patience_seconds)
+    _signal(alive, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
     for child in [child for child in _children if child.poll() is not None]:
         _children.remove(child)
         if child.stdin is not None:

@@ -108,8 +108,7 @@ def up(
         servers.append(_start_worker(settings, Stack(tuple(servers))))
         _save(settings, servers)
     except BaseException:
-        for server in reversed(servers):
-            processes.stop(server)
+        processes.stop(*reversed(servers))
         raise
     return Stack(tuple(servers))
 
@@ -125,11 +124,10 @@ def _check_as_asked(stack: Stack, port: int | None, with_s3: bool) -> None:
 
 
 def down(settings: Settings) -> list[Server]:
-    """Stop what ``up`` started, newest first; returns what was running."""
+    """Stop what ``up`` started; returns what was running, newest first."""
     servers = reversed(_saved(settings).servers)
     running = [server for server in servers if processes.is_running(server)]
-    for server in running:
-        processes.stop(server)
+    processes.stop(*running)
     if (path := _state_path(settings)).exists():
         path.unlink()
     return running
@@ -216,9 +214,9 @@ def _is_online(worker: Server, api_url: str) -> bool:
     )
 
 
-def start_s3(home: Path, say: Say = lambda _line: None) -> Server:
+def start_s3(home: Path, say: Say = lambda _line: None, outlives: bool = True) -> Server:
     """An S3 server (SeaweedFS) on loopback with a bucket; its data and credentials are under
-    ``home``."""
+    ``home``. Unless it ``outlives`` this process it ends with it."""
     folder = home / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     ports = usual_ports(home, S3_PORTS, say)
@@ -231,7 +229,8 @@ def start_s3(home: Path, say: Say = lambda _line: None) -> Server:
         "-master.telemetry=false",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
-    server = processes.start(S3_SERVER, command, {}, home / "logs" / "s3.log", url)
+    log = home / "logs" / "s3.log"
+    server = processes.start(S3_SERVER, command, {}, log, url, outlives)
     _ready(server, lambda: processes.answers(url))
     return _ready(server, lambda: _has_bucket(s3_environment(home, url)))
 

@@ -1,4 +1,4 @@
-"""The device of a task, as Ray placed it.
+"""Where Ray placed a task: its device, and a process that stays.
 
 Ray hides no GPU from a task that reserved none, and it may give a worker process another GPU than
 before, which CUDA, once it runs, does not notice. So each task is told its device by name. A worker
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from embedding_core.recipe import Resources
 from embedding_core.runs.job import Job
@@ -30,18 +31,39 @@ def placed(resources: Resources) -> Resources:
 
     In the flow's own process nothing changes.
     """
-    if "ray" not in sys.modules:
+    if not is_on_ray():
         return resources
     import ray
 
-    if not ray.is_initialized() or ray.get_runtime_context().get_task_id() is None:
-        return resources
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpu_ids = ray.get_gpu_ids()
     if not gpu_ids:  # this process never gets one: Ray keeps workers by their environment
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     device = device_of(resources.device, gpu_ids, visible)
     return resources.updated({"device": device})
+
+
+def is_on_ray() -> bool:
+    """Whether a task of Ray asks."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return ray.is_initialized() and ray.get_runtime_context().get_task_id() is not None
+
+
+def keep_process() -> None:
+    """Keep this worker's process, and the model it loads, until the run ends.
+
+    When a node has more processes than CPUs, Ray ends those that have had no task for a second, and
+    the next task would load its model again. It leaves a process alone that owns an object.
+    """
+    import ray
+
+    _owned.append(ray.put(None))
+
+
+_owned: list[Any] = []
 
 
 def device_of(device: str, gpu_ids: Sequence[int | str], visible: str | None) -> str:

@@ -12,10 +12,15 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from embedding_core.plurals import counted
 from embedding_core.records import EmbeddedUnit
 from embedding_core.runs.job import Job
 from embedlake.orchestration.naming import artifact_key
+from embedlake.orchestration.publishing import if_the_api_answers
 from embedlake.silence import SILENT_SECONDS
+
+PROGRESS = "embed-progress"
+"""Kind of the artifact that says how far a run is."""
 
 
 class RunProgress:
@@ -28,9 +33,11 @@ class RunProgress:
         self._started = time.perf_counter()
         self._said_at = time.monotonic()
         self._log = get_run_logger()
-        self._artifact = create_progress_artifact(
-            progress=0.0, key=artifact_key("embed-progress", job.recipe), description=self._line()
-        )
+        self._artifact: object = None
+        with if_the_api_answers(PROGRESS):
+            self._artifact = create_progress_artifact(
+                progress=0.0, key=artifact_key(PROGRESS, job.recipe), description=self._line()
+            )
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("embed"),
@@ -54,6 +61,11 @@ class RunProgress:
     ) -> None:
         self._bar.stop()
 
+    def expect(self, n_more: int) -> None:
+        """Note that there are more units than the run began with."""
+        self._total_units += n_more
+        self._bar.update(self._task, total=self._total_units, line=self._line())
+
     def finished(self, unit: EmbeddedUnit | None) -> None:
         """Note a unit that ended; None for one that failed."""
         self._done_units += 1
@@ -70,16 +82,17 @@ class RunProgress:
     def still_working(self, n_under_way: int) -> None:
         """Say that the run goes on if nothing was said for a while."""
         if self.seconds_to_speak == 0:
-            self._say(f"{self._line()} · {n_under_way} units under way")
+            self._say(f"{self._line()} · {counted(n_under_way, 'unit')} under way")
 
     def publish(self) -> None:
         """Say in the log and in the artifact how far the run is; once per committed group."""
         self._say(self._line())
         if isinstance(self._artifact, UUID):
             share = self._done_units / self._total_units
-            update_progress_artifact(
-                self._artifact, progress=round(100 * share, 1), description=self._line()
-            )
+            with if_the_api_answers(PROGRESS):
+                update_progress_artifact(
+                    self._artifact, progress=round(100 * share, 1), description=self._line()
+                )
 
     def _say(self, line: str) -> None:
         self._log.info(line)
@@ -89,10 +102,13 @@ class RunProgress:
         """For example: 320 of about 900 chunks · 2/5 units · 4,771 tokens/s · about 12 s left."""
         elapsed = max(time.perf_counter() - self._started, 1e-9)
         is_over = self._done_units == self._total_units
-        of_all = "" if is_over else f" of about {max(self._estimated_chunks, self._chunks):,}"
-        parts = [f"{self._chunks:,}{of_all} chunks"]
+        chunks = counted(self._chunks, "chunk")
+        if not is_over:
+            about = max(self._estimated_chunks, self._chunks)
+            chunks = f"{self._chunks:,} of about {counted(about, 'chunk')}"
+        parts = [chunks]
         if self._total_units > 1:
-            parts.append(f"{self._done_units}/{self._total_units} units")
+            parts.append(f"{self._done_units}/{counted(self._total_units, 'unit')}")
         if self._chunks:
             parts.append(f"{self._tokens / elapsed:,.0f} tokens/s")
         if self._done_units and not is_over:

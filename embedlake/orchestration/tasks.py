@@ -1,24 +1,23 @@
-"""Prefect tasks: thin wrappers around ``embedding_core.runs``, with retries and caching.
+"""Prefect tasks: thin wrappers around ``embedding_core.runs``, with retries.
 
-Results are small plain records. A cached result only saves time: the flow never submits what the
-table already holds, and checks that a result's fragments still exist before it commits them.
+Results are small plain records, and Prefect keeps none of them: it would read a kept result by the
+serializer that the result itself names, pickle too. What saves a later run work stands as JSON and
+Arrow beside the staged rows.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
 from prefect.runtime import flow_run
 from prefect.tasks import Task, exponential_backoff
 
-from embedding_core.errors import Transient
+from embedding_core.errors import Transient, words
 from embedding_core.lake.index.vector import IndexReport
 from embedding_core.quality.judgement import GateReport
 from embedding_core.records import EmbeddedUnit, StagedUnit, SurveyUnit, WorkUnit
@@ -36,14 +35,14 @@ from embedding_core.runs.space.build import FilledFragment, backfill_fragment
 from embedding_core.runs.space.release import index_space
 from embedding_core.runs.space.sample import SampledPart, SamplePart, embed_sample
 from embedding_core.store.retry import FIRST_TASK_PAUSE_SECONDS, TASK_JITTER, TASK_RETRIES
-from embedlake.orchestration.placement import placed, placed_job
+from embedding_core.watch.subject import subject_of
+from embedlake.orchestration.placement import is_on_ray, keep_process, placed, placed_job
+from embedlake.orchestration.shared_requests import sharing_requests
+from embedlake.orchestration.watching import watched_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-RESULTS_VERSION = 1
-"""Raised when the records that tasks return change: results of older code are not read."""
 
 
 class Sealed(Generic[T]):
@@ -61,10 +60,12 @@ class Sealed(Generic[T]):
 
 
 def told_to_the_flow(model: str) -> AbstractContextManager[Loaded]:
-    """Says in the task's log that a model is loaded, and on Ray in the flow's log too."""
+    """Says in the task's log that a model is loaded; on Ray in the flow's log too, and the process
+    stays for the tasks that need the model next."""
     say = get_run_logger().info
-    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+    if not is_on_ray():
         return telling(say, model)
+    keep_process()
     from embedlake.orchestration.worker_lines import tell
 
     def say_twice(line: str) -> None:
@@ -79,62 +80,62 @@ def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> boo
     return isinstance(state.result(raise_on_failure=False), Transient)
 
 
-def chunk_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Cache key of a chunked unit: the digest of its files, their rules and the space."""
-    return f"chunk-{RESULTS_VERSION}-{parameters['unit'].value.unit_id}"
-
-
-def embed_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Cache key of an embedded unit."""
-    return f"embed-{RESULTS_VERSION}-{parameters['staged'].value.unit.unit_id}"
-
-
-def _retried(name: str, run_name: str, **caching: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The task decorator with what all tasks share: pauses of 2, 4 and 8 s, each stretched by up to
-    half, so that a store comes back without a stampede."""
-    return task(
+def _retried(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """The decorator of every task: the run's permits for requests to servers, a process that is
+    watched, and pauses of 2, 4 and 8 s, each stretched by up to half, so that a store comes back
+    without a stampede; no result is kept, whatever Prefect's settings say."""
+    as_task = task(
         name=name,
         task_run_name=run_name,
         retries=TASK_RETRIES,
         retry_delay_seconds=exponential_backoff(FIRST_TASK_PAUSE_SECONDS),
         retry_jitter_factor=TASK_JITTER,
         retry_condition_fn=is_transient,
-        **caching,
+        persist_result=False,
     )
 
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        @wraps(function)
+        def watched(*args: P.args, **kwargs: P.kwargs) -> R:
+            watched_settings()
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                _say_failed(error)
+                raise
 
-def _per_unit(
-    name: str, run_name: str, key: Callable[[TaskRunContext, dict[str, Any]], str]
-) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The decorator of tasks over work units: a result saves a later run the same work."""
-    return _retried(name, run_name, cache_key_fn=key, persist_result=True)
+        return as_task(sharing_requests(watched))
+
+    return decorate
 
 
-def _over_table(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """The decorator of tasks over the table: it shows what they did, so nothing is cached."""
-    return _retried(name, run_name, cache_policy=NO_CACHE)
+def _say_failed(error: Exception) -> None:
+    """Say what a task failed for and at which file; Prefect's own line knows the task alone."""
+    if (subject := subject_of(error)) is not None:
+        kind = type(error).__name__
+        get_run_logger().warning("%s: %s", kind, words(error), extra=subject.fields)
 
 
-@_per_unit("chunk", "chunk {unit.value.label}", chunk_key)
+@_retried("chunk", "chunk {unit.value.label}")
 def chunk(job: Job, unit: Sealed[WorkUnit]) -> Sealed[StagedUnit]:
     """Read and cut one unit."""
     return Sealed(chunk_unit(job, unit.value))
 
 
-@_per_unit("embed", "embed {staged.value.unit.label}", embed_key)
+@_retried("embed", "embed {staged.value.unit.label}")
 def embed(job: Job, staged: Sealed[StagedUnit]) -> EmbeddedUnit:
     """Encode one unit and write its rows into the table's storage."""
     with announcing(told_to_the_flow):
         return embed_unit(placed_job(job), staged.value, get_run_logger().info)
 
 
-@_over_table("survey", "survey {unit.value.label}")
+@_retried("survey", "survey {unit.value.label}")
 def survey(job: Job, unit: Sealed[SurveyUnit]) -> str:
     """Survey one unit's files, to choose among their documents; what it stages is its cache."""
     return survey_unit(job, unit.value)
 
 
-@_over_table("backfill", "backfill fragments {fragment_ids}")
+@_retried("backfill", "backfill fragments {fragment_ids}")
 def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
     """Fill a space's column for some fragments, committing each."""
     with announcing(told_to_the_flow):
@@ -142,34 +143,34 @@ def backfill(job: Job, fragment_ids: tuple[int, ...]) -> list[FilledFragment]:
         return [backfill_fragment(job, fragment_id) for fragment_id in fragment_ids]
 
 
-@_over_table("index", "train an index")
+@_retried("index", "train an index")
 def index(job: Job) -> IndexReport | None:
     """Train the index of the job's space: on a worker, which may have a GPU and has the memory."""
     return index_space(placed_job(job))
 
 
-@_over_table("sample", "sample part {sample_part.number}")
+@_retried("sample", "sample part {sample_part.number}")
 def sample(job: Job, sample_part: SamplePart) -> SampledPart:
     """Embed some rows to judge the model by."""
     with announcing(told_to_the_flow):
         return embed_sample(placed_job(job), sample_part)
 
 
-@_over_table("judge-sample", "judge a sample")
+@_retried("judge-sample", "judge a sample")
 def judge_sample(job: Job, parts: tuple[SampledPart, ...]) -> GateReport:
     """Judge the model on the sampled rows."""
     with announcing(told_to_the_flow):
         return sampling.judge_sample(placed_job(job), parts)
 
 
-@_over_table("gate", "gate {column}")
+@_retried("gate", "gate {column}")
 def gate(job: Job, column: str) -> GateReport:
     """Judge a whole column."""
     with announcing(told_to_the_flow):
         return release_gate.gate(job.recipe, placed(job.resources), column)
 
 
-@_over_table("export", "export shard {shard.number}")
+@_retried("export", "export shard {shard.number}")
 def export_shard(job: ExportJob, shard: Shard) -> None:
     """Write a shard of an export, and its receipt."""
     write_shard(job, shard)

@@ -64,7 +64,7 @@ class HeadingContexts:
 
     def __init__(self, outline: Outline, title: str | None, lengths: Lengths) -> None:
         self._outline = outline
-        self._title = title
+        self._title = fitted(title, lengths.tokenizer, lengths.max_tokens)
         self._lengths = lengths
         self._fitted: dict[tuple[str, ...], str | None] = {}
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 from types import ModuleType
 
 PATH_SEPARATOR = " > "
+HEADING_CHARACTERS = 500
+"""Characters of a heading that are kept: they stand in the row of every chunk below it."""
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -18,8 +20,15 @@ class Heading:
 
     start: int
     end: int
-    path: tuple[str, ...]
-    """Its text, behind those of the headings above it."""
+    above: tuple[str, ...]
+    """The texts of the headings above it, the highest first; empty ones are left out."""
+    title: str
+    """Its own text, perhaps empty."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Its text, behind those of the headings above it."""
+        return (*self.above, self.title) if self.title else self.above
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +50,15 @@ class Outline:
         for opening, content in pairwise(tokens):
             if opening.type != "heading_open" or opening.level:
                 continue
-            depth, title = int(opening.tag[1:]), " ".join(content.content.split())
-            path = [(above, words) for above, words in path if above < depth]
-            path.append((depth, title))
+            depth = int(opening.tag[1:])
+            title = " ".join(content.content.split())[:HEADING_CHARACTERS].rstrip()
+            path = [(level, words) for level, words in path if level < depth]
             first, after = opening.map
             start, end = lines[first], lines[min(after, len(lines) - 1)]
             start += len(text[start:end]) - len(text[start:end].lstrip())
-            headings.append(Heading(start, end, tuple(words for _, words in path if words)))
+            above = tuple(words for _, words in path if words)
+            headings.append(Heading(start, end, above, title))
+            path.append((depth, title))
         return cls(tuple(headings), tuple(heading.start for heading in headings))
 
     def section(self, start: int) -> tuple[str, ...]:
@@ -61,4 +72,4 @@ class Outline:
         if number < 0:
             return ()
         heading = self.headings[number]
-        return heading.path[:-1] if start < heading.end else heading.path
+        return heading.above if start < heading.end else heading.path

@@ -6,10 +6,11 @@ here: a piece that turns out too long behind its context is cut like one of ``to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 from embedding_core.chunking.options import LengthOptions, checked_max_tokens
@@ -21,7 +22,7 @@ from embedding_core.chunking.tokens.boundaries import (
     joins,
     last_boundary,
 )
-from embedding_core.chunking.tokens.context import fitted, in_context
+from embedding_core.chunking.tokens.context import OVERLAP_SHARE, fitted, in_context
 from embedding_core.chunking.tokens.edges import count_spans
 from embedding_core.chunking.tokens.new_text import Counted, joined
 from embedding_core.chunking.tokens.token_map import SEGMENT_CHARACTERS, TokenMap
@@ -33,6 +34,11 @@ from embedding_core.records import Chunk, Document
 PORTION_CHARACTERS = 200_000
 """Characters that a splitter is given at a time: for each chunk it looks at all that it was given.
 """
+PORTION_MARKS = 10_000
+"""Marks that a splitter is given at a time. What it looks at is elements: list items, cells, nodes
+of a syntax tree. Hardly one begins without a mark, and lists in lists are little but marks."""
+MARK = re.compile(r"[^\w\s]")
+"""Punctuation or a symbol; a tenth of the characters of Markdown and code."""
 
 MakeSplitter = Callable[[Sizer, int, int], Any]
 """(sizer, capacity, overlap), both in content tokens, to a splitter of the library."""
@@ -124,7 +130,7 @@ class _Pieces:
         lengths = self._lengths
         behind = in_context(lengths.tokenizer, self._contexts.longest())
         capacity = max(1, lengths.max_tokens - behind.n_special)
-        overlap = min(lengths.overlap, capacity - 1)
+        overlap = min(lengths.overlap, capacity // OVERLAP_SHARE)
         sizer = Sizer(self._text, self._tokens, lengths.tokenizer, capacity)
         splitter = make_splitter(sizer, capacity, overlap)
         windows = self._visible(_indices(splitter, self._text))
@@ -175,22 +181,30 @@ class _Pieces:
 
 def _indices(splitter: Any, text: str) -> Iterator[tuple[int, str]]:
     """The splitter's pieces of a text, each with where it starts."""
-    for start, end in portions(text, PORTION_CHARACTERS):
+    for start, end in portions(text, PORTION_CHARACTERS, PORTION_MARKS):
         for at, piece in splitter.chunk_indices(text[start:end]):
             yield start + at, piece
 
 
-def portions(text: str, n_characters: int) -> Iterator[tuple[int, int]]:
-    """Spans that cover the text, of at most ``n_characters``, cut in their second half: at a blank
-    line, else a line end or sentence, else a word, else between characters that do not combine."""
+def portions(text: str, n_characters: int, n_marks: int) -> Iterator[tuple[int, int]]:
+    """Spans that cover the text, of at most ``n_characters`` and ``n_marks``, cut in their second
+    half: at a blank line, else a line end or sentence, else a word, else between characters that do
+    not combine."""
     start = 0
-    while len(text) - start > n_characters:
-        end = start + n_characters
+    while (end := _furthest(text, start, n_characters, n_marks)) < len(text):
         kinds = (PARAGRAPH, SENTENCE, WORD)
-        cuts = (last_boundary(kind, text, end - n_characters // 2, end) for kind in kinds)
+        middle = end - (end - start) // 2
+        cuts = (last_boundary(kind, text, middle, end) for kind in kinds)
         cut = next(filter(None, cuts), None)
         if cut is None:
             cut = next((at for at in range(end, start, -1) if not joins(text, at)), end)
         yield start, cut
         start = cut
     yield start, len(text)
+
+
+def _furthest(text: str, start: int, n_characters: int, n_marks: int) -> int:
+    """Where a portion from ``start`` on ends at the latest."""
+    end = min(len(text), start + n_characters)
+    beyond = next(islice(MARK.finditer(text, start, end), n_marks, None), None)
+    return end if beyond is None else beyond.start()

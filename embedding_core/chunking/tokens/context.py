@@ -11,6 +11,12 @@ from embedding_core.records import CONTEXT_END
 
 CONTEXT_SHARE = 2
 """A context has at most 1/n of the tokens of a chunk; the end of a longer one is left out."""
+CHARACTERS_PER_TOKEN = 32
+"""A context has at most n characters for each token that it may have. To many tokenizers a word of
+any length is one token, and a context stands in the row of every chunk."""
+OVERLAP_SHARE = 2
+"""A chunk repeats at most 1/n of what it has room for behind its context. Windows that bring a
+token each would embed a text hundreds of times."""
 
 
 class InContext:
@@ -51,11 +57,11 @@ def fitted(context: str | None, tokenizer: Tokenizer, max_tokens: int) -> str | 
     there is no context, or no room."""
     if context is None:
         return None
-    room = (max_tokens - tokenizer.n_special) // CONTEXT_SHARE
-    (offsets,) = tokenizer.offsets([context])
-    if len(offsets) <= room:
-        return context
-    end = int(offsets[max(room, 0)][0])
+    room = max(0, max_tokens - tokenizer.n_special) // CONTEXT_SHARE
+    end = min(len(context), room * CHARACTERS_PER_TOKEN)
+    (offsets,) = tokenizer.offsets([context[:end]])
+    if len(offsets) > room:
+        end = int(offsets[room][0])
     while joins(context, end):
         end -= 1
     return context[:end].rstrip() or None

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from embedding_core.chunking.options import LengthOptions, checked_max_tokens, with_lengths
-from embedding_core.chunking.tokens.context import fitted, in_context
+from embedding_core.chunking.tokens.context import OVERLAP_SHARE, fitted, in_context
 from embedding_core.chunking.tokens.edges import count_spans
 from embedding_core.chunking.tokens.new_text import joined
 from embedding_core.chunking.tokens.token_map import SEGMENT_CHARACTERS, TokenMap
@@ -58,6 +58,7 @@ class TokenChunker:
         self._max_tokens = max_tokens
         self._budget = max(1, max_tokens - self._tokenizer.n_special)
         self._overlap = overlap
+        self._fitting_overlap = min(overlap, self._budget // OVERLAP_SHARE)
         self._min_new_tokens = min_new_tokens
         self._context = context
 
@@ -101,7 +102,7 @@ class TokenChunker:
     def _windows(self, text: str) -> list[tuple[Window, int]]:
         """Windows over the whole text, each with its tokens."""
         tokens = TokenMap.of(text, self._tokenizer)
-        placer = Placer(text, tokens, self._budget, self._overlap, self._min_new_tokens)
+        placer = Placer(text, tokens, self._budget, self._fitting_overlap, self._min_new_tokens)
         if len(tokens) <= self._budget and len(text) <= SEGMENT_CHARACTERS:
             whole, n_tokens = Window(0, len(text)), len(tokens) + self._tokenizer.n_special
             if self._tokenizer.merges_at_start:

@@ -26,6 +26,7 @@ from embedding_core.encoder.checkpoint.latest import (
 )
 from embedding_core.errors import EmbedlakeError, ModelError, Transient
 from embedding_core.identity import digest
+from embedding_core.plurals import counted
 from embedding_core.store import storage
 from embedding_core.store.faults import Fault, fault_of, without_credentials
 from embedding_core.store.s3 import Bucket, ObjectVersion, split_uri
@@ -133,7 +134,7 @@ class _Store:
         if n_bytes != version.size_bytes:
             raise Transient(
                 f"{self.uri}/{version.key} broke off after {n_bytes:,} of "
-                f"{version.size_bytes:,} bytes; run again"
+                f"{counted(version.size_bytes, 'byte')}; run again"
             )
 
     @contextmanager

@@ -35,6 +35,7 @@ from embedding_core.encoder.checkpoint.treatments.model_config import ROPE, conf
 from embedding_core.encoder.checkpoint.treatments.rule import offence, refuse_others
 from embedding_core.encoder.checkpoint.treatments.tokenizer_config import TOKENIZER_CONFIG
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 
 STABLE_ROPES = (None, "default", "linear", "yarn", "llama3")
 """Rotary encodings that do not depend on what else is in the batch."""
@@ -264,8 +265,8 @@ def _pad_token_id(config: dict[str, Any], vocab_size: int, file: Path) -> int:
         -vocab_size, vocab_size
     ):
         raise ModelError(
-            f"{file} sets pad_token_id to {value}, but there are {vocab_size} tokens; download it "
-            "again"
+            f"{file} sets pad_token_id to {value}, but the vocabulary has "
+            f"{counted(vocab_size, 'token')}; download it again"
         )
     return max(value or 0, 0)
 

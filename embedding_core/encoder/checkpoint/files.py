@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from embedding_core.errors import ModelError
+from embedding_core.store.untrusted import json_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -23,7 +23,7 @@ def require(directory: Path, name: str, action: str) -> Path:
 def read_json(path: Path) -> Any:
     """The file's content."""
     try:
-        return json.loads(path.read_bytes())
+        return json_text.read_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise ModelError(f"{path} cannot be read ({error}); download it again") from error
 
@@ -50,7 +50,7 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     if single.is_file():
         names = {single.name}
     elif index.is_file():
-        names = set(read_json(index).get("weight_map", {}).values())
+        names = _listed(index)
     else:
         names = set()
     if not names:
@@ -61,6 +61,14 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
             "save_pretrained(safe_serialization=True) or use a revision that has them"
         )
     return tuple(_shard(directory, name) for name in sorted(names))
+
+
+def _listed(index: Path) -> set[str]:
+    """Names of the weight files that an index lists."""
+    listed = read_settings(index).get("weight_map", {})
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise ModelError(f"{index} names no files of weights; download it again")
+    return set(listed.values())
 
 
 def _shard(directory: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from embedding_core.encoder.checkpoint.latest import (
     newest_of,
     pointed_at,
 )
-from embedding_core.errors import ModelError
+from embedding_core.errors import ModelError, words
 from embedding_core.recipe.paths import is_path
 from embedding_core.store.storage import StorageSpec
 
@@ -63,7 +63,7 @@ def locate_kept(name: str) -> Path | None:
     """The folder of a tokenizer that a server's id of its model names: a folder, or a hub model
     that the hub's cache on this machine has; None without such a thing. Downloads nothing."""
     if is_path(name):
-        folder = Path(name).expanduser()
+        folder = _expanded(name)
         return folder if (folder / "tokenizer.json").is_file() else None
     if not _HUB_ID.fullmatch(name):
         return None
@@ -77,8 +77,17 @@ def _is_on_hub(name: str) -> bool:
     return not (is_path(name) or name.startswith(("package:", "s3://")))
 
 
+def _expanded(name: str) -> Path:
+    """A path with the home folder in place of ``~``. Raises ``ModelError`` for a user's that is
+    not there."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"{name[:200]!r} is no path ({words(error)}); correct it") from error
+
+
 def _in_folder(name: str) -> Located:
-    folder = Path(name).expanduser()
+    folder = _expanded(name)
     if folder.name == LATEST:
         return _latest(folder)
     if not folder.is_dir():

@@ -33,6 +33,7 @@ from embedding_core.encoder.checkpoint.treatments.sentence_config import (
     SENTENCE_TRANSFORMERS_CONFIG,
 )
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 
 POOLINGS: dict[str, Pooling] = {
     "mean": "mean",
@@ -98,7 +99,9 @@ def read_modules(root: Path) -> Modules:
     if not file.is_file():
         return Modules(None, root, None, ())
     entries = read_json(file)
-    listed = [(str(m["type"]).rsplit(".", 1)[-1], str(m["path"]), m["type"]) for m in entries]
+    if not isinstance(entries, list) or not all(map(_is_module, entries)):
+        raise ModelError(f"{file} lists no modules; download it again")
+    listed = [(m["type"].rsplit(".", 1)[-1], m["path"], m["type"]) for m in entries]
     for name, path, kind in listed:
         if not kind.startswith("sentence_transformers.") or name not in MODULES:
             raise ModelError(
@@ -120,6 +123,12 @@ def read_modules(root: Path) -> Modules:
             config = root / path / "config.json"
             refuse_others(read_settings(config), NORMALIZE, config)
     return Modules(file, root / listed[0][1], root / listed[1][1], dense)
+
+
+def _is_module(entry: object) -> bool:
+    """Whether an entry of modules.json has a type and a path, as texts."""
+    texts = [entry.get("type"), entry.get("path")] if isinstance(entry, dict) else [None]
+    return all(isinstance(text, str) and "\0" not in text for text in texts)
 
 
 def read_pooling(root: Path, modules: Modules, family: Family) -> Pooling:
@@ -200,8 +209,8 @@ def check_chain(dense: tuple[Dense, ...], hidden_size: int) -> None:
     for layer in dense:
         if layer.n_in != size:
             raise ModelError(
-                f"{layer.config_file} takes vectors of {layer.n_in} values, the step before it "
-                f"gives {size}; copy the whole checkpoint"
+                f"{layer.config_file} takes vectors of {counted(layer.n_in, 'value')}, the step "
+                f"before it gives {size}; copy the whole checkpoint"
             )
         size = layer.n_out
 

@@ -23,8 +23,9 @@ from embedding_core.encoder.checkpoint.backend import (
     backend_digest,
     backend_json,
 )
-from embedding_core.encoder.checkpoint.characters import Characters
 from embedding_core.encoder.checkpoint.describe import Checkpoint
+from embedding_core.encoder.checkpoint.spelling.characters import Characters
+from embedding_core.encoder.checkpoint.spelling.words import Words
 from embedding_core.encoder.checkpoint.tokenizing import TokenizerFolder
 from embedding_core.encoder.stream import Ids, refuse_bare_string
 from embedding_core.errors import ModelError
@@ -126,9 +127,11 @@ class CheckpointTokenizer:
         return [self._offsets(text) for text in texts]
 
     def _offsets(self, text: str) -> Offsets:
-        quick = self._characters.encode_with_offsets(text)
-        if quick is not None:
-            return quick
+        if self._characters.are_plain(text):
+            ids = next(self._content_ids([text]), ())
+            offsets = self._characters.offsets(text, ids)
+            if offsets is not None:
+                return offsets
         (encoding,) = self.encodings([text], keep_offsets=True)
         return np.fromiter(chain.from_iterable(encoding.offsets), np.int64).reshape(-1, 2)
 
@@ -142,7 +145,24 @@ class CheckpointTokenizer:
         _refuse_other_types(texts)
         prompted = [self._document_prompt + text for text in texts]
         n_around = len(self._prefix) + len(self._suffix)
-        return [len(encoding) + n_around for encoding in self.encodings(prompted)]
+        return [len(ids) + n_around for ids in self._content_ids(prompted)]
+
+    def _content_ids(self, texts: Sequence[str]) -> Iterator[Sequence[int]]:
+        """Token ids of each text as it is, most of them without tokenising it (see ``Words``)."""
+        for start, end in _pieces(texts):
+            piece = texts[start:end]
+            try:
+                by_words = self._words.ids(piece) if self._words else [None] * len(piece)
+                unknown = [text for text, ids in zip(piece, by_words, strict=True) if ids is None]
+                tokenised = (encoding.ids for encoding in self.encodings(unknown))
+                yield from [next(tokenised) if ids is None else ids for ids in by_words]
+            except (TypeError, InvalidText):
+                _refuse_bad_unicode(piece, start)
+                raise
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return Words(self._inner) if _SPACE_AFTER_WORD in self.seams else None
 
     def unknown_shares(self, texts: Sequence[str]) -> list[float]:
         """Per text the share of its characters, white space left out, that lie in unknown tokens.

@@ -27,6 +27,8 @@ class TokenBudget:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.halvings = 0
+        """Times that it shrank."""
 
     def run(
         self,
@@ -89,6 +91,7 @@ class _Batches:
             sizes = self._sizes[rows]
             cost = int(sizes.max()) * len(rows) if self._padded else int(sizes.sum())
             self._budget.tokens = max(1, min(self._budget.tokens, cost // 2))
+            self._budget.halvings += 1
             left = np.concatenate([rows, *self._waiting])
             batches = pack(self._sizes[left].tolist(), self._budget.tokens, self._padded)
             self._waiting = deque(left[batch] for batch in batches)

@@ -24,6 +24,7 @@ from embedding_core.encoder.checkpoint.tokenizer import (
 )
 from embedding_core.encoder.engines import ModelInfo
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 from embedding_core.protocols import TextEncoder
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.records import Space
@@ -152,11 +153,12 @@ def _weight_digests(checkpoint: Checkpoint) -> tuple[str, ...]:
 def _check_limits(model: ModelSpec, checkpoint: Checkpoint) -> None:
     if model.dim is not None and model.dim > checkpoint.output_size:
         raise ModelError(
-            f"dim {model.dim} is larger than the {checkpoint.output_size} values {model.name!r} "
-            f"gives; use at most {checkpoint.output_size}"
+            f"dim {model.dim} is larger than the {counted(checkpoint.output_size, 'value')} that "
+            f"{model.name!r} gives; use at most {checkpoint.output_size}"
         )
     if model.max_tokens is not None and model.max_tokens > checkpoint.position_limit:
         raise ModelError(
-            f"max_tokens {model.max_tokens} is above the {checkpoint.position_limit} positions of "
-            f"{model.name!r}; use at most {checkpoint.position_limit}"
+            f"max_tokens {model.max_tokens} is above the "
+            f"{counted(checkpoint.position_limit, 'position')} of {model.name!r}; use at most "
+            f"{checkpoint.position_limit}"
         )

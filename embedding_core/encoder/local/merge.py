@@ -9,6 +9,7 @@ import torch
 
 from embedding_core.encoder.checkpoint.adapter import Adapter, tail
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 
 _NAME = "merged"
 """What peft calls the adapter while it merges."""
@@ -57,8 +58,9 @@ def _layer_name(model: Any, module: str, adapter: Adapter) -> str:
     ]
     if len(names) != 1:
         raise ModelError(
-            f"{adapter.weight_file} changes {module}, and this model has {len(names)} linear "
-            "layers of that name; use a checkpoint that was merged with peft"
+            f"{adapter.weight_file} changes {module}, and this model has "
+            f"{counted(len(names), 'linear layer')} of that name; use a checkpoint that was "
+            "merged with peft"
         )
     return names[0]
 

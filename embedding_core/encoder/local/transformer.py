@@ -36,9 +36,10 @@ from embedding_core.encoder.local.packing import lay_out
 from embedding_core.encoder.local.processor import faster_dtype
 from embedding_core.encoder.stream import PIECE_CHARS, Ids, Piece, Rows, map_ahead
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 from embedding_core.protocols import Kind, Vectors
 from embedding_core.reasons import NO_WIDER_TYPE, NON_FINITE, OUT_OF_MEMORY
-from embedding_core.records import Space
+from embedding_core.records import ModelWork, Space
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 """Most tokens of a batch by default: enough to fill the matrices; more takes memory alone, on a CPU
@@ -172,7 +173,7 @@ class TransformerEncoder(Encoder):
         tokenise = partial(self._tokenise, prompt)
         running: deque[tuple[list[_Tokenised], _Running]] = deque()
         for window in _windows(
-            map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS), window_tokens
+            map_ahead(tokenise, pieces, n_ahead, TOKENISER_THREADS, self._waited), window_tokens
         ):
             ids = [text_ids for piece in window for text_ids in piece.ids]
             running.append((window, self._start(self.dtype, ids)))
@@ -201,14 +202,21 @@ class TransformerEncoder(Encoder):
         device, shape = self._device, (len(ids), self.space.dim)
         out = compute(device, partial(torch.full, shape, torch.nan, device=device))
 
+        sizes: list[int] = []  # of batches that fitted, in tokens
+        budget, halvings = self._budget.tokens, self._budget.halvings
+
         def forward(rows: npt.NDArray[np.int64]) -> None:
             batch = lay_out(ids, rows)
             out[to_device(batch.rows, device)] = model.forward(batch)
+            sizes.append(len(batch.ids))
 
         lengths = [len(text_ids) for text_ids in ids]
         lanes = Lanes.of(device, len(lengths), sum(lengths))
         padded = not self._checkpoint.rules.packed
         too_large = self._budget.run(lengths, padded, forward, lanes)
+        self.work += ModelWork(
+            len(sizes), sum(sizes), len(sizes) * budget, self._budget.halvings - halvings
+        )
         return _Running(ids, *_to_host(out), dict.fromkeys(too_large, OUT_OF_MEMORY.name))
 
     def _finish(self, window: list[_Tokenised], running: _Running) -> Iterator[tuple[Piece, Rows]]:
@@ -310,13 +318,14 @@ def choose_dtype(name: str, device: torch.device, cpu_dtype: str = "auto") -> to
 def _check_tokenizer(space: Space, checkpoint: Checkpoint, tokenizer: CheckpointTokenizer) -> None:
     if space.max_tokens <= tokenizer.n_special:
         raise ModelError(
-            f"max_tokens {space.max_tokens} leaves no room beside the {tokenizer.n_special} "
-            f"special tokens of {space.model!r}; use at least {tokenizer.n_special + 1}"
+            f"max_tokens {space.max_tokens} leaves no room beside the "
+            f"{counted(tokenizer.n_special, 'special token')} of {space.model!r}; use at least "
+            f"{tokenizer.n_special + 1}"
         )
     if tokenizer.n_vocabulary > checkpoint.vocab_size:
         raise ModelError(
-            f"{checkpoint.tokenizer_file} has {tokenizer.n_vocabulary} tokens, the model "
-            f"{checkpoint.vocab_size}; use the tokenizer the model was published with"
+            f"{checkpoint.tokenizer_file} has {counted(tokenizer.n_vocabulary, 'token')}, the "
+            f"model {checkpoint.vocab_size}; use the tokenizer the model was published with"
         )
     for prompt in (space.query_prompt, space.document_prompt):
         token = tokenizer.control_token(prompt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from embedding_core.errors import ModelError
@@ -25,8 +26,26 @@ def token_for(url: str) -> str | None:
     """The token that goes to the server at ``url``; None sends none. Raises ``ModelError`` for a
     variable that cannot be read, in words that do not repeat it."""
     tokens = _tokens(os.environ.get(TOKEN, ""))
-    host = urlsplit(url).netloc.lower()
+    host = _host(url)
     return tokens.get(host) or tokens.get(_PORT.sub("", host)) or tokens.get("")
+
+
+def check_meant_for(urls: Iterable[str], named: Iterable[str] = ()) -> None:
+    """Raise ``ModelError`` where a token for every server would go to a server that a table alone
+    names: whoever may write the table may have named it. ``named``: URLs that a person named."""
+    others = sorted({_host(url) for url in urls} - {_host(url) for url in named})
+    tokens = _tokens(os.environ.get(TOKEN, "")) if others else {}
+    for host in others:
+        if "" in tokens and not (host in tokens or _PORT.sub("", host) in tokens):
+            raise ModelError(
+                f"the table names a model at {host}, the recipe does not, and {TOKEN} holds a "
+                f"token for every server, which is not sent there: write {host}=token into {TOKEN} "
+                "if the server is yours, or name it in the recipe"
+            )
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()
 
 
 def _tokens(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ to cut a text, to put a prompt before it or to shorten a vector: that is done he
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from embedding_core.encoder.remote.server import NoRoute, RefusedRequest, Server
 from embedding_core.errors import ModelError
+from embedding_core.plurals import counted
 
 Answered = npt.NDArray[np.float32]
 """(n_texts, n_values) as the server gives them: any length, perhaps not finite."""
@@ -24,6 +25,8 @@ MOST_TEXTS = 256
 """Texts of a request, where the server does not say how many it takes."""
 TEI_MOST_TEXTS = 32
 """TEI's own default."""
+LONGEST_NAME = 500
+"""Characters of a server's id of a model."""
 FAULTS_OF_FORM = (KeyError, TypeError, ValueError, OverflowError)
 """What comes of reading an answer of another form; ``binascii.Error`` is a ``ValueError``."""
 
@@ -75,7 +78,7 @@ class OpenAI:
         entries = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(entries, list):
             raise NoRoute(f"{server.url}/v1/models lists no models; correct the URL in model.name")
-        by_id = {str(entry["id"]): entry for entry in entries if _is_entry(entry)}
+        by_id = {entry["id"]: entry for entry in entries if _is_entry(entry)}
         chosen = _chosen(server.url, list(by_id), model)
         return Served("openai", chosen, _max_tokens(by_id[chosen]))
 
@@ -94,8 +97,11 @@ class OpenAI:
             n_texts = len(answer["data"])
         except FAULTS_OF_FORM as error:
             raise _not_vectors(error) from error
-        if by_index.keys() != set(range(n_texts)):
-            raise ValueError(f"its {n_texts} vectors are not numbered from 0 to {n_texts - 1}")
+        if by_index.keys() != set(range(n_texts)) or not _are(by_index, int):
+            raise ValueError(
+                f"its {counted(n_texts, 'vector is', 'vectors are')} not numbered from 0 to "
+                f"{n_texts - 1}"
+            )
         return _stacked([by_index[index] for index in range(n_texts)])
 
 
@@ -105,7 +111,7 @@ class TEI:
     def served(self, server: Server, model: str | None) -> Served:
         """See ``Dialect``."""
         info = server.get("/info")
-        if not isinstance(info, dict) or not isinstance(info.get("model_id"), str):
+        if not isinstance(info, dict) or not _is_name(info.get("model_id")):
             raise NoRoute(f"{server.url}/info names no model_id; correct the URL in model.name")
         chosen = _chosen(server.url, [info["model_id"]], model)
         most_texts = _whole(info.get("max_client_batch_size")) or TEI_MOST_TEXTS
@@ -155,7 +161,14 @@ def _chosen(url: str, ids: Sequence[str], model: str | None) -> str:
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and "id" in entry
+    return isinstance(entry, dict) and _is_name(entry.get("id"))
+
+
+def _is_name(text: object) -> bool:
+    """Whether a server's id of a model is a text that a table can keep."""
+    if not isinstance(text, str) or not text or len(text) > LONGEST_NAME:
+        return False
+    return text.isprintable()  # halves of surrogate pairs are not
 
 
 def _max_tokens(entry: Mapping[str, Any]) -> int | None:
@@ -166,20 +179,25 @@ def _max_tokens(entry: Mapping[str, Any]) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if type(value) is int and 0 < value < 2**31 else None
 
 
 def _values(row: Any) -> Answered:
     """A vector as base64 of little-endian float32, or as numbers; null is no number."""
     if isinstance(row, str):
         return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
+    if not _are(row, int, float, type(None)):
+        raise TypeError("a vector is a list of numbers")
     with np.errstate(over="ignore"):  # what float32 has no room for is not finite
         return np.asarray(row, np.float64).astype(np.float32)
 
 
+def _are(values: Iterable[object], *types: type) -> bool:
+    """Whether all values are of these very types: ``true`` is no number, nor is ``"1"``."""
+    return set(map(type, values)).issubset(types)
+
+
 def _stacked(rows: Sequence[Answered]) -> Answered:
-    if any(row.ndim != 1 for row in rows):
-        raise ValueError("a vector is a list of numbers")
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 

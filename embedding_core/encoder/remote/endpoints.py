@@ -22,13 +22,16 @@ from embedding_core.encoder.remote.counting import CAUTIOUS, Counter, counter_of
 from embedding_core.encoder.remote.dialects import Served, learn
 from embedding_core.encoder.remote.endpoint_info import EndpointInfo
 from embedding_core.encoder.remote.fingerprint import LEAST_COSINE, POOLING, Fingerprint
+from embedding_core.encoder.remote.patience import Patience, patience
 from embedding_core.encoder.remote.server import RefusedRequest, Server
-from embedding_core.encoder.remote.traffic import Target, Traffic, tried_again
+from embedding_core.encoder.remote.traffic import Target, Traffic
 from embedding_core.errors import ModelError, Transient
+from embedding_core.plurals import counted
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.recipe.paths import kind_of
 from embedding_core.records import Space
+from embedding_core.store.retry import never_silent
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +75,18 @@ class EndpointEngine:
                 f"dtype {model.dtype} means nothing for {model.name}: the server chooses its "
                 "arithmetic; use auto, which stores vectors in half precision, or fp32"
             )
-        with _servers(model) as servers:
+        bearing = patience()
+        doing = f"hear from {model.name} (look whether it hangs)"
+        with _servers(model, bearing) as servers, never_silent(doing, bearing.silent_seconds):
             learnt = _answers(
-                servers, lambda s: tried_again(partial(learn, s, model.api, model.served))
+                servers, lambda s: bearing.tried_again(partial(learn, s, model.api, model.served))
             )
             _refuse_other_ids(learnt)
             first = learnt[0][1]
             counter = counter_of(model, first.model)
             max_tokens = _max_tokens(model, first, counter)
             texts, _ = fitted(counter.tokenizer_for(""), PARITY_TEXTS, max_tokens)
-            probed = _answers(learnt, lambda pair: _probes(*pair, texts))
+            probed = _answers(learnt, lambda pair: _probes(*pair, texts, bearing))
         probes = [probe for _, probe in probed]
         prints = [Fingerprint.of(probe.vectors) for probe in probes]
         urls = tuple(server.url for (server, _), _ in probed)
@@ -92,7 +97,7 @@ class EndpointEngine:
         return EndpointInfo(
             space=_space(model, first, counter, max_tokens, fingerprint, n_values),
             target=Target(first.api, first.model, in_base64, n_values),
-            most_texts=min(served.most_texts for _, served in learnt),
+            most_texts=min(probe.most_texts for probe in probes),
             urls=urls,
             counter=counter,
             probe_text=texts[0],
@@ -120,11 +125,11 @@ def base_url(url: str) -> str:
 
 
 @contextmanager
-def _servers(model: ModelSpec) -> Iterator[list[Server]]:
+def _servers(model: ModelSpec, bearing: Patience) -> Iterator[list[Server]]:
     """Connections to every server that the section names, each once."""
     urls = dict.fromkeys(map(base_url, (model.name, *model.endpoints)))
     with ExitStack() as stack:
-        servers = [Server(url) for url in urls]
+        servers = [bearing.server(url) for url in urls]
         for server in servers:
             stack.callback(server.close)
         yield servers
@@ -138,10 +143,11 @@ def _answers(asked: Sequence[Asked], ask: Callable[[Asked], Answer]) -> list[tup
         try:
             answers.append((each, ask(each)))
         except Transient as error:
-            log.warning("%s", error)
             silent.append(error)
     if not answers:
         raise silent[0]
+    for fault in silent:
+        log.warning("%s; the others do its work", fault)
     return answers
 
 
@@ -153,28 +159,48 @@ class _Probes:
     """(n_texts, n_values) unit norm."""
     in_base64: bool
     """Whether the server takes a request for base64."""
+    most_texts: int
+    """Texts of a request, as far as the server said or showed."""
 
 
-def _probes(server: Server, served: Served, texts: Sequence[str]) -> _Probes:
-    """Ask for the parity texts, without a prompt."""
-    target = Target(served.api, served.model, in_base64=True, n_values=None)
-    try:
-        return _Probes(_asked_for(server, served, target, texts), in_base64=True)
-    except RefusedRequest:
-        target = Target(served.api, served.model, in_base64=False, n_values=None)
-    try:
-        return _Probes(_asked_for(server, served, target, texts), in_base64=False)
-    except RefusedRequest as error:
-        raise ModelError(
-            f"{error.detail}. It refuses texts that every model takes: correct model.api, "
-            "model.served or model.max_tokens"
-        ) from error
+_fewer_texts: dict[str, int] = {}
+"""Texts of a request by server, where it refused more in this process: what a run has learnt, none
+of its tasks learns again."""
 
 
-def _asked_for(server: Server, served: Served, target: Target, texts: Sequence[str]) -> Vectors:
-    traffic = Traffic([server], 1)
-    step = served.most_texts
-    answers = [traffic.vectors(target, texts[i : i + step], 0) for i in range(0, len(texts), step)]
+def _probes(server: Server, served: Served, texts: Sequence[str], bearing: Patience) -> _Probes:
+    """Ask for the parity texts, without a prompt. When the server refuses them: as numbers, then
+    half as many at once, down to a text per request."""
+    most_texts = min(served.most_texts, _fewer_texts.get(server.url, served.most_texts))
+    n_texts = min(most_texts, len(texts))
+    while n_texts:
+        for in_base64 in (True, False):
+            target = Target(served.api, served.model, in_base64, n_values=None)
+            try:
+                vectors = _asked_for(server, target, texts, n_texts, bearing)
+            except RefusedRequest as error:
+                refused = error
+            else:
+                if most_texts < served.most_texts:
+                    _fewer_texts[server.url] = most_texts
+                return _Probes(vectors, in_base64, most_texts)
+        most_texts = n_texts = n_texts // 2
+    raise ModelError(
+        f"{refused.detail}. It refuses texts that every model takes: correct model.api, "
+        "model.served or model.max_tokens"
+    ) from refused
+
+
+def _asked_for(
+    server: Server, target: Target, texts: Sequence[str], n_texts: int, bearing: Patience
+) -> Vectors:
+    """Unit vectors of texts, ``n_texts`` in a request."""
+    traffic = Traffic([server], 1, bearing)
+    with traffic.leased() as lease:
+        answers = [
+            traffic.vectors(target, texts[start : start + n_texts], 0, lease)
+            for start in range(0, len(texts), n_texts)
+        ]
     if len({answer.shape[1] for answer in answers}) > 1:
         raise ModelError(f"{server.url} gives vectors of several lengths; look at its log")
     vectors = np.concatenate(answers)
@@ -242,8 +268,8 @@ def _max_tokens(model: ModelSpec, served: Served, counter: Counter) -> int:
     if model.max_tokens is not None:
         if limit is not None and model.max_tokens > limit:
             raise ModelError(
-                f"max_tokens {model.max_tokens} is above the {limit} tokens that {model.name} "
-                f"takes; use at most {limit}"
+                f"max_tokens {model.max_tokens} is above the {counted(limit, 'token')} that "
+                f"{model.name} takes; use at most {limit}"
             )
         return model.max_tokens
     if limit is not None and model.tokenizer == CAUTIOUS:
@@ -261,8 +287,8 @@ def _space(
 ) -> Space:
     if model.dim is not None and model.dim > n_values:
         raise ModelError(
-            f"dim {model.dim} is larger than the {n_values} values that {model.name} gives; use at "
-            f"most {n_values}"
+            f"dim {model.dim} is larger than the {counted(n_values, 'value')} that {model.name} "
+            f"gives; use at most {n_values}"
         )
     query_prompt, document_prompt = counter.prompts
     if model.query_prompt is not None:
@@ -272,7 +298,8 @@ def _space(
     n_special = counter.tokenizer_for(document_prompt).n_special
     if max_tokens <= n_special:
         raise ModelError(
-            f"max_tokens {max_tokens} leaves no room beside the {n_special} special tokens and "
+            f"max_tokens {max_tokens} leaves no room beside the "
+            f"{counted(n_special, 'special token')} and "
             f"those of the prompt of {model.name}; use at least {n_special + 1}"
         )
     model_digest = hashlib.sha256(f"endpoint {served.model}".encode()).hexdigest()

@@ -84,15 +84,21 @@ class _Answer:
 class Server:
     """A server at ``url``, the part before ``/v1/…``, ``/embed`` and ``/info``."""
 
-    def __init__(self, url: str, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        answer_seconds: float = ANSWER_SECONDS,
+        look_seconds: float = ANSWER_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
         import httpx2  # 0.1 s, which only endpoints need
 
         self.url = url
-        timeout = httpx2.Timeout(answer_seconds, connect=min(CONNECT_SECONDS, answer_seconds))
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
+        self._client = httpx2.Client(limits=limits, follow_redirects=False)
         self._close = weakref.finalize(self, self._client.close)
-        self._answer_seconds = answer_seconds
+        self._seconds = {"GET": look_seconds, "POST": answer_seconds}
+        self._connect_seconds = connect_seconds
 
     def close(self) -> None:
         """Close the connections; those of a server that nobody refers to are closed anyway."""
@@ -113,7 +119,7 @@ class Server:
         try:
             answer = self._answer(method, path, body, token)
         except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
-            raise self._hung(f"{method} {path}") from error
+            raise self._hung(method, path) from error
         except httpx2.InvalidURL as error:
             raise ModelError(f"the URL {self.url!r} cannot be asked: {words(error)}") from error
         except httpx2.HTTPError as error:
@@ -127,14 +133,20 @@ class Server:
         self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
     ) -> _Answer:
         """Ask, and read the answer to its end: one that trickles in has no longer than another."""
-        until = time.monotonic() + self._answer_seconds
+        import httpx2  # see above
+
+        seconds = self._seconds[method]
+        until = time.monotonic() + seconds
+        timeout = httpx2.Timeout(seconds, connect=min(self._connect_seconds, seconds))
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         content = bytearray()
-        with self._client.stream(method, self.url + path, json=body, headers=headers) as response:
+        with self._client.stream(
+            method, self.url + path, json=body, headers=headers, timeout=timeout
+        ) as response:
             for part in response.iter_bytes():
                 content += part
                 if time.monotonic() > until:
-                    raise self._hung(f"{method} {path}")
+                    raise self._hung(method, path)
                 if len(content) > MOST_ANSWER_BYTES:
                     raise Unanswered(
                         f"{self.url} answers {method} {path} with more than {MOST_ANSWER_BYTES:,} "
@@ -142,11 +154,11 @@ class Server:
                     )
         return _Answer(response.status_code, response.headers, bytes(content))
 
-    def _hung(self, request: str) -> Hung:
+    def _hung(self, method: str, path: str) -> Hung:
+        slow = ", or set batch_tokens lower for a slow one" if method == "POST" else ""
         return Hung(
-            f"{self.url} gave no answer to {request} within {self._answer_seconds:g} s; look "
-            "whether it hangs, or set batch_tokens lower for a slow one, then run the same command "
-            "again"
+            f"{self.url} gave no answer to {method} {path} within {self._seconds[method]:g} s; "
+            f"look whether it hangs{slow}, then run the same command again"
         )
 
     def _checked(self, answer: _Answer, request: str, token: str | None) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedding_core.exports.exporter import ShardInfo, Sink
 from embedding_core.exports.formats.parquet import PARQUET
+from embedding_core.plurals import counted
 
 METADATA = ".parquet"
 """End of the name of the file beside the vectors."""
@@ -66,7 +67,9 @@ class MatrixShards(ABC):
             )
             n_read += batch.num_rows
         if n_read != shape[0]:
-            raise ValueError(f"it has {shape[0]:,} vectors, and {n_read:,} rows of metadata")
+            raise ValueError(
+                f"it has {counted(shape[0], 'vector')}, and {counted(n_read, 'row')} of metadata"
+            )
 
 
 def _read_rows(
@@ -76,5 +79,5 @@ def _read_rows(
     n_bytes = n_rows * dim * dtype.itemsize
     data = file.read(n_bytes)
     if len(data) != n_bytes:
-        raise ValueError(f"it ends {n_bytes - len(data):,} bytes before its last vector")
+        raise ValueError(f"it ends {counted(n_bytes - len(data), 'byte')} before its last vector")
     return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.exports.exporter import ROWS_PER_READ, Exporter, ShardInfo, Sink
+from embedding_core.records.scalars import finite
+from embedding_core.store.untrusted.json_text import read_json
 
 ROWS_PER_WRITE = 1_024
 """Rows that are texts in memory at a time."""
@@ -38,7 +40,7 @@ class JsonLines:
         """See ``Exporter``."""
         (file,) = files
         lines = iter(file)
-        while records := [json.loads(line) for line in islice(lines, ROWS_PER_READ)]:
+        while records := [read_json(line) for line in islice(lines, ROWS_PER_READ)]:
             yield _batch(records, vector)
 
 
@@ -57,7 +59,7 @@ def _lines(batch: pa.RecordBatch, vector: str | None) -> Iterator[str]:
 
 
 def _object(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=datetime.isoformat)
+    return json.dumps(finite(row), ensure_ascii=False, default=datetime.isoformat)
 
 
 def _numbers(vectors: pa.Array) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from embedding_core.exports.exporter import Exporter, ShardInfo
 from embedding_core.exports.formats.beside import METADATA, MatrixShards
+from embedding_core.store.untrusted.npy import read_head
 
 
 class NpyShards(MatrixShards):
@@ -25,15 +26,9 @@ class NpyShards(MatrixShards):
 
     def read_head(self, file: IO[bytes], vector: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See ``MatrixShards``."""
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, is_fortran, dtype = read(file)
-        if is_fortran or dtype.kind != "f":
-            raise ValueError(f"it holds {dtype} in this order; rows of floats are needed")
+        shape, dtype = read_head(file)
+        if dtype.kind != "f":
+            raise ValueError(f"it holds {dtype}; rows of floats are needed")
         return shape, dtype
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from embedding_core.exports.exporter import Exporter, ShardInfo
 from embedding_core.exports.formats.beside import METADATA, MatrixShards
+from embedding_core.store.untrusted.json_text import read_json
 
 TYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -45,7 +46,7 @@ class SafetensorsShards(MatrixShards):
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if length > MOST_HEAD_BYTES:
             raise ValueError("it does not begin as a safetensors file does")
-        tensors = json.loads(file.read(length))
+        tensors = read_json(file.read(length))
         tensors.pop("__metadata__", None)
         name = vector if vector in tensors or len(tensors) != 1 else next(iter(tensors))
         if name not in tensors or tensors[name]["dtype"] not in TYPES:

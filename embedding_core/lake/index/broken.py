@@ -7,18 +7,20 @@ be read is worse than none: every filter that would use it fails.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import lance
 
 from embedding_core.errors import Transient
-from embedding_core.lake.damage import homeless_indexes, indexes_of
+from embedding_core.lake.damage import (
+    homeless_indexes,
+    index_bytes,
+    indexes_of,
+    wrong_index_size,
+)
 from embedding_core.lake.faults import is_panic, plain, store_faults
 from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
-from embedding_core.lake.table import Table
-from embedding_core.store import storage
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def broken_indexes(
     cannot be read. An index above ``most_bytes`` is not read for that; None reads every index.
     """
     with store_faults(f"looking at the indexes of {snapshot.table.uri}"):
-        sizes = _bytes_by_folder(snapshot.table)
+        sizes = index_bytes(snapshot.table.uri, snapshot.table.lake.storage)
         column_ids = {field.id() for field in snapshot.dataset.lance_schema.fields()}
         return {
             index.name: why
@@ -64,11 +66,11 @@ def check_index_sizes(snapshot: Snapshot) -> None:
     """
     uri = snapshot.table.uri
     with store_faults(f"looking at the indexes of {uri}"):
-        sizes = _bytes_by_folder(snapshot.table)
+        sizes = index_bytes(snapshot.table.uri, snapshot.table.lake.storage)
         wrong = {
             index.name: why
             for index in indexes_of(snapshot.dataset)
-            if (why := _wrong_size(index, sizes))
+            if (why := wrong_index_size(index, sizes))
         }
     for name in wrong:
         drop_index(snapshot, name)
@@ -99,15 +101,6 @@ def drop_index(snapshot: Snapshot, name: str) -> None:
             snapshot.dataset.update_metadata({INDEX_KEY + name: None})
 
 
-def _bytes_by_folder(table: Table) -> Mapping[str, int]:
-    """Bytes of all files of each index part, by the part's id."""
-    sizes: dict[str, int] = defaultdict(int)
-    for file in storage.files_below(storage.join(table.uri, "_indices"), table.lake.storage):
-        part_id = file.uri.rpartition("/_indices/")[2].partition("/")[0]
-        sizes[part_id] += file.size_bytes
-    return sizes
-
-
 def _trouble(
     snapshot: Snapshot,
     index: Any,
@@ -118,24 +111,13 @@ def _trouble(
     """What is wrong with an index; None when nothing is."""
     if not column_ids.issuperset(index.fields):
         return "its column is gone"
-    if wrong := _wrong_size(index, sizes):
+    if wrong := wrong_index_size(index, sizes):
         return wrong
     if most_bytes is not None and (index.total_size_bytes or 0) > most_bytes:
         return None
     # A store that hiccups must not cost an index: only what fails twice is broken.
     why = _unreadable(snapshot.dataset, index.name)
     return why and _unreadable(snapshot.table.dataset(), index.name)
-
-
-def _wrong_size(index: Any, sizes: Mapping[str, int]) -> str | None:
-    """Which part of an index is not there as it was written; None when all are."""
-    for segment in index.segments:
-        size, expected = sizes.get(str(segment.uuid)), segment.size_bytes
-        if size is None:
-            return f"its files in _indices/{segment.uuid} are missing"
-        if expected is not None and size != expected:
-            return f"_indices/{segment.uuid} has {size:,} bytes, its metadata says {expected:,}"
-    return None
 
 
 def _unreadable(dataset: lance.LanceDataset, name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedding_core.lake.disk.flushing import INDEX_ROOMS, flushed
 from embedding_core.lake.index.broken import check_index_sizes, drop_broken_indexes
 from embedding_core.lake.index.scalar import refresh_scalar_indexes
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index
@@ -31,14 +32,15 @@ def refresh_indexes(snapshot: Snapshot, plan: IndexPlan, merge: bool = False) ->
     ``merge`` makes one part of each index. Call it through
     ``faults.tried_again``: another run may be indexing the same rows.
     """
-    # 1. Indexes that cannot be used go first: a filter would fail with them.
-    drop_broken_indexes(snapshot)
-    if not snapshot.n_rows:
-        return None
-    # 2. Scalar indexes, then the vector index.
-    snapshot = snapshot.newest()
-    refresh_scalar_indexes(snapshot, plan.spec.full_text, plan.text_hash, merge)
-    index = refresh_vector_index(snapshot, plan.spec, merge)
+    with flushed(snapshot.table.uri, *INDEX_ROOMS):
+        # 1. Indexes that cannot be used go first: a filter would fail with them.
+        drop_broken_indexes(snapshot)
+        if not snapshot.n_rows:
+            return None
+        # 2. Scalar indexes, then the vector index.
+        snapshot = snapshot.newest()
+        refresh_scalar_indexes(snapshot, plan.spec.full_text, plan.text_hash, merge)
+        index = refresh_vector_index(snapshot, plan.spec, merge)
     # 3. A write may have been lost: then the index is dropped and ``Transient`` raised.
     check_index_sizes(snapshot.newest())
     return index

@@ -13,6 +13,7 @@ import lance
 import pyarrow as pa
 
 from embedding_core.lake import schema
+from embedding_core.lake.disk.flushing import INDEX_ROOMS, flushed
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.table import Table
@@ -54,7 +55,7 @@ def column_changes(recipe: Recipe, arrow_schema: pa.Schema) -> ColumnChanges:
 
 def start_again(table: Table, arrow_schema: pa.Schema) -> None:
     """Give a table without rows another schema, in one commit; its older versions stay."""
-    with store_faults(f"making {table.uri} again"):
+    with flushed(table.uri, *INDEX_ROOMS), store_faults(f"making {table.uri} again"):
         lance.write_dataset(
             arrow_schema.empty_table(),
             table.uri,

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from embedding_core.errors import LakeError
+from embedding_core.errors import LakeError, Switched
 from embedding_core.identity import SHOWN_DIGITS, chunk_id, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.evolution import commit_schema
@@ -93,7 +93,8 @@ def check_owner(snapshot: Snapshot, recipe: Recipe, space: Space) -> None:
     """Raise ``LakeError`` unless the table is this recipe's and has this space in service.
 
     Columns of other spaces, being built or kept, make no difference. Neither do metadata columns,
-    which follow the recipe. A table without rows can take any space.
+    which follow the recipe. A table without rows can take any space. Raises ``Switched`` for a
+    recipe that follows what is in service: another space was when the run looked.
     """
     where = f"table {snapshot.table.name!r} in {snapshot.table.lake.uri}"
     check_recipe(snapshot, recipe)
@@ -101,6 +102,12 @@ def check_owner(snapshot: Snapshot, recipe: Recipe, space: Space) -> None:
         return
     in_service, serving = snapshot.space()
     recipes_id = space_id(space)
+    if in_service != recipes_id and recipe.release.follow:
+        raise Switched(
+            f"{where} got another space in service ({in_service[:SHOWN_DIGITS]}, {serving.model}) "
+            f"after the run took {recipes_id[:SHOWN_DIGITS]} ({space.model}) for it: run the same "
+            "command again, which goes with the newest"
+        )
     if in_service != recipes_id:
         built = schema.hidden_name(recipes_id)
         is_built = built in snapshot.schema.names

@@ -3,8 +3,7 @@
     {"year": {"$gte": 2020}, "$or": [{"tag": "news"}, {"tag": None}]}
 
 A column stands for itself, its value or the comparisons that it must pass beside it; ``$and``,
-``$or`` and ``$not`` join trees. No SQL comes from the tree: a name must be that of a column, and
-every value becomes a parameter of ``Query``.
+``$or`` and ``$not`` join trees. No SQL comes from the tree: a name must be that of a column.
 """
 
 from __future__ import annotations
@@ -14,27 +13,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embedding_core.errors import UsageError
+from embedding_core.lake.query.comparisons import Comparisons, Operator, shown
 from embedding_core.lake.query.search import Query
-from embedding_core.records import Scalar
 
-COMPARISONS = {
-    "$eq": "{column} = {value}",
-    "$ne": "({column} = {value}) IS NOT TRUE",
-    "$lt": "{column} < {value}",
-    "$lte": "{column} <= {value}",
-    "$gt": "{column} > {value}",
-    "$gte": "{column} >= {value}",
-    "$contains": "contains({column}, {value})",
-    "$icontains": "contains(lower({column}), lower({value}))",
+OPERATORS: Mapping[str, Operator] = {
+    "$eq": "=",
+    "$ne": "!=",
+    "$lt": "<",
+    "$lte": "<=",
+    "$gt": ">",
+    "$gte": ">=",
+    "$in": "in",
+    "$nin": "not in",
+    "$contains": "contains",
+    "$icontains": "contains in any case",
 }
-"""SQL of a comparison with one value. What is not equal includes rows without a value."""
-AMONG = {"$in": "{column} IN ({value})", "$nin": "({column} IN ({value})) IS NOT TRUE"}
-"""SQL of a comparison with a list of values."""
+OF_NONE: Mapping[str, Operator] = {"$eq": "is missing", "$ne": "is there"}
 JOINS = {"$and": " AND ", "$or": " OR "}
 DEEPEST = 32
 """Trees in trees."""
-MOST_VALUES = 1_000
-"""Values of all comparisons."""
 
 
 def filtered(query: Query, tree: Mapping[str, Any] | None) -> Query:
@@ -48,20 +45,20 @@ def filtered(query: Query, tree: Mapping[str, Any] | None) -> Query:
         raise UsageError("there are two filters, where and a tree; give either")
     sql = _Sql()
     where = sql.tree(tree, 0)
-    return replace(query, where=where, params=sql.params)
+    return replace(query, where=where, params=sql.comparisons.params)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sql:
-    """Writes a tree as SQL, and keeps the values."""
+    """Writes a tree as SQL."""
 
-    params: dict[str, Scalar] = field(default_factory=dict)
+    comparisons: Comparisons = field(default_factory=Comparisons)
 
     def tree(self, tree: Any, depth: int) -> str:
         """All that a tree says, together."""
         if not isinstance(tree, Mapping):
             raise UsageError(
-                f"the filter has {_shown(tree)} where a mapping of columns to values belongs"
+                f"the filter has {shown(tree)} where a mapping of columns to values belongs"
             )
         if depth > DEEPEST:
             raise UsageError(f"the filter has trees in trees beyond {DEEPEST}; write a flatter one")
@@ -83,30 +80,14 @@ class _Sql:
         return _joined([self._compared(column, *pair) for pair in comparisons.items()], "$and")
 
     def _compared(self, column: str, operator: Any, value: Any) -> str:
-        if operator in AMONG:
-            if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-                raise UsageError(f"{operator} of column {column} takes a list of values")
-            if not value:
-                return "FALSE" if operator == "$in" else "TRUE"
-            names = ", ".join(map(self._named, value))
-            return AMONG[operator].format(column=column, value=names)
-        if operator not in COMPARISONS:
-            operators = ", ".join([*COMPARISONS, *AMONG])
+        if operator not in OPERATORS:
             raise UsageError(
-                f"the filter compares column {column} by {_shown(operator)}; use one of {operators}"
+                f"the filter compares column {column!r} by {shown(operator)}; use one of "
+                f"{', '.join(OPERATORS)}"
             )
-        if value is None and operator in ("$eq", "$ne"):
-            return f"{column} IS NULL" if operator == "$eq" else f"{column} IS NOT NULL"
-        return COMPARISONS[operator].format(column=column, value=self._named(value))
-
-    def _named(self, value: Any) -> str:
-        if value is None or isinstance(value, Mapping | list | tuple | set):
-            raise UsageError(f"the filter compares with {_shown(value)}; give a single value")
-        if len(self.params) == MOST_VALUES:
-            raise UsageError(f"the filter has more than {MOST_VALUES:,} values; give fewer")
-        name = f"v{len(self.params)}"
-        self.params[name] = value
-        return f":{name}"
+        if value is None and operator in OF_NONE:
+            return self.comparisons.sql(column, OF_NONE[operator], None)
+        return self.comparisons.sql(column, OPERATORS[operator], value)
 
 
 def _joined(parts: Sequence[str], operator: str) -> str:
@@ -118,12 +99,7 @@ def _joined(parts: Sequence[str], operator: str) -> str:
 def _column(name: Any) -> str:
     if not isinstance(name, str) or not name.isidentifier():
         raise UsageError(
-            f"the filter names {_shown(name)}, which is no column; a column has letters, digits "
+            f"the filter names {shown(name)}, which is no column; a column has letters, digits "
             f"and underscores, and trees are joined by {', '.join(JOINS)} and $not"
         )
-    return f'"{name}"'
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
+    return name

@@ -23,6 +23,7 @@ from embedding_core.lake.filters import bind, column_types, why_refused
 from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.recipe import RESERVED_COLUMNS
 from embedding_core.records import Scalar, Space
+from embedding_core.records.scalars import finite
 
 FUSED_DEPTH = 50
 """Fewest candidates of each kind that a hybrid search fuses."""
@@ -206,7 +207,7 @@ def _hits(rows: pa.Table) -> Hits:
 
 def _hit(row: Mapping[str, Any]) -> Hit:
     metadata = {
-        name: value
+        name: finite(value)
         for name, value in row.items()
         if name not in _SHOWN and not name.startswith("_")
     }

@@ -10,8 +10,10 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from embedding_core.errors import UsageError
+from embedding_core.lake.lock import made_by_one
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table
+from embedding_core.plurals import counted
 
 Signal = Literal["relevant", "irrelevant", "click"]
 """A thumb up, a thumb down, a document that was opened."""
@@ -79,13 +81,13 @@ _LIMITS = {
 
 def feedback_table(table: Table) -> Table:
     """The feedback beside a table."""
-    return Table(table.lake, f"{table.name}__feedback")
+    return Table(table.lake, f"{table.name}__feedback", FEEDBACK_SCHEMA)
 
 
 def append_feedback(table: Table, feedback: Sequence[Feedback]) -> None:
     """Add rows to the feedback of a table in one commit; the first makes the table."""
     listed = feedback_table(table)
-    snapshot = listed.ensure(FEEDBACK_SCHEMA)
+    snapshot = made_by_one(listed, FEEDBACK_SCHEMA)
     rows = pa.Table.from_pylist(list(map(asdict, feedback)), schema=FEEDBACK_SCHEMA)
     fragments = write_fragments(listed, iter(rows.to_batches()), FEEDBACK_SCHEMA)
     replace_rows(snapshot, "doc_id", (), fragments)
@@ -107,6 +109,6 @@ def _check_text(name: str, text: str | None, most: int) -> None:
     if text is None:
         return
     if len(text) > most:
-        raise UsageError(f"{name} has {len(text):,} characters; give at most {most:,}")
+        raise UsageError(f"{name} has {counted(len(text), 'character')}; give at most {most:,}")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise UsageError(f"{name} has a NUL character or a lone surrogate; leave it out")

@@ -13,7 +13,7 @@ from embedding_core.records import Scalar
 
 MOST_PASSAGES = 200
 """Passages that are read at once."""
-_COLUMNS = ("chunk_id", "chunk_index", "text", "char_start", "char_end")
+_COLUMNS = ("chunk_id", "chunk_index", "text", "char_start", "char_end", "context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Passage:
     """Offset of the first character in the document's text, in characters, 0-based. Neighbours may
     overlap."""
     char_end: int
+    context: str | None
+    """What is embedded before the text: the document's title, the headings above it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -24,6 +23,8 @@ from embedding_core.store.layout import choice_path
 log = logging.getLogger(__name__)
 
 FILES_PER_GROUP = 1_024
+DAMAGED = (pa.ArrowException, OSError, ValueError)
+"""What comes of reading a file that is not what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class StoredChoice:
     """What the choice was made by."""
 
 
-def read_choice(table: Table, columns: Sequence[str]) -> StoredChoice | None:
+def read_choice(table: Table, columns: pa.Schema) -> StoredChoice | None:
     """Some columns of what was chosen last; None before that, and, with a warning, when it is
     damaged."""
     path = choice_path(table.lake.uri, table.name)
@@ -47,17 +48,20 @@ def read_choice(table: Table, columns: Sequence[str]) -> StoredChoice | None:
         try:
             with fs.open(path, "rb") as source:
                 return _columns(source, columns)
-        except (pa.ArrowException, OSError):
+        except DAMAGED:
             content = storage.read_bytes(path, table.lake.storage)  # else the store is at fault
     try:
         return _columns(io.BytesIO(content), columns)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGED as error:
         log.warning("%s is damaged (%s): documents are chosen as for a new table", path, error)
         return None
 
 
-def _columns(source: IO[bytes], columns: Sequence[str]) -> StoredChoice:
-    files = pq.ParquetFile(source).read(columns=list(columns))
+def _columns(source: IO[bytes], columns: pa.Schema) -> StoredChoice:
+    files = pq.ParquetFile(source).read(columns=columns.names)
+    if not files.schema.equals(columns):
+        raise ValueError("it has other columns")
+    files.validate(full=True)
     metadata = files.schema.metadata or {}
     return StoredChoice(files, {name.decode(): text.decode() for name, text in metadata.items()})
 

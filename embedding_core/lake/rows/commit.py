@@ -14,12 +14,14 @@ import lance
 import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
-from embedding_core.errors import LakeError, Transient
+from embedding_core.errors import LakeError, Switched, Transient
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
 from embedding_core.lake.damage import wrong_sizes
+from embedding_core.lake.disk.flushing import flush_fragments, flush_version
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.filters import is_in
+from embedding_core.lake.rows.saved_fragments import are_own
 from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table
@@ -33,7 +35,8 @@ def write_fragments(
 ) -> tuple[str, ...]:
     """Write rows into the table's storage as uncommitted fragments, batch by batch.
 
-    Returns the fragments' metadata as JSON; until a commit names them no reader sees a row. What
+    Returns the fragments' metadata as JSON; until a commit names them no reader sees a row, and
+    their files are on the disk by then. What
     ``rows`` raises comes out as it is: Lance would make an error of its store of it. Raises
     ``Transient`` when a file is not as long as it should be: Lance can lose a failed write.
     """
@@ -60,13 +63,17 @@ def write_fragments(
         with store_faults(f"writing rows into {table.uri}"):
             raise
     check_sizes(table, fragments)
+    flush_fragments(table.uri, fragments)
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 
 
 def fragments_exist(table: Table, fragments: Sequence[str]) -> bool:
     """Whether uncommitted fragments can be committed: their data files are in the table's storage,
-    as long as their metadata says, and the column they have vectors for is in service."""
-    if fragments and not _serves(table.dataset(), fragments):
+    as long as their metadata says, and the column they have vectors for is in service.
+
+    False, too, for what is no metadata of fragments of the table's own files.
+    """
+    if not are_own(fragments) or (fragments and not _serves(table.dataset(), fragments)):
         return False
     written = map(FragmentMetadata.from_json, fragments)
     return not wrong_sizes(table.uri, table.lake.storage, written)
@@ -95,7 +102,7 @@ def replace_rows(
     Returns a snapshot that holds the change. A conflict with a writer or with maintenance is
     tried again on the newer version; a commit whose reply was lost shows in the table's history.
 
-    ``space_id``: the space of the fragments' vectors. Raises ``LakeError``, and commits nothing,
+    ``space_id``: the space of the fragments' vectors. Raises ``Switched``, and commits nothing,
     when another space came into service. A switch of spaces is a conflict, so none goes unseen.
     ``check`` looks at the very version that the commit builds on; what it raises ends the commit.
     ``unique``: a column by whose values a commit replaces rows, see ``withdraw_second_copies``,
@@ -107,6 +114,7 @@ def replace_rows(
 
     def attempt_once(snapshot: Snapshot) -> Snapshot:
         if tried and _has_committed(snapshot.dataset, tried):
+            flush_version(snapshot.dataset)
             return snapshot
         if space_id is not None:
             check_in_service(snapshot, space_id, fragments)
@@ -156,9 +164,8 @@ def check_claims(claims: Sequence[Claim], snapshot: Snapshot) -> None:
         if is_removed or not others <= planned:
             raise LakeError(
                 f"another run changed {claim.uris[0]} in table {snapshot.table.name!r} in "
-                f"{snapshot.table.lake.uri} after this one was planned (versions "
-                f"{_shown(planned)} then, {_shown(keys)} now); it stops here: run the same "
-                "command again"
+                f"{snapshot.table.lake.uri} after this one was planned (versions {_shown(planned)} "
+                f"then, {_shown(keys)} now); it stops here: run the same command again"
             )
 
 
@@ -178,17 +185,18 @@ def _keys_by_uri(snapshot: Snapshot, uris: Collection[str]) -> dict[str, set[str
 
 
 def check_in_service(snapshot: Snapshot, space_id: str, fragments: Sequence[str] = ()) -> None:
-    """Raise ``LakeError`` when another space than ``space_id`` is in service.
+    """Raise ``Switched`` when another space than ``space_id`` is in service.
 
     Also when uncommitted ``fragments`` were written while another space was.
     """
     in_service, space = snapshot.space()
     if in_service != space_id or not _serves(snapshot.dataset, fragments):
-        raise LakeError(
+        raise Switched(
             f"the space in service of table {snapshot.table.name!r} in {snapshot.table.lake.uri} "
             f"was switched while these rows were made in space {space_id[:SHOWN_DIGITS]}; it is "
-            f"{in_service[:SHOWN_DIGITS]} ({space.model}) now. They were not committed: "
-            "name that model in the recipe and run again"
+            f"{in_service[:SHOWN_DIGITS]} ({space.model}) now. They were not committed, what was "
+            "committed before is kept: run the same command again; a recipe without "
+            "`release: {follow: true}` has to name that model first"
         )
 
 
@@ -299,7 +307,10 @@ def _commit(
     )
     transaction = lance.Transaction(int(dataset.version), operation)
     tried[transaction.uuid] = transaction.read_version
-    return lance.LanceDataset.commit(dataset, transaction)
+    flush_fragments(dataset.uri, dropped.updated)
+    committed = lance.LanceDataset.commit(dataset, transaction)
+    flush_version(committed)
+    return committed
 
 
 @dataclass(frozen=True, slots=True)

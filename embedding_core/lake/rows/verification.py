@@ -17,6 +17,7 @@ from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import is_unit
+from embedding_core.plurals import counted
 from embedding_core.records import FileCounts
 
 ONE_PASS_SHARE = 0.5
@@ -75,7 +76,7 @@ def verify(
     problems = [
         *_count_problems(counts, rows),
         *(f"{key[:12]}: replaced or removed, but has rows" for key in removed_keys if rows[key]),
-        *(f"{key[:12]}: {n} vectors are not finite or not of unit length"
+        *(f"{key[:12]}: {counted(n, 'vector is', 'vectors are')} not finite or not of unit length"
           for key, n in bad_vectors.items()),
     ]  # fmt: skip
     if (repeated := _repeated(np.concatenate(all_hashes))).size:  # by far the rarest case
@@ -83,7 +84,9 @@ def verify(
         for batch in _rows_of(snapshot, keys, n_rows, ["chunk_id"]):
             ids = batch.column("chunk_id")
             n_times.update(ids.filter(pa.array(np.isin(hashes(ids), repeated))).to_pylist())
-        problems += [f"chunk_id {key} stands {n} times" for key, n in n_times.items() if n > 1]
+        problems += [
+            f"chunk_id {key} stands {counted(n, 'time')}" for key, n in n_times.items() if n > 1
+        ]
     return Verification(len(counts), sum(rows.values()), tuple(problems))
 
 
@@ -97,12 +100,13 @@ def _count_problems(counts: Sequence[FileCounts], rows: Counter[str]) -> Iterato
     for file in counts:
         if not file.balances:
             yield (
-                f"{file.source_uri}: {file.chunks} chunks are not {file.embedded} embedded + "
+                f"{file.source_uri}: {counted(file.chunks, 'chunk is', 'chunks are')} not "
+                f"{file.embedded} embedded + "
                 f"{file.reused} reused + {file.dropped} dropped + {file.failed} failed"
             )
         n_rows = rows[file.file_key]
         if n_rows != file.rows:
-            yield f"{file.source_uri}: {n_rows} rows in the table, {file.rows} counted"
+            yield f"{file.source_uri}: {counted(n_rows, 'row')} in the table, {file.rows} counted"
 
 
 def _rows_of(

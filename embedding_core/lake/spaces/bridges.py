@@ -5,8 +5,6 @@ A lost bridge costs another sample, nothing else.
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +13,11 @@ from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
 from embedding_core.store.layout import bridges_folder
+from embedding_core.store.untrusted.npy import npy_bytes, read_npy
 
 Matrix = npt.NDArray[np.float32]
 """(dim of the space it leads from, dim of the space it leads to)"""
+FLOAT32 = np.dtype("<f4")
 
 
 def bridge_path(table: Table, from_space: str, to_space: str) -> str:
@@ -27,10 +27,9 @@ def bridge_path(table: Table, from_space: str, to_space: str) -> str:
 
 def keep_bridge(table: Table, from_space: str, to_space: str, matrix: Matrix) -> None:
     """Keep a bridge, in place of an earlier one between the two spaces."""
-    path, content = bridge_path(table, from_space, to_space), io.BytesIO()
-    np.save(content, matrix, allow_pickle=False)
+    path = bridge_path(table, from_space, to_space)
     with store_faults(f"writing {path}"):
-        storage.write_bytes(path, content.getvalue(), table.lake.storage)
+        storage.write_bytes(path, npy_bytes(matrix), table.lake.storage)
 
 
 def read_bridge(table: Table, from_space: str, to_space: str) -> Matrix | None:
@@ -43,10 +42,9 @@ def read_bridge(table: Table, from_space: str, to_space: str) -> Matrix | None:
         except FileNotFoundError:
             return None
     try:
-        matrix: Matrix = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return read_npy(data, FLOAT32, 2)
+    except ValueError as error:
         raise LakeError(f"the bridge {path} is damaged ({error})", action="reembed") from error
-    return matrix
 
 
 def forget_bridges(table: Table) -> None:

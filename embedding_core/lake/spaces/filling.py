@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from embedding_core.errors import LakeError, Transient, words
 from embedding_core.lake import schema
+from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.scans import scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import FULL, expect, field_id, field_of, holder
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import are_unit, plain, to_lists
+from embedding_core.plurals import counted
 from embedding_core.protocols import Vectors
 from embedding_core.store import storage
 
@@ -183,9 +185,9 @@ def _checked_size(table: Table, name: str, n_rows: int) -> int:
     )
     if metadata.num_rows != n_rows or size_bytes <= least:
         raise Transient(
-            f"{path} has {size_bytes:,} bytes and {metadata.num_rows:,} rows, of {least:,} and "
-            f"{n_rows:,}: a write was lost, and nothing was committed; look whether the disk is "
-            "full or failing, then run the same command again"
+            f"{path} has {counted(size_bytes, 'byte')} and {counted(metadata.num_rows, 'row')}, of "
+            f"{least:,} and {n_rows:,}: a write was lost, and nothing was committed; look whether "
+            "the disk is full or failing, then run the same command again"
         )
     return size_bytes
 
@@ -193,11 +195,11 @@ def _checked_size(table: Table, name: str, n_rows: int) -> int:
 def _checked(field: pa.Field, placed: PlacedVectors) -> NDArray[np.bool_]:
     """(n_rows,) whether a row has a vector. Raises ``LakeError`` if one is not of unit length."""
     valid: NDArray[np.bool_] = np.logical_not(np.isnan(placed.vectors).all(axis=1))
-    n_wrong = np.count_nonzero(valid & ~are_unit(placed.vectors))
+    n_wrong = int(np.count_nonzero(valid & ~are_unit(placed.vectors)))
     if n_wrong:
         raise LakeError(
-            f"{n_wrong} vectors for {field.name} are not finite or not of unit length; nothing of "
-            "their fragment was committed; check the model's weights"
+            f"for {field.name}, {counted(n_wrong, 'vector is', 'vectors are')} not finite or not "
+            "of unit length; nothing of their fragment was committed; check the model's weights"
         )
     return valid
 
@@ -240,18 +242,21 @@ def _commit(table: Table, identifier: str, fragment_id: int, written: _Written) 
         return True
     if fragment.count_rows() > written.rows + written.missing_rows:
         raise LakeError(
-            f"{written.rows + written.missing_rows} vectors for the {fragment.count_rows()} rows "
-            f"of fragment {fragment_id} of {table.uri}; give one for every row"
+            f"{counted(written.rows + written.missing_rows, 'vector')} for the "
+            f"{counted(fragment.count_rows(), 'row')} of fragment {fragment_id} of {table.uri}; "
+            "give one for every row"
         )
     number = field_id(dataset, expect(dataset, identifier))
     version = files[0].file_major_version, files[0].file_minor_version
     new_file = DataFile(written.path, [number], [0], *version, written.size_bytes)
     group = lance.LanceOperation.DataReplacementGroup(fragment_id, new_file)
     with store_faults(f"committing to {table.uri}"):
-        lance.LanceDataset.commit(
+        storage.flush([storage.join(table.uri, "data", written.path)])
+        committed = lance.LanceDataset.commit(
             table.uri,
             lance.LanceOperation.DataReplacement([group]),
             read_version=dataset.version,
             storage_options=table.lake.options,
         )
+    flush_version(committed)
     return True

@@ -1,4 +1,4 @@
-"""Promote, roll back and retire spaces: one metadata commit each.
+"""Promote, roll back and retire spaces, and record those refused: one metadata commit each.
 
 Two columns swap their names, together with what LanceDB needs to know of them and a record of the
 release, in one version of the table. A reader has the old space or the new one, never both. Knows
@@ -8,7 +8,8 @@ neither texts nor models.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -25,26 +26,33 @@ from embedding_core.lake.lock import locked
 from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 from embedding_core.lake.spaces.vector_columns import field_of, missing_rows, model_of
 from embedding_core.lake.table import Table
+from embedding_core.plurals import counted
+from embedding_core.store.untrusted.json_text import read_json
 
 RECORDS_KEY = b"embedlake:releases"
 """Schema metadata: the records, oldest first, as JSON."""
 TRAINING_WAIT_SECONDS = 60.0
 """A change of spaces waits this long for the training of an index, unless told otherwise."""
 RECORDS_KEPT = 200
-"""Four years of a release a week: 120 kB, which every opening of the table reads."""
+"""Changes that are remembered: four years of a release a week, 120 kB, which every opening of the
+table reads."""
+REFUSALS_KEPT = 50
+"""Refusals that are remembered; they push out no change, which ``rollback`` may need."""
 
-Action = Literal["promote", "rollback", "retire"]
+Action = Literal["promote", "rollback", "retire", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
 class GateAnswer:
-    """What the release gate said before a promote, in short."""
+    """What the release gate said of a space, in short."""
 
     verdict: str
-    """``yes`` or ``no``; a no was overruled."""
+    """``yes`` or ``no``; a promote after a no was forced."""
     queries: int
     queries_kind: str
     """``labelled`` or ``known-item``."""
+    sampled_share: float | None
+    """Share of the rows that were judged; None: all of them."""
     old_ndcg: float
     """Mean nDCG@10 of the space that served."""
     new_ndcg: float
@@ -52,13 +60,13 @@ class GateAnswer:
     """New less old, as the mean over queries; ``low`` to ``high`` is its 95 % interval."""
     low: float
     high: float
-    failed: tuple[str, ...]
-    """Names of the checks that failed."""
+    failed: Mapping[str, str]
+    """Checks that failed, each with a sentence on what it found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One change of the table's spaces."""
+    """One change of the table's spaces, or one that the gate refused."""
 
     action: Action
     at: str
@@ -68,17 +76,18 @@ class Release:
     run_id: str | None
     """The run that did it; None when a person did it by hand."""
     from_space: str
-    """``space_id`` of the space that left service, or was retired."""
+    """``space_id`` of the space that left service or was retired; of a refusal, that of the space
+    that stayed in service."""
     from_model: str
     to_space: str | None
-    """``space_id`` of the space in service since; None when a column was retired."""
+    """``space_id`` of the space in service since, or refused; None when a column was retired."""
     to_model: str | None
     gate: GateAnswer | None = None
     """What the gate said; None when nobody asked it."""
 
 
 def releases(snapshot: Snapshot) -> tuple[Release, ...]:
-    """The last 200 changes of the table's spaces, newest first."""
+    """The last 200 changes of the table's spaces and the last 50 refusals, newest first."""
     return tuple(reversed(_records(snapshot.schema)))
 
 
@@ -89,10 +98,12 @@ def promote(
     run_id: str | None = None,
     wait_seconds: float = TRAINING_WAIT_SECONDS,
     gate: GateAnswer | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Release:
     """Put a built column in service; the column that served stays beside it as ``vector__…``.
 
-    ``gate`` is kept with the record of the release.
+    ``gate`` is kept with the record of the release. ``check`` is called before each attempt; what
+    it raises ends the promote, as when a build has lost its lock.
 
     Raises ``LakeError``, and changes nothing, when there is no such column and when the table has
     no rows, ``Unfilled`` while a row lacks the new vector, ``Locked`` when the training of an index
@@ -101,6 +112,7 @@ def promote(
     """
 
     def switch(snapshot: Snapshot) -> _Change:
+        check()
         field = _other(snapshot, column)
         _check_complete(snapshot, field)
         change = _switched(snapshot, field, "promote", complete=True)
@@ -157,6 +169,22 @@ def retire(
     return _commit(table, by, None, wait_seconds, drop)
 
 
+def refuse(
+    table: Table, refused: tuple[str, str], by: str, run_id: str | None, gate: GateAnswer
+) -> Release:
+    """Record that the gate refused a space, ``space_id`` and model; changes nothing else.
+
+    Waits for the training of an index however long: the record is of work that is done.
+    """
+
+    def record(snapshot: Snapshot) -> _Change:
+        identifier, space = snapshot.space()
+        serving = (identifier, space.model)
+        return _Change("refuse", snapshot.schema, {}, serving, refused, gate)
+
+    return _commit(table, by, run_id, math.inf, record)
+
+
 def column_before(snapshot: Snapshot) -> str:
     """The column that ``rollback`` would put in service. Raises ``LakeError`` without one."""
     return str(_previous(snapshot).name)
@@ -189,9 +217,9 @@ class _Change:
     renamed: dict[str, str]
     """The old name of each column that gets a new name."""
     old_space: tuple[str, str]
-    """``space_id`` and model of the space that leaves service, or is retired."""
+    """``space_id`` and model of the space that leaves service, is retired, or stays."""
     new_space: tuple[str, str] | None
-    """``space_id`` and model of the space that enters service."""
+    """``space_id`` and model of the space that enters service, or is refused."""
     gate: GateAnswer | None = None
 
 
@@ -204,7 +232,9 @@ def _commit(
 ) -> Release:
     """Decide on the newest version and commit, again for as long as other writers come between.
 
-    Not while a vector index is trained: Lance would commit an index on a column that is gone.
+    Not while a vector index is trained: Lance would commit an index on a column that is gone. A
+    change that slept while another took its lock is not tried again: it would undo what was done
+    since.
     """
     at = datetime.now(UTC).isoformat(timespec="microseconds")
 
@@ -213,17 +243,18 @@ def _commit(
         records = _records(snapshot.schema)
         if attempt > 1 and records and (records[-1].at, records[-1].by) == (at, by):
             return records[-1]  # the reply of an attempt was lost
+        index_lock.check()  # what is committed since conflicts
         change = decide(snapshot)
         to_space, to_model = change.new_space or (None, None)
         spaces = (*change.old_space, to_space, to_model)
         new = Release(change.action, at, by, run_id, *spaces, change.gate)
-        kept = [asdict(record) for record in (*records, new)][-RECORDS_KEPT:]
+        kept = [asdict(record) for record in _kept([*records, new])]
         metadata = {**(change.new_schema.metadata or {}), RECORDS_KEY: json.dumps(kept).encode()}
         new_schema = change.new_schema.with_metadata(metadata)
         commit_schema(snapshot.dataset, new_schema, table.lake.options, change.renamed)
         return new
 
-    with locked(table, by, wait_seconds, kind="index"):
+    with locked(table, by, wait_seconds, kind="index") as index_lock:
         return tried_again(f"change the spaces of {table.uri}", attempt_once)
 
 
@@ -325,20 +356,27 @@ def _check_complete(snapshot: Snapshot, field: pa.Field) -> None:
         n_missing = sum(missing_rows(snapshot.dataset, schema.space_of(field)[0]).values())
     if n_missing:
         raise Unfilled(
-            f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in "
+            f"{n_missing:,} of {counted(n_rows, 'row')} of table {table.name!r} have no vector in "
             f"{field.name}, and a search would not find them; nothing was changed. Fill them with "
             "the column's model, then try again; texts without a vector are listed as rejects",
             action="reembed",
         )
 
 
+def _kept(records: Sequence[Release]) -> list[Release]:
+    """The records without the oldest changes and refusals beyond those that are remembered."""
+    refusals = [n for n, record in enumerate(records) if record.action == "refuse"]
+    changes = [n for n, record in enumerate(records) if record.action != "refuse"]
+    remembered = [*changes[-RECORDS_KEPT:], *refusals[-REFUSALS_KEPT:]]
+    return [records[n] for n in sorted(remembered)]
+
+
 def _records(arrow_schema: pa.Schema) -> list[Release]:
     stored = (arrow_schema.metadata or {}).get(RECORDS_KEY)
     with schema.metadata_read(RECORDS_KEY):
-        return [_release(record) for record in json.loads(stored)] if stored else []
+        return [_release(record) for record in read_json(stored)] if stored else []
 
 
 def _release(record: dict[str, Any]) -> Release:
     stored = record.pop("gate", None)
-    gate = None if stored is None else GateAnswer(**stored | {"failed": tuple(stored["failed"])})
-    return Release(**record, gate=gate)
+    return Release(**record, gate=None if stored is None else GateAnswer(**stored))

@@ -6,8 +6,7 @@ column is a metadata commit. Knows neither texts nor models.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -20,12 +19,14 @@ from lance.fragment import DataFile
 from embedding_core.errors import LakeError
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
+from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.embedding_function import METADATA_KEY
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.snapshot import Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.recipe import ModelSpec
 from embedding_core.records import Space
+from embedding_core.store.untrusted.json_text import read_json
 
 FULL = "full-"
 """Start of the name of a data file with one column, in which every row has a vector."""
@@ -56,17 +57,24 @@ class VectorColumn:
     """When it last left service, ISO 8601, UTC."""
 
 
-def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str:
+def add_column(
+    table: Table,
+    space: Space,
+    model: ModelSpec,
+    run_id: str,
+    check: Callable[[], None] = lambda: None,
+) -> str:
     """Make room for a space beside the space in service; the column's name.
 
-    A space that has a column keeps it. Only metadata is written. Raises ``LakeError`` when the name
-    is another space's.
+    A space that has a column keeps it. Only metadata is written. ``check`` is called before each
+    attempt; what it raises ends them. Raises ``LakeError`` when the name is another space's.
     """
     identifier = space_id(space)
     name = schema.hidden_name(identifier)
 
     def attempt_once(_attempt: int) -> str:
         dataset = table.dataset()
+        check()  # what is committed since conflicts
         existing = field_of(dataset, identifier)
         if existing is not None:
             return str(existing.name)
@@ -82,6 +90,7 @@ def add_column(table: Table, space: Space, model: ModelSpec, run_id: str) -> str
         origin = schema.Origin(pinned.model_dump(exclude={"over_length"}), now, run_id)
         field = schema.hidden(origin.on(schema.vector_field(space)), name)
         dataset.add_columns(field)
+        flush_version(dataset)
         return name
 
     return tried_again(f"add a column to {table.uri}", attempt_once)
@@ -188,7 +197,7 @@ def model_of(dataset: lance.LanceDataset, column: str) -> ModelSpec:
     if column == schema.VECTOR:
         named = (dataset.schema.metadata or {}).get(METADATA_KEY)
         with schema.metadata_read(METADATA_KEY):
-            stored = json.loads(named)[0]["model"] if named else None
+            stored = read_json(named)[0]["model"] if named else None
     if stored is None:
         raise LakeError(
             f"column {column!r} of {dataset.uri} does not name its model; build it again with the "

@@ -11,19 +11,21 @@ from pathlib import Path
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.ledger import ledger_table, rejects_table
 from embedding_core.lake.readers.feedback import feedback_table
+from embedding_core.lake.staging import check_no_link, staging_folder
 from embedding_core.lake.table import Table
 from embedding_core.store import storage
-from embedding_core.store.layout import CLEANED_UP, table_folder
+from embedding_core.store.layout import table_folder
 
 KEPT = timedelta(days=7)
-"""Lance keeps uncommitted fragments this long. An older task result names rows that are gone."""
+"""Lance keeps uncommitted fragments this long. An older report names rows that are gone."""
 
 
 def folders_of(table: Table) -> list[str]:
     """URIs of the folders that a table, the tables beside it and its runs have in the lake."""
     beside = (ledger_table(table), rejects_table(table), feedback_table(table))
     folders = [table.uri, *(each.uri for each in beside)]
-    folders.append(table_folder(table.lake.uri, table.name))
+    # Beside the table's own: the locks of who made the others.
+    folders += [table_folder(table.lake.uri, each.name) for each in (table, *beside)]
     fs = storage.filesystem(table.lake.uri, table.lake.storage)
     with store_faults(f"looking at {table.lake.uri}"):
         return [folder for folder in folders if fs.exists(folder)]
@@ -60,19 +62,19 @@ class Orphans:
 
 
 def remove_orphans(table: Table, older_than: timedelta = KEPT) -> Orphans:
-    """Remove staged rows and task results of that age, which no run needs any more.
+    """Remove staged files of that age, which no run needs any more.
 
     They only save time, so their age alone decides; a run that misses such a file makes it again.
     """
     before = datetime.now(UTC) - older_than
     files = size_bytes = 0
-    for name in CLEANED_UP:
-        folder = storage.join(table_folder(table.lake.uri, table.name), name)
-        with store_faults(f"cleaning up {folder}"):
-            for file in storage.files_below(folder, table.lake.storage):
-                if file.written_at < before:
-                    _remove(file.uri, table)
-                    files, size_bytes = files + 1, size_bytes + file.size_bytes
+    folder = staging_folder(table)
+    check_no_link(table, folder)
+    with store_faults(f"cleaning up {folder}"):
+        for file in storage.files_below(folder, table.lake.storage):
+            if file.written_at < before:
+                _remove(file.uri, table)
+                files, size_bytes = files + 1, size_bytes + file.size_bytes
     return Orphans(files, size_bytes)
 
 

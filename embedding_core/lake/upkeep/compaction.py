@@ -17,6 +17,7 @@ import lance
 from lance.optimize import Compaction
 
 from embedding_core.errors import EmbedlakeError
+from embedding_core.lake.disk.flushing import INDEX_ROOMS, flush_fragments, flushed
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.scalar import coverage
 from embedding_core.lake.lock import try_lock_and_release
@@ -77,9 +78,11 @@ class TableReport:
 
 
 def maintain_table(
-    table: Table, keep: timedelta, refresh_indexes: Callable[[], object] = lambda: None
+    table: Table, keep: timedelta | None, refresh_indexes: Callable[[], object] = lambda: None
 ) -> TableReport:
     """Refresh the indexes, compact, remove versions older than ``keep`` (more than nothing).
+
+    ``keep``: None to remove no version.
 
     ``refresh_indexes`` extends the table's indexes and merges their parts; it comes first, because
     Lance merges only fragments that the same part of each index covers. Tagged versions and what
@@ -91,7 +94,7 @@ def maintain_table(
     refreshing = f"refresh the indexes of {table.uri}"
     _step(problems, lambda: tried_again(refreshing, lambda _attempt: refresh_indexes()))
     merged = _step(problems, lambda: compact(table))
-    removed = _step(problems, lambda: _remove_versions(table, keep))
+    removed = _step(problems, lambda: _remove_versions(table, keep)) if keep is not None else None
     return TableReport(
         table=table.name,
         before=before,
@@ -165,8 +168,10 @@ def _compact(table: Table, most: int) -> int:
     tasks = _plan(dataset).tasks[:most]
     if not tasks:
         return 0
-    written = [task.execute(dataset) for task in tasks]
-    return int(Compaction.commit(dataset, written).fragments_removed)
+    with flushed(table.uri, *INDEX_ROOMS):
+        written = [task.execute(dataset) for task in tasks]
+        flush_fragments(table.uri, (new for result in written for new in result.new_fragments))
+        return int(Compaction.commit(dataset, written).fragments_removed)
 
 
 def _plan(dataset: lance.LanceDataset) -> Any:

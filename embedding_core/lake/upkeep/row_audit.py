@@ -20,6 +20,7 @@ from embedding_core.lake.scans import raw_scan
 from embedding_core.lake.spaces.vector_columns import field_id, holder, missing_rows
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import is_unit, plain, to_numpy
+from embedding_core.plurals import counted
 from embedding_core.records import embedded_text
 from embedding_core.records.space import NORM_TOLERANCE
 
@@ -54,7 +55,7 @@ class Damage:
     """A part of a table that is not what was written."""
 
     kind: str
-    """``file``, ``index``, ``count`` or ``row``."""
+    """``file``, ``index``, ``count``, ``row`` or ``manifest``."""
     table: str
     """Name of the table: the recipe's, its ledger or its rejects."""
     what: str
@@ -147,6 +148,7 @@ def fragment_damages(
                 )
             for column in vectors:
                 nulls[column] += batch.column(column).null_count
+        _read_columns_alone(dataset, fragment)
     except BaseException as error:
         if not is_of_the_data(error):
             raise
@@ -293,6 +295,15 @@ def _vector_columns(dataset: lance.LanceDataset, fragment: lance.LanceFragment) 
     ]
 
 
+def _read_columns_alone(dataset: lance.LanceDataset, fragment: lance.LanceFragment) -> None:
+    """Read a row of one column of each data file: reading all columns of a file does not use the
+    part of its footer that says where each column begins."""
+    columns = {path: column.name for column in dataset.schema
+               for path in file_of(dataset, fragment, column.name)}  # fmt: skip
+    for column in columns.values():
+        next(iter(fragment.to_batches(columns=[column], limit=1)), None)
+
+
 def file_of(
     dataset: lance.LanceDataset, fragment: lance.LanceFragment, column: str
 ) -> tuple[str, ...]:
@@ -312,7 +323,10 @@ def _null_damages(
         space_id = schema.space_of(dataset.schema.field(column))[0]
         expected = missing_rows(dataset, space_id).get(fragment.fragment_id, 0)
         if n_nulls != expected:
-            why = f"{n_nulls} rows without a vector in {column}, by the metadata {expected}"
+            why = (
+                f"{counted(n_nulls, 'row')} without a vector in {column}, by the metadata "
+                f"{expected}"
+            )
             keys = frozenset(_keys_where_null(dataset, fragment, column))
             file = file_of(dataset, fragment, column)
             damages.append(

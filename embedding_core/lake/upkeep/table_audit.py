@@ -17,6 +17,7 @@ import lance
 
 from embedding_core.identity import SHOWN_DIGITS, file_key
 from embedding_core.lake.damage import all_wrong_sizes, indexes_of
+from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.index.broken import LARGEST_READ_BYTES, broken_indexes, drop_index
@@ -47,6 +48,7 @@ from embedding_core.lake.upkeep.row_audit import (
     is_of_the_data,
     reads,
 )
+from embedding_core.plurals import counted
 from embedding_core.records import SourceFile
 
 CHECKED_INDEXES = ("file_key", "source_uri", "chunk_id")
@@ -169,7 +171,7 @@ def _count_damages(table: Table, seen: Seen, all_counted: bool) -> Iterator[Dama
     for uri, key in seen.keys:
         keys_by_uri[uri].append(key)
     for uri, keys in keys_by_uri.items():
-        whys = [f"rows of {len(keys)} versions"] if len(keys) > 1 else []
+        whys = [f"rows of {counted(len(keys), 'version')}"] if len(keys) > 1 else []
         for key in keys:
             if why := seen.unlike_the_ledger(uri, key):
                 whys.append(f"{key[:SHOWN_DIGITS]}: {why}")
@@ -190,7 +192,7 @@ def _count_damages(table: Table, seen: Seen, all_counted: bool) -> Iterator[Dama
 def _uncounted(seen: Seen, entry: LedgerEntry, n_rows: int) -> Iterator[str]:
     counts = entry.counts
     if counts.rows != n_rows:
-        yield f"{n_rows} rows in the table, {counts.rows} in the ledger"
+        yield f"{counted(n_rows, 'row')} in the table, {counts.rows} in the ledger"
     elif seen.tokens and not counts.failed:
         key = counts.file_key
         if counts.tokens not in (seen.tokens[key], seen.cut_tokens[key]):
@@ -231,7 +233,7 @@ def _differs_by_index(
             values = batch.column(column).to_pylist()
             n_rows = dataset.count_rows(is_in(column, values))
             if n_rows != len(values):
-                return f"it finds {n_rows} of {len(values)} rows"
+                return f"it finds {n_rows} of {counted(len(values), 'row')}"
         return None
     for values in key_groups(expected):
         rows: Counter[str] = Counter()
@@ -239,7 +241,7 @@ def _differs_by_index(
             rows.update(batch.column(column).to_pylist())
         for value in values:
             if rows[value] != expected[value]:
-                return f"it finds {rows[value]} of {expected[value]} rows of {value}"
+                return f"it finds {rows[value]} of {counted(expected[value], 'row')} of {value}"
     return None
 
 
@@ -296,4 +298,5 @@ def _drop_fragments(table: Table, fragment_ids: Collection[int]) -> None:
         new_fragments=[],
     )
     with store_faults(f"taking damaged rows out of {table.uri}"):
-        lance.LanceDataset.commit(dataset, lance.Transaction(int(dataset.version), operation))
+        transaction = lance.Transaction(int(dataset.version), operation)
+        flush_version(lance.LanceDataset.commit(dataset, transaction))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report, ended_data, text_block
 from embedding_core.runs.exchange.exporting import ExportReport
 from embedding_core.runs.outcome import Outcome
@@ -25,18 +26,20 @@ class ExportView(Report):
     def summary(self) -> str:
         done = self.export
         return (
-            f"done: {done.rows:,} rows of version {done.table_version} of {done.recipe} to "
-            f"{done.destination} as {done.to}, {done.size_bytes:,} bytes in {done.seconds:.1f} s"
+            f"done: {counted(done.rows, 'row')} of version {done.table_version} of {done.recipe} "
+            f"to {done.destination} as {done.to}, {counted(done.size_bytes, 'byte')} in "
+            f"{done.seconds:.1f} s"
         )
 
     def lines(self) -> list[str]:
         done = self.export
-        shards = f"{done.shards:,} shards"
+        shards = counted(done.shards, "shard")
         if done.folders:
-            shards += f" in {done.folders:,} folders"
+            shards += f" in {counted(done.folders, 'folder')}"
         if done.shards_written < done.shards:
             shards += f", {done.shards - done.shards_written:,} of them complete before"
-        lines = [self.summary(), f"{shards}, {done.rejects:,} rejects, {done.files:,} files"]
+        files = f"{counted(done.rejects, 'reject')}, {counted(done.files, 'file')}"
+        lines = [self.summary(), f"{shards}, {files}"]
         if done.space_id is not None:
             lines.append(f"space {done.space_id[:SHOWN_DIGITS]}")
         return [*lines, f"manifest.json has the digests; its own: sha256 {done.manifest_sha256}"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report, ended_data
 from embedding_core.runs.exchange.importing import ImportReport
 from embedding_core.runs.outcome import Outcome
@@ -25,19 +26,21 @@ class ImportView(Report):
     def summary(self) -> str:
         done = self.imported
         return (
-            f"done: {done.rows:,} rows of {done.origin} ({done.format}) to {done.table}, space "
-            f"{done.space_id[:SHOWN_DIGITS]}, in {done.seconds:.1f} s"
+            f"done: {counted(done.rows, 'row')} of {done.origin} ({done.format}) to {done.table}, "
+            f"space {done.space_id[:SHOWN_DIGITS]}, in {done.seconds:.1f} s"
         )
 
     def lines(self) -> list[str]:
         done = self.imported
         lines = [self.summary()]
         if done.checked_rows:
-            lines.append(f"{done.checked_rows:,} texts embedded again have the same vectors")
+            lines.append(
+                f"{counted(done.checked_rows, 'text')} embedded again have the same vectors"
+            )
         if done.unchecked is not None:
             lines.append(f"NOT CHECKED against the model: {done.unchecked}")
         if done.normalized:
-            lines.append(f"{done.normalized:,} vectors brought to unit length")
+            lines.append(f"{counted(done.normalized, 'vector')} brought to unit length")
         if done.columns_made:
             lines.append(f"columns made here: {', '.join(done.columns_made)}")
         if done.columns_left_out:

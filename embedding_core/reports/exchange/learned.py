@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report
 from embedding_core.runs.exchange.feedback_export import FeedbackReport
 
@@ -19,8 +20,8 @@ class FeedbackView(Report):
     def summary(self) -> str:
         done = self.feedback
         return (
-            f"feedback of {done.recipe}: {done.rows:,} rows, {done.queries:,} queries with a "
-            f"relevant document"
+            f"feedback of {done.recipe}: {counted(done.rows, 'row')}, "
+            f"{counted(done.queries, 'query')} with a relevant document"
         )
 
     def lines(self) -> list[str]:
@@ -28,9 +29,10 @@ class FeedbackView(Report):
         signals = ", ".join(f"{count:,} {signal}" for signal, count in done.signals.items())
         lines = [
             self.summary(),
-            f"{signals}; {done.judgements:,} judgements of {done.documents:,} documents",
-            f"{done.train_queries:,} queries to train on, {done.held_out_queries:,} held out, "
-            f"{done.left_out:,} without a relevant document",
+            f"{signals}; {counted(done.judgements, 'judgement')} of "
+            f"{counted(done.documents, 'document')}",
+            f"{counted(done.train_queries, 'query')} to train on, {done.held_out_queries:,} held "
+            f"out, {done.left_out:,} without a relevant document",
         ]
         return [*lines, *(f"wrote {file}" for file in done.files)]
 

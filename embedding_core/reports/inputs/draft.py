@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from embedding_core.plurals import counted
 from embedding_core.reports.inputs.peek import PeekView
 from embedding_core.reports.report import Report
 from embedding_core.runs.inputs.drafting import Draft
@@ -33,7 +34,8 @@ class DraftView(Report):
     def summary(self) -> str:
         draft = self.draft
         formats = ", ".join(f"{n:,} {name}" for name, n in draft.formats.items())
-        return f"a recipe for {draft.files:,} files ({formats}), by {draft.records:,} records"
+        records = counted(draft.records, "record")
+        return f"a recipe for {counted(draft.files, 'file')} ({formats}), by {records}"
 
     def lines(self) -> list[str]:
         draft = self.draft
@@ -61,7 +63,7 @@ class DraftView(Report):
         lines = list(_section_lines(draft.content, draft.why, "", 0))
         unused = [f"# not used: {_said(field)}" for field in draft.unused[:UNUSED_SHOWN]]
         if len(draft.unused) > UNUSED_SHOWN:
-            unused.append(f"# … and {len(draft.unused) - UNUSED_SHOWN:,} more fields")
+            unused.append(f"# … and {counted(len(draft.unused) - UNUSED_SHOWN, 'more field')}")
         return "\n".join([*head, *lines, *unused, ""])
 
 

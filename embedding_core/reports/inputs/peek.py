@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from embedding_core.plurals import counted
 from embedding_core.records import Reject
 from embedding_core.reports.report import Report
 from embedding_core.runs.inputs.peeking import Peek, PeekedChunk, PeekedRecord
@@ -26,16 +27,17 @@ class PeekView(Report):
     def summary(self) -> str:
         n_chunks = sum(len(record.chunks) for record in self.peek.records)
         return (
-            f"{self.peek.source_uri}: {len(self.peek.records):,} records, {n_chunks:,} chunks shown"
+            f"{self.peek.source_uri}: {counted(len(self.peek.records), 'record')}, "
+            f"{counted(n_chunks, 'chunk')} shown"
         )
 
     def lines(self) -> list[str]:
         peek = self.peek
         options = "".join(f", {name} {value}" for name, value in peek.chunk_options.items())
         lines = [
-            f"file {peek.source_uri} · {peek.size_bytes:,} bytes",
+            f"file {peek.source_uri} · {counted(peek.size_bytes, 'byte')}",
             f"cut by {peek.strategy}{options}, counted by {peek.tokenizer}, which takes "
-            f"{peek.max_tokens:,} tokens",
+            f"{counted(peek.max_tokens, 'token')}",
         ]
         for record in peek.records:
             lines += _record_lines(record)
@@ -67,7 +69,10 @@ def _record_lines(record: PeekedRecord) -> Iterator[str]:
     if record.text is None:
         yield f"{named} · rejected"
     else:
-        yield f"{named} · {len(record.text):,} characters · {len(record.chunks):,} chunks"
+        yield (
+            f"{named} · {counted(len(record.text), 'character')} · "
+            f"{counted(len(record.chunks), 'chunk')}"
+        )
         yield from (f"  {name}: {_flat(value)}" for name, value in record.metadata.items())
         yield from (f"  | {line}" for line in _excerpt(record.text, TEXT_CHARACTERS))
     for chunk in record.chunks:
@@ -78,7 +83,7 @@ def _record_lines(record: PeekedRecord) -> Iterator[str]:
 def _chunk_lines(chunk: PeekedChunk) -> Iterator[str]:
     yield (
         f"  chunk {chunk.chunk_index:,} · characters {chunk.char_start:,} to {chunk.char_end:,} · "
-        f"{chunk.n_tokens:,} tokens"
+        f"{counted(chunk.n_tokens, 'token')}"
     )
     yield from (f"    {name}: {_flat(value)}" for name, value in chunk.columns.items())
     yield f"    {_flat(chunk.text)}"
@@ -98,7 +103,7 @@ def _excerpt(text: str, most: int) -> list[str]:
     """The text's first lines, blank ones left out, and how much of it is not shown."""
     lines = [line for line in text[:most].splitlines() if line.strip()]
     if len(text) > most:
-        lines.append(f"… and {len(text) - most:,} characters more")
+        lines.append(f"… and {counted(len(text) - most, 'character')} more")
     return lines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from embedding_core.plurals import counted
 from embedding_core.reports.report import LINES_SHOWN, Report, table, text_block
 from embedding_core.runs.inputs.lengths import LengthSummary
 from embedding_core.runs.inputs.tallies import Figures, Statistics
@@ -25,14 +26,15 @@ class StatisticsView(Report):
 
     def summary(self) -> str:
         statistics, overall = self.statistics, self.statistics.whole
-        files = f"{statistics.files:,}"
-        if statistics.files_in_source not in (None, statistics.files):
-            files += f" of {statistics.files_in_source:,}"
+        files, in_source = counted(statistics.files, "file"), statistics.files_in_source
+        if in_source is not None and in_source != statistics.files:
+            files = f"{statistics.files:,} of {counted(in_source, 'file')}"
         records = statistics.sample_records
-        sample = "" if records is None else f" (a sample of {records:,} records at most)"
+        sample = "" if records is None else f" (a sample of {counted(records, 'record')} at most)"
         return (
-            f"{statistics.origin} of {statistics.recipe}: {files} files, {overall.documents:,} "
-            f"documents, {overall.chunks:,} chunks, {overall.tokens:,} tokens{sample}"
+            f"{statistics.origin} of {statistics.recipe}: {files}, "
+            f"{counted(overall.documents, 'document')}, {counted(overall.chunks, 'chunk')}, "
+            f"{counted(overall.tokens, 'token')}{sample}"
         )
 
     def lines(self) -> list[str]:
@@ -70,9 +72,10 @@ class StatisticsView(Report):
 
 def _whole_lines(figures: Figures) -> Iterator[str]:
     yield f"rejects: {_counted(figures.reasons) or 'none'}"
-    repeats = f"{figures.duplicate_chunks:,} of {figures.chunks:,} chunks"
+    repeats = f"{figures.duplicate_chunks:,} of {counted(figures.chunks, 'chunk')}"
     if figures.document_lengths is not None:
-        repeats = f"{figures.duplicate_documents:,} of {figures.documents:,} documents, {repeats}"
+        documents = counted(figures.documents, "document")
+        repeats = f"{figures.duplicate_documents:,} of {documents}, {repeats}"
     yield f"repeats: {repeats} have the text of an earlier one"
     if figures.languages:
         yield f"languages: {_counted(figures.languages)}"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
 from embedding_core.reports.report import HINTS, Report
 from embedding_core.runs.inputs.checking import Counted, FileCheck, NextStep, RowDifference
 from embedding_core.runs.outcome import EXIT_CODES, Outcome
@@ -36,10 +37,10 @@ class ValidationView(Report):
     def summary(self) -> str:
         check = self.check
         if self.outcome == "done":
-            rows = f"{check.expected.chunks:,} rows"
+            rows = counted(check.expected.chunks, "row")
             return f"{check.source_uri}: {rows}, as the file gives them now"
         return (
-            f"{check.source_uri}: {check.missing:,} rows missing, {check.extra:,} extra, "
+            f"{check.source_uri}: {counted(check.missing, 'row')} missing, {check.extra:,} extra, "
             f"{check.different:,} different"
         )
 
@@ -66,11 +67,11 @@ class ValidationView(Report):
         }
 
 
-def _counted(counted: Counted) -> str:
-    rejects = ", ".join(f"{n:,} {reason}" for reason, n in sorted(counted.rejects.items()))
+def _counted(counts: Counted) -> str:
+    rejects = ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.rejects.items()))
     return (
-        f"{counted.documents:,} documents, {counted.chunks:,} chunks, {counted.tokens:,} tokens, "
-        f"rejects: {rejects or 'none'}"
+        f"{counted(counts.documents, 'document')}, {counted(counts.chunks, 'chunk')}, "
+        f"{counted(counts.tokens, 'token')}, rejects: {rejects or 'none'}"
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from embedding_core.identity import SHOWN_DIGITS
+from embedding_core.plurals import counted
+from embedding_core.records import StageSeconds
 from embedding_core.reports.maintenance import index_line
-from embedding_core.reports.pages.table_page import cost, figures, reject_lines
+from embedding_core.reports.pages.table_page import figures, reject_lines
 from embedding_core.reports.releases import history_lines
-from embedding_core.reports.report import LINES_SHOWN, Report, ended_data, table
+from embedding_core.reports.report import LINES_SHOWN, Report, ended_data, table, text_block
 from embedding_core.runs.look.history import RunWork
 from embedding_core.runs.look.overview import Overview
 from embedding_core.runs.look.vector_figures import Excerpt, VectorFigures
@@ -34,13 +36,14 @@ class OverviewView(Report):
         if report.vectors is not None:
             first = sum(report.vectors.explained[:2])
             explained = (
-                f"; {report.vectors.rows:,} points, two components explain {first:.1%}, "
+                f"; {counted(report.vectors.rows, 'point')}, two components explain {first:.1%}, "
                 f"{report.vectors.n_alike:,} near-duplicate pairs"
             )
         figures = report.statistics.whole
         return (
-            f"{report.recipe}: {figures.documents:,} documents, {figures.chunks:,} chunks, "
-            f"{figures.tokens:,} tokens in version {report.version}{explained}"
+            f"{report.recipe}: {counted(figures.documents, 'document')}, "
+            f"{counted(figures.chunks, 'chunk')}, "
+            f"{counted(figures.tokens, 'token')} in version {report.version}{explained}"
         )
 
     def lines(self) -> list[str]:
@@ -79,7 +82,7 @@ class OverviewView(Report):
             table(RUN_COLUMNS, [self._run(run) for run in reversed(report.history)]),
             "## Index and releases",
             index_line(report.index) if report.index else "no vector index: searches are exact",
-            *(f"- {line}{_gate(release)}" for line, release in self._releases()),
+            text_block(history_lines(report.releases[:LINES_SHOWN])),
         ]
         return "\n\n".join([*blocks, *(_vector_blocks(vectors) if vectors is not None else [])])
 
@@ -96,7 +99,7 @@ class OverviewView(Report):
             yield table(("tokens", "chunks"), bins)
 
     def _run(self, run: RunWork) -> tuple[str, ...]:
-        rate, price = run.tokens_per_second, self.report.price_per_hour
+        rate, cost = run.tokens_per_second, run.cost_at(self.report.price_per_hour)
         return (
             run.finished_at,
             run.run_id[:SHOWN_DIGITS],
@@ -104,26 +107,15 @@ class OverviewView(Report):
             f"{run.embedded:,}",
             f"{run.tokens:,}",
             "" if rate is None else f"{rate:,.0f}",
-            f"{run.chunk_seconds:,.1f}",
-            f"{run.embed_seconds:,.1f}",
-            "" if price is None else f"{cost(run, price):,.4f}",
+            *(f"{seconds:,.1f}" for seconds in asdict(run.stages).values()),
+            "" if cost is None else f"{cost:,.4f}",
         )
-
-    def _releases(self) -> Iterator[tuple[str, Any]]:
-        releases = self.report.releases[:LINES_SHOWN]
-        yield from zip(history_lines(releases), releases or [None], strict=False)
 
 
 RUN_COLUMNS = (
-    "ended", "run", "files", "embedded", "tokens", "tokens/s", "cutting, s", "encoding, s", "cost",
+    "ended", "run", "files", "embedded", "tokens", "tokens/s",
+    *(f"{stage.name}, s" for stage in fields(StageSeconds)), "cost",
 )  # fmt: skip
-
-
-def _gate(release: Any) -> str:
-    if release is None or release.gate is None:
-        return ""
-    gate = release.gate
-    return f" · gate: {gate.verdict}, nDCG@10 {gate.difference:+.4f} on {gate.queries:,} queries"
 
 
 def _vector_blocks(vectors: VectorFigures) -> list[str]:
@@ -157,7 +149,8 @@ def _vector_blocks(vectors: VectorFigures) -> list[str]:
         table(("component", "end", "value", "document", "text"), extremes),
         "## Nearest neighbours",
         table(("of", "cosine", "document", "text"), nearest),
-        f"## Near-duplicates: {vectors.n_alike:,} pairs from a cosine of {vectors.least_cosine}",
+        f"## Near-duplicates: {counted(vectors.n_alike, 'pair')} from a cosine of "
+        f"{vectors.least_cosine}",
         table(("cosine", "document", "text", "document", "text"), alike),
     ]
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from dataclasses import fields
+from operator import add
 from typing import TYPE_CHECKING
 
+from embedding_core.records import StageSeconds
 from embedding_core.runs.look.fields import Grouped
 from embedding_core.runs.look.history import RunWork
 from embedding_core.runs.look.overview import Overview
@@ -23,6 +26,7 @@ COLOURS = (
 ORDERED = ("#7fa8c9", "#4f8ab8", "#2f6fa3", "#215687", "#16406a", "#0c2a4d")
 """For groups of numbers, from small to large."""
 LABEL_CHARACTERS = 24
+WORK_STAGES = tuple(stage.name for stage in fields(StageSeconds) if stage.name != "wait")
 RUNS_OF_ROOM = 8
 """Room for so many runs at least, so that a single one is no wall."""
 
@@ -94,10 +98,12 @@ def _draw_lengths(axes: Axes, report: Overview) -> None:
 def _draw_runs(axes: Axes, history: tuple[RunWork, ...]) -> None:
     axes.set_title("seconds of work per run, and tokens per second", fontsize=9)
     places = range(len(history))
-    cutting = [run.chunk_seconds for run in history]
-    encoding = [run.embed_seconds for run in history]
-    axes.bar(places, cutting, color=COLOURS[0], label="reading and cutting")
-    axes.bar(places, encoding, bottom=cutting, color=COLOURS[1], label="encoding and writing")
+    bottom = [0.0] * len(history)
+    for number, stage in enumerate(WORK_STAGES):
+        seconds = [getattr(run.stages, stage) for run in history]
+        if any(seconds):
+            axes.bar(places, seconds, bottom=bottom, color=COLOURS[number], label=stage)
+        bottom = list(map(add, bottom, seconds))
     axes.set_xlim(-0.6, max(len(history), RUNS_OF_ROOM) - 0.4)
     names = [run.finished_at[5:10] for run in history]
     axes.set_xticks(places, names, rotation=60, fontsize=7)
@@ -105,7 +111,7 @@ def _draw_runs(axes: Axes, history: tuple[RunWork, ...]) -> None:
     rates.plot(places, [run.tokens_per_second or 0.0 for run in history], "o-", color="black")
     rates.set_ylim(bottom=0)
     rates.set_ylabel("tokens/s", fontsize=8)
-    if history:
+    if any(bottom):
         axes.legend(fontsize=7, loc="upper right")
 
 

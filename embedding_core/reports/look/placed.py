@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from embedding_core.plurals import counted
 from embedding_core.reports.report import Report, ended_data
 from embedding_core.runs.look.placed_rows import MapReport
 
@@ -20,15 +21,16 @@ class MapView(Report):
     def summary(self) -> str:
         done = self.map
         return (
-            f"done: {done.rows:,} rows of version {done.table_version} of {done.recipe} placed by "
-            f"{done.method} in {done.out}, {done.size_bytes:,} bytes in {done.seconds:.1f} s"
+            f"done: {counted(done.rows, 'row')} of version {done.table_version} of {done.recipe} "
+            f"placed by {done.method} in {done.out}, {counted(done.size_bytes, 'byte')} in "
+            f"{done.seconds:.1f} s"
         )
 
     def lines(self) -> list[str]:
         done = self.map
-        lines = [self.summary(), f"the plane was fitted to {done.fitted_rows:,} rows"]
+        lines = [self.summary(), f"the plane was fitted to {counted(done.fitted_rows, 'row')}"]
         if done.left_out:
-            lines.append(f"left out: {done.left_out:,} rows without a finite vector")
+            lines.append(f"left out: {counted(done.left_out, 'row')} without a finite vector")
         return [*lines, f"to look at it: uvx {shlex.join(viewer_arguments(done))}"]
 
     def data(self) -> dict[str, Any]:

@@ -18,10 +18,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from embedding_core.errors import SetupError, words
+from embedding_core.errors import SetupError, UsageError, words
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
+MARK = b'<meta name="generator" content="embedlake">'
+"""What every page has in its first ``MARK_WITHIN`` bytes, and no other file."""
+MARK_WITHIN = 512
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Characters that HTML may not hold."""
 JSON_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
@@ -61,12 +64,32 @@ def page(
 def write_page(uri: str, document: str, spec: StorageSpec) -> None:
     """Write a page to a path or ``s3://`` URI; it appears whole or not at all.
 
-    Raises ``SetupError`` where it cannot be written.
+    Raises ``SetupError`` where it cannot be written, and as ``check_replaceable``.
     """
+    check_replaceable(uri, spec)
     try:
         storage.write_bytes(uri, document.encode(), spec)
     except OSError as error:
         raise SetupError(f"the page {uri} cannot be written: {words(error)}") from error
+
+
+def check_replaceable(uri: str, spec: StorageSpec) -> None:
+    """Raise ``UsageError`` where a page would overwrite something else, a recipe perhaps.
+
+    Another page and an empty file may be overwritten. Raises ``SetupError`` where the store cannot
+    be read.
+    """
+    try:
+        head = storage.read_bytes(uri, spec, MARK_WITHIN)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SetupError(f"the page {uri} cannot be written: {words(error)}") from error
+    if head and MARK not in head:
+        raise UsageError(
+            f"{uri} is there and is no page that embedlake wrote, so it is not overwritten; name "
+            "another file, or remove that one"
+        )
 
 
 def quoted(text: str) -> Markup:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from embedding_core import __version__
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.reasons import ALL
+from embedding_core.records import StageSeconds
 from embedding_core.reports.pages.page import clean, data_block, page
+from embedding_core.reports.releases import gate_words
+from embedding_core.reports.report import stage_words
 from embedding_core.runs.look.fields import Grouped
-from embedding_core.runs.look.history import RunWork
 from embedding_core.runs.look.overview import Overview
 from embedding_core.runs.look.vector_figures import Excerpt, MapPoints, VectorFigures
 
@@ -55,6 +57,9 @@ def table_page(report: Overview) -> str:
         sources=report.statistics.groups[:SOURCES_SHOWN],
         rejects=list(reject_lines(report)),
         runs=list(_runs(report)),
+        gate_words=gate_words,
+        stages=[stage.name for stage in fields(StageSeconds)],
+        has_costs=any(run.cost_at(report.price_per_hour) is not None for run in report.history),
         method=_method(vectors) if vectors else "",
         legend=_legend(vectors.points) if vectors else [],
         scree=list(_scree(vectors)) if vectors else [],
@@ -90,11 +95,6 @@ def reject_lines(report: Overview) -> Iterator[RejectLine]:
             yield RejectLine(name, count, reason.meaning, action)
 
 
-def cost(run: RunWork, price_per_hour: float) -> float:
-    """What the work of a run costs."""
-    return (run.chunk_seconds + run.embed_seconds) / 3_600 * price_per_hour
-
-
 def _contents(vectors: VectorFigures | None) -> Iterator[tuple[str, str]]:
     yield from (
         ("corpus", "Corpus"),
@@ -114,17 +114,18 @@ def _contents(vectors: VectorFigures | None) -> Iterator[tuple[str, str]]:
 
 def _runs(report: Overview) -> Iterator[Mapping[str, Any]]:
     """Rows of the table of runs, the newest first; bars are relative to the longest run."""
-    seconds = [run.chunk_seconds + run.embed_seconds for run in report.history]
-    longest = max(seconds, default=0.0) or 1.0
+    longest = max((run.stages.work for run in report.history), default=0.0) or 1.0
     for run in reversed(report.history):
-        rate = run.tokens_per_second
+        rate, stages = run.tokens_per_second, run.stages
+        cost, cutting = run.cost_at(report.price_per_hour), stages.read + stages.chunk
         yield asdict(run) | {
             "run_id": run.run_id[:SHOWN_DIGITS],
             "ended": run.finished_at[:16].replace("T", " "),
             "rate": "–" if rate is None else f"{rate:,.0f}",
-            "cost": f"{cost(run, report.price_per_hour or 0.0):,.4f}",
-            "chunk_share": run.chunk_seconds / longest,
-            "embed_share": run.embed_seconds / longest,
+            "cost": "–" if cost is None else f"{cost:,.4f}",
+            "chunk_share": cutting / longest,
+            "model_share": (stages.work - cutting) / longest,
+            "label": stage_words(stages),
         }
 
 

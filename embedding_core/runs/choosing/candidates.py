@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_core.errors import SetupError
+from embedding_core.plurals import counted
 from embedding_core.records import Document, Reject
 from embedding_core.runs.choosing.rules import Choosing, Identities
 
@@ -185,7 +186,8 @@ def check_groups(n_groups: int, choosing: Choosing) -> None:
     if n_groups > MOST_GROUPS and choosing.sample is not None:
         raise SetupError(
             f"source.sample.per: the field {choosing.sample.per!r} has more than {MOST_GROUPS:,} "
-            f"different values, and a sample keeps up to {choosing.sample.rows:,} documents of "
+            f"different values, and a sample keeps up to "
+            f"{counted(choosing.sample.rows, 'document')} of "
             "each; name a field with fewer values, or leave per out"
         )
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from embedding_core.errors import SetupError, Transient, words
 from embedding_core.lake import staging
+from embedding_core.plurals import counted
 from embedding_core.records import SourceFile, SurveyUnit
 from embedding_core.runs.choosing.candidates import TAKEN
 from embedding_core.runs.choosing.choice import chosen, n_taken
@@ -181,10 +182,10 @@ class Settlement:
         ids = members(old.values())
         units = list(survey_units(files, job, listing.choosing, listing.survey_id, ids))
         self.log.info(
-            "to choose documents, %d files (%d bytes) are surveyed in %d units",
-            len(files),
-            sum(file.size_bytes for file in files),
-            len(units),
+            "to choose documents, %s surveyed (%s) in %s",
+            counted(len(files), "file is", "files are"),
+            counted(sum(file.size_bytes for file in files), "byte"),
+            counted(len(units), "unit"),
         )
         surveys: dict[str, FileSurvey] = {}
         slices = defaultdict[str, list[FileSurvey]](list)
@@ -219,7 +220,7 @@ class Settlement:
                 return
             unit, submitted = in_flight.popleft()
             while submitted is not None and not self.runner.has_ended(submitted, SPEAK_SECONDS):
-                self.log.info("survey: %d of %d units", n_ended, len(units))
+                self.log.info("survey: %d of %s", n_ended, counted(len(units), "unit"))
             n_ended += 1
             error = None if submitted is None else self.runner.result(submitted)
             if not isinstance(error, BaseException):

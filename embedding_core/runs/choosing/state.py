@@ -144,8 +144,8 @@ def known_choices(
     if choosing is None:
         return ALL
     listing = Listing.of(source, listed, choosing, rules)
-    names = [name for name in (*SURVEY_SCHEMA.names, *CHOICE_SCHEMA.names) if name != "candidates"]
-    stored = read_choice(table, names)
+    columns = [field for field in (*SURVEY_SCHEMA, *CHOICE_SCHEMA) if field.name != "candidates"]
+    stored = read_choice(table, pa.schema(columns))
     if stored is None:
         return unsurveyed(listing, {}, {})
     kept = _kept(stored)
@@ -230,7 +230,7 @@ class LastSurveys:
 
 def last_surveys(table: Table) -> LastSurveys:
     """The surveys that are kept with the lake."""
-    stored = read_choice(table, SURVEY_SCHEMA.names)
+    stored = read_choice(table, SURVEY_SCHEMA)
     if stored is None:
         return LastSurveys()
     surveys = from_batches(stored.files.to_batches())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from embedding_core.chunking import Chunker, LengthResult, Tokenizer, apply_leng
 from embedding_core.errors import RejectedInput
 from embedding_core.identity import chunk_id, text_hash
 from embedding_core.lake import schema, staging
+from embedding_core.plurals import counted
 from embedding_core.reasons import (
     CHOSEN,
     DUPLICATE_TEXT,
@@ -36,11 +38,20 @@ from embedding_core.records import (
 from embedding_core.runs.choosing.reading import LeftOut, ignore, read_chosen
 from embedding_core.runs.cutting import Cutting
 from embedding_core.runs.embed.slices import UsedIds
-from embedding_core.runs.job import Job
+from embedding_core.runs.job import Job, unit_attributes
 from embedding_core.runs.prepared import Prepared, prepared
+from embedding_core.watch.spans import span
+from embedding_core.watch.stopwatch import Stopwatch
+from embedding_core.watch.subject import current_subject, working_on
+
+Read: TypeAlias = Document | Reject | LeftOut
+"""What reading a file gives."""
 
 MOSTLY_UNKNOWN = 0.5
 """Share of a chunk's characters in unknown tokens from which it is listed as such."""
+
+RECORDS_AHEAD, CHARACTERS_AHEAD = 64, 1_000_000
+"""Records that are read before they are cut: so many, or fewer when they are as long together."""
 
 ROWS_PER_BATCH = 1_024
 """Rows per staged record batch: about 2 MB of text at 512 tokens a row."""
@@ -52,7 +63,15 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     A bad record or file becomes a reject and the others go on. Raises ``Transient`` when a store
     fails and ``ModelError`` when the model is not the planned one.
     """
-    started = time.perf_counter()
+    with (
+        working_on(job.run_id, unit.unit_id, unit.only_file),
+        span("chunk", job.trace, **unit_attributes(job, unit)),
+    ):
+        return _chunked(job, unit)
+
+
+def _chunked(job: Job, unit: WorkUnit) -> StagedUnit:
+    watch = Stopwatch("chunk")
     table, ready = job.table, prepared(job)
     ready.check_map()
     path = staging.staged_path(table, unit.unit_id)
@@ -60,7 +79,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
     arrow_schema = schema.row_schema(job.recipe)
     with staging.reject_writer(table, reject_path) as rejects:
         work = ChunkedFiles(
-            job.recipe, ready.cutting, ready.chunker, ServingModel.of(ready), rejects
+            job.recipe, ready.cutting, ready.chunker, ServingModel.of(ready), rejects, watch
         )
         staging.write_staged(table, path, arrow_schema, _batches(work, unit, arrow_schema))
     ids_path = None
@@ -76,7 +95,7 @@ def chunk_unit(job: Job, unit: WorkUnit) -> StagedUnit:
         reject_paths=(reject_path,) if rejects.n_rejects else (),
         ids_path=ids_path,
         rejected_keys=tuple(work.rejected_keys),
-        seconds=time.perf_counter() - started,
+        stages=watch.read(),
     )
 
 
@@ -108,7 +127,8 @@ class ServingModel:
             if n_tokens > self.limit:
                 yield (
                     chunk,
-                    f"{n_tokens:,} tokens of the model in service, which reads {self.limit:,}: its "
+                    f"{counted(n_tokens, 'token')} of the model in service, which reads "
+                    f"{self.limit:,}: its "
                     "vector covers the beginning; to cut anew, set chunk.tokenizer to that model",
                 )
 
@@ -142,6 +162,7 @@ class ChunkedFiles:
     chunker: Chunker
     model: ServingModel
     rejects: RejectSink
+    watch: Stopwatch = field(default_factory=lambda: Stopwatch("chunk"))
     counts: list[FileCounts] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejects by reason, of files that were read to their end."""
@@ -169,11 +190,13 @@ def file_rows(
     work: ChunkedFiles, planned: PlannedFile, slice_: Slice | None
 ) -> Iterator[dict[str, object]]:
     """A file's rows. Notes its counts at its end, or that it was rejected as a whole."""
-    gave = FileTally()
+    gave, subject = FileTally(), current_subject()
     tally, reasons = gave.tally, gave.reasons
+    outer_file, subject.file = subject.file, planned.file.uri
     try:
         note = ignore if slice_ is None else work.ids.add
-        for record in read_chosen(planned, work.recipe.source, slice_, note):
+        records = read_chosen(planned, work.recipe.source, slice_, note)
+        for record in read_ahead(records, work.watch):
             if isinstance(record, LeftOut):
                 tally["left_out"] += record.documents
             elif isinstance(record, Reject):
@@ -185,10 +208,15 @@ def file_rows(
                 tally["documents"] += 1
                 yield from document_rows(work, planned, record, gave)
     except RejectedInput as error:
+        if slice_ is not None and error.reason == LENGTH_REFUSED.name:
+            # The ids of the other records are noted: the long one may be one too many of its id.
+            with suppress(RejectedInput):
+                deque(records, maxlen=0)
         uri = planned.file.uri
         work.file_rejects.append(Reject(uri, None, None, error.reason, error.detail))
         work.rejected_keys.append(planned.file_key)
         tally, reasons = Counter({"rejected": 1}), Counter({error.reason: 1})
+    subject.file = outer_file
     work.reasons += reasons
     work.counts.append(
         FileCounts(
@@ -203,6 +231,31 @@ def file_rows(
             left_out=tally["left_out"],
         )
     )
+
+
+def read_ahead(records: Iterable[Read], watch: Stopwatch) -> Iterator[Read]:
+    """The records, read some at a time, so that the clock is looked at once for all of them.
+
+    An error comes after the records before it.
+    """
+    remaining, error = iter(records), None
+    while True:
+        group: list[Read] = []
+        with watch.stage("read"):
+            try:
+                n_chars = 0
+                for record in islice(remaining, RECORDS_AHEAD):
+                    group.append(record)
+                    n_chars += len(record.text) if isinstance(record, Document) else 0
+                    if n_chars >= CHARACTERS_AHEAD:
+                        break
+            except RejectedInput as rejected:
+                error = rejected
+        yield from group
+        if error is not None:
+            raise error
+        if not group:
+            return
 
 
 @dataclass(slots=True)

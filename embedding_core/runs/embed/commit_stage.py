@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from embedding_core.runs.embed.planning import check_removals
 from embedding_core.runs.embed.saved import usable_units
 from embedding_core.runs.job import Job
 from embedding_core.runs.prepared import prepared
+from embedding_core.watch.stopwatch import Stopwatch
 
 
 def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
@@ -45,7 +47,7 @@ def prepare(job: Job, planned: Plan, allow_removals: bool = False) -> None:
 
 
 def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
-    """Units whose files are gone from the store: their cached results outlived them."""
+    """Units whose files are gone from the store."""
     table = job.table
     usable = {unit.unit.unit_id for unit in usable_units(table, units)}
     return [unit for unit in units if unit.unit.unit_id not in usable]
@@ -53,15 +55,17 @@ def lost_units(job: Job, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
 
 def commit_units(
     job: Job, units: Sequence[EmbeddedUnit], removed_keys: Collection[str] = ()
-) -> None:
+) -> list[EmbeddedUnit]:
     """Commit a group: new rows come, rows of replaced and removed files go, in one transaction.
+
+    Returns the units with their shares of the time that it took.
 
     Units whose rows are in the table already change nothing. The order (rows, rejects, ledger,
     staged files) loses nothing if it is cut off anywhere: the next run does the rest. Rows come
     first because their commit tells two runs apart. Raises ``LakeError`` when another run has
     changed one of the files since the plan; see ``lake.rows.commit.check_claims``.
     """
-    table = job.table
+    table, watch = job.table, Stopwatch("commit")
     claims = [_claim(unit, planned) for unit in units for planned in unit.unit.files]
     committed = _commit_rows(job, table.open(), units, removed_keys, claims)
     # Staged rejects that are gone were recorded by an earlier commit of the same unit.
@@ -74,8 +78,11 @@ def commit_units(
         job.run_id,
         lambda: check_claims(claims, committed.newest()),
     )
+    share = watch.read().share(1 / max(1, len(units)))
+    units = [replace(unit, stages=unit.stages + share) for unit in units]
     ledger.record_entries(table, [entry for unit in units for entry in _entries(job, unit)])
     staging.drop_staged(table, {staged for unit in units for staged in unit.unit.staged_ids})
+    return units
 
 
 def _claim(unit: EmbeddedUnit, planned: PlannedFile) -> Claim:
@@ -157,17 +164,18 @@ def _entries(job: Job, unit: EmbeddedUnit) -> list[ledger.LedgerEntry]:
     files = {planned.file_key: planned for planned in unit.unit.files}
     retry = {reject.source_uri for reject in unit.file_rejects if reject.reason in RETRIED}
     tokens = sum(counts.tokens for counts in unit.counts) or 1
+    shares = (unit.stages.share(counts.tokens / tokens) for counts in unit.counts)
     return [
         ledger.LedgerEntry(
             counts=counts,
             fingerprint=files[counts.file_key].file.fingerprint,
             rows_id=job.rows_id,
             space_id=job.space_id,
-            seconds=unit.seconds * counts.tokens / tokens,
-            chunk_seconds=unit.chunk_seconds * counts.tokens / tokens,
+            stages=stages,
             run_id=job.run_id,
+            cost=stages.cost(job.price_per_hour),
             choice=files[counts.file_key].choice_digest,
         )
-        for counts in unit.counts
+        for counts, stages in zip(unit.counts, shares, strict=True)
         if counts.source_uri not in retry
     ]

@@ -13,6 +13,7 @@ from embedding_core.lake.ownership.adoption import NO_CHANGES, ColumnChanges, co
 from embedding_core.lake.ownership.owner import check_all_ours, check_owner
 from embedding_core.lake.scans import file_versions
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
 from embedding_core.runs.choosing.state import ALL, UNSURVEYED, Choices
@@ -167,6 +168,8 @@ class Comparison:
                 why = "new file" if entry is None else _why_gone(entry)
                 is_again = entry is not None
                 todo.append(PlannedFile(file, key, "added", why, same_as=same, again=is_again))
+        if self.choices is ALL:
+            return tuple(todo), tuple(unchanged)
         chosen = (replace(planned, choice=self.choices.of(planned.file.uri)) for planned in todo)
         return tuple(chosen), tuple(unchanged)
 
@@ -198,7 +201,10 @@ class Comparison:
             return "its line in the ledger is missing"
         entry = self.table.entries.get(key)
         if entry is not None and entry.n_rows != rows_by_key[key]:
-            return f"the table has {rows_by_key[key]} of its {entry.n_rows} rows: changed by hand"
+            return (
+                f"the table has {rows_by_key[key]} of its {counted(entry.n_rows, 'row')}: "
+                "changed by hand"
+            )
         return "rows of another version are still there"
 
     def _why(self, file: SourceFile, rows_by_key: Mapping[str, int]) -> str:

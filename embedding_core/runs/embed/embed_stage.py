@@ -6,10 +6,9 @@ content under another name, in any row of the table if the recipe says so, or ea
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_core.encoder import FAILURES
+from embedding_core.errors import Transient
 from embedding_core.identity import chunk_id
 from embedding_core.lake import schema, staging
 from embedding_core.lake.rows.commit import check_in_service, write_fragments
@@ -25,19 +25,22 @@ from embedding_core.lake.rows.reuse import KnownVectors, OldRows, known_vectors
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_lists
 from embedding_core.protocols import Vectors
-from embedding_core.records import EmbeddedUnit, FileCounts, Reject, StagedUnit
+from embedding_core.records import EmbeddedUnit, FileCounts, ModelWork, Reject, StagedUnit
 from embedding_core.runs.announce import Announcer, Say, silent
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.saved import (
     Part,
+    intact_units,
     save_report,
     saved_parts,
     saved_report,
-    usable_units,
 )
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
-from embedding_core.runs.job import Job
+from embedding_core.runs.job import Job, unit_attributes
 from embedding_core.runs.prepared import prepared
+from embedding_core.watch.spans import span
+from embedding_core.watch.stopwatch import Stopwatch
+from embedding_core.watch.subject import working_on
 
 ROWS_PER_BLOCK = 4_096
 """Rows worked on together: enough to sort by length well, some 20 MB of text and vectors."""
@@ -53,17 +56,26 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     ``ModelError`` when the model cannot run here or is not the planned one, ``LakeError`` when
     another space was put in service meanwhile, ``Transient`` when the store fails.
     """
-    started = time.perf_counter()
+    unit = staged.unit
+    with (
+        working_on(job.run_id, unit.unit_id, unit.only_file),
+        span("embed", job.trace, **unit_attributes(job, unit)),
+    ):
+        return _embedded(job, staged, say)
+
+
+def _embedded(job: Job, staged: StagedUnit, say: Say) -> EmbeddedUnit:
+    meter = _Meter()
     table = job.table
     check_in_service(table.open(), job.space_id)
     before = saved_report(table, staged.unit)
-    if before is not None and usable_units(table, [before]):
+    if before is not None and intact_units(table, [before]):
         return before
     ids = [staged.ids_path] if staged.ids_path else []
     needed = [staged.path, *staged.reject_paths, *ids]
     if not all(staging.is_staged(table, path) for path in needed):
         staged = chunk_unit(job, staged.unit)
-    parts = _parts(job, table, staged, say)
+    parts = _parts(job, table, staged, say, meter)
     embedded = EmbeddedUnit.of(
         staged,
         counts=tuple(_with_vectors(counts, parts) for counts in staged.counts),
@@ -72,8 +84,8 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
             *staged.reject_paths,
             *(portion.reject_path for portion in parts if portion.failed),
         ),
-        seconds=staged.seconds + time.perf_counter() - started,
-        chunk_seconds=staged.seconds,
+        stages=staged.stages + meter.watch.read(),
+        model=meter.model,
         fragments=tuple(fragment for portion in parts for fragment in portion.fragments),
         recomputed=sum(portion.recomputed for portion in parts),
     )
@@ -81,20 +93,32 @@ def embed_unit(job: Job, staged: StagedUnit, say: Say = silent) -> EmbeddedUnit:
     return embedded
 
 
-def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
+@dataclass(slots=True)
+class _Meter:
+    """What the embedding of a unit takes."""
+
+    watch: Stopwatch = field(default_factory=lambda: Stopwatch("write"))
+    model: ModelWork = field(default_factory=ModelWork)
+
+
+def _parts(job: Job, table: Table, staged: StagedUnit, say: Say, meter: _Meter) -> list[Part]:
     """Every part of the unit: those saved by an earlier attempt, and the others made now."""
-    unit_id = staged.unit.unit_id
-    parts = saved_parts(table, unit_id, _usable_rows(table, staged))
+    unit_id, watch = staged.unit.unit_id, meter.watch
     # 1. What is left to do, and which of its texts have a vector in the table.
-    done = sum(portion.rows for portion in parts)
-    left = _left(table, staged, done)
-    reusable = _reusable(job, table, staged, left)
+    with watch.stage("read"):
+        parts = saved_parts(table, unit_id, _usable_rows(table, staged))
+        done = sum(portion.rows for portion in parts)
+        left = _left(table, staged, done)
+        reusable = _reusable(job, table, staged, left)
     # 2. One stream of encoded blocks: the encoder may read ahead into the next part.
-    ready = prepared(job)
-    encoder = ready.encoder() if left.hashes - reusable.row_ids.keys() else None
+    with watch.stage("load"):
+        ready = prepared(job)
+        encoder = ready.encoder() if left.hashes - reusable.row_ids.keys() else None
+    used_before = encoder.work if encoder is not None else ModelWork()
     vector_field = schema.vector_field(ready.model.space)
-    blocks = _blocks(table, staged, done, reusable, vector_field.type.list_size)
-    encoded = encode_blocks(encoder, blocks, frozenset(left.repeated))
+    rows = watch.each("read", _blocks(table, staged, done, reusable, vector_field.type.list_size))
+    blocks = encode_blocks(encoder, rows, frozenset(left.repeated))
+    encoded = watch.each("forward", blocks)
     # 3. The stream in parts. Each is saved when it is written; the unit's report covers the last.
     announcer = Announcer(
         say, sum(counts.chunks - counts.dropped for counts in staged.counts), done
@@ -107,12 +131,27 @@ def _parts(job: Job, table: Table, staged: StagedUnit, say: Say) -> list[Part]:
             in_part = _up_to(encoded, job.resources.part_rows)
             with_texts = job.recipe.keep_rejected_texts
             batches = _batches(in_part, portion, rejects, announcer, arrow_schema, with_texts)
-            portion.fragments = write_fragments(table, batches, arrow_schema)
+            portion.fragments = _written(job, table, batches, arrow_schema)
         done += portion.rows
         if done < total_rows:
             portion.save(table, unit_id, len(parts))
         parts.append(portion)
+    if encoder is not None:
+        meter.model = encoder.work.since(used_before)
+        watch.move(meter.model.token_wait_seconds, "forward", "tokenise")
     return parts
+
+
+def _written(
+    job: Job, table: Table, batches: Iterator[pa.RecordBatch], arrow_schema: pa.Schema
+) -> tuple[str, ...]:
+    """The rows as fragments. Raises ``LakeError`` when another space came into service meanwhile:
+    Lance refuses vectors of another dimension like a store that fails."""
+    try:
+        return write_fragments(table, batches, arrow_schema)
+    except Transient:
+        check_in_service(table.open(), job.space_id)
+        raise
 
 
 def _up_to(

@@ -9,6 +9,7 @@ from itertools import islice
 
 from embedding_core.chunking import Chunker, chunk_document
 from embedding_core.errors import RejectedInput, SetupError, Transient, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import CHOSEN
 from embedding_core.recipe import Recipe
 from embedding_core.records import Document, PlannedFile, Reject, SourceFile
@@ -133,7 +134,7 @@ def sample_problems(sampled: Sequence[SampledFile], recipe: Recipe) -> tuple[str
         ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
         example = next(reject for reject in rejects if reject.reason == reason)
         problems.append(
-            f"of {n_records:,} sampled records {len(rejects):,} rejected: {reason}: "
+            f"of {counted(n_records, 'sampled record')} {len(rejects):,} rejected: {reason}: "
             f"{example.detail}"
         )
     return tuple(problems)

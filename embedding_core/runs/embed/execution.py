@@ -35,8 +35,13 @@ SubmittedT = TypeVar("SubmittedT", bound=Submitted)
 class UnitRunner(Protocol[SubmittedT]):
     """Works on units of one job."""
 
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[SubmittedT]:
-        """Begin some units. ``refresh``: results kept from earlier are not used."""
+    @property
+    def n_workers(self) -> int:
+        """Units that are embedded at once, now: a cluster may grow."""
+        ...
+
+    def submit(self, units: Sequence[WorkUnit]) -> list[SubmittedT]:
+        """Begin some units."""
         ...
 
     def first_to_end(self, in_flight: Sequence[SubmittedT], seconds: float) -> SubmittedT | None:
@@ -54,6 +59,10 @@ class Progress(Protocol):
     @property
     def seconds_to_speak(self) -> float:
         """Until the run has been silent for too long."""
+        ...
+
+    def expect(self, n_more: int) -> None:
+        """Note that there are more units than the run began with."""
         ...
 
     def finished(self, unit: EmbeddedUnit | None) -> None:
@@ -103,6 +112,9 @@ class SilentProgress:
 
     seconds_to_speak = math.inf
 
+    def expect(self, n_more: int) -> None:
+        """See ``Progress``."""
+
     def finished(self, unit: EmbeddedUnit | None) -> None:
         """See ``Progress``."""
 
@@ -149,7 +161,12 @@ class InProcess:
     def train(self, job: Job) -> None:
         """See ``Execution``."""
 
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+    @property
+    def n_workers(self) -> int:
+        """See ``UnitRunner``."""
+        return 1
+
+    def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
         """See ``UnitRunner``."""
         return list(map(Begun, units))
 

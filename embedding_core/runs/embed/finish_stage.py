@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
@@ -13,17 +14,21 @@ from embedding_core.lake.index.vector import IndexReport
 from embedding_core.lake.rows.verification import Verification, verify
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.reasons import CHANGED, NO_DOCUMENT
-from embedding_core.records import EmbeddedUnit, FileCounts, Plan
+from embedding_core.records import EmbeddedUnit, FileCounts, ModelWork, Plan, StageSeconds
 from embedding_core.runs.embed.commit_stage import replaced_keys
 from embedding_core.runs.job import Job
 from embedding_core.runs.maintenance import MaintenanceReport, maintain, needs_maintenance
 from embedding_core.runs.outcome import Outcome
+from embedding_core.runs.watched.run_record import record_idle_run
+from embedding_core.watch.spans import span
 
 TOTALS = (
     "documents", "chunks", "embedded", "reused", "dropped", "failed", "tokens", "duplicates",
     "left_out",
 )  # fmt: skip
 """Counts of files that a run's report has as their sums."""
+OF_CHUNKS = ("embedded", "reused", "dropped", "failed")
+"""What becomes of chunks."""
 
 
 @dataclass(slots=True)
@@ -36,6 +41,12 @@ class RunTally:
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejects by reason."""
     recomputed: int = 0
+    stages: StageSeconds = field(default_factory=StageSeconds)
+    model: ModelWork = field(default_factory=ModelWork)
+    units: int = 0
+    planned_units: int = 0
+    """Units to be done, as far as they are known."""
+    commits: int = 0
     changed_uris: set[str] = field(default_factory=set)
     """Files that changed while they were read."""
     failures: list[str] = field(default_factory=list)
@@ -48,6 +59,9 @@ class RunTally:
             self.rejected_files += len(unit.rejected_keys)
             self.reasons.update(unit.reasons)
             self.recomputed += unit.recomputed
+            self.stages += unit.stages
+            self.model += unit.model
+            self.units += 1
             self.changed_uris |= {
                 reject.source_uri for reject in unit.file_rejects if reject.reason == CHANGED.name
             }
@@ -64,6 +78,21 @@ class RunTally:
     def total(self, name: str) -> int:
         """Sum of one count over all files."""
         return sum(getattr(counts, name) for counts in self.counts)
+
+    def figures(self) -> Mapping[str, Any]:
+        """See ``run_record.Work``."""
+        return {
+            "units": max(self.planned_units, self.units),
+            "units_done": self.units,
+            "commits": self.commits,
+            "tokens": self.total("tokens"),
+            "chunks": {name: self.total(name) for name in OF_CHUNKS},
+            "rejects": self.reasons.total(),
+            "recomputed": self.recomputed,
+            "halvings": self.model.halvings,
+            "batch_fill": self.model.fill,
+            "stages": self.stages,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +132,17 @@ class RunReport:
     """Rows that half precision could not represent, computed again in a wider type."""
     seconds: float
     """Wall clock of the run, planning and verification included."""
+    stages: StageSeconds
+    """Where the time of its units went, all workers together."""
+    cost: float | None
+    """What that work costs; None without a price."""
+    units: int
+    """Work units; each waited ``stages.wait / units`` seconds for a worker."""
+    commits: int
+    batch_fill: float | None
+    """How full the model's batches were, 1 at most; None when it made none."""
+    halvings: int
+    """Times that memory ran out and the model's batches became smaller."""
     tokens_per_second: float
     rejects: dict[str, int]
     """Rows of the rejects table that this run wrote, by reason."""
@@ -124,12 +164,18 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
     snapshot = table.open_if_made()
     index, verification, maintenance = None, Verification(0, 0, ()), None
     if snapshot is not None:
-        index = _indexed(snapshot, IndexPlan.of(job.recipe))
+        with span("index", run=job.run_id):
+            index = _indexed(snapshot, IndexPlan.of(job.recipe))
         snapshot = snapshot.newest()
-        verification = _verified(snapshot, tally, [*planned.removed_keys, *tally.replaced_keys])
+        with span("verify", run=job.run_id):
+            old_keys = [*planned.removed_keys, *tally.replaced_keys]
+            verification = _verified(snapshot, tally, old_keys)
         if verification.passed and needs_maintenance(job.recipe, snapshot):
             maintenance = maintain(job.recipe)
             snapshot = snapshot.newest()
+    outcome = _outcome(job, planned, tally, verification)
+    if planned.is_empty and snapshot is not None:
+        record_idle_run(table, outcome)
     changes = Counter(file.change for file in planned.files)
     seconds = time.perf_counter() - started
     return RunReport(
@@ -148,13 +194,19 @@ def finish(job: Job, planned: Plan, tally: RunTally, started: float) -> RunRepor
         **{name: tally.total(name) for name in TOTALS},
         recomputed=tally.recomputed,
         seconds=seconds,
+        stages=tally.stages,
+        cost=tally.stages.cost(job.price_per_hour),
+        units=tally.units,
+        commits=tally.commits,
+        batch_fill=tally.model.fill,
+        halvings=tally.model.halvings,
         tokens_per_second=tally.total("tokens") / seconds,
         rejects=dict(sorted((tally.reasons + _unreadable(planned)).items())),
         failures=(*tally.failures, *_why_nothing(planned, tally)),
         index=index,
         maintenance=maintenance,
         verification=verification,
-        outcome=_outcome(job, planned, tally, verification),
+        outcome=outcome,
     )
 
 

@@ -11,6 +11,7 @@ from embedding_core.errors import SetupError
 from embedding_core.identity import rows_id, space_id
 from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
+from embedding_core.plurals import counted
 from embedding_core.reasons import RETRIED
 from embedding_core.recipe import Recipe
 from embedding_core.records import Plan, PlannedFile, SourceFile, Space
@@ -39,7 +40,7 @@ def plan(recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool
     surveyed first, the plan has what is certain, and those files. Raises ``SetupError`` when the
     source, the model or the table cannot be used.
     """
-    return PlanBasis.now(following(recipe), retry_reasons, before_a_run).plan()
+    return PlanBasis.now(recipe, retry_reasons, before_a_run).plan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class PlanBasis:
     """What a plan is made from: a recipe, its source and its table, as they were at one moment."""
 
     recipe: Recipe
+    """The recipe, naming the model in service if it follows that."""
     retry_reasons: Collection[str]
     before_a_run: bool
     space: Space
@@ -62,14 +64,19 @@ class PlanBasis:
     def now(
         cls, recipe: Recipe, retry_reasons: Collection[str] = (), before_a_run: bool = False
     ) -> PlanBasis:
-        """List the source and look at the table. Arguments and errors as ``plan``."""
+        """List the source and look at the table. Arguments and errors as ``plan``.
+
+        Raises ``Switched`` when a promote comes between looking for the model in service and
+        opening the table.
+        """
+        recipe = following(recipe)
         info = describe_model(recipe.model)
         table = table_of(recipe)
         snapshot, history = table.open_if_made(), ledger.open_ledger(table)
         cutting = cutting_of(recipe, info, snapshot)
         state = table_state(snapshot, history, recipe, info.space)
-        may_be_empty = bool(state.versions) and not recipe.keep_removed
-        source = discover(recipe.source, may_be_empty=may_be_empty)
+        # A source that is empty before there is a table is a mistake; later its files were removed.
+        source = discover(recipe.source, may_be_empty=snapshot is not None)
         return cls(
             recipe,
             retry_reasons,
@@ -164,14 +171,18 @@ def check_removals(planned: Plan, allowed: bool) -> None:
             action="allow_removals",
         )
     if planned.removes_too_much and not allowed:
+        gone = counted(len(planned.removed_uris), "file is", "files are")
         raise SetupError(
-            f"{len(planned.removed_uris):,} files are no longer in the source, with "
-            f"{planned.removed_share:.0%} of those in the table; above "
-            f"{planned.max_removed_share:.0%} (max_removed_share) a run stops before any change, "
-            "because a source that is only partly there would empty the table. Look at the plan, "
-            "or set keep_removed: true to keep their rows",
+            f"{gone} no longer in the source{_if_empty(planned)}, with {planned.removed_share:.0%} "
+            f"of those in the table; above {planned.max_removed_share:.0%} (max_removed_share) a "
+            "run stops before any change, because a source that is only partly there would empty "
+            "the table. Look at the plan, or set keep_removed: true to keep their rows",
             action="allow_removals",
         )
+
+
+def _if_empty(planned: Plan) -> str:
+    return ", which holds no file that the recipe reads" if planned.is_source_empty else ""
 
 
 def is_outdated(planned: Plan, recipe: Recipe) -> bool:

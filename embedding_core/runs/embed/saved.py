@@ -1,21 +1,30 @@
-"""Save each part of an embed task beside the staged rows: a crash costs one part at most."""
+"""Save each part of an embed task beside the staged rows: a crash costs one part at most.
+
+Whoever may write to the lake may have changed what was saved. So it is validated when it is read,
+and names files of its unit alone; what is not as it was written is done again.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
 
 from embedding_core.lake import staging
 from embedding_core.lake.rows.commit import fragments_exist
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
-from embedding_core.records import EmbeddedUnit, FileCounts, Plan, Reject, WorkUnit
+from embedding_core.records import EmbeddedUnit, FileCounts, Plan, WorkUnit
 from embedding_core.runs.embed.units import whole_files
 from embedding_core.runs.job import Job
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -55,10 +64,10 @@ class Part:
 def saved_parts(table: Table, unit_id: str, rows: Iterator[pa.RecordBatch]) -> list[Part]:
     """Parts that an earlier attempt saved and that still fit the staged ``rows``, in order."""
     parts: list[Part] = []
-    while (content := staging.read_json(table, _part_path(table, unit_id, len(parts)))) is not None:
-        counters = {name: Counter(n) for name, n in content.items() if isinstance(n, dict)}
-        portion = Part(**(content | counters | {"fragments": tuple(content["fragments"])}))
+    while (portion := _saved_part(table, unit_id, len(parts))) is not None:
         if not fragments_exist(table, portion.fragments):
+            break
+        if portion.failed and not staging.has_rejects(table, portion.reject_path):
             break
         parts.append(portion)
     if not parts:
@@ -70,6 +79,15 @@ def saved_parts(table: Table, unit_id: str, rows: Iterator[pa.RecordBatch]) -> l
             return parts if fits else []
         position -= batch.num_rows
     return []
+
+
+def _saved_part(table: Table, unit_id: str, number: int) -> Part | None:
+    path = _part_path(table, unit_id, number)
+    content = staging.read_json(table, path)
+    if content is None:
+        return None
+    portion: Part | None = _validated(_validator(Part), content, path)
+    return portion if portion and staging.is_of_unit(table, unit_id, portion.reject_path) else None
 
 
 def save_report(table: Table, unit: EmbeddedUnit) -> None:
@@ -92,13 +110,12 @@ def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
     files = {file.file_key: file for file in planned.files}
     packs: list[EmbeddedUnit] = []
     for unit_id in sorted(staging.staged_units(table)) if files else ():
-        content = _read_report(table, unit_id)
-        keys = [counts["file_key"] for counts in content["counts"]] if content is not None else []
-        if content is None or not files.keys() >= set(keys):
+        keys = _reported_keys(table, unit_id)
+        if not keys or not files.keys() >= set(keys):
             continue
         unit = whole_files([files[key] for key in keys], planned)
-        saved = _loaded(unit, content)
-        if unit.unit_id == unit_id and usable_units(table, [saved]):
+        saved = saved_report(table, unit) if unit.unit_id == unit_id else None
+        if saved is not None and intact_units(table, [saved]):
             packs.append(saved)
             for key in keys:
                 del files[key]
@@ -107,8 +124,8 @@ def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
 
 def reported_keys(table: Table) -> set[str]:
     """File keys of everything that is embedded and still staged."""
-    reports = (_read_report(table, unit_id) for unit_id in staging.staged_units(table))
-    return {counts["file_key"] for content in reports if content for counts in content["counts"]}
+    unit_ids = staging.staged_units(table)
+    return {key for unit_id in unit_ids for key in _reported_keys(table, unit_id)}
 
 
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
@@ -116,7 +133,7 @@ def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
     table = job.table
     staged = staging.staged_units(table)
     reports = [saved_report(table, unit) for unit in units if unit.unit_id in staged]
-    return usable_units(table, [report for report in reports if report is not None])
+    return intact_units(table, [report for report in reports if report is not None])
 
 
 def usable_units(table: Table, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
@@ -131,26 +148,65 @@ def usable_units(table: Table, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUn
     ]
 
 
+def intact_units(table: Table, units: Sequence[EmbeddedUnit]) -> list[EmbeddedUnit]:
+    """Usable units whose staged rejects can be read: an earlier run wrote them, and a disk may have
+    damaged them since."""
+    return [
+        unit
+        for unit in usable_units(table, units)
+        if all(staging.has_rejects(table, path) for path in unit.reject_paths)
+    ]
+
+
 def saved_report(table: Table, unit: WorkUnit) -> EmbeddedUnit | None:
-    """What an earlier embed task made of the unit; None when nothing was saved."""
-    content = _read_report(table, unit.unit_id)
-    return None if content is None else _loaded(unit, content)
+    """What an earlier embed task made of the unit; None when nothing was saved that holds."""
+    path = _report_path(table, unit.unit_id)
+    content = staging.read_json(table, path)
+    if not _is_report(content):
+        return None
+    saved: EmbeddedUnit | None = _validated(
+        _validator(EmbeddedUnit), content | {"unit": unit}, path
+    )
+    if saved is None:
+        return None
+    paths = [path for path in (*saved.reject_paths, saved.ids_path) if path is not None]
+    holds = [counts.file_key for counts in saved.counts] == [file.file_key for file in unit.files]
+    holds = holds and all(staging.is_of_unit(table, unit.unit_id, path) for path in paths)
+    return saved if holds else None
 
 
-def _read_report(table: Table, unit_id: str) -> dict[str, Any] | None:
-    content: dict[str, Any] | None = staging.read_json(table, _report_path(table, unit_id))
+def _reported_keys(table: Table, unit_id: str) -> list[str]:
+    """Keys of the files that a unit's report is of; none without one that holds."""
+    path = _report_path(table, unit_id)
+    content = staging.read_json(table, path)
+    if not _is_report(content):
+        return []
+    counts = _validated(_validator(tuple[FileCounts, ...]), content["counts"], path)
+    return [] if counts is None else [counted.file_key for counted in counts]
+
+
+def _is_report(content: Any) -> bool:
+    """Whether a record has the fields of a report, whatever they hold."""
     names = {field.name for field in fields(EmbeddedUnit)} - {"unit"}
-    return content if content is not None and content.keys() == names else None
+    return isinstance(content, dict) and content.keys() == names
 
 
-def _loaded(unit: WorkUnit, content: dict[str, Any]) -> EmbeddedUnit:
-    lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
-    records = {
-        "unit": unit,
-        "counts": tuple(FileCounts(**counts) for counts in content["counts"]),
-        "file_rejects": tuple(Reject(**reject) for reject in content["file_rejects"]),
-    }
-    return EmbeddedUnit(**(content | lists | records))
+@cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _validated(validator: TypeAdapter[Any], content: Any, path: str) -> Any:
+    """The content as its type; None, with a warning, for what is not of it."""
+    try:
+        return validator.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        log.warning(
+            "%s is not what was written (%s: %s): its work is done again",
+            path, ".".join(map(str, first["loc"])), first["msg"],
+        )  # fmt: skip
+        return None
 
 
 def _part_path(table: Table, unit_id: str, number: int) -> str:

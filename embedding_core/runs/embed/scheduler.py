@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from embedding_core.errors import Transient, words
-from embedding_core.records import EmbeddedUnit, Plan, WorkUnit
+from embedding_core.plurals import counted
+from embedding_core.records import EmbeddedUnit, Plan, StageSeconds, WorkUnit
 from embedding_core.runs.choosing.settling import settle
 from embedding_core.runs.embed.commit_stage import commit_units, forget_removed, lost_units
 from embedding_core.runs.embed.execution import Execution, Log, Progress, UnitRunner
@@ -21,9 +22,17 @@ from embedding_core.runs.embed.finish_stage import RunTally
 from embedding_core.runs.embed.planning import PlanBasis
 from embedding_core.runs.embed.saved import finished_packs, finished_units
 from embedding_core.runs.embed.slices import Gatherer, joined, slices_to_redo
-from embedding_core.runs.embed.units import failed_alone, halves, work_units
+from embedding_core.runs.embed.units import (
+    WaitingUnits,
+    WorkerRates,
+    failed_alone,
+    halves,
+    work_units,
+)
 from embedding_core.runs.job import Job
 from embedding_core.store.retry import MOST_FAILED_FILES
+from embedding_core.watch.spans import span
+from embedding_core.watch.subject import Subject, subject_of
 
 GROUPS_IN_FLIGHT = 2
 
@@ -38,16 +47,18 @@ def run_plan(
     execution: Execution,
     before_commit: Callable[[], None],
     clock: Clock = time.monotonic,
+    after_commit: Callable[[], None] = lambda: None,
 ) -> None:
     """``run_units``, and once more for files that changed while they were read.
 
     What changes again waits for the next run; so do files that came or went meanwhile.
     """
-    run_units(job, planned, tally, execution, before_commit, clock)
+    run_units(job, planned, tally, execution, before_commit, clock, after_commit)
     forget_removed(job, planned)
     if not tally.changed_uris:
         return
-    newest = chosen_plan(job, PlanBasis.now(job.recipe, before_a_run=True), execution)
+    basis = PlanBasis.now(job.recipe, before_a_run=True)
+    newest = chosen_plan(job, basis, execution)
     # A choice is one of the whole source: what changed may change it for the other files, too.
     files = tuple(
         file
@@ -57,10 +68,12 @@ def run_plan(
     changed = replace(newest, files=files, removed_uris=(), removed_keys=(), unreadable=())
     if not files:
         return
-    execution.log.info("%d files changed while they were read: once more", len(files))
+    execution.log.info(
+        "%s while read: once more", counted(len(files), "file changed", "files changed")
+    )
     tally.forget_changed({file.file.uri for file in files})
-    second = Job.of(changed, job.recipe, job.resources, job.run_id)
-    run_units(second, changed, tally, execution, before_commit, clock)
+    second = Job.of(changed, basis.recipe, job.resources, job.run_id, job.price_per_hour)
+    run_units(second, changed, tally, execution, before_commit, clock, after_commit)
 
 
 def chosen_plan(job: Job, basis: PlanBasis, execution: Execution) -> Plan:
@@ -80,13 +93,15 @@ def run_units(
     execution: Execution,
     before_commit: Callable[[], None],
     clock: Clock = time.monotonic,
+    after_commit: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every unit of the plan and commit what comes of it into ``tally``.
 
     Units are committed as they end, as soon as ``units_per_commit`` are ready or
     ``seconds_per_commit`` have passed; rows of removed files go with the first. A unit that fails
     is noted in ``tally.failures`` and does not take others with it. A ``SetupError`` in a task ends
-    the run: it would hit every unit. ``before_commit`` may raise to stop a run that lost its table.
+    the run: it would hit every unit. ``before_commit`` may raise to stop a run that lost its table;
+    ``after_commit`` is called when ``tally`` has a group.
     """
     # 1. Whole files that an earlier run embedded keep the units that they were in; the other files
     #    are packed into units.
@@ -100,14 +115,16 @@ def run_units(
         before_commit()
         commit_units(job, (), planned.removed_keys)
         return
+    tally.planned_units += n_units
     with execution.progress(job, n_units, planned.estimated_chunks or 0) as progress:
-        commits = _Commits(job, tally, progress, before_commit, planned.removed_keys)
+        commits = _Commits(job, tally, progress, before_commit, after_commit, planned.removed_keys)
         # 2. What an earlier run embedded is committed before anything is submitted.
         finished += finished_units(job, units)
         todo = _left_to_do(job, finished, units, progress, commits)
         # 3. The other units are worked on, and committed group by group.
         work = _Work(job, execution.runner(job, planned, todo), tally, execution.log)
-        for group in _groups_to_commit(work, todo, progress, clock):
+        waiting = WaitingUnits(planned, todo, job.resources.unit_bytes)
+        for group in _groups_to_commit(work, waiting, progress, clock):
             commits.commit(work.with_fragments(group))
         # 4. Without a group, rows of removed files have not gone yet.
         if commits.removed_keys:
@@ -122,14 +139,18 @@ class _Commits:
     tally: RunTally
     progress: Progress
     before_commit: Callable[[], None]
+    after_commit: Callable[[], None]
     removed_keys: Sequence[str]
 
     def commit(self, units: Sequence[EmbeddedUnit]) -> None:
         self.before_commit()
-        commit_units(self.job, units, self.removed_keys)
+        with span("commit", run=self.job.run_id, units=len(units)):
+            committed = commit_units(self.job, units, self.removed_keys)
         self.removed_keys = ()
-        self.tally.add(units)
+        self.tally.add(committed)
+        self.tally.commits += 1
         self.progress.publish()
+        self.after_commit()
 
 
 def _left_to_do(
@@ -166,20 +187,27 @@ def _whole(job: Job, gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
 
 
 def _groups_to_commit(
-    work: _Work, units: Sequence[WorkUnit], progress: Progress, clock: Clock
+    work: _Work, waiting: WaitingUnits, progress: Progress, clock: Clock
 ) -> Iterator[list[EmbeddedUnit]]:
     """Embedded units in groups, none of them empty."""
     resources = work.job.resources
     size, seconds = resources.units_per_commit, resources.seconds_per_commit
-    waiting, in_flight = iter(units), list[Any]()
+    in_flight, rates, n_waiting = list[Any](), WorkerRates(), len(waiting)
     ready: list[EmbeddedUnit] = []
     gatherer = Gatherer()
     group_began = clock()
     while True:
         # 1. Fill the window. Units that wait for their commit take room in it, too.
-        room = GROUPS_IN_FLIGHT * size - len(in_flight) - len(ready)
-        if submitted := list(islice(waiting, room)):
-            in_flight.extend(work.runner.submit(submitted))
+        if waiting:
+            n_workers = work.runner.n_workers
+            size = max(resources.units_per_commit, n_workers)
+            begun = [submitted.unit for submitted in (*in_flight, *ready)]
+            share = rates.share_of_slowest(n_workers)
+            fresh = waiting.take(begun, GROUPS_IN_FLIGHT * size, resources.staged_bytes, share)
+            work.expect(len(fresh) + len(waiting) - n_waiting, progress)
+            n_waiting = len(waiting)
+            if fresh:
+                in_flight.extend(work.submit(fresh))
         # 2. Wait for a unit to end: not beyond the moment when the run must say something, nor the
         #    moment when what is ready must be committed.
         wait = progress.seconds_to_speak
@@ -192,6 +220,8 @@ def _groups_to_commit(
         if ended is not None:
             in_flight.remove(ended)
             results = work.collect([ended], progress)
+            for result in results:
+                rates.add(result)
             gathered = [slice_ for result in results for slice_ in gatherer.add(result)]
             ready += _whole(work.job, work.settled(gathered))
         # 4. Commit when the group is full, when its time is over, and at the end.
@@ -200,7 +230,7 @@ def _groups_to_commit(
             if ready:
                 yield ready
             ready, group_began = [], clock()
-            if not in_flight:
+            if not in_flight and not waiting:
                 return
 
 
@@ -212,7 +242,20 @@ class _Work:
         self.runner = runner
         self._tally = tally
         self._log = log
+        self._submitted_at: dict[str, float] = {}
         self._files_left = MOST_FAILED_FILES  # with more failed files, it is not the files
+
+    def submit(self, units: Sequence[WorkUnit]) -> list[Any]:
+        """Begin some units; how long they wait for a worker counts from now."""
+        now = time.monotonic()
+        self._submitted_at |= {unit.unit_id: now for unit in units}
+        return self.runner.submit(units)
+
+    def expect(self, n_more: int, progress: Progress) -> None:
+        """Count units that came of packs which were cut."""
+        if n_more:
+            self._tally.planned_units += n_more
+            progress.expect(n_more)
 
     def collect(
         self, group: Sequence[Any], progress: Progress | None = None, failed_before: bool = False
@@ -225,15 +268,29 @@ class _Work:
         for submitted in group:
             unit, result = submitted.unit, self.runner.result(submitted)
             if isinstance(result, EmbeddedUnit):
+                result = self._with_wait(result)
                 done.append(result)
             elif _is_of_the_unit(result) and self._files_left > 0:
                 done += self._apart(unit, result, failed_before)
             else:
                 self._tally.failures.append(f"{unit.label}: {words(result)}")
-                self._log.error("unit %s failed: %s", unit.label, words(result))
+                self._log.error(
+                    "unit %s failed: %s", unit.label, words(result), extra=self._about(unit, result)
+                )
             if progress is not None:
                 progress.finished(result if isinstance(result, EmbeddedUnit) else None)
         return done
+
+    def _about(self, unit: WorkUnit, error: BaseException) -> dict[str, str]:
+        """What a line of a failure is about: what the error says, else the unit and its file."""
+        own = Subject(self.job.run_id, unit.unit_id, unit.only_file)
+        return own.fields | (subject_of(error) or own).fields
+
+    def _with_wait(self, result: EmbeddedUnit) -> EmbeddedUnit:
+        """The unit with the time in which nobody worked on it."""
+        since = time.monotonic() - self._submitted_at[result.unit.unit_id]
+        wait = StageSeconds(wait=max(0.0, since - result.stages.of_workers))
+        return replace(result, stages=result.stages + wait)
 
     def _apart(
         self, unit: WorkUnit, error: BaseException, failed_before: bool
@@ -242,20 +299,24 @@ class _Work:
         before is rejected."""
         if failed_before and len(unit.files) == 1:
             self._files_left -= 1
-            self._log.error("%s rejected: %s", unit.label, words(error))
+            about = self._about(unit, error)
+            self._log.error("%s rejected: %s", unit.label, words(error), extra=about)
             return [failed_alone(unit, error)]
         how = "in halves" if len(unit.files) > 1 else "by itself"
-        self._log.warning("unit %s failed, once more %s: %s", unit.label, how, words(error))
-        return self.collect(self.runner.submit(halves(unit)), failed_before=True)
+        self._log.warning(
+            "unit %s failed, once more %s: %s",
+            unit.label, how, words(error), extra=self._about(unit, error),
+        )  # fmt: skip
+        return self.collect(self.submit(halves(unit)), failed_before=True)
 
     def with_fragments(self, done: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
-        """``done``, with units whose cached fragments are gone from the store embedded again."""
+        """``done``, with units whose fragments are gone from the store embedded again."""
         lost = {unit.unit.unit_id for unit in lost_units(self.job, done)}
         if not lost:
             return done
         units = [result.unit for result in done if result.unit.unit_id in lost]
         usable = [result for result in done if result.unit.unit_id not in lost]
-        return usable + self.collect(self.runner.submit(units, refresh=True))
+        return usable + self.collect(self.submit(units))
 
     def settled(self, gathered: list[EmbeddedUnit]) -> list[EmbeddedUnit]:
         """All slices of a file, each with its fragments and without an id of an earlier one;
@@ -277,7 +338,7 @@ class _Work:
         made: list[EmbeddedUnit] = []
         remaining = iter(units)
         while group := list(islice(remaining, self.job.resources.units_per_commit)):
-            made += self.with_fragments(self.collect(self.runner.submit(group)))
+            made += self.with_fragments(self.collect(self.submit(group)))
         return made
 
 

@@ -6,7 +6,6 @@ several records with one id the first in the file wins, whatever slice it is in.
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,16 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_core.errors import RejectedInput
+from embedding_core.errors import LakeError, RejectedInput
 from embedding_core.identity import ID_DIGEST_BYTES, digest, id_digest
 from embedding_core.lake import staging
 from embedding_core.lake.table import Table
-from embedding_core.reasons import FAILED
+from embedding_core.reasons import FAILED, LENGTH_REFUSED
 from embedding_core.records import Document, EmbeddedUnit, Reject, Slice, WorkUnit
 from embedding_core.runs.job import Job
 from embedding_core.sources import check_unchanged
 from embedding_core.store.storage import StorageSpec
+from embedding_core.store.untrusted.npy import npy_bytes, read_npy
 
 ID = np.dtype(f"V{ID_DIGEST_BYTES}")
 
@@ -41,9 +41,7 @@ class UsedIds:
 
     def save(self, table: Table, path: str) -> None:
         """Keep them beside the staged rows: 16 bytes a document."""
-        content = io.BytesIO()
-        np.save(content, np.array(self.digests, ID), allow_pickle=False)
-        staging.save_bytes(table, path, content.getvalue())
+        staging.save_bytes(table, path, npy_bytes(np.array(self.digests, ID)))
 
 
 class Gatherer:
@@ -67,11 +65,12 @@ class Gatherer:
 
 
 def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
-    """Units for slices with records whose id a record of an earlier slice has; usually none.
+    """Units for slices with records whose id a record of an earlier slice has; usually none. A
+    slice refused for the length of a chunk is among them: the chunk may be of such a record.
 
     Memory: 16 bytes per document of the file, and only where the recipe names an id field.
     """
-    if not slices or any(result.ids_path is None or result.rejected_keys for result in slices):
+    if not slices or any(result.ids_path is None or _is_lost(result) for result in slices):
         return []
     table = job.table
     ids = [_read_ids(table, result.ids_path) for result in slices if result.ids_path is not None]
@@ -86,6 +85,11 @@ def slices_to_redo(job: Job, slices: Sequence[EmbeddedUnit]) -> list[WorkUnit]:
         if len(repeated):
             redo.append(_without(unit.unit, [digest.tobytes().hex() for digest in repeated]))
     return redo
+
+
+def _is_lost(result: EmbeddedUnit) -> bool:
+    """Whether a slice was rejected, whichever of its records are left out."""
+    return any(reject.reason != LENGTH_REFUSED.name for reject in result.file_rejects)
 
 
 def _without(unit: WorkUnit, used_ids: list[str]) -> WorkUnit:
@@ -119,8 +123,8 @@ def joined(slices: Sequence[EmbeddedUnit], storage: StorageSpec) -> EmbeddedUnit
         reasons=dict(sum((Counter(result.reasons) for result in slices), Counter())),
         reject_paths=tuple(path for result in slices for path in result.reject_paths),
         recomputed=sum(result.recomputed for result in slices),
-        seconds=sum(result.seconds for result in slices),
-        chunk_seconds=sum(result.chunk_seconds for result in slices),
+        stages=reduce(add, (result.stages for result in slices)),
+        model=reduce(add, (result.model for result in slices)),
     )
     rejects = [reject for result in slices for reject in result.file_rejects]
     try:
@@ -135,12 +139,17 @@ def joined(slices: Sequence[EmbeddedUnit], storage: StorageSpec) -> EmbeddedUnit
         EmbeddedUnit.rejected(unit, rejects[0]),
         reject_paths=joined_unit.reject_paths,
         recomputed=joined_unit.recomputed,
-        seconds=joined_unit.seconds,
-        chunk_seconds=joined_unit.chunk_seconds,
+        stages=joined_unit.stages,
+        model=joined_unit.model,
     )
 
 
 def _read_ids(table: Table, path: str) -> NDArray[np.void]:
-    content = io.BytesIO(staging.load_bytes(table, path))
-    ids: NDArray[np.void] = np.load(content, allow_pickle=False)
-    return ids
+    """The ids of a slice. Raises ``LakeError`` for a file that is not what the slice wrote."""
+    try:
+        return read_npy(staging.load_bytes(table, path), ID, 1)
+    except ValueError as error:
+        raise LakeError(
+            f"{path} is damaged ({error}); remove it, and the next run makes it again",
+            action="embed",
+        ) from error

@@ -1,9 +1,10 @@
-"""Cut a plan into work units: pack small files, slice huge ones."""
+"""Cut a plan into work units: pack small files, slice huge ones, end with smaller packs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from embedding_core.errors import words
 from embedding_core.identity import digest, unit_id
@@ -15,6 +16,10 @@ from embedding_core.sources import slices
 
 MOST_FILES = 4_096
 """Files of a unit, however small they are: each takes a request to the store and some memory."""
+
+
+SMALLEST_SHARE = 16
+"""A pack is cut no smaller than this part of ``unit_bytes``, since each unit has its own costs."""
 
 
 def work_units(
@@ -45,6 +50,79 @@ def work_units(
         packed_bytes += size_bytes
     if pack:
         yield whole_files(pack, planned)
+
+
+@dataclass(slots=True)
+class WorkerRates:
+    """How fast workers embed, by the units that came home."""
+
+    n_bytes: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    """Bytes per second of the slowest unit; 0 before the first."""
+
+    def add(self, result: EmbeddedUnit) -> None:
+        """Note a unit; loading a model counts for nothing, since it is loaded once."""
+        stages = result.stages
+        seconds = stages.tokenise + stages.forward + stages.write
+        if not seconds or not (n_bytes := result.unit.size_bytes):
+            return
+        self.n_bytes += n_bytes
+        self.seconds += seconds
+        rate = n_bytes / seconds
+        self.slowest = min(rate, self.slowest or rate)
+
+    def share_of_slowest(self, n_workers: int) -> float:
+        """The share of some work that the slowest worker does while all of them do the work.
+
+        All workers work at the same time, so their mean rate is that of all units together.
+        """
+        if n_workers == 1:
+            return 1.0
+        relative = self.slowest * self.seconds / self.n_bytes if self.n_bytes else 1.0
+        return relative / n_workers
+
+
+class WaitingUnits:
+    """Units that wait for a worker, in order. The last packs of a plan are cut smaller.
+
+    Nobody chooses which worker takes a unit, and a slow one that takes a large unit at the end
+    works on when the others have nothing left to do. So no pack is larger than what the slowest
+    worker does while all workers do what waits.
+    """
+
+    def __init__(self, planned: Plan, units: Iterable[WorkUnit], unit_bytes: int) -> None:
+        self._planned = planned
+        self._units = deque(units)
+        self._n_bytes = sum(unit.size_bytes for unit in self._units)
+        self._least_bytes = unit_bytes / SMALLEST_SHARE
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def take(
+        self, begun: Sequence[WorkUnit], most: int, staged_bytes: int, slowest_share: float
+    ) -> list[WorkUnit]:
+        """The next units to begin beside those that have begun: ``most`` units with
+        ``staged_bytes`` together, or one that is larger, alone."""
+        fresh: list[WorkUnit] = []
+        n_bytes = sum(unit.size_bytes for unit in begun)
+        while self._units and len(begun) + len(fresh) < most:
+            self._cut_first(slowest_share)
+            n_bytes += self._units[0].size_bytes
+            if n_bytes > staged_bytes and (begun or fresh):
+                break
+            fresh.append(self._units.popleft())
+            self._n_bytes -= fresh[-1].size_bytes
+        return fresh
+
+    def _cut_first(self, slowest_share: float) -> None:
+        most = max(self._least_bytes, slowest_share * self._n_bytes)
+        while (first := self._units[0]).size_bytes > most and len(first.files) > 1:
+            # Packed as a plan packs, so that a run after a crash knows them.
+            packs = [whole_files(half.files, self._planned) for half in halves(first)]
+            self._units.popleft()
+            self._units.extendleft(reversed(packs))
 
 
 def halves(unit: WorkUnit) -> list[WorkUnit]:

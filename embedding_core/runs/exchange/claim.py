@@ -1,13 +1,18 @@
-"""The claim of an export on its destination: what was asked for, and of which version."""
+"""The claim of an export on its destination: what was asked for, and of which version.
+
+An export that replaces another writes its claim over that export's, which then stops: it looks at
+the claim before each file appears.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_core.errors import LakeError, UsageError
-from embedding_core.exports.destination import Destination
+from embedding_core.errors import LakeError, SetupError, UsageError
+from embedding_core.exports.destination import Destination, DigestedFile
 from embedding_core.exports.manifest import Manifest
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.identity import digest
@@ -15,6 +20,7 @@ from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table
 from embedding_core.recipe import Recipe
+from embedding_core.store.untrusted.json_text import read_json
 
 WORKSPACE = "_export"
 """Folder of an export that is not complete yet."""
@@ -30,6 +36,48 @@ class ExportJob:
     destination: Destination
     table_version: int
     rejects_version: int | None
+    token: str
+    """A word that no other export has; whoever goes on with this one takes it over."""
+
+    @property
+    def workspace(self) -> str:
+        """The folder of its receipts and of files that are not complete."""
+        return f"{WORKSPACE}/{self.token}"
+
+
+def holder_of(destination: Destination) -> str | None:
+    """The token of the export that has claimed a destination; None where there is no claim."""
+    begun = destination.read(BEGUN)
+    if begun is None:
+        return None
+    try:
+        return str(read_json(begun)["token"])
+    except (ValueError, KeyError, TypeError):
+        return ""  # no claim of embedlake's
+
+
+def check_claim(job: ExportJob) -> None:
+    """Raise ``SetupError`` when another export claimed the destination since, or completed it."""
+    if holder_of(job.destination) != job.token:
+        raise taken_over(job)
+
+
+@contextmanager
+def claimed_files(job: ExportJob, paths: Sequence[str]) -> Iterator[list[DigestedFile]]:
+    """Files to be written, which appear at the end. Raises as ``check_claim`` then, and none
+    appears."""
+    with job.destination.new_files(paths, job.workspace) as files:
+        yield files
+        check_claim(job)
+
+
+def taken_over(job: ExportJob) -> SetupError:
+    """The error of an export that lost its destination."""
+    return SetupError(
+        f"another export to {job.destination.uri} was begun after this one, or has ended; this one "
+        "stops, and what is there is the other's: wait for its end and export again, or name "
+        "another destination"
+    )
 
 
 def check_same(uri: str, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -55,7 +103,8 @@ def check_same_as_complete(uri: str, there: Manifest, recipe: Recipe, spec: Expo
 
 
 def _flat(claim: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in claim.items() if name != "spec"} | dict(claim["spec"])
+    values = {name: value for name, value in claim.items() if name not in ("spec", "token")}
+    return values | dict(claim["spec"])
 
 
 def claim_of(job: ExportJob, snapshot: Snapshot) -> dict[str, Any]:
@@ -71,6 +120,7 @@ def claim_of(job: ExportJob, snapshot: Snapshot) -> dict[str, Any]:
         "rejects_version": job.rejects_version,
         "spec": asked_of(job.spec),
         "rows": digest(files),
+        "token": job.token,
     }
 
 

@@ -18,13 +18,13 @@ from embedding_core.exports.manifest import (
     FileKind,
     Manifest,
     to_json,
-    without_secrets,
 )
 from embedding_core.lake import ledger
 from embedding_core.lake.scans import scan
 from embedding_core.lake.schema import REJECTS_SCHEMA
 from embedding_core.lake.snapshot import Snapshot
-from embedding_core.runs.exchange.claim import WORKSPACE, ExportJob, asked_of, at_version
+from embedding_core.redaction import without_secrets
+from embedding_core.runs.exchange.claim import ExportJob, asked_of, at_version, claimed_files
 from embedding_core.runs.exchange.shards import ExportPlan
 
 REJECTS, RECIPE = "rejects.parquet", "recipe.yaml"
@@ -77,7 +77,7 @@ def write_beside(job: ExportJob, snapshot: Snapshot, plan: ExportPlan) -> Iterat
 
 
 def _small(job: ExportJob, path: str, kind: FileKind, data: bytes) -> ExportedFile:
-    with job.destination.new_files([path], WORKSPACE) as (file,):
+    with claimed_files(job, [path]) as (file,):
         file.write(data)
     return entry_of(path, kind, file)
 
@@ -96,7 +96,7 @@ def _rejects(job: ExportJob, snapshot: Snapshot) -> ExportedFile:
             yield batch.cast(REJECTS_SCHEMA)
 
     info = ShardInfo(REJECTS_SCHEMA, 0, None)
-    with job.destination.new_files([REJECTS], WORKSPACE) as files:
+    with claimed_files(job, [REJECTS]) as files:
         KNOWN_EXPORTERS.get("parquet").write(batches(), files, info)
     return entry_of(REJECTS, "rejects", files[0], rows=n_rows)
 

@@ -4,18 +4,19 @@
     rejects.parquet        what was left out of the table, and why
     recipe.yaml, space.json, README.md
     manifest.json          written last
-    _export/begun.json     until then: what was asked for, and the table's version
-    _export/<shard>.json   until then: digests of a shard that is complete
-    _export/*.partial      files that are being written
+    _export/begun.json             until then: what was asked for, the table's version, a token
+    _export/<token>/<shard>.json   until then: digests of a shard that is complete
+    _export/<token>/*.partial      files that are being written
 
-A run that was cut off leaves ``_export``; the next one goes on with the same version.
+A run that was cut off leaves ``_export``; the next one goes on with the same version. Of exports
+that replace each other at once the last to begin has the destination; see ``claim``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +42,10 @@ from embedding_core.runs.exchange.claim import (
     check_same,
     check_same_as_complete,
     claim_of,
+    claimed_files,
+    holder_of,
     open_version,
+    taken_over,
 )
 from embedding_core.runs.exchange.companions import (
     described_space,
@@ -57,7 +61,9 @@ from embedding_core.runs.exchange.shards import (
     plan_export,
     shard_rows,
 )
+from embedding_core.runs.inputs.own_output import check_outside_source
 from embedding_core.runs.outcome import Outcome
+from embedding_core.store.untrusted.json_text import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +117,14 @@ class BegunExport:
         if isinstance(self.plan, Manifest):
             return []
         destination = self.job.destination
-        names = destination.paths(WORKSPACE)
+        names = destination.paths(self.job.workspace)
         sizes = destination.paths(DATA)
         return [
             shard
             for shard in self.plan.shards
-            if _receipt(shard) not in names
+            if _receipt(self.job, shard) not in names
             or any(
-                sizes.get(file.path) != file.size_bytes
-                for file in _read_receipt(destination, shard)
+                sizes.get(file.path) != file.size_bytes for file in _read_receipt(self.job, shard)
             )
         ]
 
@@ -156,6 +161,7 @@ def begin_export(
     """
     if overwrite and resume:
         raise UsageError("overwrite begins again and resume goes on; give one of them")
+    check_outside_source(recipe, f"{destination.uri}/{MANIFEST}")
     begun, complete = destination.read(BEGUN), destination.read(MANIFEST)
     is_there = begun is not None or complete is not None
     if begun is None and complete is not None:  # others call a file so, too
@@ -170,11 +176,14 @@ def begin_export(
         raise UsageError(f"{destination.uri} holds {what} already", action="overwrite")
     if resume and begun is None and complete is not None:
         return _complete(recipe, spec, destination, complete)
-    if resume and begun is not None:
+    if resume and begun is not None and _is_whole(begun):
         started = _resumed(recipe, spec, destination, begun)
     else:
         started = _begun(recipe, spec, destination, is_there)
-    if complete is not None:
+    if destination.holds(MANIFEST):
+        if not (overwrite or resume):  # another export was begun and completed meanwhile
+            destination.delete([BEGUN])
+            raise UsageError(f"{destination.uri} holds an export already", action="overwrite")
         destination.delete([MANIFEST])  # the folder is not complete from now on
     return started
 
@@ -183,7 +192,7 @@ def write_shard(job: ExportJob, shard: Shard, snapshot: Snapshot | None = None) 
     """Write a shard, and then its receipt: with both there it is complete.
 
     ``snapshot`` saves opening the job's version of the table. Writing a shard again gives the same
-    bytes.
+    bytes. Raises ``SetupError`` when another export claimed the destination.
     """
     snapshot = snapshot or open_version(job)
     columns = export_columns(snapshot, job.spec)
@@ -195,34 +204,37 @@ def write_shard(job: ExportJob, shard: Shard, snapshot: Snapshot | None = None) 
         dim=columns.dim,
     )
     paths = [f"{shard.stem}{suffix}" for suffix in exporter.suffixes]
-    with job.destination.new_files(paths, WORKSPACE) as files:
+    with claimed_files(job, paths) as files:
         exporter.write(shard_rows(snapshot, columns, shard, info), files, info)
     written = [
         entry_of(path, "rows", file, shard.number, shard.rows)
         for path, file in zip(paths, files, strict=True)
     ]
-    job.destination.write(_receipt(shard), to_json([asdict(file) for file in written]))
+    job.destination.write(_receipt(job, shard), to_json([asdict(file) for file in written]))
 
 
 def finish_export(begun: BegunExport, shards_written: int, started: float) -> ExportReport:
     """Write what stands beside the rows, then the manifest; remove what belongs to no export.
 
-    ``started`` is of ``time.perf_counter``.
+    ``started`` is of ``time.perf_counter``. Raises ``SetupError``, and leaves no manifest, when
+    another export claimed the destination.
     """
     job, destination = begun.job, begun.job.destination
     if isinstance(begun.plan, Manifest):
         manifest = begun.plan
-        destination.delete(destination.paths(WORKSPACE))
+        if holder_of(destination) is None:
+            destination.delete(destination.paths(WORKSPACE))
     else:
-        files = [file for shard in begun.plan.shards for file in _read_receipt(destination, shard)]
+        if begun.todo():
+            raise taken_over(job)
+        files = [file for shard in begun.plan.shards for file in _read_receipt(job, shard)]
         beside = write_beside(job, begun.snapshot, begun.plan)
         manifest = manifest_of(job, begun.snapshot, begun.plan, [*files, *beside])
         written = {file.path for file in manifest.files}
         destination.delete(destination.paths(DATA).keys() - written)
         destination.delete({SPACE} & destination.paths().keys() - written)
         destination.write(MANIFEST, manifest.to_json())
-        destination.delete([BEGUN])
-        destination.delete(destination.paths(WORKSPACE))
+        _end_claim(job, manifest)
     return ExportReport(
         recipe=job.recipe.name,
         table=begun.snapshot.table.uri,
@@ -242,6 +254,16 @@ def finish_export(begun: BegunExport, shards_written: int, started: float) -> Ex
     )
 
 
+def _is_whole(begun: bytes) -> bool:
+    """Whether a claim was written to its end; else the export was killed in it, and wrote nothing
+    else."""
+    try:
+        read_json(begun)
+    except ValueError:
+        return False
+    return True
+
+
 def _begun(
     recipe: Recipe, spec: ExportSpec, destination: Destination, is_there: bool
 ) -> BegunExport:
@@ -249,12 +271,13 @@ def _begun(
     snapshot = open_owned(recipe)
     rejects = ledger.rejects_table(snapshot.table).open_if_made()
     rejects_version = None if rejects is None else rejects.version
-    job = ExportJob(recipe, spec, destination, snapshot.version, rejects_version)
+    token = uuid.uuid4().hex
+    job = ExportJob(recipe, spec, destination, snapshot.version, rejects_version, token)
     planned = plan_export(snapshot, spec)
     claim = to_json(claim_of(job, snapshot))
     if is_there:
-        destination.delete(destination.paths(WORKSPACE).keys() - {BEGUN})
         destination.write(BEGUN, claim)
+        destination.delete(destination.paths(WORKSPACE).keys() - {BEGUN})
     elif not destination.create(BEGUN, claim):
         raise UsageError(
             f"{destination.uri} holds an export that was begun already", action="overwrite"
@@ -267,14 +290,15 @@ def _resumed(
 ) -> BegunExport:
     """Go on with an export that was cut off."""
     try:
-        claim = json.loads(begun)
-        versions = claim["table_version"], claim["rejects_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        claim = read_json(begun)
+        token = uuid.UUID(claim["token"]).hex  # a folder's name
+        adopted = claim["table_version"], claim["rejects_version"], token
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SetupError(
             f"{destination.uri}/{BEGUN} is damaged ({error}), so nothing can go on there",
             action="overwrite",
         ) from error
-    job = ExportJob(recipe, spec, destination, *versions)
+    job = ExportJob(recipe, spec, destination, *adopted)
     snapshot = open_version(job)
     check_same(destination.uri, claim, claim_of(job, snapshot))
     return BegunExport(job, snapshot, plan_export(snapshot, spec))
@@ -286,7 +310,8 @@ def _complete(
     """An export that has everything already."""
     manifest = Manifest.from_json(data, f"{destination.uri}/{MANIFEST}")
     check_same_as_complete(destination.uri, manifest, recipe, spec)
-    job = ExportJob(recipe, spec, destination, manifest.table_version, manifest.rejects_version)
+    versions = manifest.table_version, manifest.rejects_version
+    job = ExportJob(recipe, spec, destination, *versions, token="")
     return BegunExport(job, open_owned(recipe), manifest)
 
 
@@ -300,20 +325,35 @@ def _about(job: ExportJob, snapshot: Snapshot, vector: str | None) -> dict[str, 
     }
 
 
-def _receipt(shard: Shard) -> str:
-    return f"{WORKSPACE}/{shard.name}.json"
+def _end_claim(job: ExportJob, manifest: Manifest) -> None:
+    """Remove the claim of an export that is complete, and what it left.
+
+    Raises ``SetupError`` when another export claimed the destination before it was complete, and
+    removes the manifest again.
+    """
+    destination = job.destination
+    if holder_of(destination) not in (job.token, None):  # None: who went on with it ended first
+        if destination.read(MANIFEST) == manifest.to_json():
+            destination.delete([MANIFEST])
+        raise taken_over(job)
+    destination.delete([BEGUN])
+    destination.delete(destination.paths(WORKSPACE))
 
 
-def _read_receipt(destination: Destination, shard: Shard) -> list[ExportedFile]:
+def _receipt(job: ExportJob, shard: Shard) -> str:
+    return f"{job.workspace}/{shard.name}.json"
+
+
+def _read_receipt(job: ExportJob, shard: Shard) -> list[ExportedFile]:
     """Files of a shard that is complete. Raises ``SetupError`` without a receipt."""
+    receipt = _receipt(job, shard)
     try:
-        return [
-            ExportedFile(**file) for file in json.loads(destination.read(_receipt(shard)) or "")
-        ]
+        files = read_json(job.destination.read(receipt) or "")
+        return [ExportedFile(**file) for file in files]
     except (ValueError, TypeError) as error:
         raise SetupError(
-            f"{destination.uri}/{_receipt(shard)} is missing or damaged: another export was "
-            "written there meanwhile",
+            f"{job.destination.uri}/{receipt} is missing or damaged: another export was written "
+            "there meanwhile",
             action="overwrite",
         ) from error
 

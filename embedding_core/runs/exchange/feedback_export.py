@@ -15,10 +15,13 @@ from embedding_core.lake.readers.feedback import SIGNALS, read_feedback
 from embedding_core.lake.readers.stored_documents import StoredDocument, stored_document
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import existing_table
+from embedding_core.plurals import counted
 from embedding_core.quality.beir import read_queries
 from embedding_core.quality.held_out import digest, is_held_out, plain
 from embedding_core.recipe import Recipe
+from embedding_core.records import embedded_text
 from embedding_core.runs.exchange.feedback_grades import GradedQuery, graded_queries
+from embedding_core.runs.inputs.own_output import check_outside_source
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
@@ -76,7 +79,8 @@ def feedback_report(
     found. A query's words and ``seed`` decide on which side it is.
     Labelled queries that it wrote there before are replaced.
     Raises ``LakeError`` when there is no table, ``UsageError`` when there is nothing to write or
-    ``folder`` has labelled queries of another origin, ``SetupError`` when it cannot be written.
+    ``folder`` is in the recipe's source or has labelled queries of another origin, ``SetupError``
+    when it cannot be written.
     """
     table = existing_table(recipe)
     feedback = list(read_feedback(table))
@@ -87,10 +91,11 @@ def feedback_report(
     if folder is not None:
         if not labels.queries:
             raise UsageError(
-                f"the feedback of table {table.name!r} ({len(feedback):,} rows) names no relevant "
-                "document for any query; there is nothing to write before people say more"
+                f"the feedback of table {table.name!r} ({counted(len(feedback), 'row')}) names no "
+                "relevant document for any query; there is nothing to write before people say more"
             )
         try:
+            check_outside_source(recipe, f"{folder}/{QUERIES}")
             _check_replaceable(folder)
             files = tuple(_written(folder, labels, sides))
         except OSError as error:
@@ -172,7 +177,11 @@ def _pairs(labels: _Labels, query_ids: Sequence[str]) -> list[str]:
     for query in map(labels.queries.__getitem__, query_ids):
         for document, grade in query.grades.items():
             stored, chunk_ids = labels.documents[document], query.origins[document].chunk_ids
-            passages = [part.text for part in stored.passages if part.chunk_id in chunk_ids]
+            passages = [
+                embedded_text(part.text, part.context)  # what the model is to read of it, too
+                for part in stored.passages
+                if part.chunk_id in chunk_ids
+            ]
             texts = (passages or [stored.text]) if grade else []
             lines += [json.dumps({"query": query.text, "text": text}) for text in texts]
     return lines

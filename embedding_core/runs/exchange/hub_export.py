@@ -37,8 +37,8 @@ def export_to_hub(
     if resume and there is not None and not folder.exists():
         check_same_as_complete(destination, there, recipe, spec)
     report = export(recipe, spec, str(folder), overwrite, resume)
-    repository.check_free(overwrite, resume)  # an export takes hours, and others write there, too
     version = f"version {report.table_version} of {recipe.name}"
-    repository.upload(folder, f"Export {version}, manifest {report.manifest_sha256}")
+    message = f"Export {version}, manifest {report.manifest_sha256}"
+    repository.upload(folder, message, overwrite, resume)  # others write there meanwhile, too
     shutil.rmtree(folder)
     return replace(report, destination=f"hf://datasets/{dataset.name}@{dataset.revision}")

@@ -21,11 +21,12 @@ from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.rows.embedded import embedded_texts
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import table_of
+from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.records import Space
 from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.exchange.incoming_files import Incoming, incoming
-from embedding_core.runs.exchange.incoming_rows import RowMaker, to_matrix
+from embedding_core.runs.exchange.incoming_rows import RowMaker, check_hashes, to_matrix
 from embedding_core.runs.job import load_described, locked_for, settled
 from embedding_core.runs.outcome import Outcome
 from embedding_core.runs.serving import recognised
@@ -218,8 +219,9 @@ def _empty_table(recipe: Recipe, model: _Model) -> Snapshot:
 def _check_empty(snapshot: Snapshot) -> None:
     if snapshot.n_rows:
         raise LakeError(
-            f"table {snapshot.table.name!r} in {snapshot.table.lake.uri} has {snapshot.n_rows:,} "
-            "rows, and an import makes a table of its files alone; name another lake.table"
+            f"table {snapshot.table.name!r} in {snapshot.table.lake.uri} has "
+            f"{counted(snapshot.n_rows, 'row')}, and an import makes a table of its files alone; "
+            "name another lake.table"
         )
 
 
@@ -244,6 +246,7 @@ def _check_sample(
         if batch is None or not batch.num_rows or not {"text", "vector"} <= {*batch.schema.names}:
             continue  # who makes the rows says what lacks
         each = max(1, batch.num_rows // -(-n_rows // len(shards)))
+        check_hashes(batch, where)
         rows = batch.take(pa.array(range(0, batch.num_rows, each)))
         if "context" not in rows.schema.names:
             rows = rows.append_column("context", pa.nulls(rows.num_rows, pa.string()))

@@ -13,6 +13,7 @@ from embedding_core.errors import EmbedlakeError, SetupError, UsageError, words
 from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS, Exporter
 from embedding_core.exports.manifest import MANIFEST, ExportedFile, Manifest
+from embedding_core.plurals import counted
 from embedding_core.runs.exchange.claim import BEGUN
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
@@ -24,6 +25,16 @@ STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
 OWN_DIGESTS = ("text_hash", "chunk_id")
 """Columns that are made again for files that others wrote: theirs may be digests of another kind,
 and a vector would be taken for that of another text later."""
+UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    pa.ArrowException,
+)
+"""What comes of reading a file that is not of its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class Incoming:
                     yield self._named(batch)
         except EmbedlakeError:
             raise
-        except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise SetupError(
                 f"{' and '.join(shard)} in {self.folder.uri} cannot be read as {self.format} "
                 f"({words(error)}); they are damaged or of another format: write them again, or "
@@ -119,15 +130,29 @@ def incoming(
 
 
 def _export(folder: Destination, manifest: Manifest, names: Mapping[str, str]) -> Incoming:
-    _check_files(folder, manifest)
+    try:
+        _check_files(folder, manifest)
+        renamed = {str(column["column"]): str(column["name"]) for column in manifest.columns}
+        paths = _shards_of(manifest)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SetupError(
+            f"{folder.uri}/{MANIFEST} is no manifest of an export ({type(error).__name__}: "
+            f"{error}); name another folder, or export again"
+        ) from error
+    return Incoming(folder, manifest.spec["to"], paths, manifest, renamed | dict(names))
+
+
+def _shards_of(manifest: Manifest) -> tuple[tuple[str, ...], ...]:
+    """Files by shard, in the order of the format. Raises ``ValueError`` and its like for a manifest
+    of no format, or of files that the format does not write."""
+    if manifest.spec["to"] not in KNOWN_EXPORTERS.names():
+        raise ValueError(f"it names no format, but {manifest.spec['to']!r}")
     shards: dict[int, list[str]] = {}
     suffixes = KNOWN_EXPORTERS.get(manifest.spec["to"]).suffixes
     files = [file for file in manifest.files if file.shard is not None]
     for file in sorted(files, key=lambda file: suffixes.index(_suffix(file.path))):
         shards.setdefault(int(file.shard or 0), []).append(file.path)
-    renamed = {column["column"]: column["name"] for column in manifest.columns}
-    paths = tuple(tuple(shards[number]) for number in sorted(shards))
-    return Incoming(folder, manifest.spec["to"], paths, manifest, renamed | dict(names))
+    return tuple(tuple(shards[number]) for number in sorted(shards))
 
 
 def _check_files(folder: Destination, manifest: Manifest) -> None:
@@ -139,7 +164,9 @@ def _check_files(folder: Destination, manifest: Manifest) -> None:
         if file.path not in sizes:
             raise _damaged(folder, file, "is missing")
         if sizes[file.path] != file.size_bytes:
-            raise _damaged(folder, file, f"has {sizes[file.path]:,} bytes, not {file.size_bytes:,}")
+            raise _damaged(
+                folder, file, f"has {counted(sizes[file.path], 'byte')}, not {file.size_bytes:,}"
+            )
         if _sha256(folder, file.path) != file.sha256:
             raise _damaged(folder, file, "has another SHA-256 than its manifest says")
 

@@ -16,6 +16,7 @@ from embedding_core.lake import schema
 from embedding_core.lake.rows.embedded import embedded_texts
 from embedding_core.lake.rows.verification import hashes_of
 from embedding_core.lake.vectors import are_unit, to_lists
+from embedding_core.plurals import counted
 from embedding_core.protocols import Tokenizer, Vectors
 
 MADE = ("source_uri", "doc_id", "chunk_index", "context", "text_hash", "n_tokens", "char_start",
@@ -59,7 +60,8 @@ class RowMaker:
         hashes = np.concatenate([np.zeros(0, np.int64), *self._ids])
         if (n_twice := len(hashes) - len(np.unique(hashes))) > 0:
             raise SetupError(
-                f"{n_twice:,} rows repeat the document, the position and the text of another; "
+                f"{counted(n_twice, 'row repeats', 'rows repeat')} the document, the position and "
+                "the text of another; "
                 "nothing was imported: remove them, or name a column of ids that differ as doc_id"
             )
 
@@ -85,6 +87,7 @@ class RowMaker:
         for field in self.columns:
             if field.name not in columns and field.name != schema.VECTOR:
                 columns[field.name] = pa.nulls(batch.num_rows, field.type)
+        check_hashes(batch, where, first_row)
         columns[schema.VECTOR] = self._vectors(batch.column(schema.VECTOR), where, first_row)
         self._ids.append(hashes_of(columns["chunk_id"]))
         return pa.RecordBatch.from_arrays(
@@ -179,6 +182,23 @@ class RowMaker:
 _IDENTITY = ("source_uri", "doc_id", "chunk_index", "text_hash")
 
 
+def check_hashes(batch: pa.RecordBatch, where: str, first_row: int = 0) -> None:
+    """Raise ``SetupError`` for a ``text_hash`` that is not of what was embedded: a column was left
+    out or edited since, and the vector is not that of the row."""
+    if "text_hash" not in batch.schema.names:
+        return
+    nulls = pa.nulls(batch.num_rows, pa.string())
+    contexts = batch.column("context") if "context" in batch.schema.names else nulls
+    texts = embedded_texts(pa.table({"context": contexts, "text": batch.column("text")}))
+    hashes = zip(batch.column("text_hash").to_pylist(), texts.to_pylist(), strict=True)
+    for row, (stored, text) in enumerate(hashes, first_row):
+        if text is not None and stored != text_hash(text):
+            raise SetupError(
+                f"row {row} of {where} has a text_hash that is not of its context and text; export "
+                "both columns, as they are in the table, or embed the texts"
+            )
+
+
 def to_matrix(column: pa.Array, dim: int, where: str, first_row: int = 0) -> NDArray[np.floating]:
     """(n_rows, dim) the numbers of vectors in lists of any kind. Raises ``SetupError``."""
     lists = column.storage if isinstance(column, pa.ExtensionArray) else column
@@ -193,7 +213,11 @@ def to_matrix(column: pa.Array, dim: int, where: str, first_row: int = 0) -> NDA
     lengths = lists.value_lengths() if not pa.types.is_fixed_size_list(lists.type) else None
     uneven = lengths is not None and len(lengths.unique()) > 1
     if uneven or len(numbers) != dim * len(lists) or numbers.null_count:
-        has = "vectors of several lengths" if uneven else f"{len(numbers) // len(lists)} dimensions"
+        has = (
+            "vectors of several lengths"
+            if uneven
+            else f"{counted(len(numbers) // len(lists), 'dimension')}"
+        )
         raise SetupError(f"{where} has {has}, the space has {dim}; it is of another model")
     return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(-1, dim)
 

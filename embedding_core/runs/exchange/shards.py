@@ -26,6 +26,7 @@ from embedding_core.lake.scans import (
     scan,
 )
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.records import Scalar
 
 DATA = "data"
@@ -152,8 +153,8 @@ def _checked(
         yield batch
     if n_rows != shard.rows:
         raise LakeError(
-            f"shard {shard.name} was to have {shard.rows:,} rows and has {n_rows:,}: the table is "
-            "damaged, or an index that the filter uses is",
+            f"shard {shard.name} was to have {counted(shard.rows, 'row')} and has {n_rows:,}: the "
+            "table is damaged, or an index that the filter uses is",
             action="verify",
         )
 

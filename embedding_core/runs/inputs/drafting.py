@@ -12,10 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from embedding_core.chunking.structure.code import LANGUAGES, language_of
 from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.encoder.installed import packaged_models
-from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, words
+from embedding_core.errors import EmbedlakeError, RejectedInput, SetupError, UsageError, words
+from embedding_core.plurals import counted
 from embedding_core.recipe import RESERVED_COLUMNS, ModelSpec, Recipe, SourceSpec
+from embedding_core.recipe.chunk import STRATEGIES
 from embedding_core.recipe.paths import source_path
 from embedding_core.records import SourceFile
 from embedding_core.runs.inputs.field_choice import FieldChoice, chosen_fields, listed_fields
@@ -44,6 +47,12 @@ CHARACTERS_PER_TOKEN = 3
 """Fewer than most languages have with most tokenizers."""
 FILE_FIELDS = {"text", "name", "uri"}
 """Fields that documents of prose formats have."""
+CODE_ENDINGS = tuple(f".{ending}" for ending in LANGUAGES)
+WHY_STRATEGY = {
+    "markdown": "Markdown is cut along its sections, with the headings embedded before each chunk",
+    "code": "source code is cut at definitions and statements, by the end of each file's name",
+}
+"""Reasons for other strategies than ``tokens``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +103,9 @@ def draft(wish: Wish) -> Draft:
     chosen = chosen_fields(sample.survey, sample.is_prose)
     if chosen is None:
         raise SetupError(
-            f"no field of the {sample.survey.n_records:,} records that were read in {uri} looks "
-            f"like a text; the fields: {'; '.join(listed_fields(sample.survey)) or 'none'}. Write "
-            "a recipe whose source.text names a field, or a template over several"
+            f"no field of the {counted(sample.survey.n_records, 'record')} that were read in {uri} "
+            f"looks like a text; the fields: {'; '.join(listed_fields(sample.survey)) or 'none'}. "
+            "Write a recipe whose source.text names a field, or a template over several"
         )
     why: dict[str, str] = {}
     source = _source(wish, uri, files, sample, why) | _mapping(chosen, why)
@@ -140,13 +149,27 @@ class _Sample:
     """Names of files of other formats."""
     is_prose: bool = False
     """Whether each file is a text."""
+    strategies: Counter[str] = field(default_factory=Counter)
+    """Stored bytes of the chosen formats' files by the chunk strategy that suits them."""
     delimiter: str | None = None
     """What stands between the cells of CSV files, where it is not the usual."""
 
+    @property
+    def suited(self) -> str:
+        """The chunk strategy that suits most bytes."""
+        return max(self.strategies, key=lambda name: (self.strategies[name], name))
+
 
 def _files(spec: SourceSpec) -> list[SourceFile]:
-    """The first files of the source; of one without any known name, those of every name."""
+    """The first files of the source: those with names of known formats, with source code if a local
+    folder has more of it; without any of these, files of every name."""
     files = list(islice(listed_files(spec), FILES_LISTED))
+    if place_of(spec.uri) is LOCAL and Path(spec.uri).is_dir():
+        include = tuple(f"**/*{ending}" for ending in CODE_ENDINGS)
+        listed = listed_files(spec.model_copy(update={"include": include}))
+        code = list(islice(listed, FILES_LISTED - len(files)))
+        if _n_bytes(code) > _n_bytes(files):
+            files += code
     if not files:
         any_name = spec.model_copy(update={"include": ("**/*",)})
         files = list(islice(listed_files(any_name), FILES_LISTED))
@@ -154,10 +177,15 @@ def _files(spec: SourceSpec) -> list[SourceFile]:
         passed_over = discover(spec, may_be_empty=True).passed_over
         raise SetupError(
             f"nothing to read in {spec.uri}: it has no file of a format that is read "
-            f"({readable_names()}), and {passed_over.hidden:,} names that begin with _ or .; name "
+            f"({readable_names()}), and "
+            f"{counted(passed_over.hidden, 'name begins', 'names begin')} with _ or .; name "
             "another folder, or put files there"
         )
     return files
+
+
+def _n_bytes(files: Sequence[SourceFile]) -> int:
+    return sum(file.size_bytes for file in files)
 
 
 def _sampled(files: Sequence[SourceFile], spec: SourceSpec) -> _Sample:
@@ -165,7 +193,7 @@ def _sampled(files: Sequence[SourceFile], spec: SourceSpec) -> _Sample:
     by_format, problems = _by_format(files, spec)
     if not by_format:
         raise SetupError(
-            f"none of the first {len(problems):,} files of {spec.uri} can be read: "
+            f"none of the first {counted(len(problems), 'file')} of {spec.uri} can be read: "
             f"{problems[0] if problems else 'they hold nothing'}"
         )
     prose = {name for name, group in by_format.items() if group.is_prose}
@@ -183,6 +211,8 @@ def _sampled(files: Sequence[SourceFile], spec: SourceSpec) -> _Sample:
             continue
         sample.delimiter = sample.delimiter or group.delimiter
         sample.endings |= _endings(names)
+        for file in group.files:
+            sample.strategies[_strategy(name, file.uri)] += file.size_bytes
         sample.files += group.read
         for number, records in enumerate(group.records):
             for record in records:
@@ -202,7 +232,7 @@ class _Format:
     @property
     def n_bytes(self) -> int:
         """Stored bytes of all its files."""
-        return sum(file.size_bytes for file in self.files)
+        return _n_bytes(self.files)
 
     @property
     def is_prose(self) -> bool:
@@ -214,19 +244,20 @@ class _Format:
 def _by_format(
     files: Sequence[SourceFile], spec: SourceSpec
 ) -> tuple[dict[str, _Format], list[str]]:
-    """The files by format, which the first files of each ending tell by their content, and why
-    others cannot be read."""
+    """The files by format, which the first files of each ending tell by their content (source code
+    is text), and why others cannot be read."""
     by_ending: dict[str, list[SourceFile]] = {}
     for file in files:
         by_ending.setdefault(_ending(file.uri), []).append(file)
     formats: dict[str, _Format] = {}
     problems: list[str] = []
-    for alike in by_ending.values():
+    for ending, alike in by_ending.items():
+        read_as = spec.model_copy(update={"format": "text"}) if ending in CODE_ENDINGS else spec
         holding = [file for file in alike if file.size_bytes] or alike
         step = max(1, len(holding) // FILES_READ)
         for number, file in enumerate(holding[::step][:FILES_READ]):
             try:
-                name, records, delimiter = _first_records(file, spec)
+                name, records, delimiter = _first_records(file, read_as)
             except RejectedInput as error:
                 problems.append(f"{file.uri}: {error}")
                 continue
@@ -263,7 +294,15 @@ def _ending(uri: str) -> str:
     """The end of a file's name that says its format, compression included; empty for a name that
     says none."""
     name = uri.rpartition("/")[2].lower()
-    return max((end for end in suffixes() if name.endswith(end)), key=len, default="")
+    endings = (*suffixes(), *CODE_ENDINGS)
+    return max((end for end in endings if name.endswith(end)), key=len, default="")
+
+
+def _strategy(format_name: str, uri: str) -> str:
+    """The chunk strategy that suits a file."""
+    if format_name == "markdown":
+        return "markdown"
+    return "tokens" if format_name != "text" or language_of(uri) is None else "code"
 
 
 def _endings(uris: Sequence[str]) -> set[str]:
@@ -280,9 +319,9 @@ def _source(
     source: dict[str, Any] = {"uri": _written(uri, wish.folder)}
     if wish.config is not None:
         source["config"] = wish.config
-    counted = ", ".join(f"{n:,} {name}" for name, n in sample.formats.most_common())
+    formats = ", ".join(f"{n:,} {name}" for name, n in sample.formats.most_common())
     more = " at least" if len(files) == FILES_LISTED else ""
-    why["source.uri"] = f"{len(files):,} files{more}, told by content: {counted}"
+    why["source.uri"] = f"{counted(len(files), 'file')}{more}, told by content: {formats}"
     is_folder = not (len(files) == 1 and files[0].uri == uri)
     unknown = any(not ending or ending not in suffixes() for ending in sample.endings)
     if is_folder and (sample.left_out or unknown):
@@ -290,10 +329,13 @@ def _source(
         others = ", ".join(name.rpartition("/")[2] for name in sample.left_out[:3])
         more = ", …" if len(sample.left_out) > 3 else ""
         why["source.include"] = (
-            f"leaves out {len(sample.left_out):,} files of other formats: {others}{more}"
+            f"leaves out {counted(len(sample.left_out), 'file')} of other formats: {others}{more}"
             if sample.left_out
             else "their names end with no known format"
         )
+    if sample.suited == "code":
+        source["format"] = "text"
+        why["source.format"] = "source code is read as it is"
     if sample.delimiter is not None:
         source["formats"] = {"csv": {"delimiter": sample.delimiter}}
         why["source.formats"] = "with a comma the rows would have one cell"
@@ -352,7 +394,10 @@ def _model(named: str | None, why: dict[str, str]) -> _Model:
         except EmbedlakeError as error:
             problem = words(error)
             continue
-        limit = f"takes {info.space.max_tokens:,} tokens, {info.space.dim:,} dimensions"
+        limit = (
+            f"takes {counted(info.space.max_tokens, 'token')}, "
+            f"{counted(info.space.dim, 'dimension')}"
+        )
         origin = "comes with an installed package, " if name.startswith("package:") else ""
         why["model"] = origin + limit
         return _Model(name, info)
@@ -364,14 +409,30 @@ def _model(named: str | None, why: dict[str, str]) -> _Model:
 def _chunk(
     sample: _Sample, chosen: FieldChoice, info: ModelInfo | None, why: dict[str, str]
 ) -> dict[str, Any]:
-    """Windows of tokens, as long as the model takes but no longer than retrieval gains from."""
+    """What suits the files, as long as the model takes but no longer than retrieval gains from."""
     limit = CHUNK_TOKENS if info is None else min(CHUNK_TOKENS, info.space.max_tokens)
     why["chunk"] = "documents are cut into windows; each repeats a tenth of the one before it"
     if chosen.longest_text is not None:
         is_short = chosen.longest_text <= limit * CHARACTERS_PER_TOKEN
         why["chunk"] = (
-            f"the longest of {sample.survey.n_records:,} sampled texts has "
-            f"{chosen.longest_text:,} characters: "
+            f"the longest of {counted(sample.survey.n_records, 'sampled text')} has "
+            f"{counted(chosen.longest_text, 'character')}: "
             + ("most documents are one chunk" if is_short else "documents are cut into windows")
         )
-    return {"strategy": "tokens", "max_tokens": limit, "overlap": round(limit * OVERLAP)}
+    strategy, reason = _suited(sample)
+    why["chunk"] = f"{reason}; {why['chunk']}" if reason else why["chunk"]
+    return {"strategy": strategy, "max_tokens": limit, "overlap": round(limit * OVERLAP)}
+
+
+def _suited(sample: _Sample) -> tuple[str, str | None]:
+    """The strategy that suits the files, and why it is not ``tokens``, or why it is ``tokens``
+    although another would suit them."""
+    strategy = sample.suited
+    if strategy not in WHY_STRATEGY:
+        return "tokens", None
+    suited = STRATEGIES.get(strategy)
+    try:
+        suited.settle(suited.options(strategy=strategy), CHUNK_TOKENS)
+    except UsageError as error:
+        return "tokens", f"the strategy {strategy} would suit these files: {error}"
+    return strategy, WHY_STRATEGY[strategy]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from embedding_core.errors import UsageError
 from embedding_core.lake import schema
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.records.scalars import in_utc
 
 HIDDEN = frozenset(
@@ -91,7 +92,7 @@ def grouped(field: str, values: Sequence[Any]) -> Grouped:
     counts = Counter(shown(value) for value in present)
     common = [name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]
     kept, rest = common[:MOST_GROUPS], common[MOST_GROUPS:]
-    labels = [*kept, *([f"({len(rest):,} other values)"] if rest else [])]
+    labels = [*kept, *([f"({counted(len(rest), 'other value')})"] if rest else [])]
     positions = {name: min(rank, len(kept)) for rank, name in enumerate(common)}
     if len(present) < len(values):
         labels.append(NO_VALUE)
@@ -149,5 +150,6 @@ def _named(value: Any) -> str:
     if isinstance(value, datetime):
         return in_utc(value).date().isoformat()
     if value == int(value):
-        return f"{value:.0f}" if abs(value) < 10_000 else f"{value:,.0f}"  # a year has no comma
+        rounded = int(value)
+        return f"{rounded}" if abs(rounded) < 10_000 else f"{rounded:,}"  # a year has no comma
     return f"{value:.4g}"

@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from embedding_core.lake import ledger
 from embedding_core.lake.table import Table
+from embedding_core.records import StageSeconds
 
 SUMMED = (
-    "documents", "rejected", "chunks", "embedded", "reused", "tokens", "seconds", "chunk_seconds",
+    "documents", "rejected", "chunks", "embedded", "reused", "tokens", "cost",
+    *ledger.STAGE_COLUMNS,
 )  # fmt: skip
 
 
@@ -28,16 +30,20 @@ class RunWork:
     embedded: int
     reused: int
     tokens: int
-    chunk_seconds: float
-    """Reading and cutting, all workers together."""
-    embed_seconds: float
-    """Encoding and writing, all workers together."""
+    stages: StageSeconds
+    """Where the time went, all workers together."""
+    cost: float | None
+    """What it cost at the price of that time; None where no price was known."""
 
     @property
     def tokens_per_second(self) -> float | None:
         """Tokens per second of a worker; None where nothing took any time."""
-        seconds = self.chunk_seconds + self.embed_seconds
+        seconds = self.stages.of_workers
         return self.tokens / seconds if seconds else None
+
+    def cost_at(self, price_per_hour: float | None) -> float | None:
+        """What it cost; where no price was known then, at this one."""
+        return self.stages.cost(price_per_hour) if self.cost is None else self.cost
 
 
 def run_history(table: Table, most_runs: int) -> tuple[RunWork, ...]:
@@ -69,8 +75,8 @@ def run_history(table: Table, most_runs: int) -> tuple[RunWork, ...]:
             embedded=row["embedded_sum"],
             reused=row["reused_sum"],
             tokens=row["tokens_sum"],
-            chunk_seconds=row["chunk_seconds_sum"],
-            embed_seconds=max(0.0, row["seconds_sum"] - row["chunk_seconds_sum"]),
+            stages=ledger.stages_of(row, "_sum"),
+            cost=row["cost_sum"],
         )
         for row in rows[-most_runs:]
     )

@@ -21,11 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding_core.errors import LakeError, SetupError, words
+from embedding_core.errors import LakeError, SetupError, UsageError, words
 from embedding_core.lake import schema, vectors
 from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.scans import rows_of_fragments, scan
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.projections.projection import Placement, projection
 from embedding_core.recipe import Recipe
 from embedding_core.runs.exchange.claim import at_version
@@ -116,8 +117,8 @@ def begin_map(recipe: Recipe, method: str, column: str | None, n_fitted: int) ->
     fitted = sample[np.isfinite(sample).all(axis=1)]
     if not len(fitted):
         raise LakeError(
-            f"none of {len(sample):,} sampled rows of {where} has a finite vector in column "
-            f"{name!r}, so there is no map of it",
+            f"none of {counted(len(sample), 'sampled row')} of {where} has a finite vector in "
+            f"column {name!r}, so there is no map of it",
             action="verify",
         )
     placement = projection(method, len(fitted)).fit(fitted)
@@ -198,6 +199,20 @@ def named_columns(path: Path) -> tuple[str, str, str]:
         raise SetupError(
             f"{path} is no map that embedlake wrote ({words(error)}); make one of the table, and "
             "name that file"
+        ) from error
+
+
+def check_replaceable(out: Path) -> None:
+    """Raise ``UsageError`` where a map would overwrite something else. Another map and an empty
+    file may be overwritten."""
+    if not out.exists() or not out.stat().st_size:
+        return
+    try:
+        named_columns(out)
+    except SetupError as error:
+        raise UsageError(
+            f"{out} is there and is no map that embedlake wrote, so it is not overwritten; name "
+            "another file, or remove that one"
         ) from error
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from embedding_core.errors import UsageError
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.projections.association import association
 from embedding_core.projections.components import Components, Numbers
 from embedding_core.projections.likeness import near_duplicates
@@ -53,7 +54,7 @@ class Look:
     def __post_init__(self) -> None:
         if not 1 <= self.n_sampled <= MOST_SAMPLED:
             raise UsageError(
-                f"a sample of {self.n_sampled:,} rows cannot be looked at; take 1 to "
+                f"a sample of {counted(self.n_sampled, 'row')} cannot be looked at; take 1 to "
                 f"{MOST_SAMPLED:,}"
             )
 

@@ -16,7 +16,7 @@ from embedding_core.lake.vectors import to_lists, to_numpy
 from embedding_core.protocols import Kind, TextEncoder, Vectors
 from embedding_core.quality.bridge import Bridge
 from embedding_core.recipe import ModelSpec
-from embedding_core.records import Space
+from embedding_core.records import ModelWork, Space
 
 
 @dataclass(slots=True)
@@ -29,6 +29,11 @@ class BridgedEncoder:
     encoder: TextEncoder
     """The encoder of the space that it leads from."""
     bridge: Bridge
+
+    @property
+    def work(self) -> ModelWork:
+        """How the encoder was used."""
+        return self.encoder.work
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """(n_texts, dim) in ``space``, unit norm, input order."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,13 +37,17 @@ from embedding_core.lake.spaces.vector_columns import (
 )
 from embedding_core.lake.table import Table
 from embedding_core.lake.vectors import to_numpy
+from embedding_core.plurals import counted
 from embedding_core.reasons import TRUNCATED
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.records import Reject
+from embedding_core.records import Reject, StageSeconds
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
 from embedding_core.runs.job import Job, settled
 from embedding_core.runs.prepared import prepared
 from embedding_core.runs.serving import recognised
+from embedding_core.watch.spans import span
+from embedding_core.watch.stopwatch import Stopwatch
+from embedding_core.watch.subject import working_on
 
 REJECTS_PER_COMMIT = 50_000
 """Rejects that wait in memory, some 20 MB of them."""
@@ -66,7 +70,8 @@ class FilledFragment:
     tokens: int
     truncated: int
     """Rows whose vector covers the beginning of their text alone; each is listed in rejects."""
-    seconds: float
+    stages: StageSeconds
+    """Where the time went; ``write`` has the commit, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,10 @@ class SpaceReport:
     missing_rows: int
     """Rows of the table without a vector in this space at the end: their texts have none."""
     seconds: float
+    stages: StageSeconds
+    """Where the time of filling went, all workers together."""
+    cost: float | None
+    """What that work costs; None without a price."""
 
 
 def build_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> SpaceReport:
@@ -125,6 +134,7 @@ def fragments_to_fill(job: Job, tried: Collection[int] = ()) -> list[tuple[int, 
 def space_report(job: Job, done: Sequence[FilledFragment], started: float) -> SpaceReport:
     """What filling came to. ``started`` is what ``time.perf_counter()`` said at the beginning."""
     table = job.table
+    stages = sum((fragment.stages for fragment in done), StageSeconds())
     dataset = table.dataset()
     column, missing = field_of(dataset, job.space_id), missing_rows(dataset, job.space_id)
     if not missing:  # rows that an earlier attempt found no vector for have one, or are gone
@@ -139,6 +149,8 @@ def space_report(job: Job, done: Sequence[FilledFragment], started: float) -> Sp
         truncated=sum(fragment.truncated for fragment in done),
         missing_rows=sum(missing.values()),
         seconds=time.perf_counter() - started,
+        stages=stages,
+        cost=stages.cost(job.price_per_hour),
     )
 
 
@@ -152,15 +164,21 @@ def begin_space(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: 
     return job
 
 
-def add_space(job: Job) -> None:
+def add_space(job: Job, check: Callable[[], None] = lambda: None) -> None:
     """Add the column of the job's space when it is missing: metadata alone. Indexes that cannot be
-    used are dropped first; a filter would fail."""
+    used are dropped first; a filter would fail. ``check``: see ``add_column``."""
     space, table = prepared(job).model.space, job.table
     drop_broken_indexes(table.open())
-    add_column(table, space, job.recipe.model, job.run_id)
+    add_column(table, space, job.recipe.model, job.run_id, check)
 
 
-def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: str) -> Job:
+def space_job(
+    recipe: Recipe,
+    model: ModelSpec,
+    resources: Resources,
+    run_id: str,
+    price_per_hour: float | None = None,
+) -> Job:
     """The work of embedding a table's rows with ``model``; nothing is changed. Errors as
     ``build_space``."""
     snapshot = open_owned(recipe)
@@ -172,18 +190,39 @@ def space_job(recipe: Recipe, model: ModelSpec, resources: Resources, run_id: st
     model = recognised(model, spaces(snapshot))
     info = describe_model(model)
     fixed = recipe.model_copy(update={"model": model.pinned(info.space.revision)})
-    return Job(fixed, settled(resources), space_id(info.space), "", run_id)
+    return Job(
+        fixed,
+        settled(resources),
+        space_id(info.space),
+        "",
+        run_id,
+        price_per_hour=price_per_hour,
+    )
 
 
 def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
     """Fill the job's space for one fragment and commit it; see ``fill_fragment`` for what may go on
     meanwhile. Memory is bounded by some blocks of rows and the vectors of repeated texts."""
-    started = time.perf_counter()
-    table, encoder = job.table, prepared(job).encoder()
+    with (
+        working_on(job.run_id),
+        span("backfill", job.trace, run=job.run_id, fragment=fragment_id),
+    ):
+        return _backfilled(job, fragment_id)
+
+
+def _backfilled(job: Job, fragment_id: int) -> FilledFragment:
+    watch, table = Stopwatch("write"), job.table
+    with watch.stage("load"):
+        encoder = prepared(job).encoder()
+    used_before = encoder.work
     log = _FillLog(job, encoder.space.max_tokens)
-    blocks = _blocks(job, table, fragment_id, encoder.space.dim)
-    encoded = encode_blocks(encoder, blocks, _repeated(table, fragment_id))
+    with watch.stage("read"):
+        repeated = _repeated(table, fragment_id)
+    blocks = watch.each("read", _blocks(job, table, fragment_id, encoder.space.dim))
+    encoded = watch.each("forward", encode_blocks(encoder, blocks, repeated))
     filled = fill_fragment(table, job.space_id, fragment_id, _logged(log, table, encoded))
+    token_wait = encoder.work.since(used_before).token_wait_seconds
+    watch.move(token_wait, "forward", "tokenise")
     return FilledFragment(
         fragment_id=fragment_id,
         rows=filled.rows if filled.committed else 0,
@@ -191,7 +230,7 @@ def backfill_fragment(job: Job, fragment_id: int) -> FilledFragment:
         encoded=log.tally["encoded"],
         tokens=log.tally["tokens"],
         truncated=log.tally["truncated"],
-        seconds=time.perf_counter() - started,
+        stages=watch.read(),
     )
 
 
@@ -248,7 +287,10 @@ class _FillLog:
         self.tally["tokens"] += block.n_tokens
         for index in np.flatnonzero(block.truncated).tolist():
             if index not in block.failures:
-                detail = f"only the first {self.max_tokens:,} tokens are in the vector"
+                detail = (
+                    f"only the first {counted(self.max_tokens, 'token is', 'tokens are')} in "
+                    "the vector"
+                )
                 self._reject(block, index, TRUNCATED.name, f"{_label(self.job)}: {detail}")
                 self.tally["truncated"] += 1
         for index, reason in block.failures.items():

@@ -14,7 +14,7 @@ from embedding_core.lake.table import existing_table
 from embedding_core.quality import Interval, score_run
 from embedding_core.quality.labels import Labels, nothing_known, read_labels
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.runs.job import load
+from embedding_core.runs.job import load_described
 from embedding_core.runs.serving import QUERIES_PER_CALL, serving_model
 
 DOCUMENTS = 100
@@ -53,7 +53,8 @@ def evaluate(
     snapshot = existing_table(recipe).open()
     labels = read_labels(recipe, queries, qrels)
     space_id, _ = snapshot.space(column)  # a wrong name is refused before a model is loaded
-    encoder = load(serving_model(recipe, snapshot, column), resources)
+    serving = serving_model(recipe, snapshot, column)
+    encoder = load_described(serving.info, serving.model, resources)
     most = max(1, min(snapshot.n_rows, 10 * DOCUMENTS))  # chunks of enough different documents
     query = Query(k=most, exact=True, column=column)
     ranked: dict[str, list[str]] = {}

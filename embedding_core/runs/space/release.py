@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from embedding_core.lake.disk.flushing import INDEX_ROOMS, flushed
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.vector import IndexReport, refresh_vector_index, training_is_due
 from embedding_core.lake.ownership.owner import open_owned
@@ -16,15 +18,21 @@ from embedding_core.lake.spaces.switching import (
     Release,
     column_before,
     promote,
+    refuse,
     releases,
     rollback,
 )
-from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows, model_of
+from embedding_core.lake.spaces.vector_columns import expect, field_of, missing_rows
 from embedding_core.quality.judgement import GateReport
 from embedding_core.recipe import Recipe, Resources
+from embedding_core.records import StageSeconds
 from embedding_core.runs.job import Job
+from embedding_core.runs.outcome import Outcome as RunOutcome
+from embedding_core.runs.serving import stored_model
 from embedding_core.runs.space.build import FilledFragment, SpaceReport, build_space, space_report
 from embedding_core.runs.space.sample import SampledPart
+from embedding_core.watch.spans import span
+from embedding_core.watch.subject import working_on
 
 Promotion = Literal["auto", "never", "force"]
 """``auto``: promote when the gate says yes; ``force``: whatever it says; ``never``: build only."""
@@ -57,6 +65,13 @@ class ReembedReport:
     """One sentence per group of fragments that could not be filled; the next run goes on there."""
     seconds: float
 
+    @property
+    def run_outcome(self) -> RunOutcome:
+        """How the run ended, in the words of every run."""
+        if self.outcome == "refused" or self.outcome == "failed":
+            return self.outcome
+        return "done"
+
 
 @dataclass(slots=True)
 class Reembedding:
@@ -66,6 +81,8 @@ class Reembedding:
     started: float = field(default_factory=time.perf_counter)
     filled: list[FilledFragment] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    n_fragments: int = 0
+    """Fragments to be filled, as far as they are known."""
     sampled: list[SampledPart] = field(default_factory=list)
     sample: GateReport | None = None
     gate: GateReport | None = None
@@ -75,6 +92,21 @@ class Reembedding:
     def filled_ids(self) -> set[int]:
         """Fragments that were worked on."""
         return {fragment.fragment_id for fragment in self.filled}
+
+    def figures(self) -> Mapping[str, Any]:
+        """See ``run_record.Work``. A fragment is a commit."""
+        return {
+            "units": max(self.n_fragments, len(self.filled)),
+            "units_done": len(self.filled),
+            "commits": len(self.filled),
+            "tokens": sum(fragment.tokens for fragment in self.filled),
+            "chunks": {
+                "embedded": sum(fragment.rows for fragment in self.filled),
+                "failed": sum(fragment.missing_rows for fragment in self.filled),
+            },
+            "rejects": sum(fragment.missing_rows + fragment.truncated for fragment in self.filled),
+            "stages": sum((fragment.stages for fragment in self.filled), StageSeconds()),
+        }
 
     def is_incomplete(self) -> bool:
         """Whether rows lack a vector, or work on them failed."""
@@ -126,9 +158,11 @@ def index_space(job: Job) -> IndexReport | None:
     table = job.table
 
     def refresh(_attempt: int) -> IndexReport | None:
-        return refresh_vector_index(table, job.recipe.index, column=column_of(job))
+        with flushed(table.uri, *INDEX_ROOMS):
+            return refresh_vector_index(table, job.recipe.index, column=column_of(job))
 
-    return tried_again(f"index {table.uri}", refresh)
+    with working_on(job.run_id), span("index", job.trace, run=job.run_id):
+        return tried_again(f"index {table.uri}", refresh)
 
 
 def index_is_due(job: Job) -> bool:
@@ -146,16 +180,24 @@ def column_of(job: Job) -> str:
     return str(expect(job.table.dataset(), job.space_id).name)
 
 
-def promote_space(job: Job, by: str, gate: GateReport | None) -> Release:
+def promote_space(
+    job: Job, by: str, gate: GateReport | None, check: Callable[[], None] = lambda: None
+) -> Release:
     """Put the job's space in service; errors as ``lake.promote``. ``gate``: what was found of it.
-    Bridges to the space before it have done their work.
+    ``check``: see there. Bridges to the space before it have done their work.
 
     Waits for the training of another index however long: the work is done, only the switch is left.
     """
     table, answer = job.table, None if gate is None else _answer(gate)
-    release = promote(table, column_of(job), by, job.run_id, math.inf, answer)
+    release = promote(table, column_of(job), by, job.run_id, math.inf, answer, check)
     forget_bridges(table)
     return release
+
+
+def record_refusal(job: Job, by: str, gate: GateReport) -> Release:
+    """Keep in the table's history that the gate refused the job's space, and why."""
+    refused = (job.space_id, job.recipe.model.name)
+    return refuse(job.table, refused, by, job.run_id, _answer(gate))
 
 
 def _answer(gate: GateReport) -> GateAnswer:
@@ -164,12 +206,17 @@ def _answer(gate: GateReport) -> GateAnswer:
         verdict=gate.verdict,
         queries=gate.queries,
         queries_kind=gate.queries_kind,
+        sampled_share=gate.sampled_share,
         old_ndcg=ndcg.old.mean,
         new_ndcg=ndcg.new.mean,
         difference=ndcg.difference.mean,
         low=ndcg.difference.low,
         high=ndcg.difference.high,
-        failed=tuple(finding.name for finding in gate.findings if finding.outcome == "failed"),
+        failed={
+            finding.name: finding.sentence
+            for finding in gate.findings
+            if finding.outcome == "failed"
+        },
     )
 
 
@@ -183,7 +230,7 @@ def go_back(
     index goes on for longer than ``wait_seconds``.
     """
     snapshot = open_owned(recipe)
-    model = model_of(snapshot.dataset, column_before(snapshot))
+    model = stored_model(snapshot, column_before(snapshot), recipe.model)
     if not now:
         build_space(recipe, model, resources, "rollback")
     release = rollback(snapshot.table, by, now=now, wait_seconds=wait_seconds)

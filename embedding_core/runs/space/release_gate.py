@@ -20,6 +20,7 @@ from embedding_core.lake.query.search import Query
 from embedding_core.lake.scans import judged_rows, vectors_at
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.vector_columns import missing_rows
+from embedding_core.plurals import counted
 from embedding_core.protocols import Vectors
 from embedding_core.quality import Ann, OldNew, findings, verdict_of
 from embedding_core.quality.judgement import GateReport, Side, judge
@@ -42,7 +43,9 @@ def gate(recipe: Recipe, resources: Resources, column: str) -> GateReport:
     snapshot = open_owned(recipe)
     _check_filled(snapshot, column)
     old, new = (
-        side_of(name, snapshot.space(name)[1], serving_model(recipe, snapshot, name), resources)
+        side_of(
+            name, snapshot.space(name)[1], serving_model(recipe, snapshot, name).model, resources
+        )
         for name in (schema.VECTOR, column)
     )
     rows = partial(judged_rows, snapshot, schema.VECTOR, column)
@@ -75,7 +78,8 @@ def _check_filled(snapshot: Snapshot, column: str) -> None:
     n_missing = sum(missing_rows(snapshot.dataset, space_id).values())
     if n_missing:
         raise Unfilled(
-            f"{n_missing:,} of {n_rows:,} rows of table {table.name!r} have no vector in {column}, "
+            f"{n_missing:,} of {counted(n_rows, 'row')} of table {table.name!r} have no vector in "
+            f"{column}, "
             "so it cannot be judged yet; fill them with the column's model, then try again",
             action="reembed",
         )

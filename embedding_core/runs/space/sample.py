@@ -180,7 +180,7 @@ def judge_sample(job: Job, parts: Sequence[SampledPart]) -> GateReport:
     """
     snapshot = job.table.open()
     identifier, space = snapshot.space()
-    serving = serving_model(job.recipe, snapshot)
+    serving = serving_model(job.recipe, snapshot).model
     planned = prepared(job).model.space
     n_rows = sum(sampled.rows for sampled in parts)
     rows = partial(_read, snapshot.table, tuple(sampled.path for sampled in parts))

@@ -10,6 +10,7 @@ from embedding_core.lake.spaces.vector_columns import columns
 from embedding_core.recipe import ModelSpec
 from embedding_core.records import Scalar
 from embedding_core.runs.space.bridging import has_bridge
+from embedding_core.server.answering.exact_values import exact
 from embedding_core.server.answering.messages import BRIDGE, ColumnInfo, SpaceInfo
 
 ROWS_LOOKED_AT = 1_000
@@ -67,6 +68,8 @@ def _examples(values: list[Scalar]) -> list[Scalar]:
     """Values that differ, the most frequent first."""
     counts: dict[Scalar, int] = {}
     for value in values:
-        if value is not None and len(str(value)) <= LONGEST_VALUE:
+        is_number = value is not None and value == value  # NaN is not equal to itself
+        if is_number and len(str(value)) <= LONGEST_VALUE:
             counts[value] = counts.get(value, 0) + 1
-    return sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES]
+    common = sorted(counts, key=lambda value: -counts[value])
+    return [exact(value) for value in common[:MOST_VALUES]]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedding_core.lake.query.conditions import Operator
+from embedding_core.lake.query.comparisons import Operator
 from embedding_core.lake.readers.feedback import (
     MOST_ID_CHARACTERS,
     MOST_QUERY_CHARACTERS,
@@ -40,7 +40,7 @@ class FilterMessage(Message):
     column: Identifier
     operator: Operator
     value: JsonValue | list[JsonValue] = None
-    """A list for ``in``; nothing for ``is missing`` and ``is there``."""
+    """A list for ``in`` and ``not in``; nothing for ``is missing`` and ``is there``."""
 
 
 BRIDGE = "bridge"
@@ -118,6 +118,7 @@ class Found:
     snippet: Mark
     """The part of the text that says most."""
     metadata: Mapping[str, Scalar]
+    """Whole numbers beyond 53 bits as text, bytes in base64."""
 
 
 @dataclass(frozen=True, slots=True)

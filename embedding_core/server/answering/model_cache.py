@@ -78,8 +78,7 @@ def loaded_encoder(
     recipe: Recipe, snapshot: Snapshot, column: str, resources: Resources
 ) -> TextEncoder:
     """Load the model whose vectors a column holds, after making sure that it is that model."""
-    model = serving_model(recipe, snapshot, column)
-    info = describe_model(model)
-    check_query_space(info.space, *snapshot.space(column))
-    with loading_context(model.name) as loaded:
-        return loaded(load_model(info, model, resources))
+    serving = serving_model(recipe, snapshot, column)
+    check_query_space(serving.info.space, *snapshot.space(column))
+    with loading_context(serving.model.name) as loaded:
+        return loaded(load_model(serving.info, serving.model, resources))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,15 +15,17 @@ from embedding_core.encoder.engines import describe_model
 from embedding_core.errors import EmbedlakeError, UsageError, words
 from embedding_core.identity import space_id
 from embedding_core.lake import schema
-from embedding_core.lake.query.conditions import Condition, filter_of
+from embedding_core.lake.query.conditions import Condition, conditioned
 from embedding_core.lake.query.hits import Hit, Hits
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.readers.feedback import Feedback
 from embedding_core.lake.readers.stored_documents import MOST_PASSAGES, stored_document
 from embedding_core.lake.snapshot import Snapshot
+from embedding_core.plurals import counted
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.space.bridging import bridge_from
 from embedding_core.server.answering.described import column_infos, has_full_text, space_infos
+from embedding_core.server.answering.exact_values import exact
 from embedding_core.server.answering.highlights import Highlighter, snippet_of
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import (
@@ -75,7 +78,7 @@ class SearchService:
         """
         self._bridge_from = bridge_from
         self.limits = limits or Limits()
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(recipes)
         self.models = ModelCache(resources, self.limits, self.telemetry.together.observe)
         self._pool = ThreadPoolExecutor(self.limits.searches, thread_name_prefix="embedlake-lake")
         self._searches = Gathering[Search, Searched](
@@ -115,6 +118,10 @@ class SearchService:
             return not any(table.problem for table in self.tables.values())
         return False
 
+    async def metrics(self) -> bytes:
+        """What was counted and timed, and the figures of the tables, for Prometheus."""
+        return await self._in_pool(self.telemetry.text)
+
     async def search(self, name: str, message: SearchMessage) -> SearchAnswer:
         """The hits of a query, all of the version and space that served when it came.
 
@@ -150,7 +157,8 @@ class SearchService:
             )
         if document is None:
             raise NotServed(f"the table {name!r} has no document {doc_id[:200]!r}")
-        return DocumentAnswer(name, snapshot.version, document, document.text)
+        answered = replace(document, metadata=exact(document.metadata))
+        return DocumentAnswer(name, snapshot.version, answered, document.text)
 
     async def table_info(self, name: str) -> TableInfo:
         """What a table is: spaces, columns to filter by, what can be asked."""
@@ -171,7 +179,10 @@ class SearchService:
         return TableList(infos, problems)
 
     async def add_feedback(self, message: FeedbackMessage) -> Stored:
-        """Store feedback; it is in the table when this returns. Raises ``UsageError``."""
+        """Store feedback; it is in the table when this returns.
+
+        Raises ``UsageError``, and as ``ServedTable.current``: a table that is gone gets none.
+        """
         table = self._table(message.table)
         if not self._writers:
             raise UsageError("this server takes no feedback: it was started to read alone")
@@ -179,6 +190,7 @@ class SearchService:
         content["session"] = content["session"] or None
         feedback = Feedback(at=datetime.now(UTC), **content)
         with self._admitted():
+            await table.current()
             await self._writers[table.name].add(feedback)
         self.telemetry.feedback.labels(table.name, feedback.signal).inc()
         return Stored(1)
@@ -189,8 +201,8 @@ class SearchService:
         if self._under_way >= self.limits.at_once:
             self.telemetry.refused.inc()
             raise Busy(
-                f"{self._under_way:,} requests are under way, as many as this server takes at "
-                f"once; ask again in {AGAIN_SECONDS:g} s",
+                f"{counted(self._under_way, 'request is', 'requests are')} under way, as many as "
+                f"this server takes at once; ask again in {AGAIN_SECONDS:g} s",
                 pause_seconds=AGAIN_SECONDS,
             )
         self._under_way += 1
@@ -216,10 +228,8 @@ class SearchService:
         batcher = await self._batcher(name, serving, message.column)
         through = self._bridge_from if message.column == BRIDGE else None
         column = message.column if through is None else schema.VECTOR
-        conditions = filter_of(list(map(_condition, message.filters)), snapshot.schema)
-        query = Query(
-            message.k, conditions.where, conditions.params, hybrid=message.hybrid, column=column
-        )
+        query = Query(message.k, hybrid=message.hybrid, column=column)
+        query = conditioned(query, list(map(_condition, message.filters)), snapshot.schema)
         encoded = await batcher.encode(message.query)
         space, vector = batcher.encoder.space, encoded.vector
         if through is not None:
@@ -308,6 +318,7 @@ def _found(hits: Hits, query: str) -> list[Found]:
     for rank, hit in enumerate(hits, start=1):
         marks = highlighter.marks(hit.text)
         fields = {name: getattr(hit, name) for name in Hit.__slots__}
+        fields["metadata"] = exact(hit.metadata)
         answered.append(
             Found(rank=rank, marks=marks, snippet=snippet_of(hit.text, marks), **fields)
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -10,6 +12,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from embedding_core.recipe import Recipe
+from embedding_core.reports.exposition import TableCollector
+from embedding_core.server.answering.watched_tables import WatchedTables
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 """Bounds of the buckets of a time."""
@@ -20,9 +26,11 @@ TOGETHER = (1, 2, 4, 8, 16, 32, 64)
 class Telemetry:
     """The figures of one server, apart from those of others in the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, recipes: Sequence[Recipe] = ()) -> None:
+        """``recipes``: of the tables that it answers from."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        self._registry.register(TableCollector(WatchedTables(recipes).look))
         self.requests = Counter(
             "embedlake_requests",
             "Requests that were answered.",
@@ -64,5 +72,5 @@ class Telemetry:
         )
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All figures in Prometheus' text format; may wait for the store."""
         return generate_latest(self._registry)

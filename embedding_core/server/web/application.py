@@ -31,7 +31,7 @@ from embedding_core.server.answering.messages import (
     TableInfo,
     TableList,
 )
-from embedding_core.server.answering.refusals import Busy, NotServed
+from embedding_core.server.answering.refusals import Busy, NotServed, invalid_words
 from embedding_core.server.answering.service import SearchService
 from embedding_core.server.web.guard import Access, Guard
 from embedding_core.server.web.mcp_tools import mcp_application
@@ -54,7 +54,14 @@ STATUSES: dict[type[Exception], int] = {
 }
 """HTTP status by class of error; the first that fits."""
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request is no HTTP, or its client left within it."},
+    401: {"model": Problem, "description": "The token is missing or wrong."},
+    403: {"model": Problem, "description": "A page of another site may not ask."},
     404: {"model": Problem, "description": "No such table or document."},
+    405: {"model": Problem, "description": "The path takes another method."},
+    408: {"model": Problem, "description": "The request was not complete in time."},
+    413: {"model": Problem, "description": "The request is too long."},
+    421: {"model": Problem, "description": "The server is not called so."},
     422: {"model": Problem, "description": "The request cannot be used; the error says why."},
     429: {"model": Problem, "description": "Too much at once; Retry-After says when to come."},
     503: {"model": Problem, "description": "The table, its store or its model does not answer."},
@@ -155,7 +162,7 @@ def _add_health(app: FastAPI, service: SearchService) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(service.telemetry.text(), media_type="text/plain; version=0.0.4")
+        return Response(await service.metrics(), media_type="text/plain; version=0.0.4")
 
 
 @cache
@@ -180,11 +187,8 @@ async def _explained(_request: Request, error: Exception) -> Response:
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [
-        f"{'.'.join(str(part) for part in problem['loc'][1:]) or 'the body'}: {problem['msg']}"
-        for problem in error.errors()
-    ]
-    return _json(Problem("; ".join(problems[:8]), "invalid"), 422)
+    problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
+    return _json(Problem(invalid_words(problems), "invalid"), 422)
 
 
 async def _no_route(_request: Request, error: Exception) -> Response:

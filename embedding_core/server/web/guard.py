@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from embedding_core.plurals import counted
 from embedding_core.server.answering.limits import Limits
 from embedding_core.server.answering.messages import Problem
 
@@ -195,4 +196,6 @@ def _refused(status: int, kind: str, error: str) -> Refusal:
 
 
 def _too_long(n_bytes: int, most: int) -> Refusal:
-    return _refused(413, "too_long", f"the request has {n_bytes:,} bytes; send at most {most:,}")
+    return _refused(
+        413, "too_long", f"the request has {counted(n_bytes, 'byte')}; send at most {most:,}"
+    )

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import to_jsonable_python
 from starlette.routing import BaseRoute, Route
 
 from embedding_core.errors import EmbedlakeError
 from embedding_core.reports.report import said
-from embedding_core.server.answering.messages import FilterMessage, SearchMessage
+from embedding_core.server.answering.messages import (
+    MOST_HITS,
+    FilterMessage,
+    Identifier,
+    SearchMessage,
+    Words,
+)
+from embedding_core.server.answering.refusals import invalid_words
 from embedding_core.server.answering.service import SearchService
 
 PATH = "/mcp"
@@ -60,7 +67,7 @@ def mcp_application(service: SearchService) -> McpApplication:
 
 def mcp_server(service: SearchService) -> MCPServer[Any]:
     """The tools, for any transport."""
-    server: MCPServer[Any] = MCPServer("embedlake", instructions=INSTRUCTIONS, log_level="WARNING")
+    server = _Tools("embedlake", instructions=INSTRUCTIONS, log_level="WARNING")
 
     def only_table(table: str | None) -> str:
         if table is None and len(service.tables) != 1:
@@ -69,9 +76,9 @@ def mcp_server(service: SearchService) -> MCPServer[Any]:
 
     @server.tool()
     async def search(
-        query: str,
-        table: str | None = None,
-        k: int = 5,
+        query: Words,
+        table: Identifier | None = None,
+        k: Annotated[int, Field(ge=1, le=MOST_HITS)] = 5,
         filters: list[FilterMessage] | None = None,
         hybrid: bool = False,
     ) -> dict[str, Any]:
@@ -82,7 +89,10 @@ def mcp_server(service: SearchService) -> MCPServer[Any]:
 
     @server.tool()
     async def get_document(
-        doc_id: str, table: str | None = None, source_uri: str | None = None, first: int = 0
+        doc_id: Identifier,
+        table: Identifier | None = None,
+        source_uri: Identifier | None = None,
+        first: Annotated[int, Field(ge=0)] = 0,
     ) -> dict[str, Any]:
         """Give a document's text from passage number ``first`` on."""
         with _explaining():
@@ -91,7 +101,7 @@ def mcp_server(service: SearchService) -> MCPServer[Any]:
             return _plain(answer)
 
     @server.tool()
-    async def table_info(table: str | None = None) -> dict[str, Any]:
+    async def table_info(table: Identifier | None = None) -> dict[str, Any]:
         """Say what tables there are, or what one has: rows, spaces, columns to filter by."""
         with _explaining():
             if table is None:
@@ -101,13 +111,29 @@ def mcp_server(service: SearchService) -> MCPServer[Any]:
     return server
 
 
+class _Tools(MCPServer[Any]):
+    """Tools that are strict: an assistant that misspells ``filters`` is told, and not answered as
+    if it had given none."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        """Call a tool. Raises ``ToolError`` that names what was wrong with its arguments."""
+        schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
+        names = schemas[name]["properties"] if name in schemas else arguments
+        if unknown := [argument for argument in arguments if argument not in names]:
+            raise ToolError(f"{name} takes no {unknown[0][:80]!r}; it takes {', '.join(names)}")
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(invalid_words(error.__cause__.errors())) from error
+            raise
+
+
 @contextmanager
 def _explaining() -> Iterator[None]:
     """Tell an assistant what it did wrong, or what keeps the server from answering."""
     try:
         yield
-    except ValidationError as error:
-        raise ToolError("; ".join(str(problem["msg"]) for problem in error.errors())) from error
     except EmbedlakeError as error:
         raise ToolError(said(error)) from error
 

@@ -17,6 +17,7 @@ from io import BufferedIOBase, BufferedReader, BytesIO, RawIOBase
 from pydantic import field_validator
 
 from embedding_core.errors import RejectedInput
+from embedding_core.plurals import counted
 from embedding_core.reasons import (
     DUPLICATE_COLUMN,
     INVALID_UTF8,
@@ -157,7 +158,9 @@ class Csv(TextFormat):
         if isinstance(row, _Bad):
             return Flaw(position, row.reason, row.detail)
         if len(row) != width:
-            return Flaw(position, RAGGED_ROW, f"the row has {len(row)} cells, the header {width}")
+            return Flaw(
+                position, RAGGED_ROW, f"the row has {counted(len(row), 'cell')}, the header {width}"
+            )
         cells: dict[str, object] = {name: kind(row[number]) for number, name, kind in columns}
         nulls = self.options.nulls
         return Record(
@@ -226,7 +229,7 @@ class _Rows:
                 yield "\n"
                 continue
             if self._n_bytes > MAX_ROW_BYTES:
-                raise self._unclosed(f"{MAX_ROW_BYTES} bytes")
+                raise self._unclosed(f"{MAX_ROW_BYTES:,} bytes")
             text = self._decoded(line)
             yield self._narrow(text.removeprefix("\ufeff") if self._n_lines == 1 else text)
         self._has_ended = True
@@ -284,7 +287,7 @@ class _Rows:
             n_bytes += len(line)
             self._waste.waste(0, len(line))
         self._n_bytes = 0
-        detail = f"the row has {n_bytes} bytes, the limit is {MAX_ROW_BYTES}; split it"
+        detail = f"the row has {counted(n_bytes, 'byte')}, the limit is {MAX_ROW_BYTES:,}; split it"
         self._problems.append(_Bad(LINE_TOO_LONG, detail))
 
     def _unclosed(self, within: str) -> RejectedInput:

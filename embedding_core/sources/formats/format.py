@@ -22,6 +22,7 @@ from pydantic import field_validator
 
 from embedding_core import reasons
 from embedding_core.errors import RejectedInput
+from embedding_core.plurals import counted
 from embedding_core.reasons import Reason
 from embedding_core.recipe.formats import FormatOptions
 from embedding_core.recipe.mapping.field_path import FieldPath
@@ -236,7 +237,7 @@ class _Short(reprlib.Repr):
         try:
             return super().repr_int(x, level)
         except ValueError:  # Python writes no more than some thousand digits
-            return f"of {x.bit_length()} bits"
+            return f"of {counted(x.bit_length(), 'bit')}"
 
 
 _SHORT = _Short()

@@ -234,7 +234,10 @@ def _enter(window: _Window, name: str) -> None:
     """Go to the value of this name in the object that comes next."""
     window.skip("{")
     while window.next() != "}":
-        key, _ = window.value()
+        try:
+            key, _ = window.value()
+        except ValueError as error:
+            raise RejectedInput(MALFORMED_JSON, words(error)) from error
         window.skip(":")
         if key == name:
             return

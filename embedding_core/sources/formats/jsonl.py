@@ -13,6 +13,7 @@ from io import BufferedReader, RawIOBase
 from typing import IO
 
 from embedding_core.errors import RejectedInput, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import (
     INVALID_UTF8,
     LINE_TOO_LONG,
@@ -228,7 +229,10 @@ def _skip_line(lines: IO[bytes] | BufferedReader, piece: bytes, waste: Waste) ->
         piece = lines.readline(SKIP_BYTES)
         n_bytes += len(piece)
         waste.waste(0, len(piece))
-    return f"the line has {n_bytes} bytes, the limit is {MAX_LINE_BYTES}; split the record"
+    return (
+        f"the line has {counted(n_bytes, 'byte')}, the limit is {MAX_LINE_BYTES:,}; "
+        "split the record"
+    )
 
 
 def _record(position: int, line: bytes) -> Record | Flaw:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedding_core.errors import RejectedInput
+from embedding_core.plurals import counted
 from embedding_core.reasons import MOSTLY_WASTE
 
 MOST_WASTED = 1_000_000
@@ -41,7 +42,9 @@ class Waste:
         if self.wasted > MOST_WASTED + WASTED_PER_USED * self.used:
             self._give_up(f"{self.wasted:,} {self.what}", f"{MOST_WASTED:,}")
         if self.wasted_bytes > MOST_WASTED_BYTES + WASTED_PER_USED * self.used_bytes:
-            self._give_up(f"{self.wasted_bytes:,} bytes of {self.what}", f"{MOST_WASTED_BYTES:,}")
+            self._give_up(
+                f"{counted(self.wasted_bytes, 'byte')} of {self.what}", f"{MOST_WASTED_BYTES:,}"
+            )
 
     def _give_up(self, wasted: str, limit: str) -> None:
         raise RejectedInput(

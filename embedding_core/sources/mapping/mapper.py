@@ -41,7 +41,7 @@ class RecordMapper:
         self._uri = source_uri
         self._read_id = None if spec.id is None else id_reader(spec.id)
         self._read_text = text_reader(spec)
-        self._read_title = None if spec.title is None else title_reader(spec.title)
+        self._read_title = title_reader(spec)
         self._columns = column_readers(spec.metadata, source_uri)
         self._conversation = None if spec.conversation is None else Conversation(spec.conversation)
         self._group = group_reader(spec, source_uri)

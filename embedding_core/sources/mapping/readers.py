@@ -63,11 +63,13 @@ def text_reader(spec: SourceSpec) -> Callable[[FieldsOf], str]:
     return read
 
 
-def title_reader(template: str) -> Callable[[FieldsOf], str | None]:
-    """The function that renders the title; None where a field that it needs is missing or null, or
-    all of it is blank."""
-    parsed = replace(TextTemplate.parse(template), is_plain=False)
-    render = _renderer(parsed)
+def title_reader(spec: SourceSpec) -> Callable[[FieldsOf], str | None] | None:
+    """The function that renders the title and tidies it up like the text; its title is None where a
+    field that it needs is missing or null, or all of it is blank. None without ``source.title``."""
+    if spec.title is None:
+        return None
+    parsed = replace(TextTemplate.parse(spec.title), is_plain=False)
+    render, tidied = _renderer(parsed), tidier(spec.normalize, spec.whitespace)
     needed = [
         lookup(placeholder.path)
         for placeholder in parsed.placeholders
@@ -79,6 +81,8 @@ def title_reader(template: str) -> Callable[[FieldsOf], str | None]:
             return None
         title = render(fields)
         _check(title, "the title")
+        if tidied is not None:
+            title = tidied(title)
         return title.strip() or None
 
     return read

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from embedding_core.errors import words
+from embedding_core.plurals import counted
 from embedding_core.reasons import MAP_FAILED, NO_DOCUMENT
 from embedding_core.recipe.mapping.function import MapFunction, MapSpec
 from embedding_core.sources.formats.format import Flaw, Record, Undecodable, shown, type_name
@@ -58,7 +59,9 @@ def mapped(spec: MapSpec, records: Iterator[Record | Flaw]) -> Iterator[MappedRe
             advice = "correct it, or raise source.map.seconds"
             n_slow += 1
             if n_slow == MOST_SLOW:
-                raise spec.unusable(f"it {took} for {n_slow} records in a row; {advice}") from error
+                raise spec.unusable(
+                    f"it {took} for {counted(n_slow, 'record')} in a row; {advice}"
+                ) from error
             detail = f"source.map {spec.function!r} {took}; {advice}"
             documents = [Flaw(record.position, MAP_FAILED, detail)]
         yield from documents
@@ -110,7 +113,8 @@ def _outputs(spec: MapSpec, output: object) -> list[dict[str, object]]:
     outputs = list(islice(_checked(output), spec.documents + 1))
     if len(outputs) > spec.documents:
         raise _Nonsense(
-            f"more than {spec.documents:,} documents; correct it, or raise source.map.documents"
+            f"more than {counted(spec.documents, 'document')}; correct it, or raise "
+            "source.map.documents"
         )
     return outputs
 

@@ -63,7 +63,8 @@ def write_map(
 ) -> None:
     """Write every row with its place in a plane: ids, text, metadata, x and y.
 
-    A Parquet file for embedding-atlas and other viewers. The same version of the table gives the
+    A Parquet file for embedding-atlas and other viewers; it replaces an older map, never another
+    file. The same version of the table gives the
     same bytes. Large tables are placed on Ray.
     """
     from embedding_core.reports.look.placed import MapView
@@ -144,8 +145,9 @@ def _made(recipe: str, out: Path, column: str | None, method: str, n_fitted: int
     from embedlake.execution.pool import each_in_pool
     from embedlake.local.small_work import is_little_to_export
 
-    check_file(out)
     started, settings, loaded = time.perf_counter(), read_settings(), Recipe.load(recipe)
+    check_file(out, loaded)
+    placed_rows.check_replaceable(out)
     with saying_what_takes_long("map"):
         begun = placed_rows.begin_map(loaded, method, column, n_fitted)
         dim = begun.snapshot.space(begun.job.column)[1].dim

@@ -67,16 +67,20 @@ def write_report(
 ) -> None:  # fmt: skip
     """Write a page of the table: figures, runs, releases, a map of its vectors.
 
-    One file that opens offline. Needs no Prefect API, but keeps the same figures and pictures as
-    artifacts of one that is named or that `embedlake up` started.
+    One file that opens offline; it replaces an older page, never another file. Needs no Prefect
+    API, but keeps the same figures and pictures as artifacts of one that is named or that
+    `embedlake up` started.
     """
+    from embedding_core.reports.pages.page import check_replaceable
+
     loaded, settings = Recipe.load(recipe), read_settings()
-    check_file(out)
+    check_file(out, loaded)
+    page = str(out.absolute())
+    check_replaceable(page, loaded.lake.storage)
     if (url := reachable_api(settings)) is not None:
         use_prefect_api(url)
-        path = str(out.absolute())
         data = run_flow(
-            "embedlake.flows.report:report", recipe, path, column, color, method, sample
+            "embedlake.flows.report:report", recipe, page, column, color, method, sample
         )
     else:
         from embedding_core.reports.look.overview import OverviewView
@@ -88,7 +92,6 @@ def write_report(
         with saying_what_takes_long("report"):
             look = Look(column, color, method, sample)
             made = overview.look_at(loaded, look, settings.price_per_hour)
-        page = str(out.absolute())
         write_page(page, table_page(made), loaded.lake.storage)
         view = OverviewView(made, page)
         say(view.lines()[1:-1])
@@ -96,10 +99,15 @@ def write_report(
     respond_and_exit(data, [data["summary"], f"page: {data['page']}"], as_json)
 
 
-def check_file(path: Path) -> None:
-    """Raise ``UsageError`` where no file could be written, before the work that goes into it."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
+def check_file(path: Path, recipe: Recipe) -> None:
+    """Raise ``UsageError`` where no file could be written, before the work that goes into it, or
+    where the recipe's next run would read it."""
+    from embedding_core.runs.inputs.own_output import check_outside_source
+
+    is_other = path.exists() and not path.is_file()  # a folder, a device, a pipe
+    if is_other or not path.absolute().parent.is_dir():
         raise UsageError(f"{path} cannot be written: name a file in a folder that exists")
+    check_outside_source(recipe, str(path.absolute()))
 
 
 COMMANDS: tuple[click.Command, ...] = (write_report,)

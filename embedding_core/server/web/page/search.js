@@ -12,6 +12,7 @@ const number = new Intl.NumberFormat("en");
 
 let tables = [];
 let table = null; // what the server says of the table that is asked
+let broken = ""; // tables that cannot answer, and why
 let asked = null; // stops the request under way when another is made
 
 // Elements
@@ -85,9 +86,11 @@ function askForToken(wasWrong) {
 // What is asked: the controls, the address of the page
 
 function operatorsOf(column) {
-  const words = { "<": "below", "<=": "at most", ">": "above", ">=": "at least", "=": "is", "!=": "is not", in: "is one of" };
+  const words = { "<": "below", "<=": "at most", ">": "above", ">=": "at least", "=": "is", "!=": "is not", in: "is one of", "not in": "is none of" };
   return column.operators.map((operator) => element("option", { value: operator }, words[operator] ?? operator));
 }
+
+const takesList = (operator) => operator === "in" || operator === "not in";
 
 function valueInput(column, operator, value) {
   if (operator === "is missing" || operator === "is there") return null;
@@ -97,10 +100,10 @@ function valueInput(column, operator, value) {
     return element("select", { class: "value", "aria-label": label }, ...options);
   }
   const kinds = { int: "number", float: "number", timestamp: "date" };
-  const type = operator === "in" ? "text" : kinds[column.type] ?? "text";
-  const input = element("input", { class: "value", type, "aria-label": label, placeholder: operator === "in" ? "a, b, c" : "" });
+  const type = takesList(operator) ? "text" : kinds[column.type] ?? "text";
+  const input = element("input", { class: "value", type, "aria-label": label, placeholder: takesList(operator) ? "a, b, c" : "" });
   if (type === "number") input.step = "any";
-  if (type === "text" && operator !== "in" && column.values.length) {
+  if (type === "text" && !takesList(operator) && column.values.length) {
     const list = `values-${table.columns.indexOf(column)}`;
     input.setAttribute("list", list);
     if (!$(list)) {
@@ -108,6 +111,7 @@ function valueInput(column, operator, value) {
       document.body.append(element("datalist", { id: list }, ...options));
     }
   }
+  if (type === "date" && value && !/^\d{4}-\d\d-\d\d$/.test(value)) input.type = "text";  // a time of day
   input.value = Array.isArray(value) ? value.join(", ") : value ?? "";
   return input;
 }
@@ -146,7 +150,7 @@ function filterOf(row) {
   if (input.value.trim() === "") return null;
   // Numbers go as they are written: JavaScript would round those beyond 2^53.
   if (row.described.type === "bool") filter.value = input.value === "true";
-  else if (operator.value === "in") filter.value = input.value.split(",").map((part) => part.trim());
+  else if (takesList(operator.value)) filter.value = input.value.split(",").map((part) => part.trim());
   else filter.value = input.value;
   return filter;
 }
@@ -174,7 +178,8 @@ function remember(asking, other) {
 
 function recall() {
   const parameters = new URLSearchParams(location.search);
-  choose(parameters.get("table"));
+  const name = parameters.get("table");
+  choose(name);
   $("query").value = parameters.get("q") ?? "";
   $("k").value = ["5", "20", "50"].includes(parameters.get("k")) ? parameters.get("k") : "10";
   $("hybrid").checked = parameters.get("hybrid") === "1" && !$("hybrids").hidden;
@@ -189,8 +194,11 @@ function recall() {
   }
   const known = (filter) => table?.columns.some(({ name }) => name === filter?.column);
   for (const filter of Array.isArray(filters) ? filters.filter(known) : []) addFilter(filter);
-  if ($("query").value) ask();
-  else $("results").replaceChildren(), say("");
+  $("results").replaceChildren();
+  say("");
+  // A link to a table that is gone is not answered by another one.
+  if (name && name !== table?.table) say(`No table ${name} answers here.`, true);
+  else if ($("query").value) ask();
 }
 
 // The table
@@ -208,7 +216,7 @@ function choose(name) {
   const askable = others.filter(({ filled_share }) => filled_share > 0);
   $("others").hidden = !askable.length;
   const options = askable.map((space) =>
-    element("option", { value: space.column }, `${called(space.model)}, ${space.space_id.slice(0, 8)} (${space.state})`));
+    element("option", { value: space.column }, `${called(space.model)}, ${space.dim} dimensions, ${space.space_id.slice(0, 8)} (${space.state})`));
   $("other").replaceChildren(element("option", { value: "" }, "no other space"), ...options);
 }
 
@@ -222,24 +230,32 @@ function called(model) {
 async function followRelease(answer) {
   if (answer.column !== "vector" || answer.space_id === table.spaces[0].space_id) return;
   const { notice } = answer;
-  await loadTables().catch(() => {});
-  choose(answer.table);
+  await refresh(answer.table);
   describe({ ...table, version: answer.version, notice }, answer.model, answer.space_id);
+}
+
+// The tables and spaces that there are now, to choose from.
+async function refresh(name) {
+  await loadTables().catch(() => {});
+  choose(name);
 }
 
 function describe({ table: name, rows, version, notice }, model, space) {
   const size = rows === undefined ? "" : ` · ${number.format(rows)} passages`;
   $("about").textContent = `${name}${size} · version ${version} · in service: ${called(model)}, space ${space.slice(0, 12)}`;
-  $("notice").textContent = notice ?? "";
-  $("notice").hidden = !notice;
+  notify(notice);
+}
+
+function notify(notice) {
+  $("notice").textContent = [notice, broken].filter(Boolean).join("\n");
+  $("notice").hidden = !$("notice").textContent;
 }
 
 async function loadTables() {
   const { tables: listed, problems } = await call("/api/tables");
   tables = listed;
-  const broken = Object.entries(problems).map(([name, problem]) => `${name}: ${problem}`);
-  $("notice").textContent = broken.join("\n");
-  $("notice").hidden = !broken.length;
+  broken = Object.entries(problems).map(([name, problem]) => `${name}: ${problem}`).join("\n");
+  notify();
   $("entry").hidden = true;
 }
 
@@ -258,6 +274,7 @@ function timing({ model, search, total }) {
 
 async function ask() {
   const asking = question();
+  if (!table) await refresh();
   if (!table) return;
   if (!asking.query) {
     $("query").focus();
@@ -282,6 +299,7 @@ async function ask() {
     $("results").removeAttribute("aria-busy");
     $("results").replaceChildren();
     say(error.message, true);
+    if (other) await refresh(table.table);  // the other space may have been promoted or retired
   }
 }
 
@@ -304,10 +322,12 @@ function showComparison({ answers, moved, shared }, query) {
   const count = (movement) => moved[1].filter((line) => line.movement === movement).length;
   say(`${shared} of ${second.hits.length} hits are in both spaces; ${count("up")} moved up, ${count("down")} down · ${milliseconds(seconds)} ms`);
   const sides = answers.map((answer, side) => {
-    const state = side ? table.spaces.find(({ column }) => column === answer.column)?.state ?? "" : "in service";
+    const space = table.spaces.find(({ column }) => column === answer.column);
+    const state = side ? space?.state ?? "" : "in service";
+    const dim = space?.space_id === answer.space_id ? `${space.dim} dimensions · ` : "";
     return element("section", { "aria-label": `Hits of ${answer.model}, ${state}` },
       element("h2", { title: answer.model }, called(answer.model)),
-      element("p", { class: "muted" }, `${state} · space ${answer.space_id.slice(0, 12)}`),
+      element("p", { class: "muted" }, `${state} · ${dim}space ${answer.space_id.slice(0, 12)}`),
       hitList(answer, query, "h3", moved[side].map((line) => badge(line, side))));
   });
   $("results").replaceChildren(element("div", { class: "sides" }, ...sides));
@@ -354,10 +374,12 @@ function facts(hit, title) {
   return element("dl", { class: "facts" }, ...shown);
 }
 
-// A value as a line: a midnight in UTC is a date.
+// A value as a line: a midnight in UTC is a date, a list or a record is its JSON.
 function shortened(value) {
-  const text = String(value).replace(/^(\d{4}-\d\d-\d\d)T00:00:00Z$/, "$1");
-  return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+  const said = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = said.replace(/^(\d{4}-\d\d-\d\d)T00:00:00Z$/, "$1");
+  const characters = Array.from(text);
+  return characters.length > 120 ? `${characters.slice(0, 119).join("")}…` : text;
 }
 
 // Documents

@@ -59,7 +59,10 @@ class Parquet:
             names = list(dict.fromkeys(column.name for column in columns))
             batches = parquet.iter_batches(BATCH_ROWS, groups, columns=names)
             exact_batches = _in_milliseconds(source, sorted(int96), groups)
-            for batch, exact in zip(batches, exact_batches, strict=False):
+            for batch in batches:
+                exact = next(exact_batches, None)
+                if int96 and (exact is None or exact.num_rows != batch.num_rows):
+                    raise RejectedInput(CORRUPT_PARQUET, "its columns have not equally many rows")
                 values = {column.field: _values(batch, exact, column, int96) for column in columns}
                 yield Rows(position, values, batch.num_rows)
                 position += batch.num_rows

@@ -6,13 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from io import RawIOBase
-from typing import Any
 
 import yaml
 
 from embedding_core.errors import words
 from embedding_core.reasons import MALFORMED_FRONT_MATTER
 from embedding_core.recipe.formats import Format
+from embedding_core.recipe.yaml_values import GuardedLoader
 from embedding_core.records import SourceFile, Span
 from embedding_core.sources.formats.format import (
     Fields,
@@ -20,7 +20,6 @@ from embedding_core.sources.formats.format import (
     Record,
     TextFormat,
     TextOptions,
-    shown,
 )
 from embedding_core.sources.formats.prose.text import file_fields, whole_text
 
@@ -72,21 +71,6 @@ class Markdown(TextFormat):
 MARKDOWN: Format = Markdown()
 
 
-class _WithoutMerges(yaml.SafeLoader):
-    """``SafeLoader``, but ``<<`` is an error: merges of merges grow without bound."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leave the merges in, which nothing constructs."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """A value; raises ``YAMLError`` where the parser stumbles, as over ``!!int ''``."""
-        try:
-            return super().construct_object(node, deep)
-        except (LookupError, AttributeError, TypeError) as error:
-            problem = f"no value of the tag {shown(node.tag)}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
-
-
 def _values(fence: str, written: str) -> dict[str, object] | None:
     """The fields of front matter; None where it is no mapping but a text between two rules.
 
@@ -96,7 +80,7 @@ def _values(fence: str, written: str) -> dict[str, object] | None:
         raise ValueError(f"front matter of more than {MAX_FRONT_MATTER} characters")
     if fence == "+++" and LONG_KEY.search(written):
         raise ValueError("a key of more than 100 parts")
-    values = tomllib.loads(written) if fence == "+++" else yaml.load(written, _WithoutMerges)
+    values = tomllib.loads(written) if fence == "+++" else yaml.load(written, GuardedLoader)
     if values is None and not written.strip():
         return {}
     return (

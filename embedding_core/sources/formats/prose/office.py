@@ -10,6 +10,7 @@ import zlib
 from io import BytesIO, RawIOBase
 
 from embedding_core.errors import RejectedInput, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import CORRUPT_OFFICE, ENCRYPTED, TEXT_TOO_LONG, TOO_MANY_VALUES
 from embedding_core.sources.formats.format import Fit, shown
 from embedding_core.sources.formats.prose.text import whole_bytes
@@ -95,8 +96,8 @@ class _Directory:
         if size > MAX_DIRECTORY_BYTES:
             raise RejectedInput(
                 TOO_MANY_VALUES,
-                f"the list of what is in it has {size} bytes, the limit is {MAX_DIRECTORY_BYTES}; "
-                "split it",
+                f"the list of what is in it has {counted(size, 'byte')}, the limit is "
+                f"{MAX_DIRECTORY_BYTES}; split it",
             )
         return self._stream.read(size) or b""
 
@@ -122,7 +123,8 @@ def _check_markup(archive: zipfile.ZipFile, parts: list[zipfile.ZipInfo]) -> Non
     if n_elements > MOST_ELEMENTS:
         raise RejectedInput(
             TOO_MANY_VALUES,
-            f"its XML has {n_elements:,} elements, the limit is {MOST_ELEMENTS:,}; split it",
+            f"its XML has {counted(n_elements, 'element')}, the limit is {MOST_ELEMENTS:,}; split "
+            "it",
         )
 
 
@@ -146,5 +148,6 @@ def _check_sizes(archive: zipfile.ZipFile, markup: list[zipfile.ZipInfo]) -> Non
         n_bytes = sum(part.file_size for part in parts)
         if n_bytes > limit:
             raise RejectedInput(
-                TEXT_TOO_LONG, f"{what} has {n_bytes} bytes, the limit is {limit}; split it"
+                TEXT_TOO_LONG,
+                f"{what} has {counted(n_bytes, 'byte')}, the limit is {limit:,}; split it",
             )

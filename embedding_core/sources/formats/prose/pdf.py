@@ -10,6 +10,7 @@ from io import RawIOBase
 from typing import Any, Literal
 
 from embedding_core.errors import RejectedInput, words
+from embedding_core.plurals import counted
 from embedding_core.reasons import (
     CORRUPT_PDF,
     ENCRYPTED,
@@ -118,7 +119,8 @@ def _opened(pdfium: Any, data: bytes) -> Any:
             document.close()
         raise RejectedInput(
             TOO_MANY_VALUES,
-            f"the file has {n_pages:,} pages, the limit is {MOST_PAGES:,}; cut it into several",
+            f"the file has {counted(n_pages, 'page')}, the limit is {MOST_PAGES:,}; cut it into "
+            "several",
         )
     return document
 

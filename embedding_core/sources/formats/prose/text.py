@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import RawIOBase
 
 from embedding_core.errors import RejectedInput
+from embedding_core.plurals import counted
 from embedding_core.reasons import INVALID_UTF8, TEXT_TOO_LONG
 from embedding_core.recipe.formats import Format
 from embedding_core.records import SourceFile, Span
@@ -53,7 +54,8 @@ def whole_bytes(stream: RawIOBase, limit: int, advice: str) -> bytes:
         data += block
         if len(data) > limit:
             raise RejectedInput(
-                TEXT_TOO_LONG, f"the file has more than {limit} bytes, the limit; {advice}"
+                TEXT_TOO_LONG,
+                f"the file has more than {counted(limit, 'byte')}, the limit; {advice}",
             )
     return bytes(data)
 

@@ -55,12 +55,13 @@ class Characters:
             return False
         return _has_long_word(text) or not self._all_in(self._spelt, text)
 
-    def encode_with_offsets(self, text: str) -> Offsets | None:
-        """The offsets of the text's tokens; None where only the library can tell."""
-        if self._bert is None or not self._all_in(self._plain, text):
-            return None
-        (encoding,) = self._inner.encode_batch_fast([text], add_special_tokens=False)
-        return self._bert.offsets(text, encoding.ids)
+    def are_plain(self, text: str) -> bool:
+        """Whether the ids of the text's tokens may tell their offsets."""
+        return self._bert is not None and self._all_in(self._plain, text)
+
+    def offsets(self, text: str, ids: Sequence[int]) -> Offsets | None:
+        """The offsets of a plain text's tokens; None where only the library can tell."""
+        return None if self._bert is None else self._bert.offsets(text, ids)
 
     def _all_in(self, chars: set[str], text: str) -> bool:
         if chars.issuperset(text):

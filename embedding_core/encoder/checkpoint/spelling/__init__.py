@@ -1,0 +1,1 @@
+"""What a tokenizer makes of characters and words that were met before."""
