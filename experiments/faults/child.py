@@ -1,13 +1,18 @@
 """Child processes that may be killed, stopped and woken. Lance does not survive a fork, so the
-parent never calls it."""
+parent never calls it. A child dies with its parent."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import importlib
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -15,8 +20,10 @@ from typing import IO, Any
 from embedding_core.errors import words
 from experiments.faults import shim
 
-LONGEST_SECONDS = 120.0
+LONGEST_SECONDS = 600.0
 LONGEST_ERROR = 2_000
+SIGNAL_AT_PARENTS_DEATH = 1
+"""``PR_SET_PDEATHSIG`` of Linux's ``prctl``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +36,16 @@ class Ending:
     """What the action returned."""
     error: str = ""
     """Class and message of the error that the action raised."""
+    is_hang: bool = False
+    """It took too long and was killed."""
 
     @property
     def kind(self) -> str:
         """The ending in a word: ``done``, ``killed``, or the error's class."""
         if self.error:
             return self.error.partition(":")[0]
-        return {0: "done", shim.KILLED: "killed"}.get(self.status, f"status {self.status}")
+        words = {0: "done", shim.KILLED: "killed", -signal.SIGKILL: "killed"}
+        return words.get(self.status, f"status {self.status}")
 
 
 class Child:
@@ -56,9 +66,13 @@ class Child:
         """Let a stopped child go on."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def ending(self) -> Ending:
+    def kill(self) -> None:
+        """Kill the child, unless it ended."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def ending(self, longest_seconds: float = LONGEST_SECONDS) -> Ending:
         """Wait for the end; a child that takes too long is killed."""
-        deadline = time.monotonic() + LONGEST_SECONDS
+        deadline = time.monotonic() + longest_seconds
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -66,8 +80,9 @@ class Child:
             if time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
-                return Ending(-signal.SIGKILL, error=f"Hang: no end after {LONGEST_SECONDS} s")
-            time.sleep(0.005)
+                error = f"Hang: no end after {longest_seconds} s"
+                return Ending(-signal.SIGKILL, error=error, is_hang=True)
+            time.sleep(0.002)
         with self._said:
             self._said.seek(0)
             return Ending(
@@ -80,8 +95,23 @@ def in_child(action: Callable[[], Any]) -> Ending:
     return Child(action).ending()
 
 
+def loaded_modules() -> list[str]:
+    """The modules that this process has imported."""
+    return list(sys.modules)
+
+
+def load_modules(names: Sequence[str]) -> None:
+    """Import modules; those that cannot be imported by their names are left out."""
+    for name in names:
+        if name not in sys.modules:
+            with suppress(ImportError, AttributeError):
+                importlib.import_module(name)
+    gc.freeze()  # collections in children pass over all of it
+
+
 def _act(action: Callable[[], Any], said: IO[str]) -> None:
     """Do the action, say what came of it, and end this process."""
+    ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGKILL)
     try:
         content, status = {"value": action()}, 0
     except BaseException as error:

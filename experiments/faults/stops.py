@@ -5,46 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.faults import shim
 from experiments.faults.child import Child, in_child
+from experiments.faults.injections import Experiment, Point, Tally, numbered
 from experiments.faults.shim import Fault
-from experiments.faults.stage import Choice, Stage, Tally, stage_with_work
+from experiments.faults.stage import shared_stage
 
 CHANGED = ("f0.jsonl", "new0.jsonl", "new1.jsonl", "new3.jsonl")
 
 
-def stops(folder: Path, choice: Choice, changed: Sequence[str] = ()) -> Tally:
+def stops(folder: Path, changed: Sequence[str] = ()) -> Experiment:
     """Stop a run; its successor finds other content in the ``changed`` files, or does the same."""
-    stage, tally = stage_with_work(folder), Tally()
-    for change in choice.of(stage.n_changes(Fault.STOP, stage.run), tally):
+    stage = shared_stage(folder)
+
+    def inject(point: Point, tally: Tally) -> None:
         stage.put_back()
-        sleeper = _stopped_run(stage, change)
-        if sleeper is None:
+        sleeper = Child(stage.hit(Fault.STOP, point.number, stage.run))
+        if not sleeper.wait_for_stop():
+            sleeper.ending()
             tally.counts["ended before the change"] += 1
-            continue
+            return
         for name in changed:
             stage.world.write(name)
-        where = f"stop at change {change}"
-        tally.expect(f"{where}, the successor", in_child(stage.run_and_check))
+        tally.expect("the successor", in_child(stage.run_and_check))
         sleeper.wake()
         tally.injected(sleeper.ending())
-        if not tally.expect(f"{where}, after the wake", in_child(stage.check)):
+        if tally.expect("after the wake", in_child(stage.check)):
+            tally.expect("the next run", in_child(stage.run_and_check))
+        else:
             healed = not in_child(stage.run_and_check).status
             tally.counts["healed by the next run"] += healed
-        else:
-            tally.expect(f"{where}, the next run", in_child(stage.run_and_check))
-    return tally
 
-
-def _stopped_run(stage: Stage, change: int) -> Child | None:
-    """A run that stopped at a change; None when it ended without reaching it."""
-
-    def stopped() -> None:
-        shim.arm(stage.lake, Fault.STOP, change)
-        stage.run()
-
-    child = Child(stopped)
-    if child.wait_for_stop():
-        return child
-    child.ending()
-    return None
+    others = "finds other files" if changed else "does the same work"
+    return Experiment(
+        injects=f"a run is stopped at a change of a file; its successor {others}; then it wakes",
+        must_hold="the table is right after the successor, after the wake and after the next run",
+        stage=stage,
+        points=numbered(Fault.STOP.name, stage.n_changes(Fault.STOP, stage.run)),
+        inject=inject,
+    )

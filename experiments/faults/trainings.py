@@ -6,46 +6,60 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from embedding_core.lake import lock, schema
+from embedding_core.lake import schema
 from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.spaces.switching import promote, retire
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import IndexSpec, ModelSpec
 from embedding_core.runs.maintenance import maintain
 from embedding_core.runs.space.build import build_space
-from experiments.faults import shim
 from experiments.faults.child import Child, in_child
+from experiments.faults.injections import Experiment, Point, Tally, numbered
 from experiments.faults.shim import Fault
-from experiments.faults.stage import LOCK_TIMING, RESOURCES, Choice, Stage, Tally, raise_if
+from experiments.faults.stage import RESOURCES, Stage, raise_if
 
 OTHER_MODEL = ModelSpec(name="hashing", dim=48)
 INDEX = IndexSpec(min_rows=300, target_recall=0.8)
 DOCUMENTS, FILES = 40, 6
 
 
-def trainings(folder: Path, choice: Choice) -> Tally:
+def trainings(folder: Path) -> Experiment:
     """While a column's index is trained the column is retired, or switched and then retired."""
-    stage, tally = _stage_with_two_spaces(folder), Tally()
-    for in_service, change_spaces in ((False, _retire), (True, _promote_and_retire)):
-        train = _training(stage, in_service)
-        for change in choice.of(stage.n_changes(Fault.STOP, train), tally):
-            stage.put_back()
+    stage = _stage_with_two_spaces(folder)
+    kinds = {
+        "retire": (_training(stage, in_service=False), partial(_retire, stage)),
+        "promote and retire": (
+            _training(stage, in_service=True),
+            partial(_promote_and_retire, stage),
+        ),
+    }
 
-            def stopped(train: Callable[[], None] = train, change: int = change) -> None:
-                shim.arm(stage.lake, Fault.STOP, change)
-                train()
+    def inject(point: Point, tally: Tally) -> None:
+        train, change_spaces = kinds[point.kind]
+        stage.put_back()
+        training = Child(stage.hit(Fault.STOP, point.number, train))
+        if not training.wait_for_stop():
+            training.ending()
+            tally.counts["ended before the change"] += 1
+            return
+        tally.expect("the change of spaces", in_child(change_spaces))
+        training.wake()
+        tally.injected(training.ending())
+        tally.expect("readers", in_child(stage.check))
+        tally.expect("the next run", in_child(partial(_run_and_maintain, stage)))
 
-            training = Child(stopped)
-            if not training.wait_for_stop():
-                training.ending()
-                continue
-            where = f"{change_spaces.__name__.strip('_')} at change {change} of a training"
-            tally.expect(where, in_child(partial(change_spaces, stage)))
-            training.wake()
-            tally.injected(training.ending())
-            tally.expect(f"{where}, readers", in_child(stage.check))
-            tally.expect(f"{where}, the next run", in_child(partial(_run_and_maintain, stage)))
-    return tally
+    return Experiment(
+        injects="the training of a vector index is stopped at a change of a file, its column is "
+        "retired, or switched and retired; then it wakes",
+        must_hold="filters work; so do the next run and maintenance",
+        stage=stage,
+        points=[
+            point
+            for kind, (train, _) in kinds.items()
+            for point in numbered(kind, stage.n_changes(Fault.STOP, train))
+        ],
+        inject=inject,
+    )
 
 
 def _stage_with_two_spaces(folder: Path) -> Stage:
@@ -67,7 +81,6 @@ def _training(stage: Stage, in_service: bool) -> Callable[[], None]:
     """Trains the index of the column in service, or of the other one."""
 
     def train() -> None:
-        lock.TIMING = LOCK_TIMING
         column = schema.VECTOR if in_service else _hidden(stage)
         refresh_vector_index(table_of(stage.recipe), INDEX, column=column)
 
@@ -75,12 +88,10 @@ def _training(stage: Stage, in_service: bool) -> Callable[[], None]:
 
 
 def _retire(stage: Stage) -> None:
-    lock.TIMING = LOCK_TIMING
     retire(table_of(stage.recipe), _hidden(stage), "the experiment")
 
 
 def _promote_and_retire(stage: Stage) -> None:
-    lock.TIMING = LOCK_TIMING
     promote(table_of(stage.recipe), _hidden(stage), "the experiment")
     _retire(stage)
 

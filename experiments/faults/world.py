@@ -6,22 +6,25 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from embedding_core.encoder.hashing import HashingEncoder
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import ledger
 from embedding_core.lake.filters import is_in
+from embedding_core.lake.rows.embedded import embedded_texts
+from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe
 
 COLUMNS = [
-    "chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text", "char_start", "char_end",
-    "vector",
+    "chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text", "context", "char_start",
+    "char_end", "vector",
 ]  # fmt: skip
 WORDS_PER_TEXT = (3, 8, 15, 40, 70)
 VOCABULARY = 400
@@ -29,6 +32,7 @@ MOST_DOCUMENTS = 6
 BROKEN_SHARE, EMPTY_SHARE = 0.25, 0.3
 """How often a broken line precedes a document, and an empty text ends a file."""
 TOLERANCE = 1e-5
+TEXTS = pa.schema([("context", pa.string()), ("text", pa.string())])
 
 Row = Mapping[str, Any]
 
@@ -39,8 +43,10 @@ class Content:
 
     texts: Mapping[str, str]
     """By document id."""
-    rejects: Sequence[tuple[int, str]]
+    rejects: Sequence[tuple[int | None, str]] = ()
     """Position and reason of each line that gives no row."""
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What further columns say of each document, by its id and by their names."""
 
 
 class World:
@@ -53,8 +59,15 @@ class World:
         self._n_writes = 0
         folder.mkdir(parents=True)
 
-    def write(self, name: str, n_documents: int | None = None) -> None:
-        """Write a file with other texts than before, and some lines that give no row."""
+    def reseed(self, seed: int) -> None:
+        """Let contents from now on be others than those of another seed."""
+        self._chance = random.Random(seed)
+
+    def write(self, name: str, n_documents: int = 0, n_words: int = 0) -> None:
+        """Write a file with other texts than before, and some lines that give no row.
+
+        ``n_documents``, ``n_words`` of a text: drawn when 0.
+        """
         chance = self._chance
         self._n_writes += 1
         lines: list[str] = []
@@ -64,9 +77,8 @@ class World:
             if chance.random() < BROKEN_SHARE:
                 rejects.append((len(lines), "malformed_json"))
                 lines.append("{broken")
-            words = " ".join(
-                f"w{chance.randrange(VOCABULARY)}" for _ in range(chance.choice(WORDS_PER_TEXT))
-            )
+            length = n_words or chance.choice(WORDS_PER_TEXT)
+            words = " ".join(f"w{chance.randrange(VOCABULARY)}" for _ in range(length))
             texts[f"d{number}"] = f"{name} write {self._n_writes} {words}"
             lines.append(json.dumps({"id": f"d{number}", "text": texts[f"d{number}"]}))
         if chance.random() < EMPTY_SHARE:
@@ -82,44 +94,90 @@ class World:
 
     def problems(self, recipe: Recipe) -> list[str]:
         """Everything in which the table, its ledger and its rejects differ from the files."""
-        table = table_of(recipe)
-        rows = table.to_arrow(COLUMNS).to_pylist()
-        return [
-            *self._wrong_documents(rows),
-            *_wrong_vectors(table, rows),
-            *_wrong_ledger(table, rows),
-            *self._wrong_rejects(table),
-            *_lost_to_indexes(table, rows),
-        ]
+        contents = {str(self.folder / name): content for name, content in self.files.items()}
+        return differences(recipe, contents)
 
-    def _wrong_documents(self, rows: Iterable[Row]) -> Iterator[str]:
-        rows_by_document: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        for row in rows:
-            rows_by_document[row["source_uri"], row["doc_id"]].append(row)
-        texts = {
-            (str(self.folder / name), doc_id): text
-            for name, content in self.files.items()
-            for doc_id, text in content.texts.items()
-        }
-        yield from (f"{key} is missing" for key in texts.keys() - rows_by_document.keys())
-        yield from (f"{key} is not in the files" for key in rows_by_document.keys() - texts.keys())
-        for key in texts.keys() & rows_by_document.keys():
-            wrong = _wrong_chunks(rows_by_document[key], texts[key])
-            yield from (f"{key}: {what}" for what in wrong)
-        yield from _twice("version", {(row["source_uri"], row["file_key"]) for row in rows})
 
-    def _wrong_rejects(self, table: Table) -> Iterator[str]:
-        listed = Counter(
-            (row["source_uri"], row["position"], row["reason"])
-            for row in ledger.reject_rows(table).to_pylist()
-        )
-        expected = Counter(
-            (str(self.folder / name), position, reason)
-            for name, content in self.files.items()
-            for position, reason in content.rejects
-        )
-        yield from (f"reject {key} is missing" for key in expected - listed)
-        yield from (f"reject {key} is one too many" for key in listed - expected)
+def differences(recipe: Recipe, contents: Mapping[str, Content]) -> list[str]:
+    """Everything in which the table, its ledger and its rejects differ from contents by URI."""
+    table = table_of(recipe)
+    snapshot = table.open()
+    rows = _rows(snapshot, contents.values())
+    return [
+        *_wrong_documents(rows, contents),
+        *wrong_vectors(HashingEncoder(snapshot.space()[1]), rows),
+        *_wrong_ledger(table, rows),
+        *_wrong_rejects(table, contents),
+        *lost_to_indexes(snapshot, rows),
+    ]
+
+
+def torn_files(snapshot: Snapshot, versions: Mapping[str, Sequence[Content]]) -> list[str]:
+    """What a reader sees that is no whole version of a file, and vectors that are not their texts'.
+
+    ``versions``: by URI. A file that the table may lack has an empty content among them.
+    """
+    rows = _rows(snapshot, [content for contents in versions.values() for content in contents])
+    rows_by_uri: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        rows_by_uri[row["source_uri"]].append(row)
+    torn = [
+        f"{uri} is none of {len(contents)} versions, and has {len(rows_by_uri[uri])} rows"
+        for uri, contents in versions.items()
+        if all(any(_wrong_documents(rows_by_uri[uri], {uri: content})) for content in contents)
+    ]
+    unknown = [f"{uri} was never written" for uri in rows_by_uri.keys() - versions.keys()]
+    return [*torn, *unknown, *wrong_vectors(HashingEncoder(snapshot.space()[1]), rows)]
+
+
+def _rows(snapshot: Snapshot, contents: Iterable[Content]) -> list[dict[str, Any]]:
+    """All rows, with those of the further columns of contents that there are."""
+    names = {name for content in contents for values in content.columns.values() for name in values}
+    further = names.intersection(snapshot.schema.names).difference(COLUMNS)
+    columns = [*COLUMNS, *sorted(further)]
+    rows: list[dict[str, Any]] = snapshot.dataset.to_table(columns=columns).to_pylist()
+    return rows
+
+
+def _wrong_documents(rows: Iterable[Row], contents: Mapping[str, Content]) -> Iterator[str]:
+    rows_by_document: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        rows_by_document[row["source_uri"], row["doc_id"]].append(row)
+    texts = {
+        (uri, doc_id): text
+        for uri, content in contents.items()
+        for doc_id, text in content.texts.items()
+    }
+    yield from (f"{key} is missing" for key in texts.keys() - rows_by_document.keys())
+    yield from (f"{key} is not in the files" for key in rows_by_document.keys() - texts.keys())
+    for key in texts.keys() & rows_by_document.keys():
+        uri, doc_id = key
+        columns = contents[uri].columns.get(doc_id, {})
+        wrong = _wrong_chunks(rows_by_document[key], texts[key])
+        yield from (f"{key}: {what}" for what in wrong)
+        yield from (f"{key}: {what}" for what in _wrong_columns(rows_by_document[key], columns))
+    yield from _twice("version", {(row["source_uri"], row["file_key"]) for row in rows})
+
+
+def _wrong_columns(rows: Iterable[Row], columns: Mapping[str, Any]) -> Iterator[str]:
+    for row in rows:
+        for name, value in columns.items():
+            if row.get(name) != value:
+                yield f"its {name} is {row.get(name)!r}, not {value!r}"
+
+
+def _wrong_rejects(table: Table, contents: Mapping[str, Content]) -> Iterator[str]:
+    listed = Counter(
+        (row["source_uri"], row["position"], row["reason"])
+        for row in ledger.reject_rows(table).to_pylist()
+    )
+    expected = Counter(
+        (uri, position, reason)
+        for uri, content in contents.items()
+        for position, reason in content.rejects
+    )
+    yield from (f"reject {key} is missing" for key in expected - listed)
+    yield from (f"reject {key} is one too many" for key in listed - expected)
 
 
 def readable(recipe: Recipe) -> list[str]:
@@ -151,12 +209,16 @@ def _wrong_chunks(rows: list[Row], text: str) -> Iterator[str]:
         yield "not all of its text is in chunks"
 
 
-def _wrong_vectors(table: Table, rows: Sequence[Row]) -> Iterator[str]:
+def wrong_vectors(encoder: HashingEncoder, rows: Sequence[Row]) -> Iterator[str]:
+    """Rows whose ``vector`` is missing, or is not what the encoder makes of their ``text`` behind
+    their ``context``."""
     if not rows:
         return
-    encoder = HashingEncoder(table.space()[1])
-    expected = np.asarray(encoder.encode_documents([row["text"] for row in rows]))
-    stored = np.array([row["vector"] for row in rows], np.float64)
+    dim = encoder.space.dim
+    stored = np.array([row["vector"] or [np.nan] * dim for row in rows], np.float64)
+    columns = {name: [row.get(name) for row in rows] for name in ("context", "text")}
+    texts = embedded_texts(pa.table(columns, TEXTS)).to_pylist()
+    expected = np.asarray(encoder.encode_documents(texts))
     is_wrong = ~(np.abs(stored - expected).max(axis=1) < TOLERANCE)
     for number in np.flatnonzero(is_wrong).tolist():
         yield f"the vector of {rows[number]['doc_id']} is not its text's"
@@ -177,8 +239,9 @@ def _wrong_ledger(table: Table, rows: Iterable[Row]) -> Iterator[str]:
             yield f"{n_rows} rows of {key[:SHOWN_DIGITS]}, in the ledger {counts}"
 
 
-def _lost_to_indexes(table: Table, rows: Iterable[Row]) -> Iterator[str]:
+def lost_to_indexes(snapshot: Snapshot, rows: Iterable[Row]) -> Iterator[str]:
+    """File versions of which an index finds more or fewer rows than a scan."""
     for key, n_rows in Counter(row["file_key"] for row in rows).items():
-        n_by_index = table.dataset().count_rows(is_in("file_key", [key]))
+        n_by_index = snapshot.dataset.count_rows(is_in("file_key", [key]))
         if n_by_index != n_rows:
             yield f"the index finds {n_by_index} of {n_rows} rows of {key[:SHOWN_DIGITS]}"

@@ -1,0 +1,1 @@
+"""A resource runs out, or goes wrong: room on a disk, descriptors, memory, the clock."""

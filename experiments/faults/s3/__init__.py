@@ -1,0 +1,1 @@
+"""The lake is in a bucket, and requests to the store are harmed."""
