@@ -1,14 +1,14 @@
 """A server kept busy: our client beside the server's own best, and 50 ms farther away.
 
     python -m benchmarks.engines
-    python -m benchmarks.engines --tokens 20000 --turns 1
+    python -m benchmarks.engines --part far --tokens 60000 --turns 3
 
 The server is llama.cpp's, with all-MiniLM-L6-v2 in float32 on one thread; texts are cut from
 Python's reference in lengths of a lognormal mix. ``busy``: our client and a plain loop of threads,
 which has its best numbers of threads and of texts in a request, found before on some of the texts;
 turns alternate. ``far``: our client over a proxy that adds nothing, and over one that adds 50 ms to
 each request; with the default token budget, and with an eighth of it, where requests are many.
-Medians of all turns. Writes ``benchmarks/results/engines.json``.
+Medians of all turns. Each part writes ``benchmarks/results/engines-<part>.json``.
 """
 
 from __future__ import annotations
@@ -51,48 +51,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=120_000, help="tokens of a turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="default: both")
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="embedlake-bench-") as folder,
         llama_server(write_gguf(Path(folder, "minilm.gguf"))) as url,
     ):
-        figures = _measured(url, arguments.tokens, arguments.turns)
-    origin = about("engines", ["xllamacpp", "httpx2", "stamina", "numpy"])
-    target = RESULTS / "engines.json"
-    target.write_text(json.dumps(origin | {"figures": figures}, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+        texts, n_tokens = _texts(arguments.tokens)
+        for part in arguments.part or PARTS:
+            figures = {"texts": len(texts), "tokens": n_tokens}
+            figures |= PARTS[part](url, texts, arguments.turns)
+            origin = about("engines", ["xllamacpp", "httpx2", "stamina", "numpy"])
+            target = RESULTS / f"engines-{part}.json"
+            target.write_text(json.dumps(origin | {"figures": figures}, indent=1) + "\n")
+            print(json.dumps(figures, indent=1))
 
 
-def _measured(url: str, n_tokens: int, n_turns: int) -> dict[str, Any]:
+def _texts(n_tokens: int) -> tuple[list[str], int]:
+    """Texts of about so many tokens, and how many the model reads of them."""
     tokenizer = describe_model(model_spec(MODEL)).tokenizer
     _, lengths = token_lengths("mix", n_tokens, 256)
     texts = cut_texts("\n".join(topics.values()), tokenizer, lengths)
-    total = sum(min(n, 256) for n in tokenizer.count(texts))
+    return texts, sum(min(n, 256) for n in tokenizer.count(texts))
+
+
+def _busy(url: str, texts: Sequence[str], n_turns: int) -> dict[str, Any]:
     plain = best_client(url, SERVED, texts[: max(1, round(len(texts) * SAMPLE_SHARE))])
-    busy = _turns({"ours": _ours(url), "plain": plain.encode}, texts, n_turns)
+    seconds = _turns({"ours": _ours(url), "plain": plain.encode}, texts, n_turns)
     _check_equal(_ours(url)(texts[:50]), plain.encode(texts[:50]))
-    far: dict[str, Any] = {}
+    share = _median(seconds["plain"]) / _median(seconds["ours"])
+    return {
+        "seconds": seconds,
+        "plain": {"threads": plain.n_threads, "texts_of_a_request": plain.n_texts},
+        "share_of_plain": share,
+        "reached": share >= BUSY_SHARE,
+    }
+
+
+def _far(url: str, texts: Sequence[str], n_turns: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
     with far_away(url, 0.0) as near_url, far_away(url, DELAY_SECONDS) as far_url:
         for budget in (BATCH_TOKENS, BATCH_TOKENS // 8):
             ways = {"near": _ours(near_url, budget), "far": _ours(far_url, budget)}
             seconds = _turns(ways, texts, n_turns)
             lost = 1 - _median(seconds["near"]) / _median(seconds["far"])
-            far[str(budget)] = {
+            figures[f"batch_tokens_{budget}"] = {
                 "seconds": seconds, "lost_share": lost, "reached": lost <= LOST_SHARE,
             }  # fmt: skip
-    share = _median(busy["plain"]) / _median(busy["ours"])
-    return {
-        "texts": len(texts),
-        "tokens": total,
-        "busy": {
-            "seconds": busy,
-            "tokens_per_second": {way: total / _median(taken) for way, taken in busy.items()},
-            "plain": {"threads": plain.n_threads, "texts_of_a_request": plain.n_texts},
-            "share_of_plain": share,
-            "reached": share >= BUSY_SHARE,
-        },
-        "far": far,
-    }
+    return figures
+
+
+PARTS: dict[str, Callable[[str, Sequence[str], int], dict[str, Any]]] = {
+    "busy": _busy,
+    "far": _far,
+}
 
 
 def _ours(url: str, batch_tokens: int | None = None) -> Encode:
@@ -111,8 +123,10 @@ def _turns(
         for name, encode in ways.items():
             started = time.perf_counter()
             encode(texts)
+            taken = time.perf_counter() - started
+            print(f"turn {turn} {name}: {taken:.1f} s", flush=True)
             if turn:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(taken)
     return seconds
 
 

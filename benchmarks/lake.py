@@ -24,6 +24,7 @@ CASES: dict[str, Case] = {
     "incremental": maintained.thousand_commits,
     "plan": plans.ten_thousand_files,
     "tiny-files": plans.hundred_thousand_files,
+    "million-files": plans.million_files,
     "tiny-run": runs.tiny_against_large,
     "flow-memory": runs.flow_memory,
     "minilm": runs.minilm,

@@ -28,7 +28,8 @@ from tests import driver
 from tests.s3 import S3Server, s3_server
 
 N_FILES, ROWS_PER_FILE = 10_000, 100
-N_TINY = 100_000
+N_TINY, N_MILLION = 100_000, 1_000_000
+PLAN_SECONDS = 60.0
 TINY_BYTES = 1_024
 REPEATS = 3
 
@@ -66,15 +67,26 @@ def ten_thousand_files(folder: Path) -> dict[str, Any]:
 
 def hundred_thousand_files(folder: Path) -> dict[str, Any]:
     """Discovery, plan and packing of 100,000 files of 1 KB that no table holds yet."""
-    text = "word " * (TINY_BYTES // 5)
-    for number in range(N_TINY):
-        path = folder / "src" / f"{number % 1_000:03}" / f"{number:06}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{number:06} {text}"[:TINY_BYTES])
-    recipe = recipe_for(folder, source={"uri": str(folder / "src")})
+    recipe = _tiny_files(folder, N_TINY)
     with s3_server(folder / "s3") as server:
         return {"local": _first_plan(recipe, folder),
                 "s3_server": _first_plan(_on_server(recipe, server), folder)}  # fmt: skip
+
+
+def million_files(folder: Path) -> dict[str, Any]:
+    """Plan of a million files of 1 KB on local disk, by the command line; at most 60 seconds."""
+    write_recipe(folder, _tiny_files(folder, N_MILLION))
+    taken = command_of(folder, "plan")
+    return {"files": N_MILLION, "plan": taken, "reached": taken["seconds"] <= PLAN_SECONDS}
+
+
+def _tiny_files(folder: Path, n_files: int) -> Recipe:
+    text = "word " * (TINY_BYTES // 5)
+    for number in range(n_files):
+        path = folder / "src" / f"{number % 1_000:03}" / f"{number:06}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number:06} {text}"[:TINY_BYTES])
+    return recipe_for(folder, source={"uri": str(folder / "src")})
 
 
 def _unchanged(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -139,7 +151,7 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
 
 
-def _command(folder: Path, name: str) -> dict[str, float]:
+def command_of(folder: Path, name: str) -> dict[str, float]:
     """Seconds and peak memory of one command, its interpreter's start included; no Prefect API."""
     program = Path(sys.executable).parent / "embedlake"
     environment = {
@@ -173,4 +185,4 @@ def _high_water_kib(pid: int) -> int:
 
 def _best_of(folder: Path, name: str) -> dict[str, float]:
     """The fastest of some runs of a command."""
-    return min((_command(folder, name) for _ in range(REPEATS)), key=lambda run: run["seconds"])
+    return min((command_of(folder, name) for _ in range(REPEATS)), key=lambda run: run["seconds"])

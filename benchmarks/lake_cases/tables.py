@@ -17,7 +17,7 @@ from embedding_core.lake import ledger
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.records import FileCounts, PlannedFile
+from embedding_core.records import FileCounts, PlannedFile, StageSeconds
 from embedding_core.runs.embed.commit_stage import prepare
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.job import Job
@@ -90,8 +90,9 @@ def table_of_files(recipe: Recipe, rows_per_file: int) -> Table:
 
 def _entry(job: Job, one: PlannedFile, n_rows: int) -> ledger.LedgerEntry:
     counts = FileCounts(one.file_key, one.file.uri, 1, 0, n_rows, 0, 5 * n_rows, embedded=n_rows)
+    stages = StageSeconds(chunk=0.2, forward=0.8)
     return ledger.LedgerEntry(
-        counts, one.file.fingerprint, job.rows_id, job.space_id, 1.0, 0.2, job.run_id
+        counts, one.file.fingerprint, job.rows_id, job.space_id, stages, job.run_id
     )
 
 
