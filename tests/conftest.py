@@ -21,6 +21,10 @@ from tests.checkpoints import build_qwen3
 from tests.s3 import S3Server, s3_server
 
 E2E = "tests/e2e/"
+OWN_SERVERS = {f"{E2E}test_{name}.py" for name in ("canaries", "topology")}
+"""End-to-end tests that do not use the servers of the session."""
+LONG = (*sorted(OWN_SERVERS), "tests/faults/")
+"""Beginnings of the tests that come next."""
 WHOLE_RUNS = tuple(
     f"tests/{room}/"
     for room in ("choosing", "clients", "corpora", "exchange", "look", "runs", "server")
@@ -42,6 +46,14 @@ def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         folder = str(tmp_path_factory.mktemp("kept-models"))
         patch.setattr("huggingface_hub.constants.HF_HOME", folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flushes() -> Iterator[None]:
+    """No test loses power, and each of a thousand runs would wait fifty times for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
         yield
 
 
@@ -71,8 +83,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
+def scope_of(nodeid: str) -> str:
+    """What runs in one process: the end-to-end tests that share servers; else a test's module."""
+    module = nodeid.partition("::")[0]
+    return E2E if module.startswith(E2E) and module not in OWN_SERVERS else module
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what ``make test-fast`` leaves out: tests with an S3 server, and those of whole runs."""
+    """Mark what ``make test-fast`` leaves out: tests with an S3 server, and those of whole runs.
+
+    What takes longest goes first, so that two processes end together.
+    """
+    items.sort(key=lambda item: (scope_of(item.nodeid) != E2E, not item.nodeid.startswith(LONG)))
     for item in items:
         if "s3" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
@@ -80,20 +102,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-class EndToEndInOneProcess(LoadScopeScheduling):
-    """Gives one process all end-to-end tests, first of all, and shares out the others singly.
+class EndToEndFirst(LoadScopeScheduling):
+    """Gives one process the end-to-end tests, first of all, and shares out the others by module.
 
-    They take longest, since they wait for servers, and share a Prefect server and a worker. The
-    groups of xdist 3.8 do not work: it writes them into ids that pytest 9.2 does not read.
+    End-to-end tests take nearly half of the time, wait for servers, and share a Prefect server and
+    a worker; the modules that start servers of their own go to the other process. A module's
+    fixtures are made once. The groups of xdist 3.8 do not work: it writes them into ids that
+    pytest 9.2 does not read.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return E2E if nodeid.startswith(E2E) else nodeid
+        return scope_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EndToEndInOneProcess:
-    """Called by xdist; the scope with most tests goes first."""
-    return EndToEndInOneProcess(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EndToEndFirst:
+    """Called by xdist; modules go in the order of collection."""
+    config.option.loadscopereorder = False
+    return EndToEndFirst(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -20,7 +20,6 @@ from embedding_core.runs.embed.planning import PlanBasis
 from embedding_core.runs.embed.scheduler import chosen_plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
-from embedding_core.runs.serving import following
 
 ONE_FILE_PER_UNIT = Resources(unit_bytes=1)
 
@@ -60,10 +59,9 @@ def begin(
     retry_reasons: Sequence[str] = (),
 ) -> tuple[Job, Plan]:
     """Plan a run and make the table ready."""
-    recipe = following(recipe)
     basis = PlanBasis.now(recipe, retry_reasons)
     planned = basis.plan()
-    job = Job.of(planned, recipe, resources, uuid.uuid4().hex)
+    job = Job.of(planned, basis.recipe, resources, uuid.uuid4().hex)
     if not planned.is_empty:
         prepare(job, planned, allow_removals)
         planned = chosen_plan(job, basis, InProcess())

@@ -18,17 +18,22 @@ def install(
     group: str,
     points: dict[str, str],
 ) -> None:
-    """A distribution called ``name`` with one module, ``<name>_plugin``, and its entry points.
+    """A distribution called ``name`` with one module, ``<name>_plugin``, on this process's path.
 
     ``points``: ``module:object`` by the names that the distribution registers in ``group``.
     """
     (folder / f"{name}_plugin.py").write_text(module)
+    distribution(folder, name, group, points)
+    monkeypatch.syspath_prepend(folder)
+
+
+def distribution(folder: Path, name: str, group: str, points: dict[str, str]) -> None:
+    """The metadata that an installer leaves in ``folder``, with entry points as in ``install``."""
     metadata = folder / f"{name}-1.0.dist-info"
-    metadata.mkdir()
+    metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [f"[{group}]", *(f"{point} = {target}" for point, target in points.items())]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
-    monkeypatch.syspath_prepend(folder)
 
 
 def unread(registry: Registry[Any]) -> Registry[Any]:

@@ -294,3 +294,5 @@ _TOKENIZERS = {
     "roberta": _roberta,
     "xlm-roberta": _xlmr,
 }
+TOKENIZER_FAMILIES = sorted({make: family for family, make in _TOKENIZERS.items()}.values())
+"""A family for each kind of tokenizer: those of the others have the same files."""

@@ -17,7 +17,7 @@ def _all(root: type[EmbedlakeError]) -> list[type[EmbedlakeError]]:
 def test_every_error_of_the_tree_has_a_code() -> None:
     ours = [error for error in _all(EmbedlakeError) if error.__module__ == errors.__name__]
     codes = {error.code for error in ours}
-    assert len(codes) == len(ours) == 10
+    assert len(codes) == len(ours) == 11
 
 
 def test_an_error_keeps_its_action_on_the_way_to_another_process() -> None:
@@ -31,3 +31,8 @@ def test_a_rejected_input_survives_the_way_to_another_process() -> None:
     assert (error.reason, error.detail) == ("too_deep", "12 objects deep")
     with pytest.raises(RejectedInput, match="too_deep: 12 objects deep"):
         raise error
+
+
+def test_detail_of_a_reject_does_not_repeat_a_whole_file() -> None:
+    error = RejectedInput(reasons.CORRUPT_OFFICE, "no part " + "x" * 100_000)
+    assert len(error.detail) < 2_100 and error.detail.startswith("no part xxx")

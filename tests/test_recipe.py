@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ RESOURCES: list[tuple[str, Any, Any]] = [
     ("unit_bytes", 1024, 0),
     ("part_rows", 512, 0),
     ("units_per_commit", 2, 0),
+    ("staged_bytes", 1024, 0),
     ("seconds_per_commit", 5.0, 0),
     ("at_once", 5, 0),
     ("gpus_per_task", 0.5, -1),
@@ -575,3 +577,113 @@ def test_a_recipe_is_frozen(part: str) -> None:
 )  # fmt: skip
 def test_kind_of_a_models_name_is_told_by_its_form(name: str, kind: str) -> None:
     assert kind_of(name) == kind
+
+
+STUMBLES = {
+    "2024-13-45": "timestamp",
+    "2024-01-01 99:00:00": "timestamp",
+    "!!int ''": "int",
+    "!!int x": "int",
+    "!!float x": "float",
+    "!!bool x": "bool",
+    "!!timestamp x": "timestamp",
+    "0b_": "int",
+    "1" * 5_000: "int",
+}
+"""Values that PyYAML raises errors of its own kinds for, with the type that it takes them for."""
+
+
+@pytest.mark.parametrize("written", STUMBLES)
+def test_a_value_that_is_none_is_named_with_its_line(tmp_path: Path, written: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"lake: x\nname: {written}\n")
+    words = rf"is not YAML: no value of the type '{STUMBLES[written]}'\n.* line 2"
+    with pytest.raises(UsageError, match=words):
+        Recipe.load(tmp_path / "recipe.yaml")
+
+
+GROWING = {
+    "aliases of aliases": ("a0: &a0 [x, x]\n", "a{n}: &a{n} [*a{m}, *a{m}]\n"),
+    "merges of merges": ("a0: &a0 {{x: 1}}\n", "a{n}: &a{n} {{<<: [*a{m}, *a{m}]}}\n"),
+    "an alias of itself": ("name: &a [*a]\n", ""),
+    "a merge": ("a: &a {{x: 1}}\nb: {{<<: *a}}\n", ""),
+    "brackets": ("name: " + "[" * 100_000, ""),
+}
+"""A first line and the following ones, for n from 1 to 60: each is short, and what they stand for
+is not."""
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_recipe_that_grows_without_bound_is_refused_with_the_line(
+    tmp_path: Path, kind: str
+) -> None:
+    first, others = GROWING[kind]
+    lines = [first.format(), *(others.format(n=n, m=n - 1) for n in range(1, 61))]
+    (tmp_path / "recipe.yaml").write_text("".join(lines))
+    with pytest.raises(UsageError, match=r"is not YAML: .*(alias|merges nothing|too deep)") as told:
+        Recipe.load(tmp_path / "recipe.yaml")
+    assert len(str(told.value)) < 1_000
+
+
+def test_an_alias_stands_for_a_section(tmp_path: Path) -> None:
+    text = yaml.safe_dump(MINIMAL | {"lake": {"uri": "s3://b/x", "table": "t"}})
+    store = "{endpoint_url: 'http://127.0.0.1:1'}"
+    text = text.replace("  table: t\n", f"  table: t\n  storage: &store {store}\n")
+    text = text.replace("  name: org/model\n", "  name: s3://b/model\n  storage: *store\n")
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = Recipe.load(tmp_path / "recipe.yaml")
+    assert recipe.model.storage == recipe.lake.storage
+    assert recipe.lake.storage.endpoint_url == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "source.uri",
+        "lake.uri",
+        "release.queries",
+        "release.qrels",
+        "model.name",
+        "model.adapter",
+        "chunk.tokenizer",
+        "source.map.folder",
+    ],
+)
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "/a\0b", "./a\0b"])
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, field: str, path: str) -> None:
+    named = rf"cannot be used:\n  {re.escape(field)}: .* is no path .*correct it"
+    with pytest.raises(UsageError, match=named):
+        Recipe.load(changed(field, path), tmp_path)
+
+
+@pytest.mark.parametrize("field", ["source.uri", "lake.uri", "release.queries", "model.name"])
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///prefix"])
+def test_an_s3_uri_without_a_bucket_is_refused(tmp_path: Path, field: str, uri: str) -> None:
+    named = rf"cannot be used:\n  {re.escape(field)}: .*names no bucket; write s3://bucket/prefix"
+    with pytest.raises(UsageError, match=named):
+        Recipe.load(changed(field, uri), tmp_path)
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, ["x"] * 100_000, {"a": "x" * 100_000}])
+@pytest.mark.parametrize("field", ["source.include", "source.text", "source.id", "model.name"])
+def test_a_message_does_not_repeat_a_huge_value(field: str, value: Any) -> None:
+    content = changed(field, value)
+    if field == "model.name" and isinstance(value, str):
+        content["model"]["name"] = f"http://x/{value}?{value}"
+    try:
+        Recipe.load(content)
+    except UsageError as error:
+        assert len(str(error)) < 3_000
+
+
+@pytest.mark.parametrize("key", ["\n", "x" * 10_000, "a: b", "\x1b[2J"])
+def test_a_key_that_nobody_can_read_is_shown_so_that_it_can_be(key: str) -> None:
+    content = changed("source", MINIMAL["source"] | {key: 1})
+    with pytest.raises(UsageError, match=r"source\..*: unknown key; known keys: uri,") as caught:
+        Recipe.load(content)
+    assert len(str(caught.value)) < 1_000 and str(caught.value).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("name", ["\ud800", "x" * 10_000, "\n", ["tokens"], {"a": 1}, None, 5])
+def test_a_strategy_that_is_no_name_is_unknown(name: Any) -> None:
+    with pytest.raises(UsageError, match=r"chunk\.strategy: .* is unknown; use one of"):
+        Recipe.load(changed("chunk", {"strategy": name}))

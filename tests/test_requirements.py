@@ -79,7 +79,7 @@ def test_lock_has_the_triton_of_its_torch() -> None:
     ("folders", "extras"),
     [
         (["embedding_core"], []),
-        (["embedlake", "flows"], ["run", "langchain", "llama-index"]),
+        (["embedlake", "flows"], ["run", "otel", "langchain", "llama-index"]),
         (["tests", "tools", "examples"], EVERY_EXTRA),
     ],
 )

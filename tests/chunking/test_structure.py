@@ -300,12 +300,12 @@ def test_window_that_takes_in_all_of_the_one_before_takes_its_place() -> None:
 
 def test_portions_of_a_long_text_cover_it_and_end_at_blank_lines() -> None:
     text = "words here.\nand more.\n\n" * 50 + "x" * 300 + "e\u0301" * 300
-    spans = list(portions(text, 200))
+    spans = list(portions(text, 200, 1_000))
     assert "".join(text[start:end] for start, end in spans) == text
     assert max(end - start for start, end in spans) <= 200
     assert all(text[:end].endswith("\n\n") for _, end in spans[:5])
     assert not any(joins(text, end) for _, end in spans)
-    assert list(portions("short", 200)) == [(0, 5)]
+    assert list(portions("short", 200, 1_000)) == [(0, 5)]
 
 
 def test_splitter_is_given_a_portion_of_a_long_text_at_a_time(

@@ -62,7 +62,7 @@ def test_fewest_and_equal_vectors_are_placed(method: Projection) -> None:
 
 @pytest.mark.parametrize("name", ["tsne", "umap"])
 def test_too_few_vectors_are_refused_with_what_to_use(name: str) -> None:
-    with pytest.raises(UsageError, match=r"needs 10 vectors or more, and there are 2; use pca"):
+    with pytest.raises(UsageError, match=r"needs at least 10 vectors, and there are 2; use pca"):
         projection(name, 2)
 
 

@@ -6,20 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 import pytest
 
 from embedding_core.runs.outcome import EXIT_CODES
-from embedlake.local import stack
+from embedlake.local import processes, stack
 from embedlake.settings import Settings
+from tests.e2e.forks import Call, Forks
+from tests.waiting import Pieces, waiting_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 240
+Seen = TypeVar("Seen")
 SLOT_WAIT = "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"
 """How soon the server lets a run try again that waits for another of its deployment."""
 
@@ -48,43 +53,64 @@ class Commands:
     home: Path
     s3: Mapping[str, str]
     """What a shell exports to use the S3 server that the worker knows."""
+    forks: Forks
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment commands run in."""
-        return {
-            **os.environ,
-            "PREFECT_API_URL": self.api_url,
-            "PREFECT_HOME": str(self.home / "prefect"),
-            "EMBEDLAKE_HOME": str(self.home),
-        }
+        return environment_of(self.api_url, self.home)
 
-    def run(self, *command: str, **environment: str) -> Answer:
-        """Run a console script of the environment the tests run in."""
-        return run_command(command, {**self.environment, **environment})
+    def run(self, *command: str, **variables: str) -> Answer:
+        """Run a console script of the environment the tests run in, in a fork where it can be."""
+        program, *arguments = command
+        environment = {**self.environment, **variables}
+        if not self.forks.can_run(program, environment):
+            return run_command(command, environment)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            code = self.forks.run(
+                Call(program, tuple(arguments), environment, str(ROOT), str(out), str(err),
+                     COMMAND_SECONDS)
+            )  # fmt: skip
+            return Answer(code, out.read_text(), err.read_text(), time.monotonic() - started)
 
     def api(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """POST to the Prefect API."""
-        import httpx
-
-        answer = httpx.post(f"{self.api_url}{path}", json=dict(body), timeout=30)
+        answer = asked("POST", f"{self.api_url}{path}", dict(body))
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()
         return found
 
     def task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
-        """Task runs of a flow run; waits until the server has stored them all as ended."""
+        """Task runs of a flow run, as soon as the server has stored them all as ended."""
         body = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
-        deadline = time.monotonic() + 30
-        while True:
-            found = self.api("/task_runs/filter", body)
-            if all(one["state_type"] in ENDED for one in found) or time.monotonic() > deadline:
-                return found
-            time.sleep(0.2)
+
+        def ended() -> tuple[list[dict[str, Any]]] | None:
+            runs = self.api("/task_runs/filter", body)
+            over = (run["state_type"] in ENDED or run["state_name"] == NEVER_BEGAN for run in runs)
+            return (runs,) if all(over) else None
+
+        return wait_for(ended)[0]
 
 
-DONE, FAILED, REJECTED = (EXIT_CODES[outcome] for outcome in ("done", "failed", "rejected"))
+def environment_of(api_url: str, home: Path) -> dict[str, str]:
+    """The environment of commands that use a stack."""
+    return {
+        **os.environ,
+        "PREFECT_API_URL": api_url,
+        "PREFECT_HOME": str(home / "prefect"),
+        "EMBEDLAKE_HOME": str(home),
+        "EMBEDLAKE_RAY_CPUS": "1",  # each process of Ray's takes seconds to load what it runs
+    }
+
+
+DONE, FAILED, REJECTED, REFUSED = (
+    EXIT_CODES[outcome] for outcome in ("done", "failed", "rejected", "refused")
+)
 """Exit codes of commands."""
+NEVER_BEGAN = "NotReady"
+"""State that a task whose input failed stays in."""
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -105,6 +131,26 @@ def run_command(command: Sequence[str], environment: Mapping[str, str], cwd: Pat
     return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
+def wait_for(look: Callable[[], Seen | None], seconds: float = COMMAND_SECONDS) -> Seen:
+    """What ``look`` sees, as soon as it sees something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if seen := look():
+            return seen
+        time.sleep(0.1)
+    raise AssertionError(f"nothing came in {seconds:g} s")
+
+
+def asked(method: str, url: str, content: Any = None) -> httpx.Response:
+    """A Prefect server's answer; it says 503 while another request writes to its database."""
+
+    def answer() -> httpx.Response | None:
+        response = httpx.request(method, url, json=content, timeout=60)
+        return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
+
+    return wait_for(answer)
+
+
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Console scripts against a server and a worker that run for the session."""
@@ -114,10 +160,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     os.environ["EMBEDLAKE_HOME"] = str(home)
     os.environ[SLOT_WAIT] = "2"
     running = stack.up(settings, with_s3=True)
+    forks = Forks(environment_of(running.api_url, home), ROOT)
+    s3 = stack.s3_environment(home, running.s3_url or "")
     try:
-        yield Commands(running.api_url, home, stack.s3_environment(home, running.s3_url or ""))
+        yield Commands(running.api_url, home, s3, forks)
     finally:
-        stack.down(settings)
+        forks.end()
+        processes.stop(*running.servers, patience_seconds=0)
         del os.environ["EMBEDLAKE_HOME"], os.environ[SLOT_WAIT]
 
 
@@ -127,3 +176,10 @@ def no_api(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("no-api")
     environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     return environment | {"EMBEDLAKE_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+
+
+@pytest.fixture
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pieces]:
+    """What the engine ``waiting`` may encode."""
+    with waiting_engine(tmp_path_factory.mktemp("waiting")) as allowed:
+        yield allowed

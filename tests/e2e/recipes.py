@@ -9,6 +9,8 @@ import yaml
 
 from tests.driver import write_jsonl
 
+N_FILES = 4
+
 
 def write_recipe(folder: Path, **changes: Any) -> Path:
     """A recipe file over ``folder``/src into ``folder``/lake; sections are merged."""
@@ -27,9 +29,9 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def write_ten_files(folder: Path) -> list[Path]:
-    """Ten files of one document each."""
+def write_files(folder: Path) -> list[Path]:
+    """Few files of one document each: a task on Ray takes a quarter of a second by itself."""
     return [
         write_jsonl(folder, f"file-{n}.jsonl", {f"d{n}": f"document number {n} about apples"})
-        for n in range(10)
+        for n in range(N_FILES)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,12 +16,12 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.conftest import Answer, Commands
+from embedlake.environment import PREFECT_PATIENCE
+from tests.e2e.conftest import Answer, Commands, asked, wait_for
 
 pytestmark = pytest.mark.e2e
 
-FLOWS = {"embed", "reembed", "maintain", "export", "report"}
-HEARD_SECONDS = 60
+FLOWS = {"embed", "reembed", "evaluate", "maintain", "export", "report"}
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Deployed:
         """Id of a new run of a deployment."""
         url = f"{self.commands.api_url}/deployments/{self.deployments()[flow]['id']}"
         body = {"parameters": parameters, "state": state or {"type": "SCHEDULED"}}
-        made = httpx.post(f"{url}/create_flow_run", json=body, timeout=30)
+        made = asked("POST", f"{url}/create_flow_run", body)
         return str(made.raise_for_status().json()["id"])
 
 
@@ -95,17 +95,9 @@ def deployed(commands: Commands, tmp_path: Path) -> Deployed:
     return made
 
 
-def soon(happened: Callable[[], Any]) -> Any:
-    """What a question answers as soon as the answer is not empty."""
-    deadline = time.monotonic() + HEARD_SECONDS
-    while not (answer := happened()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
-
-
 def test_plan_says_everything_and_changes_nothing(deployed: Deployed) -> None:
     planned = deployed.deploy("--plan")
-    assert planned["applied"] is False and len(planned["changes"]) == 7
+    assert planned["applied"] is False and len(planned["changes"]) == 2 + len(FLOWS)
     assert deployed.deployments() == deployed.automations() == {}
     assert deployed.deploy()["changes"] == planned["changes"]
 
@@ -113,7 +105,7 @@ def test_plan_says_everything_and_changes_nothing(deployed: Deployed) -> None:
 def test_deploys_each_flow_once_and_a_second_time_changes_nothing(deployed: Deployed) -> None:
     first = deployed.changed()
     assert first[0] == f"create {deployed.name}-pool"
-    assert set(first[1:6]) == {f"create {flow}/{deployed.name}" for flow in FLOWS}
+    assert set(first[1:7]) == {f"create {flow}/{deployed.name}" for flow in FLOWS}
     assert deployed.changed() == []
     there = deployed.deployments()
     assert set(there) == FLOWS
@@ -168,8 +160,9 @@ def test_what_the_file_says_is_there_and_what_it_no_longer_says_is_gone(
     assert embed["parameters"]["resources"] == {"unit_bytes": 1000}
     assert set(embed["tags"]) == {"docs", "night", f"embedlake-deploy:{deployed.name}"}
     assert embed["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-    assert embed["job_variables"] == {"env": {"A": "1", "B": "2"}, "working_dir": "/"}
-    assert len(deployed.started("embed")) > 0  # the server plans runs of active schedules
+    env = {"A": "1", "B": "2", **PREFECT_PATIENCE}
+    assert embed["job_variables"] == {"env": env, "working_dir": "/"}
+    wait_for(lambda: deployed.started("embed"))  # the server plans runs of active schedules
 
     deployed.write({"deployments": {"embed": {"concurrency": None}}})
     changes = deployed.deploy()["changes"]
@@ -195,7 +188,7 @@ def test_what_somebody_changed_on_the_page_is_said_and_set_right(deployed: Deplo
     deployed.deploy()
     url = f"{deployed.commands.api_url}/deployments/{deployed.deployments()['embed']['id']}"
     patch = {"tags": [f"embedlake-deploy:{deployed.name}", "mine"], "schedules": []}
-    httpx.patch(url, json=patch, timeout=30).raise_for_status()
+    asked("PATCH", url, patch).raise_for_status()
     (change,) = deployed.deploy()["changes"]
     assert set(change["fields"]) == {"schedules", "tags"} and change["action"] == "update"
     assert deployed.changed() == []
@@ -205,7 +198,7 @@ def test_deployment_that_somebody_else_made_is_left_alone(deployed: Deployed) ->
     deployed.write({"deployments": {"embed": None}})
     deployed.deploy()
     url = f"{deployed.commands.api_url}/deployments/{deployed.deployments()['embed']['id']}"
-    httpx.patch(url, json={"tags": ["mine"]}, timeout=30).raise_for_status()
+    asked("PATCH", url, {"tags": ["mine"]}).raise_for_status()
     for content in ({"deployments": {"embed": None}}, {"deployments": {}}):
         deployed.write(content)
         answer = deployed.try_to_deploy()
@@ -250,7 +243,7 @@ def test_announced_model_starts_a_run_of_its_recipe_alone(deployed: Deployed) ->
         "embedlake", "announce-model", "/models/new", "--for", deployed.name, "--unchecked"
     )
     assert announced.code == 0, announced.err
-    (run,) = soon(lambda: deployed.started("reembed"))
+    (run,) = wait_for(lambda: deployed.started("reembed"))
     assert run["parameters"]["model"] == "/models/new" and run["parameters"]["announced"]
 
 
@@ -320,7 +313,7 @@ def block(commands: Commands, mailbox: Mailbox) -> str:
             "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
         },
     }
-    httpx.post(f"{commands.api_url}/block_documents/", json=body, timeout=30).raise_for_status()
+    asked("POST", f"{commands.api_url}/block_documents/", body).raise_for_status()
     return f"custom-webhook/{name}"
 
 
@@ -345,8 +338,8 @@ def test_messages_go_to_the_block_when_a_run_ends_badly(
         run = deployed.start("embed")
         url = f"{deployed.commands.api_url}/flow_runs/{run}/set_state"
         state = {"type": type_, "name": name, "message": f"why {name}"}
-        httpx.post(url, json={"state": state, "force": True}, timeout=30).raise_for_status()
-        soon(lambda number=number: len(mailbox.messages) >= number)
+        asked("POST", url, {"state": state, "force": True}).raise_for_status()
+        wait_for(lambda number=number: len(mailbox.messages) >= number)
         assert len(mailbox.messages) == number, mailbox.messages
     said = [json.loads(message) for message in mailbox.messages]
     assert all(deployed.name in message["subject"] for message in said)
@@ -369,7 +362,7 @@ def heartbeat(api_url: str, run_id: str, tag: str) -> None:
             {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"},
         ],
     }
-    httpx.post(f"{api_url}/events", json=[event], timeout=30).raise_for_status()
+    asked("POST", f"{api_url}/events", [event]).raise_for_status()
 
 
 def test_run_that_is_not_heard_of_is_marked_as_crashed_and_one_that_ended_is_not(
@@ -383,21 +376,23 @@ def test_run_that_is_not_heard_of_is_marked_as_crashed_and_one_that_ended_is_not
     deployed.deploy()
     assert deployed.changed() == []
     variables = deployed.deployments()["embed"]["job_variables"]
-    assert variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+    assert variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **PREFECT_PATIENCE}}
     api_url = deployed.commands.api_url
     running = {"type": "RUNNING", "name": "Running"}
     dead, ended = deployed.start("embed", running), deployed.start("embed", running)
     for run in (dead, ended):
         heartbeat(api_url, run, f"embedlake-deploy:{deployed.name}")
     state = {"type": "COMPLETED", "name": "Refused", "message": "the gate said no"}
-    httpx.post(
-        f"{api_url}/flow_runs/{ended}/set_state", json={"state": state, "force": True}, timeout=30
+    asked(
+        "POST",
+        f"{api_url}/flow_runs/{ended}/set_state",
+        {"state": state, "force": True},
     ).raise_for_status()
 
     def state_of(run: str) -> dict[str, Any]:
-        state: dict[str, Any] = httpx.get(f"{api_url}/flow_runs/{run}", timeout=30).json()["state"]
+        state: dict[str, Any] = asked("GET", f"{api_url}/flow_runs/{run}").json()["state"]
         return state
 
-    assert soon(lambda: state_of(dead)["type"] == "CRASHED")
+    assert wait_for(lambda: state_of(dead)["type"] == "CRASHED")
     assert "Nothing was heard" in state_of(dead)["message"]
     assert state_of(ended)["name"] == "Refused"

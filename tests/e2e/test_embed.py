@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pytest
+from prefect.results import ResultRecord, ResultRecordMetadata
 
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
@@ -21,9 +26,11 @@ from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import locked_for
 from embedlake.orchestration.naming import artifact_key
+from tests import waiting
 from tests.driver import rejects, rows, run, texts, write_jsonl
-from tests.e2e.conftest import DONE, FAILED, REJECTED, ROOT, Commands, run_command
-from tests.e2e.recipes import write_recipe, write_ten_files
+from tests.e2e.conftest import DONE, FAILED, REJECTED, ROOT, Commands, run_command, wait_for
+from tests.e2e.recipes import N_FILES, write_files, write_recipe
+from tests.watch.collector import collector
 
 pytestmark = pytest.mark.e2e
 
@@ -31,33 +38,33 @@ ONE_FILE_PER_UNIT = ("--set", "unit_bytes=1")
 
 
 def test_embed_then_again_then_changed_then_removed(commands: Commands, tmp_path: Path) -> None:
-    files = write_ten_files(tmp_path)
+    files = write_files(tmp_path)
     path = write_recipe(tmp_path)
     recipe = Recipe.load(path)
 
     first = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
     assert first.code == DONE, first.err
-    assert (first.json["embedded"], first.json["rows"]) == (10, 10)
+    assert (first.json["embedded"], first.json["rows"]) == (N_FILES, N_FILES)
     runs = commands.task_runs(first.json["run_id"])
-    assert sorted(run["state_name"] for run in runs) == ["Completed"] * 20
+    assert sorted(run["state_name"] for run in runs) == ["Completed"] * 2 * N_FILES
 
     again = commands.run("embedlake", "embed", str(path), "--json")
     assert again.code == DONE, again.err
     assert commands.task_runs(again.json["run_id"]) == []
     assert again.json["version"] == first.json["version"]
 
-    write_jsonl(tmp_path, "file-4.jsonl", {"d4": "now about pears"})
+    write_jsonl(tmp_path, "file-1.jsonl", {"d1": "now about pears"})
     changed = commands.run("embedlake", "embed", str(path), "--json")
     assert "tasks run in this process, without Ray" in changed.err
     assert "starting Ray" in first.err and "starting Ray" not in changed.err
     assert len(commands.task_runs(changed.json["run_id"])) == 2  # chunk and embed of one unit
-    assert texts(recipe)[4] == "now about pears" and changed.json["rows"] == 10
+    assert texts(recipe)[1] == "now about pears" and changed.json["rows"] == N_FILES
 
-    files[7].unlink()
+    files[3].unlink()
     removed = commands.run("embedlake", "embed", str(path), "--json")
     assert commands.task_runs(removed.json["run_id"]) == []
-    assert (removed.json["removed"], removed.json["rows"]) == (1, 9)
-    assert "d7" not in {row["doc_id"] for row in rows(recipe, "doc_id")}
+    assert (removed.json["removed"], removed.json["rows"]) == (1, N_FILES - 1)
+    assert "d3" not in {row["doc_id"] for row in rows(recipe, "doc_id")}
 
 
 def test_embed_tasks_that_each_take_all_cores_follow_each_other(
@@ -66,7 +73,8 @@ def test_embed_tasks_that_each_take_all_cores_follow_each_other(
     for name in ("a", "b"):
         write_jsonl(tmp_path, f"{name}.jsonl", {f"{name}{n}": f"{name} {n}" for n in range(4_000)})
     path = write_recipe(tmp_path)
-    run = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    command = ("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    run = commands.run(*command, EMBEDLAKE_RAY_CPUS="2")
     times = sorted(
         (datetime.fromisoformat(one["start_time"]), datetime.fromisoformat(one["end_time"]))
         for one in commands.task_runs(run.json["run_id"]) if one["name"].startswith("embed")
@@ -113,29 +121,31 @@ def test_deployment_run_embeds_with_the_real_model_and_search_finds(
 
 
 def test_embed_killed_before_its_commit_reuses_what_was_embedded(
-    commands: Commands, tmp_path: Path
+    commands: Commands, pieces: waiting.Pieces, tmp_path: Path
 ) -> None:
-    write_ten_files(tmp_path)
-    path = write_recipe(tmp_path)
+    write_files(tmp_path)
+    path = write_recipe(tmp_path, model={"name": waiting.NAME})
+    pieces.allow(3)  # one tells whether the model is the same
     staged = tmp_path / "lake" / "_embedlake" / "docs" / "staged"
     command = ["embedlake", "embed", str(path), *ONE_FILE_PER_UNIT]
     flow = subprocess.Popen(
         [str(Path(sys.executable).parent / command[0]), *command[1:]],
-        cwd=ROOT, env=commands.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT, env=commands.environment | pieces.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(staged.glob("*/report.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: len(list(staged.glob("*/report.json"))) >= 2 or flow.poll() is not None)
     flow.send_signal(signal.SIGKILL)
     flow.wait()
     assert Recipe.load(path) and not _committed(tmp_path)
     # The killed run's lock would expire in half a minute; that has its own tests.
     shutil.rmtree(tmp_path / "lake" / "_embedlake" / "docs" / "lock")
 
-    again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    pieces.allow_all()
+    command = ["embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT]
+    again = commands.run(*command, **pieces.environment)
     assert again.code == DONE, again.err
-    assert len(commands.task_runs(again.json["run_id"])) < 20  # two for each unit that was left
-    assert (again.json["embedded"], again.json["rows"]) == (10, 10)
+    assert len(commands.task_runs(again.json["run_id"])) < 2 * N_FILES  # two for each unit left
+    assert (again.json["embedded"], again.json["rows"]) == (N_FILES, N_FILES)
 
 
 def _committed(folder: Path) -> bool:
@@ -143,23 +153,61 @@ def _committed(folder: Path) -> bool:
     return bool(table.count_rows())
 
 
-def test_embed_cached_result_whose_rows_are_gone_is_made_again(
-    commands: Commands, tmp_path: Path
-) -> None:
+def test_embed_table_that_is_lost_is_made_again(commands: Commands, tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     path = write_recipe(tmp_path)
     assert commands.run("embedlake", "embed", str(path)).code == DONE
-    # The whole table is lost, Prefect's results are not: they name data files that are gone.
     shutil.rmtree(tmp_path / "lake" / "docs.lance")
     again = commands.run("embedlake", "embed", str(path), "--json")
     assert again.code == DONE, again.err
     assert texts(Recipe.load(path)) == ["words"]
 
 
+class Poison:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+def test_embed_poisoned_result_files_run_no_code(commands: Commands, tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    path, marker = write_recipe(tmp_path), tmp_path / "marker"
+    (unit,) = work_units(plan(Recipe.load(path)), 1)
+    kept = commands.home / "prefect" / "storage"
+    for folder in (kept, tmp_path / "lake" / "_embedlake" / "docs" / "results"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for key in ("chunk-1-{}", "embed-1-{}", "chunk-{}", "embed-{}", "{}"):
+            record = ResultRecord(result=Poison(marker), metadata=ResultRecordMetadata())
+            (folder / key.format(unit.unit_id)).write_bytes(record.serialize())
+    before = sorted(kept.iterdir())
+
+    keep_results = {"PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true"}
+    done = commands.run("embedlake", "embed", str(path), **keep_results)
+    assert done.code == DONE, done.err
+    assert not marker.exists() and sorted(kept.iterdir()) == before
+    assert texts(Recipe.load(path)) == ["words"]
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Where Ray keeps the logs of its workers: paths of its sockets have to be short."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Log lines that are JSON objects."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
 def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
-    commands: Commands, tmp_path: Path
+    commands: Commands, tmp_path: Path, ray_folder: Path
 ) -> None:
-    write_ten_files(tmp_path)
+    write_files(tmp_path)
     path = write_recipe(tmp_path)
     planned = plan(Recipe.load(path))
     units = list(work_units(planned, 1))
@@ -168,24 +216,66 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
     obstacle.parent.mkdir(parents=True)
     obstacle.touch()
 
-    failed = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    command = ("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    with collector() as traces:
+        failed = commands.run(
+            *command,
+            EMBEDLAKE_LOG_FORMAT="json",
+            EMBEDLAKE_TRACES="otlp",
+            EMBEDLAKE_PRICE_PER_HOUR="3600",
+            OTEL_EXPORTER_OTLP_ENDPOINT=traces.url,
+            TMPDIR=str(ray_folder),
+        )
     assert failed.code == FAILED
-    assert failed.json["rows"] == 9 and len(failed.json["failures"]) == 1
+    assert failed.json["rows"] == N_FILES - 1 and len(failed.json["failures"]) == 1
     assert "file-2.jsonl" in failed.json["failures"][0]
     attempts = [r["run_count"] for r in commands.task_runs(failed.json["run_id"])
                 if r["state_type"] == "FAILED"]  # fmt: skip
     assert max(attempts) == 4  # the first and three retries
 
+    # Whoever watches the run finds the failure by run, unit and file, in every process.
+    run_id, unit_id = failed.json["run_id"], units[2].unit_id
+    about = {"run": run_id, "unit": unit_id, "file": units[2].files[0].file.uri}
+    errors = [line for line in json_lines(failed.err) if line.get("level") == "ERROR"]
+    assert any(about.items() <= line.items() for line in errors), failed.err
+    of_workers = [
+        line
+        for log in ray_folder.glob("ray/session_2*/logs/worker-*.err")
+        for line in json_lines(log.read_text())
+    ]
+    attempts = [line for line in of_workers if about.items() <= line.items()]
+    assert len([line for line in attempts if line.get("level") == "WARNING"]) == 4, of_workers
+    assert any("while working on" in line.get("traceback", "") for line in attempts)
+    logs = commands.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}})
+    assert any(
+        line["level"] >= logging.ERROR and unit_id[:12] in line["message"]
+        and about["file"] in line["message"] and line["task_run_id"] for line in logs
+    )  # fmt: skip
+    # All spans are of one trace, those of workers below that of the run.
+    (run_span,) = (span for span in traces.spans if span.name == "run")
+    assert {span.trace_id for span in traces.spans} == {run_span.trace_id}
+    assert run_span.attributes["embedlake.run"] == run_id
+    counts = Counter(span.name for span in traces.spans if span.parent_id == run_span.span_id)
+    assert (counts["plan"], counts["chunk"], counts["embed"]) == (1, 3 + 4, 3)
+    assert counts["commit"] and counts["index"] == counts["verify"] == 1
+    # The record of the run and its report have figures that came home from the workers.
+    assert failed.json["cost"] == pytest.approx(
+        sum(failed.json["stages"].values()) - failed.json["stages"]["wait"]
+    )
+    metrics = commands.run("embedlake", "metrics", str(path)).out
+    assert 'embedlake_run_outcome{outcome="failed",table="docs"} 1.0' in metrics
+    assert 'embedlake_run_units{state="done",table="docs"} 3.0' in metrics
+
     obstacle.unlink()
-    again = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
+    again = commands.run(*command)
     assert again.code == DONE and again.json["embedded"] == 1
-    assert again.json["rows"] == 10
+    assert again.json["rows"] == N_FILES
 
 
 def test_embed_function_beside_the_recipe_runs_in_the_workers_of_ray(
     commands: Commands, tmp_path: Path
 ) -> None:
-    write_ten_files(tmp_path)
+    write_files(tmp_path)
     (tmp_path / "map_for_workers.py").write_text(
         "def rows(record):\n    return [record | {'id': record['id'] + end} for end in 'xy']\n"
     )
@@ -194,7 +284,7 @@ def test_embed_function_beside_the_recipe_runs_in_the_workers_of_ray(
     assert run.code == DONE, run.err
     assert "starting Ray" in run.err
     names = {row["doc_id"] for row in rows(Recipe.load(path), "doc_id")}
-    assert names == {f"d{n}{end}" for n in range(10) for end in "xy"}
+    assert names == {f"d{n}{end}" for n in range(N_FILES) for end in "xy"}
 
 
 def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_path: Path) -> None:
@@ -347,7 +437,7 @@ def test_embed_while_another_run_goes_on_ends_as_locked_and_changes_nothing(
 def test_embed_twice_at_the_same_time_every_row_stands_once(
     commands: Commands, tmp_path: Path
 ) -> None:
-    write_ten_files(tmp_path)
+    write_files(tmp_path)
     path = write_recipe(tmp_path)
     program = str(Path(sys.executable).parent / "embedlake")
     # The run that comes second waits for the first, however long that takes here.
@@ -361,5 +451,5 @@ def test_embed_twice_at_the_same_time_every_row_stands_once(
     ]  # fmt: skip
     assert [process.wait() for process in both] == [DONE, DONE]
     assert [row["doc_id"] for row in rows(Recipe.load(path), "doc_id")] == [
-        f"d{number}" for number in range(10)
+        f"d{number}" for number in range(N_FILES)
     ]

@@ -7,11 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lancedb
 import numpy as np
@@ -26,15 +25,14 @@ from embedding_core.runs.job import load, locked_for
 from embedding_core.runs.space.build import space_job
 from embedding_core.runs.space.release import is_begun
 from embedding_core.runs.table_status import status
+from tests import waiting
 from tests.driver import rows, run, write_jsonl
-from tests.e2e.conftest import DONE, ENDED, FAILED, ROOT, Commands
+from tests.e2e.conftest import DONE, ENDED, FAILED, REFUSED, ROOT, Commands, wait_for
 from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e
 
-Found = TypeVar("Found")
 Vectors = npt.NDArray[np.float32]
-PATIENCE_SECONDS = 240
 TEXTS = {
     "cat": "The cat sleeps on the sofa.",
     "tax": "Taxes rose again this year.",
@@ -43,18 +41,9 @@ TEXTS = {
 }
 DEPLOY = ("prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml",
           "--name", "reembed")  # fmt: skip
+SCHEDULE = ("prefect", "--no-prompt", "deployment", "schedule")
 EVERY_TWENTY_SECONDS = "* * * * * */20"
 """A cron with a sixth field, for seconds."""
-
-
-def wait_for(look: Callable[[], Found | None]) -> Found:
-    """What ``look`` finds, as soon as it finds something."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"nothing came in {PATIENCE_SECONDS} s")
 
 
 # Announced and scheduled
@@ -99,6 +88,8 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     scheduled = wait_for(lambda: ended(commands, by_schedule=True))[0]
     assert scheduled["state_name"] == "Completed", scheduled["state"]
     assert "in service already" in report_of(commands, scheduled)
+    # A slow machine would do nothing else than the runs of the schedule.
+    assert commands.run(*SCHEDULE, "clear", "--accept-yes", "reembed/reembed").code == 0
 
     unread = commands.run("embedlake", "announce-model", "./tests", "--for", "others", "--json")
     assert unread.code == FAILED and "Nothing was announced" in unread.json["error"]
@@ -125,6 +116,8 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert not np.allclose(new, old) and np.allclose(new, expected, atol=0.02)
 
     # The recipe still names the old model: the schedule leaves the new one in service.
+    again = (*SCHEDULE, "create", "reembed/reembed", "--cron", EVERY_TWENTY_SECONDS)
+    assert commands.run(*again).code == 0
     before = {one["id"] for one in ended(commands, by_schedule=True)}
     (later, *_) = wait_for(
         lambda: [one for one in ended(commands, by_schedule=True) if one["id"] not in before]
@@ -132,16 +125,24 @@ def test_reembed_deployment_runs_by_schedule_and_builds_the_last_of_two_announce
     assert later["state_name"] == "Left", later["state"]
 
 
-def test_reembed_with_a_model_that_is_none_says_so_without_a_traceback(
+def test_reembed_with_a_model_that_is_none_or_that_the_gate_refuses_says_so(
     commands: Commands, tmp_path: Path
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", TEXTS)
-    path = write_recipe(tmp_path)
+    path = write_recipe(tmp_path, release={"max_latency_ratio": 1e-6})
     assert run(Recipe.load(path)).rows == len(TEXTS)
     refused = commands.run("embedlake", "reembed", str(path), "--model", "nonsense")
     assert refused.code == FAILED
     assert "cannot tell what model 'nonsense' is" in refused.err
     assert "Traceback" not in refused.err
+    model = json.dumps({"name": "hashing", "dim": 16})
+    refused = commands.run("embedlake", "reembed", str(path), "--model", model)
+    assert refused.code == REFUSED and "verdict: NO" in refused.err, refused.err
+    (refusal,) = commands.run("embedlake", "releases", str(path), "--json").json["releases"]
+    assert (refusal["action"], refusal["to_model"]) == ("refuse", "hashing")
+    assert refusal["run_id"] and list(refusal["gate"]["failed"]) == ["latency"]
+    listed = commands.run("embedlake", "releases", str(path)).out
+    assert "gate: no, nDCG@10" in listed and refusal["gate"]["failed"]["latency"] in listed
 
 
 def both(found: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
@@ -180,13 +181,13 @@ def test_reembed_while_another_build_goes_on_ends_as_locked(
 
 # Cut off
 
-MANY = 200
-NEW = {"name": "hashing", "dim": 64}
+MANY = 12
+NEW: dict[str, Any] = {"name": waiting.NAME, "dim": 64}
 
 
 @pytest.fixture
 def fragmented(tmp_path: Path) -> Path:
-    """The recipe of a table in many fragments, so that filling them takes a while."""
+    """The recipe of a table in many fragments."""
     for number in range(MANY):
         text = f"Box {number} holds {number} apples, some pears and what is left of the plums."
         write_jsonl(tmp_path, f"{number}.jsonl", {f"d{number}": text})
@@ -200,15 +201,16 @@ def fragmented(tmp_path: Path) -> Path:
     return path
 
 
-def cut_off(commands: Commands, path: Path, how: signal.Signals) -> None:
-    """Start a build, and when some fragments are filled end it by a signal.
+def cut_off(commands: Commands, pieces: waiting.Pieces, path: Path, how: signal.Signals) -> None:
+    """Start a build, and end it by a signal when it has filled some fragments and waits.
 
     SIGKILL hits Ray's processes too, as when a machine loses its power.
     """
     before = unfilled(path)
+    pieces.allow(4)
     command = [str(Path(sys.executable).parent / "embedlake"), *build(path)]
     flow = psutil.Popen(
-        command, cwd=ROOT, env=commands.environment,
+        command, cwd=ROOT, env=commands.environment | pieces.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: unfilled(path) < before or flow.poll() is not None)
@@ -234,21 +236,22 @@ def unfilled(path: Path) -> int:
 
 
 def test_reembed_cut_off_gives_its_lock_back_and_the_next_run_fills_what_is_missing(
-    commands: Commands, fragmented: Path
+    commands: Commands, pieces: waiting.Pieces, fragmented: Path
 ) -> None:
     locks = fragmented.parent / "lake" / "_embedlake" / "docs" / "build"
-    cut_off(commands, fragmented, signal.SIGTERM)
+    cut_off(commands, pieces, fragmented, signal.SIGTERM)
     (record,) = locks.glob("*.json")
     assert json.loads(record.read_bytes())["given_back"]
     after_term = unfilled(fragmented)
 
-    cut_off(commands, fragmented, signal.SIGKILL)
+    cut_off(commands, pieces, fragmented, signal.SIGKILL)
     # The killed run's lock would expire in half a minute; that has its own tests.
     shutil.rmtree(locks)
 
-    done = commands.run("embedlake", *build(fragmented))
+    pieces.allow_all()
+    done = commands.run("embedlake", *build(fragmented), **pieces.environment)
     assert done.json["outcome"] == "built", done.out
     assert 0 < done.json["space"]["fragments"] < after_term < MANY
     recipe = Recipe.load(fragmented)
-    expected = encoded(ModelSpec.model_validate(NEW), recipe)
+    expected = encoded(ModelSpec(name="hashing", dim=NEW["dim"]), recipe)
     assert np.allclose(plain_vectors(recipe, done.json["column"]), expected, atol=2e-3)

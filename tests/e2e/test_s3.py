@@ -1,4 +1,4 @@
-"""The main job with source, table and task results on a real S3 server."""
+"""The main job with source and table on a real S3 server."""
 
 from __future__ import annotations
 
@@ -43,8 +43,6 @@ def test_embed_on_s3_first_again_changed_removed(
     first = commands.run("embedlake", "embed", str(path), "--json", "--set", "unit_bytes=1")
     assert first.code == DONE, first.err
     assert len(commands.task_runs(first.json["run_id"])) == 8
-    objects = s3.filesystem().find(f"{bucket}/lake/_embedlake/docs/results")
-    assert objects, "task results are not beside the lake"
 
     again = commands.run("embedlake", "embed", str(path), "--json")
     assert commands.task_runs(again.json["run_id"]) == []

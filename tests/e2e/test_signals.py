@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import psutil
 import pytest
 
 from embedding_core.recipe import Recipe
+from tests import waiting
 from tests.driver import rejects, write_jsonl
-from tests.e2e.conftest import DONE, FAILED, ROOT, Commands
+from tests.e2e.conftest import DONE, FAILED, ROOT, Commands, wait_for
 from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e
@@ -33,15 +33,19 @@ class Stage:
     has_begun: Callable[[Path], bool]
     """Whether a run into this lake is there."""
     documents: int
-    """Per file, of 20 files."""
+    """Per file."""
+    files: int
+    pieces: int
+    """Encoded before the run waits in this stage."""
     arguments: tuple[str, ...] = ()
 
 
-CHUNK = Stage(lambda lake: any((lake / "_embedlake/docs/staged").glob("*/*")), 40)
+CHUNK = Stage(lambda lake: any((lake / "_embedlake/docs/staged").glob("*/*")), 40, 20, 0)
 COMMIT = Stage(
-    lambda lake: len(list((lake / "docs.lance/_versions").glob("*"))) >= 3, 3,
+    lambda lake: len(list((lake / "docs.lance/_versions").glob("*"))) >= 3, 3, 8, 4,
     ("--set", "unit_bytes=1", "--set", "units_per_commit=1"),
 )  # fmt: skip
+MODEL = {"name": waiting.NAME}
 
 
 @pytest.mark.parametrize(
@@ -53,15 +57,16 @@ COMMIT = Stage(
     ],
 )
 def test_embed_stopped_by_a_signal_keeps_what_it_committed_and_the_next_run_does_the_rest(
-    commands: Commands, tmp_path: Path, stage: Stage, how: signal.Signals, ray: str
-) -> None:
-    for number in range(20):
+    commands: Commands, pieces: waiting.Pieces, tmp_path: Path, stage: Stage, how: signal.Signals,
+    ray: str,
+) -> None:  # fmt: skip
+    for number in range(stage.files):
         texts = {
             f"{number}-{n}": f"text {number} {n} " + "word " * 200 for n in range(stage.documents)
         }
         write_jsonl(tmp_path, f"{number:02}.jsonl", texts)
-    path = write_recipe(tmp_path)
-    stopped = stop(commands, path, stage, by(how), ray)
+    path = write_recipe(tmp_path, model=MODEL)
+    stopped = stop(commands, pieces, path, stage, by(how), ray)
     assert stopped.code == 128 + how
     assert stopped.err.splitlines()[-1] == LAST_LINE and "Traceback" not in stopped.err
     assert json.loads(stopped.out) == {"error": LAST_LINE, "kind": "KeyboardInterrupt"}
@@ -76,35 +81,40 @@ def test_embed_stopped_by_a_signal_keeps_what_it_committed_and_the_next_run_does
     (run,) = commands.api("/flow_runs/filter", tagged)
     assert run["state_type"] in ("CRASHED", "CANCELLED")
 
-    again = commands.run("embedlake", "embed", str(path), "--json")
+    pieces.allow_all()
+    engine = pieces.environment
+    again = commands.run("embedlake", "embed", str(path), "--json", **engine)
     assert again.code == DONE, again.err
     assert again.json["verification"]["problems"] == []
-    assert commands.run("embedlake", "verify", str(path), "--deep").code == DONE
-    assert commands.run("embedlake", "plan", str(path), "--json").json["nothing_to_do"]
+    assert commands.run("embedlake", "verify", str(path), "--deep", **engine).code == DONE
+    assert commands.run("embedlake", "plan", str(path), "--json", **engine).json["nothing_to_do"]
 
 
 def test_embed_whose_ray_node_dies_fails_for_ray_and_for_no_file(
-    commands: Commands, tmp_path: Path
+    commands: Commands, pieces: waiting.Pieces, tmp_path: Path
 ) -> None:
-    for number in range(20):
+    for number in range(COMMIT.files):
         write_jsonl(
-            tmp_path, f"{number:02}.jsonl", {f"{number}-{n}": f"text {n}" for n in range(3)}
+            tmp_path,
+            f"{number:02}.jsonl",
+            {f"{number}-{n}": f"text {n}" for n in range(COMMIT.documents)},
         )
-    path = write_recipe(tmp_path)
+    path = write_recipe(tmp_path, model=MODEL)
 
     def kill_the_raylet(flow: psutil.Process) -> None:
         (raylet,) = (one for one in flow.children(recursive=True) if one.name() == "raylet")
         raylet.kill()
 
-    failed = stop(commands, path, COMMIT, kill_the_raylet, "local")
+    failed = stop(commands, pieces, path, COMMIT, kill_the_raylet, "local")
     assert failed.code == FAILED
     assert json.loads(failed.out)["kind"] == "Transient"
     assert (
         "Ray broke down during the run" in failed.err and "What was committed is kept" in failed.err
     )
     assert not rejects(Recipe.load(path))
-    again = commands.run("embedlake", "embed", str(path), "--json")
-    assert (again.code, again.json["rows"]) == (DONE, 60), again.err
+    pieces.allow_all()
+    again = commands.run("embedlake", "embed", str(path), "--json", **pieces.environment)
+    assert (again.code, again.json["rows"]) == (DONE, COMMIT.files * COMMIT.documents), again.err
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +141,21 @@ def by(how: signal.Signals) -> Callable[[psutil.Process], None]:
 
 
 def stop(
-    commands: Commands, path: Path, stage: Stage, hit: Callable[[psutil.Process], None], ray: str
-) -> Stopped:
-    """Start a run and hit it when it is in the stage."""
+    commands: Commands, pieces: waiting.Pieces, path: Path, stage: Stage,
+    hit: Callable[[psutil.Process], None], ray: str,
+) -> Stopped:  # fmt: skip
+    """Start a run and hit it when it waits in the stage."""
+    pieces.allow(stage.pieces)
     command = [str(Path(sys.executable).parent / "embedlake"), "embed", str(path), "--json"]
-    environment = commands.environment | ({"EMBEDLAKE_RAY_ADDRESS": ray} if ray else {})
+    environment = commands.environment | pieces.environment
+    environment |= {"EMBEDLAKE_RAY_ADDRESS": ray} if ray else {}
     with subprocess.Popen(
         [*command, *stage.arguments], cwd=ROOT, env=environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as flow:  # fmt: skip
-        deadline = time.monotonic() + SECONDS
-        while not stage.has_begun(path.parent / "lake") and flow.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_for(lambda: stage.has_begun(path.parent / "lake") or flow.poll() is not None)
         family = psutil.Process(flow.pid).children(recursive=True)
         hit(psutil.Process(flow.pid))
         out, err = flow.communicate(timeout=SECONDS)
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=SECONDS)
     return Stopped(flow.returncode, out, err, alive)

@@ -6,18 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import httpx
 import psutil
 import pytest
 
 from embedlake.local import processes, stack
 from tests.driver import write_jsonl
-from tests.e2e.conftest import Commands, run_command
+from tests.e2e.conftest import Commands, asked, run_command, wait_for
 from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +27,7 @@ DEPLOY_ALL = ("prefect", "--no-prompt", "deploy", "--prefect-file", "deployments
 
 def test_page_of_the_server_asks_the_server_itself(commands: Commands) -> None:
     page = commands.api_url.removesuffix("/api")
-    assert httpx.get(f"{page}/ui-settings", timeout=30).json()["api_url"] == commands.api_url
+    assert asked("GET", f"{page}/ui-settings").json()["api_url"] == commands.api_url
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -65,7 +63,7 @@ def test_up_takes_the_usual_port_and_returns_when_the_worker_takes_runs(
         assert (
             f"export PREFECT_API_URL={url}" in shown and f"page: http://127.0.0.1:{port}" in shown
         )
-        workers = httpx.post(f"{url}/work_pools/{stack.WORK_POOL}/workers/filter", json={})
+        workers = asked("POST", f"{url}/work_pools/{stack.WORK_POOL}/workers/filter", {})
         assert [one["status"] for one in workers.json()] == ["ONLINE"]
     finally:
         assert run_command(["embedlake", "down"], here).code == 0
@@ -133,16 +131,14 @@ def test_run_made_by_the_api_with_an_unknown_parameter_fails_and_says_so(
     (deployment,) = commands.api("/deployments/filter", named)
     body = {"parameters": {"recipe": "/r.yaml", "recpie": "x"}, "state": {"type": "SCHEDULED"}}
     url = f"{commands.api_url}/deployments/{deployment['id']}/create_flow_run"
-    made = httpx.post(url, json=body, timeout=30).raise_for_status().json()
+    made = asked("POST", url, body).raise_for_status().json()
     this = {"flow_runs": {"id": {"any_": [made["id"]]}}}
-    deadline = time.monotonic() + 120
-    while True:
+
+    def failed() -> dict[str, Any] | None:  # as crashed first, until the worker says why
         (run,) = commands.api("/flow_runs/filter", this)
-        if run["state_type"] == "FAILED" or time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    assert run["state_type"] == "FAILED"
-    said = run["state"]["message"]
+        return run if run["state_type"] == "FAILED" else None
+
+    said = wait_for(failed)["state"]["message"]
     for word in ("'recpie'", "did you mean 'recipe'", "allow_removals", "start another"):
         assert word in said
 
@@ -160,9 +156,12 @@ def test_embed_that_is_killed_leaves_no_server_behind(
     command = [str(Path(sys.executable).parent / "embedlake"), "embed", str(write_recipe(tmp_path))]
     with subprocess.Popen(command, env=no_api, stderr=subprocess.DEVNULL) as flow:
         started = psutil.Process(flow.pid)
-        deadline = time.monotonic() + 60
-        while len(family := started.children(recursive=True)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        family = wait_for(lambda: both(started.children(recursive=True)))
         flow.kill()
-        _, alive = psutil.wait_procs(family, timeout=30)
-    assert len(family) >= 2 and alive == []  # the guard and the server
+        _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []
+
+
+def both(children: list[psutil.Process]) -> list[psutil.Process] | None:
+    """The guard and the server, once both are there."""
+    return children if len(children) >= 2 else None

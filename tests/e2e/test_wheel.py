@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -19,10 +20,14 @@ import pytest
 import yaml
 
 from embedding_core.recipe import Recipe
+from embedlake.local import stack
+from embedlake.settings import Settings
 from tests.driver import run, write_jsonl
 from tests.e2e.conftest import DONE, FAILED, ROOT, Answer, Commands, run_command
 from tests.e2e.recipes import write_recipe
 from tests.models import describe
+from tests.pages import commands as commands_of
+from tests.pages import unlike
 from tests.requirements import ORCHESTRATOR
 
 pytestmark = pytest.mark.e2e
@@ -164,3 +169,28 @@ def test_deployment_runs_from_a_project_with_flows_of_its_own(
     status = in_project("embedlake", "status", str(recipe), "--json")
     assert status.code == 0, status.err
     assert status.json["rows"] == 1
+
+
+def test_quickstart_does_what_it_shows(installed: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    (deploy_file,) = re.findall(r"```yaml\n# articles.deploy.yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "articles.deploy.yaml").write_text(deploy_file)
+    environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name} | {
+        "EMBEDLAKE_HOME": str(tmp_path / "home"),
+        "PATH": f"{installed}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    printed = ""
+    try:
+        for command, shown in commands_of(page):
+            if command.startswith("export "):  # a line of what the command before it printed
+                environment |= dict(re.findall(r"^export (\w+)=(.*)$", printed, re.MULTILINE))
+                continue
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=tmp_path, env=environment, text=True,
+                capture_output=True, check=False,
+            )  # fmt: skip
+            printed = done.stderr + done.stdout
+            assert done.returncode == 0, f"{command}\n{printed}"
+            assert unlike(shown, printed) == [], f"{command}\n{printed}"
+    finally:
+        stack.down(Settings(home=tmp_path / "home"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import socket
 import threading
@@ -22,12 +23,14 @@ import pytest
 import yaml
 
 from embedding_core import Encoder, __version__
+from embedding_core.encoder.engines import ModelInfo, describe_model
 from embedding_core.errors import SetupError, Transient
-from embedding_core.recipe import Recipe
+from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.reports.run import RunView
-from embedding_core.runs import job, table_status
+from embedding_core.runs import job, serving, table_status
 from embedding_core.runs.embed.estimate import STARTING_SECONDS
 from embedding_core.runs.outcome import Outcome
+from embedding_core.store.retry import is_waited_for
 from embedlake import interrupts
 from embedlake.cli import options
 from embedlake.cli.main import cli
@@ -75,6 +78,13 @@ def busy_port() -> Iterator[int]:
 
 
 # The commands themselves
+
+
+def test_json_of_every_command_has_null_for_nan_however_deep(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options.respond({"a": [math.nan, {"b": (math.inf, 1.5)}], "path": Path("x")}, [], as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"a": [None, {"b": [None, 1.5]}], "path": "x"}
 
 
 def test_version_is_the_library_s(embedlake: Embedlake) -> None:
@@ -229,7 +239,7 @@ def test_maintain_without_a_named_api_needs_no_server(
     embedlake: Embedlake, embedded: Path, tmp_path: Path
 ) -> None:
     answer = embedlake("maintain", str(embedded), "--json")
-    assert answer.code == DONE and "maintained docs: 1 to 1 fragments" in answer.err
+    assert answer.code == DONE and "maintained docs: 1 to 1 fragment," in answer.err
     assert answer.json["exit_code"] == DONE and answer.json["problems"] == []
     tables = [table["table"] for table in answer.json["tables"]]
     assert tables == ["docs", "docs__files", "docs__rejects"]
@@ -472,6 +482,21 @@ def test_embed_nothing_to_do_reports_without_a_server(
 # search
 
 
+def test_search_is_for_a_person_who_waits(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hears soon of a server that is down; a flow bears with it for longer."""
+    waits: list[bool] = []
+
+    def describe(model: ModelSpec) -> ModelInfo:
+        waits.append(is_waited_for())
+        return describe_model(model)
+
+    monkeypatch.setattr(serving, "describe_model", describe)
+    assert embedlake("search", str(embedded), "cat").code == DONE
+    assert waits == [True] and not is_waited_for()
+
+
 def test_search_prints_hits_and_json_has_every_field(embedlake: Embedlake, embedded: Path) -> None:
     answer = embedlake("search", str(embedded), "the cat sleeps", "-k", "1", "--json")
     assert (answer.code, answer.err) == (DONE, "")
@@ -681,7 +706,9 @@ def test_doctor_checks_the_environment(embedlake: Embedlake) -> None:
     answer = embedlake("doctor", "--json")
     assert answer.code == DONE, answer.out
     names = [check["name"] for check in answer.json["checks"]]
-    assert names == ["python", "packages", "plugins", "processor", "folders", "prefect", "ray"]
+    assert names == [
+        "python", "packages", "plugins", "processor", "folders", "prefect", "ray", "clock",
+    ]  # fmt: skip
 
 
 def test_doctor_with_a_recipe_checks_source_model_and_lake(
@@ -689,7 +716,7 @@ def test_doctor_with_a_recipe_checks_source_model_and_lake(
 ) -> None:
     answer = embedlake("doctor", str(embedded))
     assert answer.code == DONE, answer.out
-    assert "ok    source: 1 files" in answer.out and "ok    lake:" in answer.out
+    assert "ok    source: 1 file," in answer.out and "ok    lake:" in answer.out
     assert "2 rows" in answer.out
 
 
@@ -729,11 +756,18 @@ def test_flow_that_ended_badly_gives_its_report_and_exit_code(
 ) -> None:  # fmt: skip
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     report = replace(run(Recipe.load(write_recipe(tmp_path))), outcome=outcome)
-    monkeypatch.setattr("embedlake.flows.embed.embed", lambda *_, **__: ended(RunView(report)))
+    waits: list[bool] = []
+
+    def flow(*_: Any, **__: Any) -> Any:
+        waits.append(is_waited_for())
+        return ended(RunView(report))
+
+    monkeypatch.setattr("embedlake.flows.embed.embed", flow)
     monkeypatch.setattr("embedlake.cli.embed.reachable_api", lambda _settings: NOBODY_LISTENS)
     monkeypatch.setattr("embedlake.cli.embed.use_or_start_api", lambda _settings: None)
     answer = embedlake("embed", str(write_recipe(tmp_path)), "--json")
     assert (answer.code, answer.json["exit_code"], answer.json["rows"]) == (code, code, 1)
+    assert waits == [False]
 
 
 def test_flow_that_failed_without_a_report_is_an_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ def embedded(name: str) -> list[str]:
     run(recipe)
     assert rejects(recipe) == []
     return texts(recipe)
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Rows of the table that the written recipe makes."""
+    recipe = Recipe.load(f"{name}.yaml")
+    run(recipe)
+    return rows(recipe, "source_uri")
 
 
 def test_init_proposes_a_recipe_that_runs(working_folder: Path, embedlake: Embedlake) -> None:
@@ -269,6 +277,61 @@ def test_init_prose_is_one_document_per_file(working_folder: Path, embedlake: Em
     assert source["metadata"] == {"name": "string", "topic": "string"}
     assert answer.json["formats"] == {"markdown": 2, "text": 1}
     assert len(embedded("notes")) == 3
+    assert answer.json["content"]["chunk"]["strategy"] == "markdown"
+
+
+def write_files(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Write files of about so many bytes, of the content that their names promise."""
+    contents = {
+        "md": f"# Plants\n\n{PROSE}\n\n",
+        "txt": PROSE,
+        "py": 'def grow(leaf):\n    """Adds."""\n    return leaf + 1\n\n\n',
+        "jsonl": json.dumps({"text": PROSE}) + "\n",
+    }
+    for name, size in sizes.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = contents[name.rpartition(".")[2]]
+        path.write_text(content * -(-size // len(content)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strategy", "reason"),
+    [
+        ({"a.md": 2_000, "b.txt": 500}, "markdown", "Markdown is cut along its sections"),
+        ({"a.md": 500, "b.txt": 2_000}, "tokens", "the longest of"),
+        ({"a.py": 3_000, "README.md": 300}, "code", "cut at definitions and statements"),
+        ({"a.py": 300, "b.md": 3_000}, "markdown", "Markdown is cut along its sections"),
+        ({"a.py": 300, "b.jsonl": 3_000}, "tokens", "the longest of"),
+    ],
+)
+def test_init_proposes_the_chunk_strategy_that_suits_most_bytes(
+    working_folder: Path,
+    embedlake: Embedlake,
+    sizes: Mapping[str, int],
+    strategy: str,
+    reason: str,
+) -> None:
+    write_files(working_folder / "files", sizes)
+    answer = init(embedlake, "files")
+    chunk = answer.json["content"]["chunk"]
+    assert chunk == {"strategy": strategy, "max_tokens": 512, "overlap": 51}
+    assert reason in answer.json["why"]["chunk"] and reason in answer.json["yaml"]
+    assert ("a.py" in sizes and strategy == "code") == (section(answer).get("format") == "text")
+    names = {Path(row["source_uri"]).name for row in rows_of("files")}
+    assert ("a.py" in names) == (strategy == "code")
+
+
+def test_init_strategy_whose_library_is_missing_is_named_beside_tokens(
+    working_folder: Path, embedlake: Embedlake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "semantic_text_splitter", None)
+    write_files(working_folder / "files", {"a.md": 2_000})
+    answer = init(embedlake, "files")
+    assert answer.json["content"]["chunk"]["strategy"] == "tokens"
+    why = answer.json["why"]["chunk"]
+    assert why.startswith("the strategy markdown would suit these files: ")
+    assert "pip install 'embedlake[chunkers]'" in why
 
 
 def test_init_data_beside_a_readme_leaves_the_readme_out(
@@ -349,7 +412,7 @@ def test_init_many_endings_of_their_own_read_few_files(
     ("files", "said"),
     [
         ({}, "nothing to read in"),
-        ({"_hidden.jsonl": "{}"}, "1 names that begin with _ or ."),
+        ({"_hidden.jsonl": "{}"}, "1 name begins with _ or ."),
         ({"a.bin": "\x00\x01"}, "can be read"),
         ({"a.parquet": "PAR1"}, "corrupt_parquet"),
         ({"a.jsonl": ""}, "no field of the 0 records"),

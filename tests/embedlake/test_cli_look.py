@@ -59,7 +59,9 @@ def test_report_by_tsne_has_other_places_than_by_pca(
         (["--projection", "mds"], 2, "no projection 'mds'; use pca, tsne, umap"),
         (["--sample", "0"], 2, "0 is not in the range"),
         (["-o", "none/page.html"], 2, "name a file in a folder that exists"),
+        (["-o", "/dev/null"], 2, "name a file in a folder that exists"),
         (["-o", "."], 2, "name a file in a folder that exists"),
+        (["-o", "recipe.yaml"], 2, "is no page that embedlake wrote, so it is not overwritten"),
     ],
 )
 def test_report_that_cannot_be_made_says_why_and_writes_nothing(
@@ -67,10 +69,13 @@ def test_report_that_cannot_be_made_says_why_and_writes_nothing(
     arguments: list[str], code: int, said: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.model_dump_json())
     before = set(tmp_path.iterdir())
-    answer = embedlake("report", recipe.model_dump_json(), *arguments)
+    answer = embedlake("report", str(path), *arguments)
     assert (answer.code, answer.out) == (code, "") and said in answer.err
     assert set(tmp_path.iterdir()) == before
+    assert path.read_text() == recipe.model_dump_json()
 
 
 @pytest.mark.parametrize("command", ["report", "map"])
@@ -91,6 +96,13 @@ def test_map_writes_rows_and_says_how_to_look_at_them(
     assert (done.code, done.json["rows"], done.json["fitted_rows"]) == (0, 21, 5)
     assert pq.read_metadata(out).num_rows == 21
     assert f"uvx embedding-atlas {out} --text text --x x --y y" in done.err
+    again = embedlake("map", recipe.model_dump_json(), "--out", str(out))
+    assert again.code == 0, "a map replaces another"
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text("name: docs")
+    refused = embedlake("map", recipe.model_dump_json(), "--out", str(recipe_file))
+    assert refused.code == 2 and "is no map that embedlake wrote" in refused.err
+    assert recipe_file.read_text() == "name: docs"
 
 
 def test_map_on_ray_has_the_bytes_of_one_made_here(

@@ -39,7 +39,7 @@ def test_peek_shows_records_texts_chunks_and_rejects(recipe: str, embedlake: Emb
     assert shown[0].endswith("/src/a.jsonl · " + f"{size_of(recipe, 'a.jsonl'):,} bytes")
     assert shown[1] == "cut by tokens, max_tokens 32, counted by hashing, which takes 8,192 tokens"
     for line in (
-        "record 0 · id 'cat' · 26 characters · 1 chunks",
+        "record 0 · id 'cat' · 26 characters · 1 chunk",
         "  year: 2020",
         "  | the cat sleeps",
         "  | on the sofa",

@@ -55,7 +55,7 @@ def test_release_by_hand_from_promote_to_retire(embedlake: Embedlake, recipe: st
 
 
 def test_releases_of_a_table_without_any_says_so(embedlake: Embedlake, recipe: str) -> None:
-    assert embedlake("releases", recipe).out == "no space was ever switched\n"
+    assert embedlake("releases", recipe).out == "no space was ever switched or refused\n"
 
 
 def test_status_lists_every_space_with_what_is_filled(embedlake: Embedlake, recipe: str) -> None:

@@ -48,7 +48,7 @@ def test_verify_flipped_bit_is_named_and_repaired(tmp_path: Path, embedlake: Emb
     file = flip(tmp_path, b"sofa", b"sofb")
     answer = embedlake("verify", recipe, "--deep")
     assert answer.code == 1
-    for named in (f"data/{file.name}", "1 rows of fragment 0: 0", "src/a.jsonl", "--repair"):
+    for named in (f"data/{file.name}", "1 row of fragment 0: 0", "src/a.jsonl", "--repair"):
         assert named in answer.out
     damaged = embedlake("verify", recipe, "--deep", "--json")
     assert (damaged.code, damaged.json["exit_code"]) == (1, 1)

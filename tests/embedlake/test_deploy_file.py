@@ -16,6 +16,7 @@ from embedlake.deploying.desired import desired_items, flow_called, parameter_sc
 from embedlake.deploying.guards import HEARTBEAT, automation_of, shipped_automations
 from embedlake.deploying.items import Change, Item, changes
 from embedlake.deploying.pools import default_template, template_of
+from embedlake.environment import PREFECT_PATIENCE
 from embedlake.orchestration.outcome import NAMES
 from tests.embedlake.conftest import Embedlake
 
@@ -62,6 +63,8 @@ def embed(**values: Any) -> dict[str, Any]:
         (embed(parameters={"allow_removals": "perhaps"}), ["allow_removals", "boolean"]),
         (embed(parameters={"resources": {"gpus": 1}}), ["gpus: unknown key"]),
         (embed(schedules=[{"interval": 9, "parameters": {"x": 1}}]), ["unknown parameter 'x'"]),
+        ({"deployments": {"evaluate": {"parameters": {"column": 1}}}}, ["column: 1 is not"]),
+        ({"deployments": {"evaluate": {"parameters": {"qrel": "q"}}}}, ["did you mean 'qrels'?"]),
         (embed(triggers=[{"type": "event", "threshold": "many"}]), ["deployments.embed.triggers"]),
         (embed(concurrency={"limit": 0}), ["concurrency.limit", "greater than or equal to 1"]),
         ({"deployments": {"export": {"schedules": [{"interval": 60}]}}}, ["no destination"]),
@@ -70,6 +73,11 @@ def embed(**values: Any) -> dict[str, Any]:
         ({"job_variables": {"working_dri": "x"}}, ["did you mean 'working_dir'?"]),
         ({"job_variables": {"stream_output": "perhaps"}}, ["stream_output", "boolean"]),
         ({"job_variables": {"env": {"HF_TOKEN": "hf_abc"}}}, ["env.HF_TOKEN", "Secret block"]),
+        (
+            {"job_variables": {"env": {"AZURE_STORAGE_CONNECTION_STRING": "a=b"}}},
+            ["env.AZURE_STORAGE_CONNECTION_STRING", "Secret block"],
+        ),
+        ({"job_variables": {"env": {"PROXY": "http://me:k@host"}}}, ["env.PROXY", "Secret block"]),
         ({"pool": {"type": "docker"}}, ["image is missing", "infra/Dockerfile"]),
         ({"automations": {"apply": ["faild"]}}, ["no automation 'faild'", "failed, late, locked"]),
     ],
@@ -96,7 +104,18 @@ def test_secret_that_is_a_block_is_taken(recipe: Path) -> None:
         for item in items(recipe, {"job_variables": {"env": env}} | embed())
         if item.kind == "deployment"
     ]
-    assert deployment.values["job_variables"] == {"env": env}
+    assert deployment.values["job_variables"] == {"env": PREFECT_PATIENCE | env}
+
+
+def test_run_asks_again_while_the_database_of_prefect_is_away_unless_the_file_says_otherwise(
+    recipe: Path,
+) -> None:
+    (variable,) = PREFECT_PATIENCE
+    for content, codes in (({}, "500"), ({"job_variables": {"env": {variable: "418"}}}, "418")):
+        (deployment,) = [
+            item for item in items(recipe, content | embed()) if item.kind == "deployment"
+        ]
+        assert deployment.values["job_variables"] == {"env": {variable: codes}}
 
 
 def test_messages_without_a_block_are_refused_and_dead_runs_need_none(recipe: Path) -> None:

@@ -31,6 +31,7 @@ def test_deployment_names_a_flow_and_parameters_that_are_there(deployment: dict[
         ("embed", {"recipe": "r.yaml", "recpie": 1}, ["'recpie' (did you mean 'recipe'?)"]),
         ("embed", {"a": 1, "z": 2}, ["'a'; unknown parameter 'z'; parameter 'recipe' is missing"]),
         ("reembed", {"recipe": "r.yaml", "modle": "m"}, ["'modle' (did you mean 'model'?)"]),
+        ("evaluate", {"recipe": "r.yaml", "qrel": "q"}, ["'qrel' (did you mean 'qrels'?)"]),
         ("maintain", {}, ["parameter 'recipe' is missing", "takes recipe: correct"]),
     ],
 )
@@ -44,9 +45,10 @@ def test_wrong_parameters_of_a_run_are_named_with_those_the_flow_takes(
     assert wrong_parameters(flow, {"recipe": "r.yaml"}) is None
 
 
-def test_maintain_has_a_schedule_that_waits_for_its_recipe() -> None:
-    (maintain,) = (entry for entry in DEPLOYMENTS if entry["name"] == "maintain")
-    (schedule,) = maintain["schedules"]
+@pytest.mark.parametrize("name", ["maintain", "reembed", "evaluate"])
+def test_schedule_waits_for_its_recipe(name: str) -> None:
+    (deployment,) = (entry for entry in DEPLOYMENTS if entry["name"] == name)
+    (schedule,) = deployment["schedules"]
     assert len(schedule["cron"].split()) == 5 and schedule["active"] is False
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from embedding_core.recipe import Resources
-from embedlake.cli.doctor import REGISTRIES, diagnose
+from embedlake.cli.doctor import diagnose
+from embedlake.diagnosis.installation import REGISTRIES
 from embedlake.settings import Settings
 from tests.driver import recipe_for, write_jsonl
 from tests.encoder.remote.stub_engine import stub_engine
@@ -53,7 +54,7 @@ def test_doctor_lake_that_cannot_be_written(tmp_path: Path) -> None:
     ("resources", "said"),
     [
         ({"gpus_per_task": 99}, "asks for 99 GPUs"),
-        ({"cpus_per_task": 9_999}, "asks for 9999 CPUs"),
+        ({"cpus_per_task": 9_999}, "asks for 9,999 CPUs"),
         ({"device": "cuda", "gpus_per_task": 0}, "set device to auto or cpu"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,11 +37,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> GateReport:
 def test_lines_and_markdown_say_every_finding_metric_and_what_the_queries_are(
     report: GateReport,
 ) -> None:
-    for said in ("\n".join(GateView(report).lines()), GateView(report).markdown()):
+    page = re.sub(r"\\(.)", r"\1", GateView(report).markdown())  # as it is shown
+    for said in ("\n".join(GateView(report).lines()), page):
         assert all(finding.sentence in said for finding in report.findings)
         assert all(name in said for name in report.metrics)
         assert "20 self-made known-item queries over 20 rows" in said
         assert report.new.column in said and "256 dimensions" in said
+
+
+def test_sentence_with_a_bar_stays_in_its_cell(report: GateReport) -> None:
+    finding = replace(report.findings[0], sentence="a | b <c>")
+    page = GateView(replace(report, findings=(finding,))).markdown()
+    assert page.rstrip().endswith(rf"| {finding.name} | a \| b \<c\> |")
 
 
 def test_sample_is_called_one(report: GateReport) -> None:

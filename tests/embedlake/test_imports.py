@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from embedlake.deploying.deploy_file import FLOWS
+
 STRAY = {**os.environ, "EMBEDLAKE_RAYADDRESS": "x"}
 
 
@@ -19,9 +21,7 @@ def in_python(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_flows_imported_with_a_stray_variable_change_nothing() -> None:
-    modules = ", ".join(
-        f"embedlake.flows.{name}" for name in ("embed", "reembed", "maintain", "export", "report")
-    )
+    modules = ", ".join(f"embedlake.flows.{name}" for name in FLOWS)
     done = in_python(
         "import os; before = {n: v for n, v in os.environ.items() if 'LAKE' in n or 'LANCE' in n};"
         f"import {modules};"

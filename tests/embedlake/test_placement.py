@@ -1,4 +1,5 @@
-"""The device of a task on Ray: the GPU it was given, or none. Ray is real, its GPUs are said."""
+"""Where Ray places a task: the GPU it was given, or none; a process that stays. Ray is real, its
+GPUs are said."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,44 @@ def test_each_worker_uses_its_own_gpu_and_tasks_without_one_see_none() -> None:
     device, visible, _ = answers["cpu"]
     assert (device, visible) == ("cpu", "")
     assert answers["flow"] == "auto"
+
+
+KEPT = """
+import json, os, ray, sys, time
+from pathlib import Path
+from prefect.logging import disable_run_logger
+from embedlake.orchestration.tasks import told_to_the_flow
+
+def look(folder, loads_model):
+    if loads_model:
+        with disable_run_logger():
+            told_to_the_flow("model")
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:  # so each task has a process of its own
+        time.sleep(0.01)
+    return os.getpid()
+
+def is_alive(pid):
+    return os.path.exists(f"/proc/{pid}")
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+task, folder = ray.remote(num_cpus=0.5)(look), Path(sys.argv[1])
+kept, other = ray.get([task.remote(folder, loads_model) for loads_model in (True, False)])
+deadline = time.monotonic() + 240
+while is_alive(other) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(json.dumps({"other": is_alive(other), "kept": is_alive(kept)}))
+ray.shutdown()
+while is_alive(kept) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(json.dumps(is_alive(kept)))
+"""
+
+
+@pytest.mark.e2e
+def test_process_that_loaded_a_model_stays_until_the_run_ends(tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_idle_worker_killing_time_threshold_ms": "100",
+                   "RAY_num_workers_soft_limit": "0"}  # fmt: skip
+    command = [sys.executable, "-c", KEPT, str(tmp_path)]
+    printed = subprocess.check_output(command, env=environment, text=True).splitlines()
+    assert list(map(json.loads, printed[-2:])) == [{"other": False, "kept": True}, False]

@@ -30,6 +30,22 @@ print(child.pid, flush=True)
 time.sleep(600)
 """
 
+ENDS_AFTER = """
+import pathlib, signal, sys, time
+here, there = map(pathlib.Path, sys.argv[1:])
+def end(*_):
+    here.touch()
+    while not there.exists():
+        time.sleep(0.01)
+    print("ended", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+"""A server that ends when it was asked to and another was, too."""
+
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
@@ -46,7 +62,7 @@ def stale(process: subprocess.Popen[bytes], log: Path) -> Server:
 
 
 def wait_for_line(log: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not log.read_text().endswith("\n") and time.monotonic() < deadline:
         time.sleep(0.01)
     return log.read_text().strip()
@@ -125,6 +141,19 @@ def test_stop_ends_a_server_and_what_it_started(tmp_path: Path) -> None:
     processes.stop(server)  # once more is fine
 
 
+@pytest.mark.slow
+def test_stop_asks_all_servers_before_it_waits_for_any(tmp_path: Path) -> None:
+    asked = [str(tmp_path / "first"), str(tmp_path / "second")]
+    servers = [
+        processes.start(name, [sys.executable, "-c", ENDS_AFTER, *paths], {}, tmp_path / name)
+        for name, paths in (("a.log", asked), ("b.log", asked[::-1]))
+    ]
+    logs = [Path(server.log) for server in servers]
+    assert [wait_for_line(log) for log in logs] == ["ready", "ready"]
+    processes.stop(*servers, patience_seconds=60.0)
+    assert [log.read_text().split() for log in logs] == [["ready", "ended"]] * 2
+
+
 def test_start_gives_the_environment_and_a_session_of_its_own(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     code = "import os; print(os.environ['WORD'], os.getsid(0) == os.getpid(), flush=True)"
@@ -146,7 +175,13 @@ def test_wait_until_server_that_ends_shows_the_end_of_its_log(tmp_path: Path) ->
 def test_free_ports_are_different_and_free() -> None:
     ports = processes.free_ports(20)
     assert len(set(ports)) == 20
-    assert processes.is_port_free(ports[0])
+    assert all(map(processes.is_port_free, ports))
+
+
+def test_free_ports_are_none_that_the_system_gives_to_others_meanwhile() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert listener.getsockname()[1] not in processes.DRAWN_PORTS
+    assert set(processes.free_ports(20)) <= {*processes.DRAWN_PORTS}
 
 
 # The same ports every time
@@ -234,14 +269,14 @@ def test_server_of_a_process_that_is_killed_ends_with_it_and_not_with_a_thread(
         guard = server.parent()
         assert guard is not None and server.is_running()  # though its thread has ended
         starter.kill()
-        _, alive = psutil.wait_procs([server, guard], timeout=30)
+        _, alive = psutil.wait_procs([server, guard], timeout=60)
     assert alive == []
 
 
 def test_guarded_server_that_ends_takes_its_guard_along(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('done')"]
     server = processes.start("server", command, {}, tmp_path / "log", outlives=False)
-    psutil.wait_procs([psutil.Process(server.pid)], timeout=30)
+    psutil.wait_procs([psutil.Process(server.pid)], timeout=60)
     assert not processes.is_running(server)
     processes.stop(server)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from embedding_core.records import EmbeddedUnit
+from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
-from embedlake.orchestration import progress
+from embedlake.orchestration import progress, publishing
 from embedlake.orchestration.progress import RunProgress
 from tests.driver import begin, recipe_for, write_jsonl
 
@@ -82,3 +85,29 @@ def test_progress_speaks_when_nothing_was_said_for_ten_seconds_and_not_sooner(
             clock[0] = seconds
             run.still_working(3)
     assert said(caplog) == ["0 of about 160 chunks · 0/4 units · 3 units under way"] * 2
+
+
+def test_progress_and_reports_that_prefect_does_not_take_cost_a_line_and_not_the_run(
+    done: tuple[Job, EmbeddedUnit],
+    clock: list[float],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("connection refused")
+
+    job, unit = done
+    monkeypatch.setattr(publishing, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(publishing, "create_markdown_artifact", refused)
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda **_: uuid4())
+    monkeypatch.setattr(progress, "update_progress_artifact", refused)
+    with RunProgress(job, total_units=1, estimated_chunks=40) as run:
+        run.finished(unit)
+        run.publish()
+    monkeypatch.setattr(progress, "create_progress_artifact", refused)
+    RunProgress(job, total_units=1, estimated_chunks=40)
+    publishing.publish("embed-plan", job.recipe, PlanView(begin(job.recipe)[1]))
+    warnings = [line for line in said(caplog) if "is not in Prefect: connection refused" in line]
+    assert [line.split()[2] for line in warnings] == [
+        "embed-progress", "embed-progress", "embed-plan",
+    ]  # fmt: skip

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from embedding_core.lake.rows.verification import Verification
+from embedding_core.plurals import counted
 from embedding_core.records import Plan
 from embedding_core.reports.plan import PlanView
-from embedding_core.reports.report import LINES_SHOWN, table
+from embedding_core.reports.report import LINES_SHOWN, table, text_block
 from embedding_core.reports.run import RunView
 from embedding_core.runs.embed.finish_stage import RunReport
 from embedding_core.runs.embed.planning import plan
@@ -32,10 +33,10 @@ def plan_of(folder: Path) -> Plan:
 def test_plan_lines_first_run_lists_what_comes_and_what_it_costs(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, "a.jsonl", {"x": "some words"})
     lines = PlanView(plan_of(tmp_path)).lines()
-    assert lines[0] == "1 files to add, 0 to replace, 0 moved, 0 to remove, 0 unchanged"
+    assert lines[0] == "1 file to add, 0 to replace, 0 moved, 0 to remove, 0 unchanged"
     assert lines[1] == "  no table there: everything is embedded (if there was one, it is gone)"
     assert lines[2] == f"  + {path}  (new file)"
-    assert lines[3].startswith(f"{path.stat().st_size} bytes, about 1 chunks and 2 tokens")
+    assert lines[3].startswith(f"{path.stat().st_size} bytes, about 1 chunk and 2 tokens")
     assert "rate" not in lines[3]  # nothing was measured yet
 
 
@@ -62,7 +63,7 @@ def test_plan_lines_nothing_to_do_is_one_line(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
     run(recipe_for(tmp_path))
     assert PlanView(plan_of(tmp_path)).lines() == [
-        "Nothing to do: the table holds all 1 files as they are."
+        "Nothing to do: the table holds its only file as it is."
     ]
 
 
@@ -90,10 +91,10 @@ def test_plan_lines_many_files_says_how_many_are_not_shown(tmp_path: Path) -> No
 def test_report_lines_tell_ledger_rejects_and_verification(report: RunReport) -> None:
     lines = RunView(report).lines()
     assert "files: 1 added, 0 replaced, 0 moved, 0 removed, 0 unchanged, 0 unreadable" in lines
-    ledger = "1 documents, 1 chunks = 1 embedded + 0 reused + 0 dropped + 0 failed"
+    ledger = "1 document, 1 chunk = 1 embedded + 0 reused + 0 dropped + 0 failed"
     assert f"ledger: {ledger}" in lines
     assert "rejects: 1 empty_text (`embedlake status RECIPE --rejects` lists them)" in lines
-    assert lines[-1] == "verified: 1 files, 1 rows, no problem"
+    assert lines[-1] == "verified: 1 file, 1 row, no problem"
     assert not any("half precision" in line or "index" in line for line in lines)
 
 
@@ -106,7 +107,7 @@ def test_report_lines_failed_run_names_units_and_problems(report: RunReport) -> 
         outcome="failed",
     )
     lines = RunView(failed).lines()
-    assert "VERIFICATION FAILED: 1 problems" in lines
+    assert "VERIFICATION FAILED: 1 problem" in lines
     assert "  a.jsonl: 0 rows in the table, 1 counted" in lines
     assert lines[-1] == "FAILED: a.jsonl: no answer from the store"
     assert "half precision overflowed for 3 rows: computed wider" in lines
@@ -141,4 +142,17 @@ def test_run_markdown_has_counts_rejects_by_reason_and_the_command(report: RunRe
 
 
 def test_table_cells_cannot_end_their_cell() -> None:
-    assert table(("a",), [["x | y\n`z`"]]).splitlines()[-1] == "| x \\| y \\`z\\` |"
+    assert table(("a",), [["x | y\n`z` &lt;"]]).splitlines()[-1] == "| x \\| y \\`z\\` \\&lt; |"
+
+
+def test_text_block_is_ended_by_no_line() -> None:
+    assert text_block(["a", "```", "<img>"]) == "````\na\n```\n<img>\n````"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [(0, "file", "0 files"), (1, "file", "1 file"), (1, "query", "1 query"),
+     (2_000, "labelled query", "2,000 labelled queries"), (3, "index", "3 indexes")],
+)  # fmt: skip
+def test_number_of_things_is_said_as_people_say_it(number: int, noun: str, words: str) -> None:
+    assert counted(number, noun) == words

@@ -8,26 +8,36 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 import ray
+from prefect.states import Failed
 from prefect_ray.context import RemoteOptionsContext
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
     OutOfMemoryError,
     RaySystemError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
-from embedding_core.errors import SetupError
+from embedding_core.errors import SetupError, Transient
 from embedding_core.recipe import ModelSpec, Resources
 from embedding_core.records import Plan, WorkUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
-from embedlake.execution.ray_runner import RayRunner, broke_down, options, own_signals
-from embedlake.execution.runner import Runner, ray_broke_down
+from embedlake.execution.ray_runner import (
+    RayRunner,
+    broke_down,
+    options,
+    own_signals,
+    went_without_the_api,
+)
+from embedlake.execution.runner import EndedTask, Runner, ray_broke_down
 from embedlake.local import hardware, small_work
 from embedlake.local.hardware import Needs, lacking, resources_for
 from embedlake.orchestration.placement import SEES_ALL_GPUS
@@ -170,7 +180,7 @@ def test_embed_task_takes_the_gpu_of_a_local_machine_unless_told_otherwise(
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
-        ({"gpus_per_task": 1}, ["1 GPUs", "there are 0", "gpus_per_task"]),
+        ({"gpus_per_task": 1}, ["1 GPU", "there are 0", "gpus_per_task"]),
         ({"cpus_per_task": 7}, ["7 CPUs", "there are 6", "cpus_per_task", "EMBEDLAKE_RAY_CPUS"]),
         ({"device": "cuda"}, ["'cuda'", "device to auto or cpu"]),
         ({"device": "cuda:1", "gpus_per_task": 0}, ["'cuda:1'", "gets none"]),
@@ -199,10 +209,17 @@ def test_prepare_refuses_a_device_that_a_cluster_s_tasks_do_not_get() -> None:
 def test_a_cluster_is_asked_for_what_it_has() -> None:
     needs = Needs.of(Resources(gpus_per_task=1, cpus_per_task=3), CLUSTER)
     small, large = {"CPU": 2.0, "GPU": 1.0}, {"CPU": 4.0}
-    assert "1 GPUs and there are 0" in (needs.lacking_among([large, large]) or "")
-    assert "3 CPUs and 1 GPUs of one node" in (needs.lacking_among([small, large]) or "")
+    assert "1 GPU and there are 0" in (needs.lacking_among([large, large]) or "")
+    assert "3 CPUs and 1 GPU of one node" in (needs.lacking_among([small, large]) or "")
     assert needs.lacking_among([small, large, {"CPU": 4.0, "GPU": 1.0}]) is None
     assert needs.lacking_among([]) is not None
+
+
+def test_needs_tasks_that_fit_on_nodes_at_once() -> None:
+    nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 8.0}, {"CPU": 64.0}]
+    assert Needs(cpus=3, gpus=1).fitting(nodes) == 1 + 5
+    assert Needs(cpus=1, gpus=0.25).fitting(nodes) == 4 + 16
+    assert Needs(cpus=2, gpus=0).fitting(nodes) == 2 + 8 + 32
 
 
 # Ray's own faults are nobody's file
@@ -222,6 +239,19 @@ def test_ray_that_breaks_down_ends_the_run(error: Exception) -> None:
 )
 def test_a_task_that_dies_is_looked_at_alone(error: Exception) -> None:
     assert not broke_down(error)
+
+
+def test_task_that_the_prefect_api_did_not_answer_says_so_and_blames_no_file() -> None:
+    """What a task's own function raises is no error of Ray's."""
+    refused = httpx.ConnectError("connection refused")
+    died = RayTaskError("embed", "a traceback", refused)
+    assert went_without_the_api(died) and not broke_down(died)
+    assert not went_without_the_api(refused)
+    assert not went_without_the_api(RayTaskError("embed", "a traceback", ValueError("x")))
+    ended = EndedTask(uuid4(), Failed(data=died))
+    error = Runner().result(ended)
+    assert isinstance(error, Transient)
+    assert "the Prefect API did not answer a task (connection refused)" in str(error)
 
 
 # Small work needs no Ray
@@ -279,25 +309,23 @@ SERVED = ModelSpec(name="http://host:8000")
 
 
 @pytest.mark.parametrize(
-    ("n_cpus", "at_once", "cpus", "share"),
-    [(2, 32, 1.0, 16), (16, 32, 1.0, 2), (16, 4, 4.0, 1), (8, 1, 8.0, 1), (3, 32, 1.0, 10)],
+    ("n_cpus", "at_once", "cpus"), [(2, 32, 1.0), (16, 32, 1.0), (16, 4, 4.0), (8, 1, 8.0)]
 )
-def test_tasks_that_ask_a_server_share_its_requests_and_take_no_gpu(
-    monkeypatch: pytest.MonkeyPatch, n_cpus: int, at_once: int, cpus: float, share: int
+def test_tasks_that_ask_a_server_are_no_more_than_its_requests_and_take_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, n_cpus: int, at_once: int, cpus: float
 ) -> None:
     monkeypatch.setattr(hardware, "n_nvidia_gpus", lambda: 1)
     settings = LOCAL.model_copy(update={"ray_cpus": n_cpus})
     resources = resources_for(SERVED, Resources(at_once=at_once), settings)
     assert Needs.of(resources, settings) == Needs(cpus, 0.0)
-    n_tasks = int(n_cpus // cpus)
-    assert resources.at_once == share and n_tasks * share <= at_once
+    assert resources.at_once == at_once  # of the run, for whichever tasks need them
     assert lacking(resources, settings) is None
 
 
 def test_tasks_that_ask_a_server_on_a_cluster_take_a_cpu() -> None:
     resources = resources_for(SERVED, Resources(at_once=64, cpus_per_task=2), CLUSTER)
     assert Needs.of(resources, CLUSTER) == Needs(2.0, 0.0)
-    assert resources.at_once == 2
+    assert resources.at_once == 64
 
 
 def test_tasks_of_other_models_need_what_they_needed() -> None:

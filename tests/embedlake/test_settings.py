@@ -27,6 +27,7 @@ RESOURCES = {
     "unit_bytes": ("1024", 1024),
     "part_rows": ("512", 512),
     "units_per_commit": ("2", 2),
+    "staged_bytes": ("1024", 1024),
     "seconds_per_commit": ("5.5", 5.5),
     "at_once": ("5", 5),
     "gpus_per_task": ("0.5", 0.5),

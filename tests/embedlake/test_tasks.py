@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Crashed, Failed
+from prefect.tasks import Task
 from prefect.utilities.collections import visit_collection
 
 from embedding_core import reasons
@@ -19,7 +20,7 @@ from embedding_core.errors import (
     Transient,
     UsageError,
 )
-from embedding_core.records import PlannedFile, SourceFile, StagedUnit, WorkUnit
+from embedding_core.records import PlannedFile, SourceFile, WorkUnit
 from embedding_core.store.retry import TASK_RETRIES
 from embedlake.orchestration import tasks
 
@@ -27,7 +28,7 @@ UNIT = WorkUnit(
     unit_id="a" * 64,
     files=(PlannedFile(SourceFile("/src/a.jsonl", "1-f", 1), "k" * 64, "added", "new file"),),
 )
-STAGED = StagedUnit(UNIT, "/lake/staged/a/rows.arrow", (), (), {}, (), None, (), 1.0)
+TASKS = [value for value in vars(tasks).values() if isinstance(value, Task)]
 
 
 class StoreBusy(Transient):
@@ -60,31 +61,9 @@ def test_crashed_task_is_not_mistaken_for_a_transient_one() -> None:
     assert not tasks.is_transient(tasks.chunk, None, Completed(data="fine"))
 
 
-def chunk_key(unit: WorkUnit, job: Any = None) -> str:
-    return tasks.chunk_key(None, {"job": job, "unit": tasks.Sealed(unit)})
-
-
-def embed_key(staged: StagedUnit, job: Any = None) -> str:
-    return tasks.embed_key(None, {"job": job, "staged": tasks.Sealed(staged)})
-
-
-def test_cache_keys_are_the_unit_s_id_and_nothing_else() -> None:
-    renamed = replace(UNIT, files=())
-    assert chunk_key(UNIT, job="one run") == chunk_key(renamed, job="another run")
-    elsewhere = replace(STAGED, unit=renamed, path="elsewhere", seconds=2.0)
-    assert embed_key(STAGED, job="one run") == embed_key(elsewhere, job="another run")
-
-
-def test_cache_keys_differ_by_unit_and_by_task() -> None:
-    other = replace(UNIT, unit_id="b" * 64)
-    keys = {chunk_key(UNIT), chunk_key(other), embed_key(STAGED)}
-    keys.add(embed_key(replace(STAGED, unit=other)))
-    assert len(keys) == 4
-
-
-@pytest.mark.parametrize("task", [tasks.chunk, tasks.embed])
-def test_task_keeps_its_result_and_pauses_between_tries(task: Any) -> None:
-    assert task.persist_result and task.cache_key_fn is not None
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_task_keeps_no_result_and_pauses_between_tries(task: Task[Any, Any]) -> None:
+    assert task.persist_result is False and task.cache_policy == NO_CACHE
     assert task.retries == TASK_RETRIES
     assert task.retry_condition_fn is tasks.is_transient
     assert task.retry_delay_seconds == [2, 4, 8] and task.retry_jitter_factor > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.sources.loopback import loopback_server
-
-COMMIT = "c" * 40
 
 
 @dataclass(slots=True)
@@ -27,9 +25,22 @@ class UploadHub:
     branches: set[str] = field(default_factory=lambda: {"main"})
     """Of every dataset."""
     n_commits: int = 0
+    """By whomever; the newest is the number of all."""
     token: str = "hf_geheim"
     status: int | None = None
     """Answered to a commit instead of making it."""
+    before_commit: Callable[[UploadHub], object] | None = None
+    """Called once, when files are on their way."""
+
+    @property
+    def commit(self) -> str:
+        """The newest commit of every dataset."""
+        return f"{self.n_commits:040x}"
+
+    def write(self, dataset: str, path: str, data: bytes) -> None:
+        """A commit of somebody else."""
+        self.files[dataset][path] = data
+        self.n_commits += 1
 
 
 @contextmanager
@@ -47,7 +58,7 @@ def upload_hub() -> Iterator[UploadHub]:
             name = f"{dataset}/{name.partition('?')[0]}"
             if "/resolve/" in self.path:
                 name, _, path = self.path.removeprefix("/datasets/").partition(
-                    f"/resolve/{COMMIT}/"
+                    f"/resolve/{hub.commit}/"
                 )
                 return self.send(hub.files[name][path], 206)
             if not self.path.startswith("/api/datasets/"):
@@ -55,7 +66,7 @@ def upload_hub() -> Iterator[UploadHub]:
             if name not in hub.files:
                 return self.answer({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
             revision = unquote(rest.partition("/")[2].partition("?")[0])
-            if revision and revision not in {*hub.branches, COMMIT}:
+            if revision and revision not in {*hub.branches, hub.commit}:
                 return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if rest.startswith("tree/"):
                 return self.answer(
@@ -65,7 +76,7 @@ def upload_hub() -> Iterator[UploadHub]:
                     ]
                 )
             siblings = [{"rfilename": path} for path in hub.files[name]]
-            return self.answer({"id": name, "sha": COMMIT, "siblings": siblings})
+            return self.answer({"id": name, "sha": hub.commit, "siblings": siblings})
 
         def do_POST(self) -> None:
             body = self.body()
@@ -91,6 +102,9 @@ def upload_hub() -> Iterator[UploadHub]:
             if self.path.partition("/commit/")[2] not in {"", *hub.branches}:
                 return self.answer({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
             if "/preupload/" in self.path:
+                if hub.before_commit is not None:
+                    meanwhile, hub.before_commit = hub.before_commit, None
+                    meanwhile(hub)
                 files = json.loads(body)["files"]
                 return self.answer(
                     {
@@ -104,8 +118,11 @@ def upload_hub() -> Iterator[UploadHub]:
                 return self.answer({"errors": [], "warnings": []})  # of a card
             if hub.status is not None:
                 return self.answer({"error": "staged"}, hub.status)
-            for line in body.splitlines():
-                operation = json.loads(line)
+            operations = [json.loads(line) for line in body.splitlines()]
+            parent = operations[0]["value"].get("parentCommit", hub.commit)
+            if parent != hub.commit:
+                return self.answer({"error": "A commit has happened since."}, 412)
+            for operation in operations:
                 value = operation["value"]
                 if operation["key"] == "file":
                     hub.files[name][value["path"]] = base64.b64decode(value["content"])
@@ -113,7 +130,10 @@ def upload_hub() -> Iterator[UploadHub]:
                     del hub.files[name][value["path"]]
             hub.n_commits += 1
             return self.answer(
-                {"commitUrl": f"{hub.url}/datasets/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+                {
+                    "commitUrl": f"{hub.url}/datasets/{name}/commit/{hub.commit}",
+                    "commitOid": hub.commit,
+                }
             )
 
         def body(self) -> bytes:

@@ -6,11 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,21 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from embedding_core.errors import EmbedlakeError, LakeError, SetupError, UsageError
+from embedding_core.exports import destination as destination_module
 from embedding_core.exports.destination import Destination, DigestedFile
 from embedding_core.exports.exporter import KNOWN_EXPORTERS
+from embedding_core.exports.folders import folder_names
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.lake.spaces import switching
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.reports.report import said
+from embedding_core.runs.exchange.claim import BEGUN
 from embedding_core.runs.exchange.exporting import (
     ExportReport,
     begin_export,
@@ -38,6 +44,7 @@ from embedding_core.runs.exchange.exporting import (
 )
 from embedding_core.runs.maintenance import maintain
 from embedding_core.runs.space.build import build_space
+from embedding_core.store.storage import StorageSpec
 from tests.driver import recipe_for, run, write_jsonl
 from tests.s3 import S3Server
 
@@ -162,6 +169,29 @@ def test_export_split_gives_each_value_a_folder_that_is_safe_and_unique(
     assert ds.dataset(out / "data").count_rows() == 40
 
 
+HOSTILE_NAMES = st.sampled_from(
+    ["../x", "..", ".", "/etc/passwd", "C:\\x", "a\0b", "NUL", "nul.txt", "com1", "LPT9.a.b", "x.",
+     "x ", "no-value", "a:b", "~", "-rf", "*", "a\nb", "．．/x", "a" * 300]
+)  # fmt: skip
+NAMES = st.none() | HOSTILE_NAMES | st.text(max_size=20) | st.text("./\\aA", max_size=4)
+
+
+@given(st.lists(NAMES, unique=True, max_size=12))
+def test_folder_of_any_values_is_inside_safe_and_of_one_value(values: list[str | None]) -> None:
+    names = folder_names(values)
+    assert list(names) == values
+    assert len({name.casefold() for name in names.values()}) == len(values)
+    for name in names.values():
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and len(name) <= 120
+        assert not name.endswith(".") and ".." not in (name, *name.split("/"))
+        assert name.partition(".")[0].upper() not in WINDOWS_DEVICES
+
+
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{n}{i}" for n in ("COM", "LPT") for i in range(10)
+}
+
+
 @pytest.mark.parametrize("to", list(KNOWN_EXPORTERS.built_in))
 def test_export_the_same_version_gives_the_same_bytes(
     recipe: Recipe, tmp_path: Path, to: str
@@ -198,7 +228,7 @@ def test_export_goes_on_where_it_ended_with_the_same_bytes(recipe: Recipe, tmp_p
     for shard in begun.todo()[::2]:
         write_shard(begun.job, shard)
     # A shard without its receipt, one whose file is gone, one that was being written.
-    (tmp_path / "out" / "_export" / "00002.json").unlink()
+    (tmp_path / "out" / begun.job.workspace / "00002.json").unlink()
     next((tmp_path / "out" / "data").glob("part-00004.safetensors")).unlink()
     (tmp_path / "out" / "_export" / "x.partial").write_bytes(b"half")
     (tmp_path / "src" / "b.jsonl").unlink()
@@ -215,6 +245,110 @@ def test_export_goes_on_where_it_ended_with_the_same_bytes(recipe: Recipe, tmp_p
 def test_resume_begins_where_nothing_is(recipe: Recipe, tmp_path: Path) -> None:
     report = export(recipe, ExportSpec(to="arrow"), str(tmp_path / "out"), resume=True)
     assert report.shards_written == report.shards == 1
+
+
+PARQUET = ExportSpec(to="parquet", shard_rows=9)
+SOME_COLUMNS = ExportSpec(to="parquet", shard_rows=9, columns=("text", "vector"))
+
+
+def before(patch: pytest.MonkeyPatch, method: str, path: str, action: Callable[[], object]) -> None:
+    """Do something once, right before a destination's file is created or written."""
+    real, left = getattr(Destination, method), [action]
+
+    def changed(self: Destination, name: str, data: bytes) -> object:
+        if left and name == path:
+            left.pop()()
+        return real(self, name, data)
+
+    patch.setattr(Destination, method, changed)
+
+
+def test_export_that_another_replaces_stops_and_leaves_it_whole(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    destination = Destination.parse(str(tmp_path / "out"), recipe.lake.storage)
+    first = begin_export(recipe, PARQUET, destination)
+    written, *others = first.todo()
+    write_shard(first.job, written)
+    second = begin_export(recipe, SOME_COLUMNS, destination, overwrite=True)
+    for shard in second.todo():
+        write_shard(second.job, shard)
+    for shard in others:
+        with pytest.raises(SetupError, match=r"another export to .* was begun"):
+            write_shard(first.job, shard)
+    with pytest.raises(SetupError, match="another export"):
+        finish_export(first, 1, 0.0)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    finish_export(second, 5, 0.0)
+    export(recipe, SOME_COLUMNS, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_export_that_another_replaces_while_it_ends_leaves_no_manifest(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = Destination.parse(str(tmp_path / "out"), recipe.lake.storage)
+
+    def replace() -> None:
+        begin_export(recipe, SOME_COLUMNS, destination, overwrite=True)
+
+    before(monkeypatch, "write", "manifest.json", replace)
+    with pytest.raises(SetupError, match="another export"):
+        export(recipe, PARQUET, str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    export(recipe, SOME_COLUMNS, str(tmp_path / "out"), resume=True)
+    export(recipe, SOME_COLUMNS, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_export_that_begins_while_another_ends_is_refused(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before(monkeypatch, "create", BEGUN, lambda: export(recipe, PARQUET, str(tmp_path / "out")))
+    with pytest.raises(UsageError, match="holds an export already"):
+        export(recipe, SOME_COLUMNS, str(tmp_path / "out"))
+    export(recipe, PARQUET, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_exports_that_resume_the_same_at_once_give_the_same(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = Destination.parse(str(tmp_path / "out"), recipe.lake.storage)
+    begin_export(recipe, PARQUET, destination)
+
+    def resume() -> None:
+        export(recipe, PARQUET, str(tmp_path / "out"), resume=True)
+
+    before(monkeypatch, "write", "manifest.json", resume)
+    resume()
+    export(recipe, PARQUET, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("half", [None, b"", b'{"recipe": "te'])
+def test_resume_of_an_export_killed_in_its_claim_begins(
+    recipe: Recipe, tmp_path: Path, half: bytes | None
+) -> None:
+    """Killed when it had made the folder, the file, or half of it."""
+    (tmp_path / "out" / "_export").mkdir(parents=True)
+    if half is not None:
+        (tmp_path / "out" / BEGUN).write_bytes(half)
+    export(recipe, PARQUET, str(tmp_path / "out"), resume=True)
+    export(recipe, PARQUET, str(tmp_path / "fresh"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("token", ["../../up", "", 7, None])
+def test_resume_of_a_claim_whose_token_is_no_token_is_refused(
+    recipe: Recipe, tmp_path: Path, token: object
+) -> None:
+    destination = Destination.parse(str(tmp_path / "out"), recipe.lake.storage)
+    begin_export(recipe, PARQUET, destination)
+    claim = json.loads((tmp_path / "out" / BEGUN).read_text())
+    (tmp_path / "out" / BEGUN).write_text(json.dumps(claim | {"token": token}))
+    with pytest.raises(SetupError, match="damaged"):
+        export(recipe, PARQUET, str(tmp_path / "out"), resume=True)
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
@@ -287,6 +421,23 @@ def test_export_into_a_folder_with_a_manifest_of_something_else_is_refused(
     with pytest.raises(SetupError, match=r"is no manifest of an export.*name another folder"):
         export(recipe, ExportSpec(to="npy"), str(page), **how)
     assert digests(page) == before
+
+
+@pytest.mark.parametrize("link", ["data", "_export", "data/group"])
+def test_overwrite_touches_nothing_behind_a_link(recipe: Recipe, tmp_path: Path, link: str) -> None:
+    """Whoever may write to the destination may have put it there."""
+    out, home = tmp_path / "out", tmp_path / "home"
+    exported(recipe, out, split_by="group")
+    home.mkdir()
+    (home / "part-00000.parquet").write_text("mine")
+    (home / "thesis.txt").write_text("mine")
+    folder = next((out / "data").glob("paper*")) if link == "data/group" else out / link
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.symlink_to(home)
+    before = digests(home)
+    with pytest.raises(UsageError, match=r"is a link, which would lead out of .*; remove it"):
+        export(recipe, ExportSpec.of({"to": "parquet", "split_by": "group"}), str(out), True)
+    assert digests(home) == before
 
 
 def test_overwrite_with_fewer_columns_leaves_no_space_of_the_export_before(
@@ -392,6 +543,26 @@ def test_export_rows_without_vectors_are_refused(recipe: Recipe, tmp_path: Path)
         exported(recipe, tmp_path / "two", columns=("vector", hidden))
 
 
+def test_digest_of_a_file_is_of_what_was_written_whatever_becomes_of_the_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digests are taken behind the writer, of some bytes at a time."""
+    monkeypatch.setattr(destination_module, "DIGEST_BYTES", 3_000)
+    destination = Destination.parse(str(tmp_path / "out"), StorageSpec())
+    buffer = bytearray(1_000)
+    with destination.new_files(["a", "b"], "_export") as files:
+        for number in range(50):
+            buffer[:] = bytes([number]) * len(buffer)
+            for file in files:
+                file.write(memoryview(buffer))
+            files[1].write(b"more")
+        early = files[0].sha256
+    for file, path in zip(files, ("a", "b"), strict=True):
+        data = (tmp_path / "out" / path).read_bytes()
+        assert (file.sha256, file.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert early == files[0].sha256
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_export_a_full_disk_says_so_and_goes_on_later(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -416,14 +587,10 @@ def test_export_a_full_disk_says_so_and_goes_on_later(
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_export_holds_no_credentials(tmp_path: Path) -> None:
+def test_export_to_a_place_with_credentials_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"a": "a text"})
-    address = {"endpoint_url": "http://user:geheim@127.0.0.1:9/?token=geheim"}
-    recipe = recipe_for(tmp_path, source={"storage": address}, model={"storage": {}})
+    recipe = recipe_for(tmp_path)
     run(recipe)
-    exported(recipe, tmp_path / "out")
-    for path in (tmp_path / "out").rglob("*"):
-        assert path.is_dir() or b"geheim" not in path.read_bytes()
     with pytest.raises(UsageError, match="holds credentials") as refused:
         export(recipe, ExportSpec(to="jsonl"), "s3://key:geheim@bucket/out")
     assert "geheim" not in str(refused.value)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,9 +127,37 @@ def test_export_to_a_hub_looks_again_before_it_uploads(
     assert hub.n_commits == 0
 
 
-def test_export_to_a_hub_that_breaks_off_goes_on_with_what_is_staged(
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}], ids=["new", "overwrite"])
+def test_export_to_a_hub_that_somebody_else_writes_to_meanwhile_writes_nothing(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, how: dict[str, bool]
+) -> None:
+    """Two uploads at once: the one that comes second finds another commit than it looked at."""
+    if how:
+        uploaded(recipe, hub, tmp_path / "staging")
+    hub.before_commit = lambda hub: hub.write("me/vectors", "manifest.json", b"theirs")
+    with pytest.raises(UsageError, match=r"changed while .* nothing of it was written") as refused:
+        uploaded(recipe, hub, tmp_path / "staging", "arrow", **how)
+    assert "--overwrite" in said(refused.value)
+    files = hub.files["me/vectors"]
+    assert files["manifest.json"] == b"theirs"
+    assert not any(path.endswith(".arrow") for path in files)
+
+
+def test_export_to_a_hub_by_two_at_once_is_of_one_of_them(
     recipe: Recipe, hub: UploadHub, tmp_path: Path
 ) -> None:
+    hub.before_commit = lambda _hub: uploaded(recipe, hub, tmp_path / "theirs", "npy")
+    with pytest.raises(UsageError, match="changed while"):
+        uploaded(recipe, hub, tmp_path / "ours", "jsonl")
+    suffixes = {Path(path).suffix for path in hub.files["me/vectors"] if path.startswith("data/")}
+    assert hub.n_commits == 1 and ".npy" in suffixes and ".jsonl" not in suffixes
+
+
+def test_export_to_a_hub_that_breaks_off_goes_on_with_what_is_staged(
+    recipe: Recipe, hub: UploadHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pauses = SimpleNamespace(sleep=lambda _seconds: None)  # between tries of the library
+    monkeypatch.setattr("huggingface_hub.utils._http.time", without_pauses)
     hub.status = 503
     with pytest.raises(Transient) as failed:
         uploaded(recipe, hub, tmp_path / "staging")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_import_of_rows_that_repeat_is_refused(new: Recipe, tmp_path: Path) -> N
     rows = {"text": ["a"] * 2, "vector": encoded(["a"] * 2).tolist(), "doc_id": ["x"] * 2,
             "chunk_index": [0, 0]}  # fmt: skip
     pq.write_table(pa.table(rows), tmp_path / "in.parquet")
-    with pytest.raises(SetupError, match="1 rows repeat"):
+    with pytest.raises(SetupError, match="1 row repeats"):
         imported(new, tmp_path / "in.parquet")
 
 
@@ -260,7 +261,7 @@ def changed_space(path: Path) -> None:
     [
         (lambda out: flipped(out / "data/part-00001.npy"), "part-00001.npy.*another SHA-256"),
         (lambda out: (out / "data/part-00000.parquet").unlink(), "part-00000.parquet.*missing"),
-        (lambda out: (out / "data/part-00000.npy").write_bytes(b"x"), "has 1 bytes, not"),
+        (lambda out: (out / "data/part-00000.npy").write_bytes(b"x"), "has 1 byte, not"),
         (lambda out: (out / "manifest.json").write_text("{"), "no manifest of an export"),
         (lambda out: (out / "manifest.json").write_text("{}"), "no manifest of an export"),
         (lambda out: changed_space(out / "manifest.json"), "not what space_id"),
@@ -274,6 +275,54 @@ def test_import_of_a_damaged_export_is_refused(
     with pytest.raises(SetupError, match=message):
         imported(copy, damaged)
     assert not table_of(copy).exists()
+
+
+def hostile_manifest(out: Path, path: str | None = None, **changes: Any) -> None:
+    """A manifest that names its first file otherwise, or has other fields."""
+    manifest = json.loads((out / "manifest.json").read_bytes()) | changes
+    if path is not None:
+        shards = [file for file in manifest["files"] if file["path"].endswith("00000.npy")]
+        shards[0]["path"] = path
+    (out / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.npy", "data/../../secret.npy", "/etc/passwd", "{outside}", "a\0b.npy", ".."]
+)
+def test_import_of_a_manifest_that_names_a_file_outside_is_refused(
+    recipe: Recipe, damaged: Path, tmp_path: Path, path: str
+) -> None:
+    shutil.copy(damaged / "data/part-00000.npy", tmp_path / "secret.npy")
+    hostile_manifest(damaged, path.format(outside=tmp_path / "secret.npy"))
+    copy = into(recipe, tmp_path / "copy")
+    with pytest.raises(SetupError, match="is missing"):
+        imported(copy, damaged)
+    assert not table_of(copy).exists()
+
+
+@pytest.mark.parametrize("to", ["os:system", "../npy", "csv", "", None, ["npy"]])
+def test_import_of_a_manifest_of_no_format_is_refused(
+    recipe: Recipe, damaged: Path, tmp_path: Path, to: Any
+) -> None:
+    hostile_manifest(damaged, spec={"to": to})
+    with pytest.raises(SetupError, match="no manifest of an export"):
+        imported(into(recipe, tmp_path / "copy"), damaged)
+
+
+def test_import_never_unpickles(new: Recipe, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+
+    class Poison:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(marker),)
+
+    poison = np.array([[Poison()], [Poison()]], dtype=object)
+    np.save(tmp_path / "in.npy", poison, allow_pickle=True)
+    rows = {"doc_id": ["a", "b"], "text": ["x", "y"]}
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    with pytest.raises(SetupError):
+        imported(new, tmp_path / "in.npy")
+    assert not marker.exists()
 
 
 def test_import_of_an_export_that_is_not_complete_is_refused(
@@ -395,3 +444,34 @@ def test_import_from_s3(recipe: Recipe, tmp_path: Path, s3: S3Server) -> None:
     shutil.rmtree(tmp_path / "copy")
     imported(copy, f"{uri}/data/part-00000.safetensors")
     assert len(table(copy)) == 7
+
+
+@pytest.fixture
+def titled(tmp_path: Path) -> Recipe:
+    records = [{"id": str(n), "title": f"Title {n}", "text": text} for n, text in enumerate(TEXTS)]
+    write_jsonl(tmp_path, "a.jsonl", [*records, {"id": "plain", "text": "without a title"}])
+    made = recipe_for(tmp_path, source={"title": "title"})
+    run(made)
+    return made
+
+
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "npy"])
+def test_import_of_an_export_keeps_contexts(titled: Recipe, tmp_path: Path, to: str) -> None:
+    export(titled, ExportSpec(to=to), str(tmp_path / "out"))
+    again = into(titled, tmp_path / "again")
+    assert imported(again, tmp_path / "out").checked_rows == 13
+    assert table(again).column("context").to_pylist()[-1] is None
+    assert table(again) == table(titled)
+    assert plan(again).is_empty
+
+
+@pytest.mark.parametrize("sample_rows", [0, 64])
+def test_import_of_rows_whose_contexts_were_left_out_is_refused(
+    titled: Recipe, tmp_path: Path, sample_rows: int
+) -> None:
+    columns = ("doc_id", "text", "text_hash", "vector")
+    export(titled, ExportSpec(to="parquet", columns=columns), str(tmp_path / "out"))
+    again = into(titled, tmp_path / "again")
+    with pytest.raises(SetupError, match="has a text_hash that is not of its context"):
+        imported(again, tmp_path / "out", sample_rows=sample_rows)
+    assert not table_of(again).exists() or not table(again).num_rows

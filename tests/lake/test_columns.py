@@ -26,7 +26,15 @@ from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.lock import locked
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
 from embedding_core.lake.spaces.filling import PlacedVectors, fill_fragment, fragment_rows
-from embedding_core.lake.spaces.switching import promote, releases, retire, rollback
+from embedding_core.lake.spaces.switching import (
+    REFUSALS_KEPT,
+    GateAnswer,
+    promote,
+    refuse,
+    releases,
+    retire,
+    rollback,
+)
 from embedding_core.lake.spaces.vector_columns import add_column, columns, missing_rows, model_of
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep import compaction
@@ -127,6 +135,17 @@ def test_add_column_twice_is_one_column_that_says_what_it_is(tmp_path: Path) -> 
     assert (building.model, building.missing_rows, building.run_id) == (NEW.model, 120, "run")
     assert building.made_at is not None and building.filled_share == 0.0
     assert model_of(table.dataset(), HIDDEN) == NEW_MODEL
+
+
+def test_column_of_a_build_that_lost_its_lock_is_not_added(tmp_path: Path) -> None:
+    table = made_up(tmp_path, 1)
+
+    def check() -> None:
+        raise LakeError("lost")
+
+    with pytest.raises(LakeError, match="lost"):
+        add_column(table, NEW, NEW_MODEL, "run", check)
+    assert HIDDEN not in table.open().schema.names
 
 
 def test_add_column_name_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -286,6 +305,24 @@ def test_promote_rollback_retire_are_one_version_each_and_recorded(tmp_path: Pat
     ]  # fmt: skip
     assert (history[2].from_space, history[2].to_space) == (old_id, NEW_ID)
     assert table.open().recipe_name() == "test"
+
+
+def test_refusals_change_nothing_and_push_no_change_out_of_the_history(tmp_path: Path) -> None:
+    table = made_up(tmp_path, 1, 4)
+    old_id, _ = table.space()
+    build(table)
+    promote(table, HIDDEN, "ann")
+    no = GateAnswer("no", 30, "labelled", 0.1, 0.5, 0.4, -0.1, -0.2, -0.05, {"ndcg@10": "less"})
+    schema_before = table.dataset().schema.remove_metadata()
+    for number in range(REFUSALS_KEPT + 1):
+        refuse(table, (f"space {number}", "model"), "reembed", None, no)
+    assert table.dataset().schema.remove_metadata() == schema_before
+    history = releases(table.open())
+    assert [release.action for release in history] == ["refuse"] * REFUSALS_KEPT + ["promote"]
+    assert (history[0].to_space, history[0].gate) == (f"space {REFUSALS_KEPT}", no)
+    assert history[-2].to_space == "space 1", "the oldest refusal is forgotten"
+    rollback(table, "bob")
+    assert table.space()[0] == old_id
 
 
 def test_promote_after_a_retired_column_keeps_each_column_its_own_data(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lance
@@ -17,11 +18,13 @@ from embedding_core.lake import ledger, lock, schema
 from embedding_core.lake.damage import homeless_indexes
 from embedding_core.lake.index import scalar, vector
 from embedding_core.lake.index.vector import refresh_vector_index
+from embedding_core.lake.query.search import Query
 from embedding_core.lake.rows.commit import fragments_exist, replace_rows, write_fragments
 from embedding_core.lake.spaces import filling, switching
 from embedding_core.lake.spaces.switching import promote, releases, retire
 from embedding_core.lake.table import Table, table_of
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe, Resources
+from embedding_core.runs.answers import search
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.maintenance import maintain
 from embedding_core.runs.space.build import build_space
@@ -83,8 +86,8 @@ def lose_lock(patch: pytest.MonkeyPatch) -> None:
     """Let changes of spaces go on as they do when the training's lock was taken over."""
 
     @contextmanager
-    def not_locked(*_args: Any, **_named: Any) -> Iterator[None]:
-        yield
+    def not_locked(*_args: Any, **_named: Any) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(check=lambda: None)
 
     patch.setattr(switching, "locked", not_locked)
 
@@ -250,6 +253,22 @@ def test_run_makes_indexes_anew_that_cannot_be_used(
     dataset = table_of(recipe).dataset()
     assert set(scalar.coverage(dataset)) == names
     assert dataset.count_rows("doc_id = '7'") == 1
+
+
+def test_search_by_an_index_that_lost_its_files_names_it_and_maintenance_heals_it(
+    tmp_path: Path,
+) -> None:
+    recipe = indexed(tmp_path)
+    where = f"source_uri = '{tmp_path / 'src' / 'a.jsonl'}'"
+    query = Query(k=2, where=where, exact=True)
+    for folder in (tmp_path / "lake" / "docs.lance" / "_indices").iterdir():
+        shutil.rmtree(folder)
+    with pytest.raises(LakeError, match=r"index \w+ cannot be used: its files .* missing") as named:
+        list(search(recipe, Resources(), {"q": "words"}, query))
+    assert named.value.action == "maintain"
+    maintain(recipe)
+    (answer,) = search(recipe, Resources(), {"q": "words"}, query)
+    assert len(answer.hits) == 2
 
 
 def test_run_leaves_good_indexes_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,12 +16,13 @@ from embedding_core.lake.faults import store_faults, tried_again
 from embedding_core.lake.rows.reuse import OldRows, known_vectors
 from embedding_core.lake.scans import file_versions, row_counts
 from embedding_core.lake.table import table_of
+from embedding_core.lake.upkeep.manifests import MANIFEST
 from embedding_core.recipe import Resources
 from embedding_core.runs.embed.planning import plan
-from embedding_core.runs.repair import audit
+from embedding_core.runs.repair import audit, repair
 from embedding_core.runs.table_status import status
 from embedding_core.store import retry
-from tests.driver import recipe_for, rows, run, write_jsonl
+from tests.driver import recipe_for, rejects, rows, run, write_jsonl
 
 MADE_AT = (
     ", /home/runner/lance-io/src/local.rs:27:9, /rustc/48a2/library/core/ops/function.rs:250:5"
@@ -105,23 +107,37 @@ def test_read_of_an_old_version_that_was_cleaned_up_meanwhile_may_pass(tmp_path:
         old.to_table()
 
 
-def test_open_table_with_a_damaged_manifest_names_it_and_moving_it_away_helps(
-    tmp_path: Path,
+@pytest.mark.parametrize("beside", ["", "__files", "__rejects"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        pytest.param(lambda content: content[:-9], id="cut"),
+        pytest.param(lambda content: b"", id="empty"),
+        pytest.param(lambda content: bytes(len(content)), id="zeros"),
+    ],
+)
+def test_damaged_manifest_is_named_and_put_aside_by_repair(
+    tmp_path: Path, beside: str, torn: Callable[[bytes], bytes]
 ) -> None:
     write_jsonl(tmp_path, "a.jsonl", {"x": "one"})
-    recipe = recipe_for(tmp_path)
+    recipe = recipe_for(tmp_path, max_rejected_share=1.0)
     run(recipe)
-    write_jsonl(tmp_path, "b.jsonl", {"x": "two"})
-    version = run(recipe).version
-    newest = min((tmp_path / "lake" / "docs.lance" / "_versions").glob("*.manifest"))
-    newest.write_bytes(newest.read_bytes()[:-9])
-    named = rf"manifest of version {version} \({newest.name}\).*is damaged.*move it away"
-    with pytest.raises(LakeError, match=named) as caught:
-        status(recipe)
-    assert ".rs:" not in str(caught.value)
-    newest.rename(tmp_path / "away")
+    write_jsonl(tmp_path, "b.jsonl", {"x": "two", "y": " "})
+    run(recipe)
+    table = tmp_path / "lake" / f"docs{beside}.lance"
+    newest = min((table / "_versions").glob("*.manifest"))
+    content = newest.read_bytes()
+    newest.write_bytes(torn(content))
+    with pytest.raises(LakeError, match=rf"version \d+ \({newest.name}\).*is damaged") as caught:
+        run(recipe)
+    assert ".rs:" not in str(caught.value) and caught.value.action == "repair"
+    report = repair(recipe, Resources())
+    assert report.repaired and report.damages[0].kind == MANIFEST
+    assert (table / f"damaged-{newest.name}").read_bytes() == torn(content)
     assert run(recipe).outcome == "done"
     assert [row["doc_id"] for row in rows(recipe, "doc_id")] == ["x", "x"]
+    assert [reject["source_uri"] for reject in rejects(recipe)] == [str(tmp_path / "src/b.jsonl")]
+    assert audit(recipe, Resources(), deep=True).damages == ()
 
 
 @pytest.mark.parametrize("beside", ["", "__files", "__rejects"])

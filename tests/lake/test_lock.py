@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedding_core.errors import LakeError, Locked
 from embedding_core.lake import lock
-from embedding_core.lake.lock import Lock, Timing, acquire
-from embedding_core.lake.table import Lake, Table
+from embedding_core.lake.ledger import add_rejects, record_rejects, reject_rows
+from embedding_core.lake.lock import Lock, Timing, acquire, holder_of
+from embedding_core.lake.readers.feedback import Feedback, append_feedback, read_feedback
+from embedding_core.lake.staging import reject_batches
+from embedding_core.lake.table import Lake, Table, table_of
+from embedding_core.reasons import EMPTY_TEXT
+from embedding_core.records import Reject
+from embedding_core.runs.embed.run import embed
 from embedding_core.store.layout import LockKind, lock_folder
 from embedding_core.store.storage import filesystem
+from tests.driver import recipe_for, write_jsonl
 from tests.s3 import S3Server
 
 QUICK = Timing(beat=0.02, expiry=0.6, poll=0.01)
@@ -133,3 +144,75 @@ def test_locked_in_a_read_only_lake_says_so(
         locked(Table(Lake.open(str(tmp_path)), "t"), "run", 0),
     ):
         pass
+
+
+OPINION = Feedback(datetime(2026, 1, 1, tzinfo=UTC), "words", "d0", "click")
+REJECT = Reject("a.jsonl", None, 0, EMPTY_TEXT.name, "no text")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda table: append_feedback(table, [OPINION]),
+        lambda table: add_rejects(table, [REJECT], "a build"),
+        lambda table: record_rejects(table, [REJECT.source_uri], (), "a run"),
+    ],
+    ids=["feedback", "rejects-of-a-build", "rejects-of-a-run"],
+)
+def test_table_of_several_writers_is_made_by_the_holder_of_its_lock_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Table], None]
+) -> None:
+    """Two writers that make it at once would take each other's rows out again."""
+    table = Table(Lake.open(str(tmp_path)), "docs")
+    real, holders = Table.create, list[str | None]()
+
+    def create(listed: Table, *given: Any) -> Any:
+        holders.append(holder_of(listed))
+        return real(listed, *given)
+
+    monkeypatch.setattr(Table, "create", create)
+    write(table)
+    write(table)
+    assert len(holders) == 1 and str(holders[0]).startswith("the first writer")
+
+
+def test_every_opinion_is_kept(tmp_path: Path) -> None:
+    table = Table(Lake.open(str(tmp_path)), "docs")
+    append_feedback(table, [OPINION])
+    append_feedback(table, [OPINION])
+    assert list(read_feedback(table)) == [OPINION, OPINION]
+
+
+def test_rejects_of_a_run_and_of_a_build_that_are_the_first_are_all_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "TIMING", QUICK)
+    table = Table(Lake.open(str(tmp_path)), "docs")
+    rejects = [replace(REJECT, source_uri=f"{number}.jsonl") for number in range(6)]
+    writers: list[Callable[[Reject], None]] = [
+        lambda reject: add_rejects(table, [reject], "a build"),
+        lambda reject: record_rejects(table, [reject.source_uri], reject_batches([reject]), "run"),
+    ]
+    with ThreadPoolExecutor(len(rejects)) as pool:
+        tasks = [pool.submit(writers[n % 2], reject) for n, reject in enumerate(rejects)]
+    assert [task.exception() for task in tasks] == [None] * len(rejects)
+    assert sorted(reject_rows(table)["source_uri"].to_pylist()) == [
+        reject.source_uri for reject in rejects
+    ]
+
+
+def test_ledger_is_made_before_its_rows_under_the_lock_of_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"one": "words"})
+    recipe = recipe_for(tmp_path)
+    real, holders = Table.create, dict[str, str | None]()
+
+    def create(made: Table, *given: Any) -> Any:
+        holders[made.name] = holder_of(table_of(recipe))
+        return real(made, *given)
+
+    monkeypatch.setattr(Table, "create", create)
+    embed(recipe)
+    assert holders.keys() == {"docs", "docs__files", "docs__rejects"}
+    assert all(str(holder).startswith("run ") for holder in holders.values())

@@ -191,6 +191,16 @@ def test_page_is_printed_light_and_without_controls(tab: Tab, page: str, tmp_pat
     tab.send("Emulation.setEmulatedMedia", media="print")
     assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.run("getComputedStyle(document.getElementById('theme')).display") == "none"
+    tab.send(
+        "Emulation.setDeviceMetricsOverride",
+        width=700,
+        height=900,
+        deviceScaleFactor=1,
+        mobile=False,
+    )  # the width of a printed A4 page
+    tables = "[...document.querySelectorAll('table')]"
+    cut = f"{tables}.filter(table => table.getBoundingClientRect().right > 701)"
+    assert tab.run(f"{cut}.map(table => table.innerText.slice(0, 80))") == []
     tab.pdf(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-"
     tab.send("Emulation.setEmulatedMedia", media="")

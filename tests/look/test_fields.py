@@ -45,6 +45,11 @@ def test_skewed_numbers_have_no_empty_group() -> None:
     assert groups.labels[-1] == "(no value)" and groups.numbers[-1] == len(groups.labels) - 1
 
 
+def test_numbers_beyond_those_of_floats_are_shown_as_they_are() -> None:
+    groups = grouped("n", [2**53 + 1 + 2 * n for n in range(60)])
+    assert groups.labels[0].startswith("9,007,199,254,740,993 to ")
+
+
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
 def test_numbers_that_are_none_count_as_no_value(odd: float) -> None:
     groups = grouped("n", [*map(float, range(50)), odd])

@@ -40,7 +40,8 @@ def test_report_has_the_figures_of_the_table_and_its_ledger(recipe: Recipe) -> N
     first, second = made.history
     assert (first.files, first.embedded, second.files, second.embedded) == (1, 61, 1, 1)
     assert first.tokens + second.tokens == made.statistics.whole.tokens
-    assert first.chunk_seconds > 0 and first.embed_seconds > 0
+    assert first.stages.chunk > 0 and first.stages.forward > 0 and first.stages.commit > 0
+    assert first.cost is None and first.cost_at(3.6) == pytest.approx(first.stages.work / 1_000)
     assert made.price_per_hour == 3.6 and made.problem is None
     assert made.column == "vector" and made.space is not None and made.space["dim"] == 32
 
@@ -164,7 +165,7 @@ def test_report_of_a_row_or_two_has_points_and_no_more_neighbours_than_there_are
     assert [len(example.nearest) for example in vectors.neighbours] == (
         [1, 1] if n_rows == 2 else []
     )
-    with pytest.raises(UsageError, match=f"tsne needs 10 vectors or more, and there are {n_rows}"):
+    with pytest.raises(UsageError, match=f"tsne needs at least 10 vectors, and there are {n_rows}"):
         look_at(recipe, Look(method="tsne"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_core.errors import SetupError
+from embedding_core.errors import SetupError, UsageError
 from embedding_core.lake.table import table_of
 from embedding_core.lake.upkeep.belongings import folders_of
 from embedding_core.recipe import Recipe
@@ -127,7 +127,11 @@ def test_page_of_a_table_on_s3_is_kept_beside_it(tmp_path: Path, s3: S3Server) -
     uri = report_path(recipe.lake.uri, recipe.lake.table)
     document = table_page(look_at(recipe))
     write_page(uri, document, recipe.lake.storage)
+    write_page(uri, document, recipe.lake.storage)  # replaces a page, and nothing else
     assert storage.read_bytes(uri, recipe.lake.storage).decode() == document
+    storage.write_bytes(uri, b"name: recipe", recipe.lake.storage)
+    with pytest.raises(UsageError, match="no page that embedlake wrote"):
+        write_page(uri, document, recipe.lake.storage)
     assert table_folder(recipe.lake.uri, recipe.lake.table) in folders_of(table_of(recipe))
 
 

@@ -266,7 +266,7 @@ def test_drop_removes_the_table_with_all_that_belongs_to_it(tmp_path: Path) -> N
     other = recipe_for(tmp_path, lake={"table": "docs2"})
     run(recipe), run(other)
     found = what_drop_removes(recipe)
-    assert found.rows == 2 and len(found.folders) == 4
+    assert found.rows == 2 and len(found.folders) == 5
     assert drop(recipe, 0).folders == found.folders
     assert not table_of(recipe).exists() and what_drop_removes(recipe).folders == ()
     left = {path.name for path in (tmp_path / "lake").iterdir()}
@@ -305,7 +305,7 @@ def test_drop_removes_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     for manifest in (tmp_path / "lake" / "docs.lance" / "_versions").iterdir():
         manifest.write_bytes(b"damaged")
     assert what_drop_removes(recipe).rows is None
-    assert len(drop(recipe, 0).folders) == 4
+    assert len(drop(recipe, 0).folders) == 5
     assert run(recipe).rows == 2
 
 

@@ -132,7 +132,7 @@ def another_digest(one: str) -> str:
         ("n_tokens", lambda one: one + 1, "n_tokens add up to"),
         ("vector", lambda one: [one[0] + 1e30, *one[1:]], "vector is not finite or not of unit"),
         ("vector", lambda one: [one[0] + 2e-5, *one[1:]], "not what the model makes of the text"),
-        ("vector", lambda _one: None, "1 rows without a vector in vector, by the metadata 0"),
+        ("vector", lambda _one: None, "1 row without a vector in vector, by the metadata 0"),
     ],
 )
 def test_audit_names_what_is_wrong_and_a_run_after_repair_makes_it_again(
@@ -182,6 +182,33 @@ def test_audit_finds_every_flipped_bit_that_changes_what_is_read(tmp_path: Path)
         file.write_bytes(content)
     assert n_changed > 5
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("beside", ["files", "rejects"])
+def test_repair_puts_a_manifest_aside_whose_columns_are_others(tmp_path: Path, beside: str) -> None:
+    recipe = made(tmp_path)
+    before = rejects(recipe)
+    name = f"docs__{beside}"
+    table_of(recipe).lake.table(name).dataset().drop_columns(["run_id"])
+    with pytest.raises(LakeError, match=rf"manifest of version .*{name}.* is damaged"):
+        run(recipe)
+    assert repair(recipe, RESOURCES).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert rejects(recipe) == before and audit(recipe).damages == ()
+
+
+def test_audit_finds_a_file_that_is_read_as_a_whole_but_not_by_column(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    before = rows(recipe, *COLUMNS)
+    file = data_files(tmp_path)[0]
+    content = bytearray(file.read_bytes())
+    content[-26] ^= 0x80  # in the footer: where the offsets of the columns begin
+    file.write_bytes(content)
+    (damage,) = [one for one in audit(recipe).damages if file.name in one.data_files]
+    assert damage.n_rows == 25 and "cannot be read" in damage.what
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert rows(recipe, *COLUMNS) == before and audit(recipe).damages == ()
 
 
 @pytest.mark.slow

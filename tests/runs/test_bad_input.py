@@ -252,17 +252,46 @@ def test_run_unchanged_file_that_can_be_read_again_lists_its_own_rejects(tmp_pat
     assert plan(recipe).is_empty
 
 
+@pytest.mark.parametrize(
+    ("name", "nasty"),
+    [
+        ("it's ; --.jsonl", "it's; DROP TABLE x --\n../../etc"),
+        ("x' OR 1=1 --.jsonl", "x' OR 1=1 --"),
+        ("new\nline %2f.jsonl", "i" * 1024),
+        ("n" * 249 + ".jsonl", 'a "quoted" \\ id'),
+        ("cafe\u0301.jsonl", "caf\u00e9"),
+    ],
+    ids=["sql", "or", "long id", "long name", "nfd"],
+)
 def test_run_ids_and_names_with_quotes_and_sql_round_trip_and_can_be_removed(
-    tmp_path: Path,
+    tmp_path: Path, name: str, nasty: str
 ) -> None:
-    nasty = "it's; DROP TABLE x --\n../../etc"
-    write_jsonl(tmp_path, "it's ; --.jsonl", [{"id": nasty, "text": "nasty"}])
+    path = write_jsonl(tmp_path, name, [{"id": nasty, "text": "nasty"}])
     write_jsonl(tmp_path, "good.jsonl", GOOD)
     recipe = recipe_for(tmp_path)
     run(recipe)
-    assert nasty in {row["doc_id"] for row in rows(recipe, "doc_id")}
-    (tmp_path / "src" / "it's ; --.jsonl").unlink()
+    expected = {"doc_id": nasty, "source_uri": str(path)}
+    assert expected in rows(recipe, "doc_id", "source_uri")
+    path.unlink()
     assert run(recipe, allow_removals=True).rows == 1
+    assert expected not in rows(recipe, "doc_id", "source_uri")
+
+
+def test_run_ids_that_several_files_have_are_documents_of_each(tmp_path: Path) -> None:
+    """In one file the first record of an id wins; of files, each stands for itself."""
+    twice = [{"id": "a", "text": "one"}, {"id": "a", "text": "one"}, {"id": "a", "text": "two"}]
+    write_jsonl(tmp_path, "1.jsonl", twice)
+    path = write_jsonl(tmp_path, "2.jsonl", {"a": "one", "b": "two"})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    report = run(recipe)
+    assert (report.rows, report.rejects) == (3, {"duplicate_id": 2})
+    assert [reject["position"] for reject in rejects(recipe)] == [1, 2]
+    assert [(row["doc_id"], row["text"]) for row in rows(recipe)] == [
+        ("a", "one"), ("a", "one"), ("b", "two"),
+    ]  # fmt: skip
+    assert len({row["chunk_id"] for row in rows(recipe, "chunk_id")}) == 3
+    path.unlink()
+    assert run(recipe, allow_removals=True).rows == 1, "the other file's document stays"
 
 
 def test_run_over_length_documents_follow_the_policy(tmp_path: Path) -> None:

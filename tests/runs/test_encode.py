@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from embedding_core.encoder import Encoder
 from embedding_core.protocols import Kind, Vectors
+from embedding_core.records import ModelWork
 from embedding_core.runs.encode import Block, EncodedBlock, encode_blocks
 
 DIM = 16
@@ -25,6 +26,7 @@ class Recorder:
     """The hashing encoder, which counts its texts and has no vector for some of them."""
 
     space = HASHING.space
+    work = ModelWork()
 
     def __init__(self, refused: frozenset[str] = frozenset()) -> None:
         self.refused = refused

@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,14 @@ from embedding_core.lake.table import table_of
 from embedding_core.protocols import Corpus, JudgedRows, Vectors
 from embedding_core.quality.judgement import GateReport, Side, judge
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.reports.look.overview import OverviewView
+from embedding_core.reports.pages.table_page import table_page
 from embedding_core.runs import job
 from embedding_core.runs.job import load
+from embedding_core.runs.look.overview import look_at
 from embedding_core.runs.space.build import begin_space, build_space
 from embedding_core.runs.space.evaluation import evaluate
+from embedding_core.runs.space.release import record_refusal
 from embedding_core.runs.space.release_gate import gate
 from embedding_core.runs.space.sides import side_of
 from tests.driver import recipe_for, run, write_jsonl
@@ -299,6 +304,16 @@ def test_gate_ruined_column_is_refused(tmp_path: Path) -> None:
     assert fill_fragment(table, job.space_id, fragment.fragment_id, [rows]).missing_rows == 0
     report = gate(recipe, RESOURCES, schema.hidden_name(job.space_id))
     assert report.outcome == "refused" and failed(report) == ["ndcg@10"]
+    # What was refused is news: the history has it, with the reason and the figures.
+    refusal = record_refusal(job, "reembed", report)
+    assert (refusal.action, refusal.to_space) == ("refuse", job.space_id)
+    assert refusal.from_space == table.space()[0]
+    overview = look_at(recipe)
+    assert overview.releases == (refusal,)
+    (reason,) = (find.sentence for find in report.findings if find.outcome == "failed")
+    figures = f"{report.metrics['ndcg@10'].difference.mean:+.4f}"
+    for document in map(unescape, (table_page(overview), OverviewView(overview).markdown())):
+        assert "refuse" in document and reason in document and figures in document
 
 
 def test_gate_title_column_makes_the_known_items(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from embedding_core.lake.index.vector import refresh_vector_index
 from embedding_core.lake.spaces.vector_columns import add_column
 from embedding_core.lake.staging import staged_path
 from embedding_core.lake.table import Lake, Table, table_of
-from embedding_core.lake.upkeep import compaction
+from embedding_core.lake.upkeep import compaction, store_clock
 from embedding_core.lake.upkeep.belongings import remove_orphans
 from embedding_core.lake.upkeep.compaction import maintain_table  # fmt: skip
+from embedding_core.lake.upkeep.store_clock import check_clock
 from embedding_core.recipe import IndexSpec, ModelSpec, Recipe
 from embedding_core.runs.embed import planning
 from embedding_core.runs.job import locked_for
@@ -339,16 +340,55 @@ def test_remove_orphans_goes_by_age(tmp_path: Path) -> None:
     recipe = run_often(tmp_path, 1)
     table = table_of(recipe)
     old, new = (Path(staged_path(table, name)) for name in ("old", "new"))
-    result = tmp_path / "lake" / "_embedlake" / "docs" / "results" / "embed-x"
-    for path in (old, new, result):
+    for path in (old, new):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"12345")
     week_ago = time.time() - 8 * 86_400
     os.utime(old, (week_ago, week_ago))
-    os.utime(result, (week_ago, week_ago))
     report = maintain(recipe)
-    assert (report.orphans_removed, report.orphan_bytes) == (2, 10)
-    assert new.exists() and not old.parent.exists() and not result.exists()
+    assert (report.orphans_removed, report.orphan_bytes) == (1, 5)
+    assert new.exists() and not old.parent.exists()
+
+
+def test_maintain_clock_ahead_of_the_stores_removes_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = run_often(tmp_path, 3)
+    table = table_of(recipe)
+    left = Path(staged_path(table, "unit", "rows.arrow"))
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"rows")
+    long_ago = time.time() - timedelta(days=8).total_seconds()
+    os.utime(left, (long_ago, long_ago))
+    with monkeypatch.context() as patch:
+        patch.setattr(store_clock, "MOST_AHEAD", timedelta(days=-1))
+        report = maintain(recipe)
+    (problem,) = report.problems
+    assert "clock" in problem and "set the clock by NTP" in problem
+    assert report.outcome == "failed"
+    assert report.tables[0].fragments_merged == 3, "what needs no clock was done"
+    assert (left.exists(), report.tables[0].versions_removed) == (True, 0)
+    assert maintain(recipe).problems == ()
+    assert not left.exists()
+
+
+def test_check_clock_allows_a_clock_that_is_behind_and_leaves_nothing(tmp_path: Path) -> None:
+    table = table_of(run_often(tmp_path, 1))
+    now = datetime.now(UTC)
+    before = sorted(Path(table.lake.uri).rglob("*"))
+    check_clock(table)
+    check_clock(table, now - timedelta(days=30))
+    with pytest.raises(LakeError, match=r"30 days, .* ahead"):
+        check_clock(table, now + timedelta(days=30, minutes=1))
+    assert sorted(Path(table.lake.uri).rglob("*")) == before
+
+
+def test_check_clock_asks_the_store_on_s3(s3: S3Server) -> None:
+    lake = Lake.open(f"s3://{s3.new_bucket()}/lake", s3.storage)
+    table = Table(lake, "docs")
+    check_clock(table)
+    with pytest.raises(LakeError, match="ahead of that of s3://"):
+        check_clock(table, datetime.now(UTC) + timedelta(days=30))
 
 
 def test_maintain_table_of_another_recipe_is_refused(tmp_path: Path) -> None:

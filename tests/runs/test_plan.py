@@ -18,12 +18,14 @@ from embedding_core.errors import LakeError, SetupError
 from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe
+from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed import estimate
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.table_status import file_lines
 from tests.driver import recipe_for, rejects, rows, run, texts, write_jsonl
 from tests.runs.test_reuse import check_vectors
+from tests.sources.stub_s3 import BUCKET, stub_s3
 
 
 def numbered(folder: Path, n_files: int) -> list[Path]:
@@ -91,6 +93,17 @@ def test_plan_ledger_of_an_older_embedlake_is_still_read(tmp_path: Path) -> None
     (known,) = ledger.known_rules(ledger.open_ledger(table_of(recipe)))
     old = table_of(recipe).lake.table("docs__files").dataset()
     old.update_metadata({ledger.RULES_KEY + known: None})
+    assert why(recipe_for(tmp_path, chunk={"max_tokens": 16})).startswith("rules changed (text")
+
+
+def test_plan_rules_that_a_disk_damaged_are_as_unknown_as_those_nobody_kept(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    (known,) = ledger.known_rules(ledger.open_ledger(table_of(recipe)))
+    lines = table_of(recipe).lake.table("docs__files").dataset()
+    lines.update_metadata({ledger.RULES_KEY + known: '{"chunk": '})
+    assert plan(recipe).is_empty
     assert why(recipe_for(tmp_path, chunk={"max_tokens": 16})).startswith("rules changed (text")
 
 
@@ -225,11 +238,56 @@ def test_run_last_file_gone_asks_for_leave_and_goes_with_it(tmp_path: Path) -> N
     recipe = recipe_for(tmp_path)
     run(recipe)
     path.unlink()
-    with pytest.raises(SetupError, match=r"1 files are no.*100%.*keep_removed: true"):
+    with pytest.raises(SetupError, match=r"1 file is no.*holds no file.*100%.*keep_removed: true"):
         run(recipe)
-    with pytest.raises(SetupError, match="nothing to read"):
-        run(recipe_for(tmp_path, keep_removed=True))
     assert (texts(recipe), run(recipe, allow_removals=True).rows) == (["text number 0"], 0)
+
+
+def emptied(recipe: Recipe) -> list[str]:
+    """What a plan says and what a run does with a source whose last file was removed."""
+    with pytest.raises(SetupError, match=r"1 file is no longer in the source, which holds no file"):
+        run(recipe)
+    kept = recipe.model_copy(update={"keep_removed": True})
+    assert run(kept).rows == 1
+    said = PlanView(plan(kept)).lines()
+    planned = PlanView(plan(recipe)).lines()
+    report = run(recipe, allow_removals=True)
+    assert (report.removed, report.rows, report.outcome) == (1, 0, "done")
+    assert run(recipe).outcome == "done"  # with nothing to do, again and again
+    return [*said, *planned, *PlanView(plan(recipe)).lines()]
+
+
+def test_run_local_source_that_became_empty_removes_its_rows_with_leave(tmp_path: Path) -> None:
+    (path,) = numbered(tmp_path, 1)
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    path.unlink()
+    said = "\n".join(emptied(recipe))
+    assert "keep_removed keeps the rows of 1 file that left it" in said
+    assert "WARNING: the source holds no file that the recipe reads" in said
+    assert f"- {path}  (left the source)" in said
+    assert "and the table has no rows of any" in said
+
+
+def test_run_s3_source_that_became_empty_removes_its_rows_with_leave(tmp_path: Path) -> None:
+    with stub_s3() as stub:
+        source = {"uri": f"s3://{BUCKET}/texts", "storage": stub.storage.model_dump()}
+        recipe = recipe_for(tmp_path, source=source)
+        with pytest.raises(SetupError, match="nothing to read"):
+            run(recipe)  # there never was a file: a mistake
+        stub.objects["texts/a.jsonl"] = b'{"id": "1", "text": "words"}\n'
+        run(recipe)
+        stub.objects.clear()
+        assert f"- s3://{BUCKET}/texts/a.jsonl  (left the source)" in "\n".join(emptied(recipe))
+
+
+def test_run_emptied_source_forgets_files_that_gave_only_rejects(tmp_path: Path) -> None:
+    bad = write_jsonl(tmp_path, "a.jsonl", {"x": " "})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    bad.unlink()
+    assert rejects(recipe) and run(recipe).removed == 1
+    assert rejects(recipe) == []
 
 
 @pytest.mark.parametrize("keep_removed", [False, True])

@@ -15,14 +15,17 @@ from embedding_core import Encoder
 from embedding_core.encoder import hashing
 from embedding_core.encoder.stream import Rows
 from embedding_core.errors import LakeError
-from embedding_core.lake import schema
+from embedding_core.lake import lock, schema
+from embedding_core.lake.lock import Timing
 from embedding_core.lake.query.search import Query
-from embedding_core.lake.spaces.switching import promote, rollback
+from embedding_core.lake.spaces import switching
+from embedding_core.lake.spaces.switching import promote, releases, rollback
 from embedding_core.lake.spaces.vector_columns import columns, missing_rows
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs import job
 from embedding_core.runs.answers import search
+from embedding_core.runs.embed import embed_stage
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
 from embedding_core.runs.embed.embed_stage import embed_unit
@@ -277,6 +280,28 @@ def test_run_whose_space_left_service_meanwhile_commits_nothing(tmp_path: Path) 
     assert table_of(recipe).dataset().count_rows() == 9
 
 
+def test_unit_whose_space_leaves_service_while_it_is_written_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lance refuses vectors of another dimension as if its store had failed."""
+    files(tmp_path, "a")
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    column = build(recipe).column
+    files(tmp_path, "b")
+    started, planned = begin(recipe)
+    (staged,) = [chunk_unit(started, unit) for unit in work_units(planned, 1)]
+    real = embed_stage.write_fragments
+
+    def write(*given: Any) -> tuple[str, ...]:
+        promote(table_of(recipe), column, "me")
+        return real(*given)
+
+    monkeypatch.setattr(embed_stage, "write_fragments", write)
+    with pytest.raises(LakeError, match="was switched"):
+        embed_unit(started, staged)
+
+
 # Judging and searching other columns
 
 
@@ -331,3 +356,41 @@ def test_lancedb_s_own_search_by_words_uses_the_model_in_service(tmp_path: Path)
     assert table.space()[1].dim == 64 and first_hit() == "b1"
     rollback(table, "me")
     assert table.space()[1].dim == 32 and first_hit() == "b1"
+
+
+def test_promote_that_slept_while_another_switched_and_went_back_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had its lock when it looked, and lost it before it committed."""
+    files(tmp_path, "a")
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    column, table = build(recipe).column, table_of(recipe)
+    monkeypatch.setattr(lock, "TIMING", Timing(beat=60.0, expiry=0.05, poll=0.01))
+    real, left = switching.commit_schema, [1]
+
+    def commit(*given: Any) -> int:
+        if left and left.pop():
+            promote(table, column, "another")
+            rollback(table, "another")
+        return real(*given)
+
+    monkeypatch.setattr(switching, "commit_schema", commit)
+    with pytest.raises(LakeError, match="another run took over"):
+        promote(table, column, "sleeper")
+    by = [(release.action, release.by) for release in releases(table.open())]
+    assert by == [("rollback", "another"), ("promote", "another")]
+
+
+def test_promote_of_a_build_that_lost_its_lock_changes_nothing(tmp_path: Path) -> None:
+    files(tmp_path, "a")
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    column, table = build(recipe).column, table_of(recipe)
+
+    def check() -> None:
+        raise LakeError("lost")
+
+    with pytest.raises(LakeError, match="lost"):
+        promote(table, column, "me", check=check)
+    assert releases(table.open()) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from embedding_core.errors import LakeError, ModelError
 from embedding_core.recipe import Resources
-from embedding_core.records import EmbeddedUnit, WorkUnit
+from embedding_core.records import EmbeddedUnit, StageSeconds, WorkUnit
 from embedding_core.runs.embed import chunk_stage, scheduler
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.commit_stage import commit_units
@@ -21,7 +22,7 @@ from embedding_core.runs.embed.execution import Begun, InProcess, SilentProgress
 from embedding_core.runs.embed.finish_stage import RunTally, finish
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.embed.saved import finished_packs
-from embedding_core.runs.embed.units import work_units
+from embedding_core.runs.embed.units import WaitingUnits, WorkerRates, work_units
 from embedding_core.runs.job import Job
 from tests.driver import begin, recipe_for, rejects, rows, run, texts, write_jsonl
 
@@ -32,11 +33,11 @@ class Counted(InProcess):
     def __init__(self) -> None:
         self.in_flight = self.most_in_flight = 0
 
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+    def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
         """See ``UnitRunner``."""
         self.in_flight += len(units)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        return super().submit(units, refresh)
+        return super().submit(units)
 
     def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
         """See ``UnitRunner``."""
@@ -65,6 +66,31 @@ def test_run_units_never_more_than_two_groups_in_flight(tmp_path: Path) -> None:
     assert len(rows(job.recipe)) == tally.total("embedded") == 11
 
 
+def test_run_units_window_and_groups_grow_with_the_workers(tmp_path: Path) -> None:
+    class OfFour(Counted):
+        n_workers = 4
+
+    execution, groups = OfFour(), []
+    job, planned = prepared(tmp_path, n_files=11)
+    tally = RunTally()
+    scheduler.run_units(job, planned, tally, execution, lambda: groups.append(1))
+    assert (execution.most_in_flight, len(groups)) == (8, 3)
+    assert len(rows(job.recipe)) == 11
+
+
+@pytest.mark.parametrize(("n_bytes", "most_in_flight"), [(62, 2), (1, 1), (10_000, 6)])
+def test_run_units_in_flight_have_at_most_so_many_bytes_or_are_alone(
+    tmp_path: Path, n_bytes: int, most_in_flight: int
+) -> None:
+    execution = Counted()
+    job, planned = prepared(tmp_path, n_files=11)
+    assert {file.file.size_bytes for file in planned.files} == {30, 31}
+    job = replace(job, resources=job.resources.updated({"staged_bytes": n_bytes}))
+    scheduler.run_units(job, planned, RunTally(), execution, lambda: None)
+    assert execution.most_in_flight == most_in_flight
+    assert len(rows(job.recipe)) == 11
+
+
 def test_run_units_setup_fault_ends_the_run_and_keeps_what_was_committed(
     tmp_path: Path,
 ) -> None:
@@ -89,9 +115,11 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     commit = commit_units
 
-    def counted(job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()) -> None:
+    def counted(
+        job: Job, done: Sequence[EmbeddedUnit], removed: Sequence[str] = ()
+    ) -> list[EmbeddedUnit]:
         seen.append(len(done))
-        commit(job, done, removed)
+        return commit(job, done, removed)
 
     monkeypatch.setattr(scheduler, "commit_units", counted)
     return seen
@@ -149,10 +177,10 @@ class Watched(InProcess):
     def __init__(self) -> None:
         self.committed_at_submit: list[int] = []
 
-    def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+    def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
         """See ``UnitRunner``."""
         self.committed_at_submit.append(len(rows(self.job.recipe)))
-        return super().submit(units, refresh)
+        return super().submit(units)
 
 
 def test_run_units_what_a_crash_left_is_committed_before_anything_is_submitted(
@@ -207,11 +235,11 @@ def test_run_plan_file_that_changes_while_it_is_read_is_done_once_more(
     class ChangesWhenRead(InProcess):
         changes = 1
 
-        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
             if self.changes:
                 self.changes -= 1
                 write_jsonl(tmp_path, "01.jsonl", {"x": f"changed, {self.changes} to go"})
-            return super().submit(units, refresh)
+            return super().submit(units)
 
     job, planned = prepared(tmp_path, n_files=3)
     tally = RunTally()
@@ -229,10 +257,10 @@ def test_run_plan_file_that_changes_all_the_time_waits_for_the_next_run(
     class AlwaysChanges(InProcess):
         n_changes = 0
 
-        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
             self.n_changes += 1
             write_jsonl(tmp_path, "01.jsonl", {"x": f"change {self.n_changes}"})
-            return super().submit(units, refresh)
+            return super().submit(units)
 
     job, planned = prepared(tmp_path, n_files=3)
     tally = RunTally()
@@ -333,3 +361,138 @@ def test_run_units_file_that_is_its_own_unit_is_tried_again_before_it_is_rejecte
     scheduler.run_units(job, planned, tally, InProcess(), lambda: None)
     report = finish(job, planned, tally, 0.0)
     assert (report.rejects, report.rows) == (rejects, 3 - len(rejects))
+
+
+class TwoSpeeds(InProcess):
+    """Workers of two speeds take units in order, each as soon as it is free, by a clock of its own;
+    the units are embedded for real."""
+
+    rates = (1.0, 4.0)
+    """Bytes per second."""
+    n_workers = len(rates)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sizes: list[int] = []
+        self._free_at = [0.0] * self.n_workers
+        self._seconds: dict[str, float] = {}
+        self._ends: dict[str, float] = {}
+
+    @classmethod
+    def seconds_of(cls, units: Sequence[WorkUnit]) -> float:
+        """How long these units take."""
+        runner = cls()
+        runner.submit(units)
+        return max(runner._free_at)
+
+    def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
+        """See ``UnitRunner``."""
+        for unit in units:
+            worker = self._free_at.index(min(self._free_at))
+            seconds = unit.size_bytes / self.rates[worker]
+            self._free_at[worker] = max(self.now, self._free_at[worker]) + seconds
+            self._seconds[unit.unit_id] = seconds
+            self._ends[unit.unit_id] = self._free_at[worker]
+            self.sizes.append(unit.size_bytes)
+        return super().submit(units)
+
+    def first_to_end(self, in_flight: Sequence[Begun], seconds: float) -> Begun | None:
+        """See ``UnitRunner``."""
+        first = min(in_flight, key=lambda begun: self._ends[begun.unit.unit_id])
+        self.now = self._ends[first.unit.unit_id]
+        return first
+
+    def result(self, submitted: Begun) -> EmbeddedUnit | BaseException:
+        """See ``UnitRunner``."""
+        result = super().result(submitted)
+        assert isinstance(result, EmbeddedUnit)
+        return replace(result, stages=StageSeconds(forward=self._seconds[result.unit.unit_id]))
+
+
+class Expected(SilentProgress):
+    """Counts the units that a run came to expect."""
+
+    def __init__(self, n_units: int) -> None:
+        self.n_units = n_units
+        self.n_ended = 0
+
+    def expect(self, n_more: int) -> None:
+        """See ``Progress``."""
+        self.n_units += n_more
+
+    def finished(self, unit: EmbeddedUnit | None) -> None:
+        """See ``Progress``."""
+        self.n_ended += 1
+
+
+def packs_of_eight(folder: Path, n_files: int) -> tuple[Job, Any]:
+    job, planned = prepared(folder, n_files)
+    unit_bytes = 8 * max(file.file.size_bytes for file in planned.files)
+    return replace(job, resources=Resources(unit_bytes=unit_bytes, units_per_commit=1)), planned
+
+
+def test_run_units_slow_worker_does_not_hold_up_the_end_of_a_run(tmp_path: Path) -> None:
+    class Shown(TwoSpeeds):
+        shown = Expected(0)
+
+        def progress(self, job: Job, n_units: int, estimated_chunks: int) -> Any:
+            self.shown = Expected(n_units)
+            return nullcontext(self.shown)
+
+    job, planned = packs_of_eight(tmp_path, n_files=144)
+    as_planned = list(work_units(planned, job.resources.unit_bytes))
+    n_bytes = sum(unit.size_bytes for unit in as_planned)
+    tally, execution = RunTally(), Shown()
+    scheduler.run_units(job, planned, tally, execution, lambda: None)
+    assert len(rows(job.recipe)) == 144
+    ideal = n_bytes / sum(execution.rates)
+    assert execution.now < 1.05 * ideal < TwoSpeeds.seconds_of(as_planned)
+    assert sum(execution.sizes) == n_bytes and execution.sizes[-1] < execution.sizes[0] / 2
+    assert execution.shown.n_ended == execution.shown.n_units == tally.planned_units
+    assert tally.planned_units > len(as_planned)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "n_workers", "share"),
+    [((), 1, 1.0), ((), 4, 0.25), ((1.0, 1.0), 4, 0.25), ((1.0, 0.25, 0.25, 0.25, 0.25), 2, 0.2),
+     ((1.0,), 1, 1.0)],
+)  # fmt: skip
+def test_slowest_worker_has_the_share_that_results_say(
+    tmp_path: Path, seconds: tuple[float, ...], n_workers: int, share: float
+) -> None:
+    job, planned = prepared(tmp_path, n_files=1)
+    (unit,) = work_units(planned, None)
+    result = embed_unit(job, chunk_unit(job, unit))
+    rates = WorkerRates()
+    for number in seconds:
+        rates.add(replace(result, stages=StageSeconds(load=99.0, forward=number)))
+    rates.add(replace(result, stages=StageSeconds()))  # nothing had to be embedded
+    assert rates.share_of_slowest(n_workers) == pytest.approx(share)
+
+
+def test_packs_are_cut_only_while_little_waits_and_never_below_the_smallest(
+    tmp_path: Path,
+) -> None:
+    job, planned = packs_of_eight(tmp_path, n_files=32)
+    units = list(work_units(planned, job.resources.unit_bytes))
+    for share, first, last in ((1.0, [8, 8, 8], 8), (0.25, [8, 4, 4, 4, 2, 2], 1)):
+        waiting = WaitingUnits(planned, units, job.resources.unit_bytes)
+        taken = waiting.take([], 99, 1 << 30, share)
+        n_files = [len(unit.files) for unit in taken]
+        assert (n_files[: len(first)], n_files[-1]) == (first, last)
+        assert n_files == sorted(n_files, reverse=True)
+        keys = [file.file_key for unit in taken for file in unit.files]
+        assert keys == [file.file_key for file in planned.files] and not len(waiting)
+    coarse = WaitingUnits(planned, units, 64 * job.resources.unit_bytes)
+    assert coarse.take([], 99, 1 << 30, 0.01) == units
+
+
+def test_units_of_a_pack_that_was_cut_are_known_after_a_crash(tmp_path: Path) -> None:
+    job, planned = packs_of_eight(tmp_path, n_files=16)
+    units = work_units(planned, job.resources.unit_bytes)
+    waiting = WaitingUnits(planned, units, job.resources.unit_bytes)
+    cut = waiting.take([], 3, 1 << 30, 0.1)
+    assert {len(unit.files) for unit in cut} == {1}
+    for unit in cut:
+        embed_unit(job, chunk_unit(job, unit))
+    assert len(finished_packs(job, planned)) == 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import pytest
 
 import embedlake.lancedb_client  # noqa: F401  # makes the function known
 from embedding_core.encoder.engines import ModelOptions, describe_model
-from embedding_core.errors import LakeError, ModelError
+from embedding_core.errors import LakeError, ModelError, Transient
 from embedding_core.identity import space_id
 from embedding_core.lake.query.search import Query
 from embedding_core.lake.spaces.switching import promote
 from embedding_core.lake.spaces.vector_columns import model_of
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import ModelSpec, Recipe, Resources
-from embedding_core.runs.answers import search
+from embedding_core.runs.answers import ask, search
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
 from embedding_core.runs.embed.planning import plan
@@ -29,6 +30,7 @@ from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import unload
 from embedding_core.runs.space.build import build_space
 from embedding_core.runs.space.release_gate import gate
+from embedding_core.store.retry import waited_for
 from tests.driver import ONE_FILE_PER_UNIT, begin, recipe_for, rejects, rows, write_jsonl
 from tests.encoder.remote.stub_engine import Reply, StubEngine, stub_engine
 
@@ -91,6 +93,65 @@ def test_table_remembers_the_servers_fingerprint_and_no_token(
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
 
 
+def test_token_of_every_server_goes_to_none_that_the_table_alone_names(
+    tmp_path: Path, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the lake may name a server of theirs in the table."""
+    recipe = recipe_with(tmp_path, engine)
+    embed(recipe, ONE_FILE_PER_UNIT)
+    host = engine.url.removeprefix("http://")
+    other = recipe_for(tmp_path, release={"follow": True})  # names the model "hashing"
+    followers: list[Callable[[], object]] = [
+        lambda: list(search(other, Resources(), {"q": "apples"}, Query())),
+        lambda: ask(table_of(recipe), "apples"),
+        lambda: embed(other, ONE_FILE_PER_UNIT),
+        lambda: lancedb.connect(recipe.lake.uri).open_table("docs").search("apples").to_list(),
+    ]
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "hunter2")
+    engine.tokens.clear()
+    for follow in followers:
+        unload()
+        with pytest.raises(ModelError, match=f"the table names a model at {host}.*{host}=token"):
+            follow()
+    assert engine.tokens == []
+    assert list(search(recipe, Resources(), {"q": "apples"}, Query()))
+    assert set(engine.tokens) == {"Bearer hunter2"}
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", f"everywhere,{host}=hunter3")
+    engine.tokens.clear()
+    assert list(search(other, Resources(), {"q": "apples"}, Query()))
+    assert set(engine.tokens) == {"Bearer hunter3"}
+    monkeypatch.delenv("EMBEDLAKE_ENGINE_TOKEN")
+    assert ask(table_of(recipe), "apples")
+
+
+def test_token_that_a_server_repeats_is_in_no_log_and_no_result(
+    tmp_path: Path,
+    engine: StubEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("EMBEDLAKE_ENGINE_TOKEN", "hunter2")
+    engine.token = "hunter2"
+    recipe = recipe_with(tmp_path, engine)
+
+    def refusing(engine: StubEngine, texts: Sequence[str]) -> Reply | None:
+        if len(engine.texts) > 20:
+            return Reply(500, b"no quota is left for hunter2")
+        is_bad = "document 1 speaks of pears a" in texts
+        return Reply(400, b"the key hunter2 may not ask for this") if is_bad else None
+
+    engine.before = refusing
+    with caplog.at_level(logging.DEBUG):
+        report = embed(recipe, ONE_FILE_PER_UNIT)
+    assert report.outcome == "failed" and "no quota is left" in "".join(report.failures)
+    assert "may not ask for this" in caplog.text
+    engine.before = None
+    said = f"{caplog.text} {report!r} {rejects(recipe)} {recipe!r}"
+    assert "hunter2" not in said
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes()
+
+
 def test_search_uses_the_server_whatever_the_recipe_names(
     tmp_path: Path, engine: StubEngine
 ) -> None:
@@ -103,6 +164,35 @@ def test_search_uses_the_server_whatever_the_recipe_names(
         (answer,) = search(asked, Resources(), {"q": "document 7 speaks of pears a"}, Query(k=1))
         assert answer.hits[0].doc_id.startswith("d7")
     assert engine.texts[-1][0] == "find: document 7 speaks of pears a"
+
+
+def test_search_describes_the_model_once(tmp_path: Path, engine: StubEngine) -> None:
+    """Eight fixed texts, then the query."""
+    recipe = recipe_with(tmp_path, engine)
+    embed(recipe, ONE_FILE_PER_UNIT)
+    unload()
+    engine.texts.clear()
+    list(search(recipe, Resources(), {"q": "apples"}, Query(k=1)))
+    assert [len(texts) for texts in engine.texts] == [8, 2]
+
+
+def test_search_by_a_server_that_is_down_asks_it_as_often_as_it_says(
+    tmp_path: Path, engine: StubEngine
+) -> None:
+    """Not once for the recipe and once for the table, which name the same server."""
+    recipe = recipe_with(tmp_path, engine)
+    embed(recipe, ONE_FILE_PER_UNIT)
+    engine.looks = Reply(503)
+    n_asked = []
+    for look in (
+        lambda: describe_model(recipe.model),
+        lambda: list(search(recipe, Resources(), {"q": "apples"}, Query())),
+    ):
+        engine.tokens.clear()
+        with waited_for(by_a_person=True), pytest.raises(Transient, match="HTTP 503"):
+            look()
+        n_asked.append(len(engine.tokens))
+    assert n_asked[0] == n_asked[1]
 
 
 def test_lancedb_client_asks_the_server(tmp_path: Path, engine: StubEngine) -> None:

@@ -178,9 +178,9 @@ def test_run_sliced_parquet_written_over_meanwhile_has_changed_and_is_not_damage
     pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
 
     class CutWhileRead(InProcess):
-        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
             path.write_bytes(path.read_bytes()[:500])
-            return super().submit(units, refresh)
+            return super().submit(units)
 
     assert run_sliced(recipe_for(tmp_path), CutWhileRead()).rejects == {"changed": 1}
 
@@ -189,9 +189,9 @@ def test_run_sliced_file_that_changes_meanwhile_is_not_half_stored(tmp_path: Pat
     path = big_file(tmp_path)
 
     class ChangedWhileRead(InProcess):
-        def submit(self, units: Sequence[WorkUnit], refresh: bool = False) -> list[Begun]:
+        def submit(self, units: Sequence[WorkUnit]) -> list[Begun]:
             path.write_text(path.read_text().replace("number 1", "number I"))
-            return super().submit(units, refresh)
+            return super().submit(units)
 
     recipe = recipe_for(tmp_path)
     report = run_sliced(recipe, ChangedWhileRead())
@@ -255,3 +255,77 @@ def test_run_error_policy_rejects_a_huge_file_for_a_chunk_of_any_slice(tmp_path:
     (reject,) = rejects(recipe)
     assert (reject["reason"], reject["position"]) == ("length_refused", None)
     assert "record 300, id 'long', chunk 0" in reject["detail"]
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "parquet", "arrow"])
+def test_run_error_policy_names_a_records_place_in_the_file_whatever_slice_it_is_in(
+    tmp_path: Path, format_name: str
+) -> None:
+    texts = [f"few words {n}" for n in range(200)] + ["word " * 40]
+    records = pa.table({"text": texts, "title": ["A title"] * 201})
+    (tmp_path / "src").mkdir()
+    path = tmp_path / "src" / f"huge.{format_name}"
+    if format_name == "jsonl":
+        lines = [json.dumps(record) + "\n" for record in records.to_pylist()]
+        path.write_text("\n".join(lines))  # a blank line between two records
+    elif format_name == "parquet":
+        pq.write_table(records, path, row_group_size=10, compression="none", use_dictionary=False)
+    else:
+        with pa.ipc.new_file(path, records.schema) as writer:
+            writer.write_table(records, max_chunksize=10)
+    recipe = recipe_for(
+        tmp_path,
+        source={"id": None, "title": "title"},
+        chunk={"strategy": "none"},
+        model={"max_tokens": 16, "over_length": "error"},
+    )
+    assert len(list(work_units(plan(recipe), SLICE_BYTES, recipe.source))) > 3
+    run_sliced(recipe)
+    (reject,) = rejects(recipe)
+    position = 400 if format_name == "jsonl" else 200
+    assert f"record {position}, id '{position}', chunk 0: 42 tokens" in reject["detail"]
+
+
+@pytest.mark.parametrize("n_long", [1, 2])
+def test_run_error_policy_passes_over_records_whose_id_an_earlier_slice_has(
+    tmp_path: Path, n_long: int
+) -> None:
+    records = [{"id": f"d{n}", "text": f"few words {n}"} for n in range(300)]
+    again = [{"id": f"d{n}", "text": "word " * 40} for n in range(n_long)]
+    write_jsonl(tmp_path, "huge.jsonl", [*records, *again, {"id": "last", "text": "a last one"}])
+    changes: dict[str, Any] = {
+        "chunk": {"strategy": "none"}, "model": {"max_tokens": 16, "over_length": "error"},
+    }  # fmt: skip
+    whole = recipe_for(tmp_path, **changes)
+    cut = recipe_for(tmp_path, **changes, lake={"table": "cut"})
+    expected, got = run(whole), run_sliced(cut)
+    assert expected.rejects == {"duplicate_id": n_long}
+    assert (got.outcome, got.rejects) == (expected.outcome, expected.rejects)
+    assert outcome(cut) == outcome(whole)
+
+
+def test_run_error_policy_rejects_a_file_whose_slice_is_damaged_behind_the_long_record(
+    tmp_path: Path,
+) -> None:
+    texts = ["word " * 40, *(f"few words {n}" for n in range(2_000))]
+    table = pa.table({"id": [f"d{n}" for n in range(2_001)], "text": texts})
+    path = tmp_path / "src" / "huge.parquet"
+    path.parent.mkdir()
+    pq.write_table(table, path, row_group_size=500, compression="gzip")
+    damaged = pq.read_metadata(path).row_group(2).column(1)
+    content = bytearray(path.read_bytes())
+    first = damaged.dictionary_page_offset or damaged.data_page_offset
+    content[first : first + 100] = bytes(100)
+    path.write_bytes(content)
+    write_jsonl(tmp_path, "small.jsonl", {"good": "a good document"})
+    recipe = recipe_for(
+        tmp_path, chunk={"strategy": "none"}, model={"max_tokens": 16, "over_length": "error"}
+    )
+    job, planned = begin(recipe, Resources(unit_bytes=path.stat().st_size // 2))
+    units = list(work_units(planned, job.resources.unit_bytes, recipe.source))
+    assert [unit.slice.count for unit in units if unit.slice] == [2, 2]
+    tally = RunTally()
+    run_units(job, planned, tally, InProcess(), lambda: None)
+    report = finish(job, planned, tally, 0.0)
+    assert (report.outcome, report.rows, report.failures) == ("rejected", 1, ())
+    assert report.rejects == {"length_refused": 1}

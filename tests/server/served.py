@@ -78,7 +78,9 @@ def built_space(recipe: Recipe, model: ModelSpec = NEW) -> str:
 def switch(recipe: Recipe, column: str) -> str:
     """Put a column in service; gives the name of the one that served."""
     release = promote(table_of(recipe), column, "test", wait_seconds=30)
-    others = [name for name in table_of(recipe).open().schema.names if name.startswith("vector__")]
+    others: list[str] = [
+        name for name in table_of(recipe).open().schema.names if name.startswith("vector__")
+    ]
     assert release is not None
     return others[0]
 

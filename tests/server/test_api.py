@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pytest
 
 from embedding_core import Encoder
@@ -94,10 +96,13 @@ def years(answer: httpx2.Response) -> set[int]:
         (("year", ">=", 2010), {2010, 2011}),
         (("year", "=", "2003"), {2003}),
         (("year", "in", [2001, 2004]), {2001, 2004}),
+        (("year", "in", []), set()),
+        (("year", "not in", list(range(2000, 2010))), {2010, 2011}),
         (("score", "<", 0.5), {2000, 2001}),
         (("open", "=", False), {2001, 2003, 2005, 2007, 2009, 2011}),
         (("at", ">", "2024-01-10"), {2010, 2011}),
         (("title", "contains", "port 1"), {2001, 2010, 2011}),
+        (("title", "contains in any case", "PORT 1"), {2001, 2010, 2011}),
         (("title", "starts with", "Report 1"), {2001, 2010, 2011}),
         (("title", "=", "Report 7"), {2007}),
         (("doc_id", "=", "d5"), {2005}),
@@ -226,6 +231,8 @@ def test_metrics_count_and_time(recipe: Recipe) -> None:
         for _ in range(3):
             search(client)
         text = client.get("/metrics").text
+        assert 'embedlake_table_readable{table="docs"} 1.0' in text
+        assert 'embedlake_table_rows{table="docs"}' in text
     route = 'route="/api/tables/{table}/search",status="200"'
     assert f"embedlake_requests_total{{{route}}} 3.0" in text
     assert 'embedlake_query_seconds_count{stage="model",table="docs"} 3.0' in text
@@ -243,6 +250,39 @@ def test_two_recipes_are_served_side_by_side(recipe: Recipe, tmp_path: Path) -> 
     with serving(recipe, other) as client:
         assert [t["table"] for t in client.get("/api/tables").json()["tables"]] == ["docs", "more"]
         assert search(client, table="more").json()["table"] == "more"
+
+
+def test_values_of_columns_that_others_added_reach_json_without_a_loss(tmp_path: Path) -> None:
+    recipe = made_table(tmp_path)
+    ids = table(recipe).dataset().to_table(columns=["chunk_id"]).column(0)
+    big = 2**53 + 1  # JavaScript would make it 2**53
+    added = {
+        "big": pa.array([big] * len(ids)),
+        "raw": pa.array([b"\xff\x00"] * len(ids)),
+        "nested": pa.array([{"list": [1, -big], "nothing": None}] * len(ids)),
+        "odd": pa.array([float("nan")] * len(ids)),
+        "day": pa.array([date(2024, 2, 29)] * len(ids)),
+    }
+    table(recipe).dataset().merge(pa.table({"chunk_id": ids, **added}), "chunk_id")
+    with serving(recipe) as client:
+        filters = [{"column": "big", "operator": "=", "value": str(big)}]
+        answer = search(client, k=1, filters=filters)
+        assert answer.status_code == 200, answer.text
+        (hit,) = answer.json()["hits"]
+        info = client.get("/api/tables/docs").json()
+        asking = {"doc_id": hit["doc_id"]}
+        document = client.get("/api/tables/docs/document", params=asking).json()["document"]
+        examples = {column["name"]: column["values"] for column in info["columns"]}
+    values = {name: hit["metadata"][name] for name in added}
+    assert values == {
+        "big": str(big),
+        "raw": "/wA=",
+        "nested": {"list": [1, str(-big)], "nothing": None},
+        "odd": None,
+        "day": "2024-02-29",
+    }
+    assert {name: document["metadata"][name] for name in added} == values
+    assert (examples["big"], examples["odd"]) == ([str(big)], [])
 
 
 def test_row_without_a_value_is_not_equal_to_any(tmp_path: Path) -> None:

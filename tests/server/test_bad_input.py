@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -182,15 +183,15 @@ def test_operator_that_a_column_does_not_have_is_refused(
         ("year", "=", "soon", "expected int of 64 bits, got 'soon'"),
         ("year", "=", 1.5, "expected int of 64 bits"),
         ("year", "=", True, "expected int of 64 bits"),
-        ("year", "=", [1, 2], "takes a single value"),
+        ("year", "=", [1, 2], "compares with [1, 2]; give a single value"),
         ("year", "in", 1, "takes a list of values"),
-        ("year", "in", [], "give 1 to 1,000"),
-        ("year", "in", list(range(1_001)), "give 1 to 1,000"),
+        ("year", "not in", list(range(1_001)), "more than 1,000 values"),
         ("year", "is missing", 1, "takes no value"),
-        ("year", "=", None, "expected int of 64 bits"),
+        ("year", "=", None, "compares with None; give a single value"),
         ("year", ">", 10**30, "beyond the 64 bits"),
         ("open", "=", "perhaps", "expected bool"),
         ("title", "=", 7, "expected string"),
+        ("title", "contains", 7, "compares with 7; give a text"),
         ("at", ">", "yesterday", "expected timestamp"),
         ("vector", "=", 1, "has no column 'vector'"),
         ("text", "contains", "a", "has no column 'text'"),
@@ -289,7 +290,7 @@ def test_flood_is_answered_by_come_again(recipe: Recipe) -> None:
         for answer in answers:
             if answer.status_code == 429:
                 assert int(answer.headers["retry-after"]) >= 1
-                assert "requests are under way" in answer.json()["error"]
+                assert "request is under way" in answer.json()["error"]
         assert search(client).status_code == 200
         assert client.get("/healthz").status_code == 200
 
@@ -311,6 +312,9 @@ def test_requests_beyond_the_bound_are_refused_before_they_wait(recipe: Recipe) 
 
 # Clients that hang
 
+PATIENCE_SECONDS = 1.0
+"""Of the server with a client: enough for one that does not hang, on a busy machine too."""
+
 
 def connected(client: httpx2.Client) -> socket.socket:
     return socket.create_connection((client.base_url.host, client.base_url.port), timeout=60)
@@ -324,14 +328,14 @@ HEAD = (
 
 @pytest.mark.parametrize("sent", [b"", b"POST /api", HEAD])
 def test_client_that_does_not_finish_a_head_is_hung_up_on(recipe: Recipe, sent: bytes) -> None:
-    with serving(recipe, silent_seconds=0.2) as client, connected(client) as hanging:
+    with serving(recipe, silent_seconds=PATIENCE_SECONDS) as client, connected(client) as hanging:
         hanging.sendall(sent)
         assert search(client).status_code == 200, "others are answered meanwhile"
         assert hanging.recv(100) == b""
 
 
 def test_client_that_does_not_finish_a_second_head_is_hung_up_on(recipe: Recipe) -> None:
-    with serving(recipe, silent_seconds=0.2) as client, connected(client) as hanging:
+    with serving(recipe, silent_seconds=PATIENCE_SECONDS) as client, connected(client) as hanging:
         hanging.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
         received = b""
         while chunk := hanging.recv(1_000):
@@ -340,14 +344,14 @@ def test_client_that_does_not_finish_a_second_head_is_hung_up_on(recipe: Recipe)
 
 
 def test_client_that_does_not_finish_a_body_is_told(recipe: Recipe) -> None:
-    limits = replace(AT_ONCE, request_seconds=0.2)
+    limits = replace(AT_ONCE, request_seconds=PATIENCE_SECONDS)
     with serving(recipe, limits=limits) as client, connected(client) as hanging:
         hanging.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         assert search(client).status_code == 200
         received = b""
         while chunk := hanging.recv(1_000):
             received += chunk
-        assert b" 408 " in received and b"not complete after 0.2 s" in received
+        assert b" 408 " in received and b"not complete after 1 s" in received
 
 
 def test_client_that_leaves_within_its_body_has_asked_nothing(recipe: Recipe) -> None:
@@ -365,7 +369,7 @@ def test_client_that_leaves_within_its_body_has_asked_nothing(recipe: Recipe) ->
 
 
 def test_nobody_holds_the_tools_open(client: httpx2.Client) -> None:
-    answer = client.get("/mcp", headers={"Accept": "text/event-stream"}, timeout=5)
+    answer = client.get("/mcp", headers={"Accept": "text/event-stream"})
     refused(answer, 405, "Method Not Allowed", client)
     assert answer.headers["allow"] == "POST"
 
@@ -400,3 +404,15 @@ def test_table_is_never_changed_by_questions(recipe: Recipe, client: httpx2.Clie
     for text in INJECTIONS:
         search(client, text, filters=[{"column": "title", "operator": "=", "value": text}])
     assert table(recipe).open().version == before
+
+
+def test_index_that_lost_its_files_is_named_with_what_heals_it(tmp_path: Path) -> None:
+    recipe = made_table(tmp_path)
+    for folder in (tmp_path / "lake" / "docs.lance" / "_indices").iterdir():
+        shutil.rmtree(folder)
+    with serving(recipe) as client:
+        uri = str(tmp_path / "src" / "a.jsonl")
+        filters = [{"column": "source_uri", "operator": "=", "value": uri}]
+        problem = search(client, filters=filters)
+        assert problem.status_code == 503 and problem.json()["kind"] == "lake", problem.text
+        assert "embedlake maintain" in problem.json()["error"]

@@ -281,6 +281,19 @@ def test_table_without_feedback_is_counted_and_writes_nothing(
     assert not (tmp_path / "labels").exists()
 
 
+def test_pairs_have_the_context_that_is_embedded_with_a_passage(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", [{"id": "a", "title": "Plants", "text": "Leaves and roots."}])
+    recipe = recipe_for(tmp_path, source={"title": "title"})
+    run(recipe)
+    (row,) = rows(recipe, "chunk_id")
+    queries = [f"where is it, number {number}" for number in range(10)]
+    said = [feedback(query, "a", "relevant", chunk_id=row["chunk_id"]) for query in queries]
+    append_feedback(table(recipe), said)
+    written(recipe, tmp_path / "labels")
+    pairs = map(json.loads, (tmp_path / "labels/pairs.jsonl").read_text().splitlines())
+    assert {pair["text"] for pair in pairs} == {"Plants\nLeaves and roots."}
+
+
 def labelled_documents(folder: Path, *records: dict[str, Any]) -> Recipe:
     """A table of other documents, cut into short passages."""
     write_jsonl(folder, "a.jsonl", records)
@@ -350,3 +363,18 @@ def test_labels_are_made_again_in_their_folder(recipe: Recipe, tmp_path: Path) -
         give(recipe, n_queries)
         assert written(recipe, tmp_path / "labels").queries == n_queries
     assert len(_texts(tmp_path / "labels")) == 10
+
+
+def test_feedback_that_is_hostile_is_kept_as_it_is_and_labels_nothing(
+    recipe: Recipe, client: httpx2.Client, tmp_path: Path
+) -> None:
+    texts = ["x' OR 1=1 --", "'; DELETE FROM docs; --", "\\' OR ''='", ":v", "../../x", "a\tb\nc"]
+    for text in texts:
+        message = {"doc_id": text, "source_uri": text, "chunk_id": text, "space_id": text}
+        assert say(client, query=text, **message).status_code == 201
+    stored = list(read_feedback(table(recipe)))
+    assert sorted((row.query, row.doc_id) for row in stored) == sorted(
+        (text, text) for text in texts
+    )
+    with pytest.raises(UsageError, match="names no relevant document for any query"):
+        written(recipe, tmp_path / "labels")

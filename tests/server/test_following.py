@@ -122,7 +122,7 @@ def test_model_that_is_gone_leaves_the_version_before_in_service(
 
 def test_table_deleted_while_served_is_said_and_its_return_is_followed(tmp_path: Path) -> None:
     recipe, other = made_table(tmp_path / "one"), made_table(tmp_path / "two", lake={"table": "b"})
-    with serving(recipe, other) as client:
+    with serving(recipe, other, feedback=True) as client:
         assert search(client).status_code == 200
         kept = Path(table(recipe).uri).rename(tmp_path / "kept")
         answer = search(client)
@@ -133,6 +133,9 @@ def test_table_deleted_while_served_is_said_and_its_return_is_followed(tmp_path:
         assert "there is no table" in listed["problems"]["docs"]
         assert [info["table"] for info in listed["tables"]] == ["b"]
         assert search(client, table="b").status_code == 200, "the others answer"
+        message = {"table": "docs", "query": "snow", "doc_id": "d1", "signal": "click"}
+        assert client.post("/feedback", json=message).status_code == 503
+        assert not list(Path(recipe.lake.uri).glob("*__feedback*")), "feedback makes nothing"
         kept.rename(table(recipe).uri)
         assert search(client).status_code == 200
         assert client.get("/healthz").json() == {"status": "ok"}

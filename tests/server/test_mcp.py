@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 
 from embedding_core.recipe import Recipe
-from tests.server.served import made_table, serving
+from tests.server.served import made_table, serving, table
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,12 @@ def test_tools_search_give_a_document_and_say_what_there_is(recipe: Recipe) -> N
     ("tool", "arguments", "words"),
     [
         ("search", {"query": "x", "table": "nope"}, "no table 'nope' is served here"),
-        ("search", {"query": "x" * 5_000}, "at most 2000 characters"),
+        ("search", {"query": "x" * 5_000}, "query: String should have at most 2000 characters"),
+        ("search", {}, "query: Field required"),
+        ("search", {"query": "x", "k": 1_000}, "k: Input should be less than or equal to 100"),
+        ("search", {"query": "x", "filter": []}, "search takes no 'filter'; it takes query, table"),
+        ("get_document", {"doc_id": "d1", "first": -5}, "first: Input should be greater than"),
+        ("nothing", {"x": 1}, "Unknown tool: nothing"),
         (
             "search",
             {"query": "x", "filters": [{"column": "nope", "operator": "=", "value": 1}]},
@@ -64,6 +69,7 @@ def test_tool_says_what_was_wrong(
 ) -> None:
     (answer,) = asked(recipe, (tool, arguments))
     assert answer.is_error and words in answer.content[0].text
+    assert "pydantic" not in answer.content[0].text
 
 
 def test_table_must_be_named_where_there_are_several(recipe: Recipe, tmp_path: Path) -> None:
@@ -76,3 +82,40 @@ def test_table_must_be_named_where_there_are_several(recipe: Recipe, tmp_path: P
     with serving(recipe, other) as client:
         answer = asyncio.run(ask(f"{str(client.base_url).rstrip('/')}/mcp"))
     assert answer.is_error and "say which table: docs, more" in answer.content[0].text
+
+
+INJECTIONS = (
+    "x' OR 1=1 --",
+    "'; DELETE FROM docs; --",
+    "\\' OR ''='",
+    ":v",
+    "`year`",
+    "../../etc/passwd",
+)
+
+
+def test_injection_through_a_tool_is_a_value_or_no_name(recipe: Recipe) -> None:
+    values = [
+        (
+            "search",
+            {"query": text, "filters": [{"column": "title", "operator": "=", "value": text}]},
+        )
+        for text in INJECTIONS
+    ]
+    names = [
+        *(("search", {"query": "x", "table": text}) for text in INJECTIONS),
+        *(
+            ("search", {"query": "x", "filters": [{"column": text, "operator": "=", "value": 1}]})
+            for text in INJECTIONS
+        ),
+        *(("get_document", {"doc_id": text, "source_uri": text}) for text in INJECTIONS),
+        *(("table_info", {"table": text}) for text in INJECTIONS),
+    ]
+    version = table(recipe).open().version
+    answers = asked(recipe, *values, *names)
+    for answer in answers[: len(values)]:
+        assert answer.structured_content["hits"] == []
+    for answer in answers[len(values) :]:
+        assert answer.is_error
+        assert "has no column" in answer.content[0].text or "no " in answer.content[0].text
+    assert table(recipe).open().version == version

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from embedding_core.lake.readers.feedback import read_feedback
+from embedding_core.lake.spaces.switching import retire
 from embedding_core.recipe import Recipe
 from embedding_core.server.web.guard import Access
 from tests import browser
@@ -32,10 +34,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     from tests.driver import run, write_jsonl
 
     folder = tmp_path_factory.mktemp("served")
-    hostile = {"id": HOSTILE, "title": HOSTILE, "text": f"walrus {HOSTILE} 🙂 walrus"}
+    # An emoji is two units of JavaScript: one stands where a long id is cut.
+    long_id = HOSTILE[: len(HOSTILE) // 2 * 2] + "🙂" * 60
+    hostile = {"id": long_id, "title": HOSTILE, "text": f"walrus {HOSTILE} 🙂 walrus"}
     recipe = made_table(folder)
     write_jsonl(folder, "b.jsonl", [hostile])
     assert run(recipe).outcome == "done"
+    ids = table(recipe).dataset().to_table(columns=["chunk_id"]).column(0)
+    added = pa.table({"chunk_id": ids, "nested": pa.array([{"depth": [1, 2]}] * len(ids))})
+    table(recipe).dataset().merge(added, "chunk_id")
     built_space(recipe)
     return recipe
 
@@ -122,6 +129,14 @@ def test_number_of_a_filter_is_asked_as_it_is_written(tab: browser.Tab, url: str
     assert number in tab.run("JSON.stringify(question().filters)")
 
 
+def test_time_of_day_in_the_address_is_asked(tab: browser.Tab, url: str) -> None:
+    filters = json.dumps([{"column": "at", "operator": ">", "value": "2024-01-10T12:00:00Z"}])
+    ask(tab, url, "snow", f"&k=50&filters={filters}")
+    facts = tab.run("Array.from(document.querySelectorAll('.facts'), list => list.innerText)")
+    dates = [text.partition("2024-01-")[2][:2] for text in facts]
+    assert set(dates) == {"11", "12"}
+
+
 def test_filters_of_a_changed_address_that_are_none_are_left_out(
     tab: browser.Tab, url: str
 ) -> None:
@@ -175,6 +190,8 @@ def test_texts_stay_texts(tab: browser.Tab, url: str) -> None:
         "Array.from(document.querySelectorAll('li:first-child .snippet mark'), m => m.textContent)"
     )
     assert marks == ["walrus", "walrus"], "positions are right behind an emoji"
+    facts = tab.run("document.querySelector('li:first-child .facts').innerText")
+    assert "🙂…" in facts and '{"depth":[1,2]}' in facts
 
 
 def test_thumbs_and_opened_documents_are_stored(tab: browser.Tab, url: str, recipe: Recipe) -> None:
@@ -200,6 +217,9 @@ def test_two_spaces_stand_side_by_side(tab: browser.Tab, url: str) -> None:
     assert tab.run("document.querySelectorAll('.moved').length") == tab.run(
         "document.querySelectorAll('ol.hits > li').length"
     )
+    # Both are called the same: the dimensions tell them apart.
+    headings = tab.run("[...document.querySelectorAll('.sides .muted')].map(p => p.textContent)")
+    assert "in service · 32 dimensions" in headings[0] and "ready · 128 dimensions" in headings[1]
     assert "hits are in both spaces" in tab.run("document.getElementById('status').textContent")
 
 
@@ -224,7 +244,32 @@ def test_page_follows_a_release(program: browser.Tab, tmp_path: Path) -> None:
         )
         assert about != before
         wait(program, "document.getElementById('other').textContent.includes('previous')")
+        # A space that is compared with and gone: the page says so and offers those there are.
+        previous = "document.querySelector('#other option:nth-child(2)')"
+        column = program.run(f"{previous}.value")
+        retire(table(recipe), column, "test")
+        program.run(f"{previous}.selected = true, document.getElementById('ask').requestSubmit()")
+        wait(program, "document.getElementById('others').hidden")
+        status = program.run("document.getElementById('status').textContent")
+        assert f"no vector column '{column}'" in status
+    program.errors = [error for error in program.errors if "422" not in error]
     assert program.errors == []
+
+
+def test_link_to_a_table_that_is_gone_is_not_answered_by_another(
+    tab: browser.Tab, recipe: Recipe, tmp_path: Path
+) -> None:
+    lost = made_table(tmp_path, lake={"table": "lost"})
+    with serving(recipe, lost) as client:
+        base = str(client.base_url).rstrip("/")
+        hidden = Path(table(lost).uri).rename(tmp_path / "hidden")
+        tab.open(f"{base}/?table=lost&q=snow")
+        wait(tab, "document.getElementById('status').textContent === 'No table lost answers here.'")
+        assert tab.run("document.querySelectorAll('ol.hits > li').length") == 0
+        tab.run("document.getElementById('ask').requestSubmit()")  # the other one, on purpose
+        wait(tab, "document.querySelectorAll('ol.hits > li').length")
+        assert "lost: there is no table" in tab.run("document.getElementById('notice').textContent")
+        hidden.rename(table(lost).uri)
 
 
 def test_page_is_used_by_keys_alone(tab: browser.Tab, url: str) -> None:

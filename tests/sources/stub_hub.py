@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 
 from embedding_core.store.storage import StorageSpec
@@ -31,6 +31,8 @@ class StubHub:
     branches: dict[str, str] = field(default_factory=dict)
     """Commits by branch."""
     page_size: int = 1000
+    endless: Literal["", "a circle", "new cursors"] = ""
+    """How a listing names a page after the last: the first again, or itself by a new cursor."""
     token: str | None = None
     """Asked for when there is one."""
     statuses: list[int] = field(default_factory=list)
@@ -128,6 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
         if start + len(page) < len(paths):
             address = f"{self.hub.url}{self.path.partition('?')[0]}"
             headers["Link"] = f'<{address}?cursor={start + len(page)}>; rel="next"'
+        elif self.hub.endless:
+            address = f"{self.hub.url}{self.path.partition('?')[0]}"
+            more = len(self.hub.requests) if self.hub.endless == "new cursors" else 0
+            headers["Link"] = f'<{address}?cursor={start}&more={more}>; rel="next"'
         entries = [_entry(files, path, self.hub) for path in page]
         self._answer(200, json.dumps(entries).encode(), headers)
 

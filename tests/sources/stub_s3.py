@@ -28,6 +28,8 @@ class StubS3:
     url: str
     objects: dict[str, bytes] = field(default_factory=dict)
     page_size: int = 1000
+    is_endless: bool = False
+    """Whether a listing begins again after its last page."""
     status: int | None = None
     """Answered to everything instead of the real answer."""
     cut_bodies: bool = False
@@ -79,8 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             f"<ETag>&quot;{_etag(stub.objects[key])}&quot;</ETag></Contents>"
             for key in keys[:size]
         )
-        more = len(keys) > size
-        last = escape(keys[size - 1]) if more else ""
+        more = len(keys) > size or stub.is_endless
+        last = escape(keys[size - 1]) if len(keys) > size else ""
         self._answer(
             200,
             f"<ListBucketResult><EncodingType>url</EncodingType>{entries}"

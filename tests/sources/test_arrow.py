@@ -13,6 +13,8 @@ from embedding_core.errors import RejectedInput
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, Reject
 from embedding_core.sources import discover, documents, read_documents, slices
+from embedding_core.sources.formats.recognition import recognised
+from experiments.fuzz.target import CORPUS
 
 TABLE = pa.table(
     {
@@ -120,6 +122,19 @@ def test_offsets_that_point_outside_the_data_are_rejected(tmp_path: Path, write:
     write(tmp_path / "a.arrow", pa.table({"text": column}))  # type: ignore[operator]
     with pytest.raises(RejectedInput, match="corrupt_arrow"):
         read(tmp_path / "a.arrow")
+
+
+def test_slices_follow_no_offset_that_nobody_checked(tmp_path: Path) -> None:
+    """A plan looks for slices in the process of the run, which such a file once ended."""
+    path = tmp_path / "a.arrow"
+    path.write_bytes((CORPUS / "arrow" / "886ce4851cbd618d").read_bytes())
+    spec = SourceSpec(uri=str(path))
+    (file,) = discover(spec).files
+    with (
+        path.open("rb", buffering=0) as stream,
+        pytest.raises(RejectedInput, match="corrupt_arrow"),
+    ):
+        recognised(stream, file, spec).spans(file, 1)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_every_cell_that_can_be_written_comes_through(
     ("row", "reason", "words"),
     [
         (b"1,two,three", "ragged_row", "the row has 3 cells, the header 2"),
-        (b"1", "ragged_row", "the row has 1 cells, the header 2"),
+        (b"1", "ragged_row", "the row has 1 cell, the header 2"),
         (b'1,"quoted" then not', "malformed_row", "line 3"),
         (b"1,Mac\r2,line\r3,ends", "malformed_row", "end lines with a line feed"),
         (b'1,"ends \r in \r quotes"x', "malformed_row", "write a quote in a quoted cell twice"),
@@ -183,7 +183,7 @@ def test_cells_of_ten_megabytes_are_read_and_overlong_rows_skipped_in_bounded_me
     tracemalloc.stop()
     assert documents(items) == [("0", "good"), ("2", "good")]
     assert rejects(items) == [(1, "line_too_long")]
-    assert "50000003 bytes" in items[1].detail  # type: ignore[union-attr]
+    assert "50,000,003 bytes" in items[1].detail  # type: ignore[union-attr]
     assert peak < 10_000_000
 
 
@@ -235,5 +235,5 @@ def test_quote_that_is_not_closed_ends_at_the_limit_of_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "MAX_ROW_BYTES", 1_000)
-    with pytest.raises(RejectedInput, match=r"unclosed_quote: .*line 2 .*1000 bytes"):
+    with pytest.raises(RejectedInput, match=r"unclosed_quote: .*line 2 .*1,000 bytes"):
         read_bytes(tmp_path, b'text\n"open\n' + b"line\n" * 1_000)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from embedding_core.reports.plan import PlanView
 from embedding_core.runs.embed.planning import plan
 from embedding_core.sources import discover, read_documents
 from embedding_core.store.hub import Dataset
+from embedding_core.store.objects import Paging
 from tests.driver import recipe_for, run
 from tests.sources.stub_hub import DATASET, StubHub, stub_hub
 
@@ -331,3 +333,23 @@ def test_a_branch_that_moves_during_a_run_waits_for_the_next(hub: StubHub, tmp_p
     assert texts(planned.files[0].file, recipe.source) == ["old"]
     run(recipe)
     assert plan(recipe).is_empty
+
+
+@pytest.mark.parametrize("endless", ["a circle", "new cursors"])
+def test_a_listing_that_pages_for_ever_is_stopped(
+    hub: StubHub, endless: Literal["a circle", "new cursors"]
+) -> None:
+    hub.commit({f"{number}.jsonl": b"{}" for number in range(5)})
+    hub.page_size, hub.endless = 2, endless
+    with pytest.raises(SetupError, match="does not end: its pages repeat; check HF_ENDPOINT"):
+        discover(spec_of(hub))
+    assert len(hub.requests) < 8
+
+
+def test_a_listing_of_more_pages_than_the_limit_is_stopped() -> None:
+    paging = Paging("a bucket", "look at it", most=3)
+    paging.add(["a"], "1")
+    paging.add([], "2")  # a store may send an empty page
+    with pytest.raises(SetupError, match=r"list of a bucket .* after 3 pages, the limit; look at"):
+        paging.add(["b"], "3")
+    Paging("a bucket", "look at it", most=1).add(["a"], None)

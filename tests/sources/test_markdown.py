@@ -110,4 +110,4 @@ def test_lists_that_repeat_each_other_cost_their_record(tmp_path: Path) -> None:
 def test_number_too_long_to_be_written_out_costs_its_record(tmp_path: Path, value: str) -> None:
     item = read(tmp_path, f"---\ntitle: {value}\n---\nbody", metadata=FIELDS)
     assert isinstance(item, Reject)
-    assert item.reason == "wrong_type" and "of 20000 bits" in item.detail
+    assert item.reason == "wrong_type" and "of 20,000 bits" in item.detail

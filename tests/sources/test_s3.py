@@ -120,6 +120,14 @@ def test_keys_are_never_taken_for_paths(stub: StubS3, key: str) -> None:
     assert texts(file, spec) == ["hello"]
 
 
+def test_a_listing_that_pages_for_ever_is_stopped(stub: StubS3) -> None:
+    stub.objects = {f"{number}.jsonl": b"{}" for number in range(3)}
+    stub.page_size, stub.is_endless = 2, True
+    spec = SourceSpec(uri=f"s3://{BUCKET}", storage=stub.storage)
+    with pytest.raises(SetupError, match="does not end: its pages repeat; check the endpoint"):
+        discover(spec)
+
+
 @pytest.mark.slow
 def test_a_listing_of_many_pages_is_complete_and_sorted(stub: StubS3) -> None:
     stub.objects = {f"{n}.jsonl": LINE for n in range(25)} | {

@@ -33,6 +33,18 @@ def test_text_is_tidied_up_as_the_recipe_says(
     assert texts(read_records(tmp_path, {"text": MESSY}, **mapping)) == [text]
 
 
+def test_title_is_tidied_up_like_the_text_and_has_no_white_space_at_its_ends(
+    tmp_path: Path,
+) -> None:
+    record = {"text": "x", "title": MESSY}
+    (tidied,) = read_records(
+        tmp_path, record, title="title", normalize="nfkc", whitespace="collapse"
+    )
+    assert tidied.title == "\u00e9 fix y\nz\n\nw"  # type: ignore[union-attr]
+    (kept,) = read_records(tmp_path, record, title="title")
+    assert kept.title == MESSY.strip()  # type: ignore[union-attr]
+
+
 def test_ids_and_metadata_are_never_tidied_up(tmp_path: Path) -> None:
     (item,) = read_records(
         tmp_path,

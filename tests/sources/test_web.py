@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from embedding_core.errors import RejectedInput, SetupError, Transient, UsageError
 from embedding_core.recipe import SourceSpec
 from embedding_core.records import Document, SourceFile
 from embedding_core.runs.embed.planning import plan
 from embedding_core.sources import discover, read_documents
-from embedding_core.store.web import is_same_site
+from embedding_core.sources.selection import Selection
+from embedding_core.store.storage import StorageSpec
+from embedding_core.store.web import WEB, is_same_site
 from tests.driver import recipe_for, run
 from tests.sources.stub_web import StubWeb, stub_web
 
@@ -215,9 +218,11 @@ def test_a_site_is_a_host_and_those_below_it(url: str, target: str, is_same: boo
     ],
 )
 def test_a_url_with_a_secret_is_refused_without_repeating_it(uri: str, web: StubWeb) -> None:
+    with pytest.raises(ValidationError, match=r"\.netrc") as refused:
+        SourceSpec(uri=uri)
     with pytest.raises(UsageError, match=r"\.netrc") as caught:
-        discover(SourceSpec(uri=uri))
-    assert "secret" not in str(caught.value)
+        list(WEB.list(uri, StorageSpec(), Selection.of(SourceSpec(uri="."))))
+    assert "secret" not in str(refused.value) + str(caught.value)
     (reject,) = discover(listing(web, uri.replace("list.txt", "b.jsonl"))).unreadable
     assert "secret" not in repr(reject)
 

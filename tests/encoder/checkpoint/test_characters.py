@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from embedding_core.encoder.checkpoint.characters import Characters
+from embedding_core.encoder.checkpoint.spelling.characters import Characters
 from embedding_core.encoder.checkpoint.tokenizer import CheckpointTokenizer
 from tests.models import describe
 
@@ -103,9 +103,15 @@ def test_offsets_follow_the_library_where_tokens_do_not_say_what_they_cover(
     library: tokenizers.Tokenizer, tiny_qwen3: Path
 ) -> None:
     wordy = Characters(library)
-    assert wordy.encode_with_offsets("x" * 120) is None  # one unknown token
-    assert wordy.encode_with_offsets("e\u0301") is None
+    long, joining = ("x" * 120, "e\u0301")
+    assert wordy.offsets(long, _ids(library, long)) is None  # one unknown token
+    assert not wordy.are_plain(joining)
     of_bytes = Characters(tokenizers.Tokenizer.from_file(str(tiny_qwen3 / "tokenizer.json")))
-    assert of_bytes.encode_with_offsets("plain words") is None
-    plain = wordy.encode_with_offsets("plain words")
+    assert not of_bytes.are_plain("plain words")
+    assert wordy.are_plain("plain words")
+    plain = wordy.offsets("plain words", _ids(library, "plain words"))
     assert plain is not None and plain.tolist() == [[0, 5], [6, 11]]
+
+
+def _ids(library: tokenizers.Tokenizer, text: str) -> list[int]:
+    return library.encode(text, add_special_tokens=False).ids

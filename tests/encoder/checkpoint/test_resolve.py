@@ -289,7 +289,7 @@ def test_resolve_hub_snapshot_commit_is_the_revision(
     [
         ({"dim": 65}, "dim 65 is larger than the 64"),
         ({"dim": 0}, "dim is 0"),
-        ({"max_tokens": 8193}, "max_tokens 8193 is above the 8192"),
+        ({"max_tokens": 8193}, "max_tokens 8193 is above the 8,192 positions"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"dtype": "int8"}, "dtype is 'int8': Input should be 'auto'"),
         ({"revision": "main"}, "only hub models have revisions"),

@@ -367,3 +367,23 @@ def test_seams_added_token_that_takes_the_space_after_it_has_none_at_spaces(
     plain.save(str(tmp_path / "tokenizer.json"))
     taking = CheckpointTokenizer(tmp_path / "tokenizer.json", END_OF_TEXT, "")
     assert not any(kind.search("interferon is") for kind in taking.seams)
+
+
+@pytest.mark.slow
+@given(texts=st.lists(st.lists(PARTS, max_size=30).map("".join), max_size=4), data=st.data())
+@settings(max_examples=1_000)
+def test_count_of_texts_whose_words_were_met_is_the_librarys(
+    seamed: list[CheckpointTokenizer], texts: list[str], data: st.DataObject
+) -> None:
+    tokenizer = data.draw(st.sampled_from(seamed))
+    prompt = "query: " if tokenizer is seamed[-1] else ""
+    n_around = tokenizer.count([""])[0] - len(next(tokenizer.encodings([prompt])))
+    content = tokenizer.encodings([prompt + text for text in texts])
+    expected = [n_around + len(encoding) for encoding in content]
+    assert tokenizer.count(texts) == tokenizer.count(texts) == expected
+
+
+@pytest.mark.parametrize("bad", ["words and \ud800 words", "中文" * 30 + "\ud800"])
+def test_count_bad_unicode_is_named(tokenizer: CheckpointTokenizer, bad: str) -> None:
+    with pytest.raises(ValueError, match="text 2 is not valid Unicode"):
+        tokenizer.count(["fine words", "x" * module.PIECE_CHARS, bad])

@@ -56,6 +56,8 @@ class StubEngine:
     takes_base64: bool = True
     token: str | None = None
     """Asked for when there is one."""
+    looks: Reply | None = None
+    """Given to whoever asks what is served."""
     replies: list[Reply] = field(default_factory=list)
     """Given to the next requests for vectors."""
     change: Callable[[np.ndarray, Sequence[str]], Any] | None = None
@@ -99,7 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
         engine: StubEngine = self.server.engine  # type: ignore[attr-defined]
         if self._is_denied(engine):
             return
-        if self.path == "/v1/models" and engine.api == "openai":
+        if engine.looks is not None:
+            self._send(engine.looks)
+        elif self.path == "/v1/models" and engine.api == "openai":
             entries = [{"id": name, "max_model_len": engine.max_tokens} for name in engine.served]
             self._json({"object": "list", "data": entries})
         elif self.path == "/info" and engine.api == "tei":

@@ -127,6 +127,46 @@ def test_text_that_is_no_text_is_named(engine: StubEngine) -> None:
         list(encoder.encode_stream([["fine"], ["a", "b", "\ud800"]]))
 
 
+def at_most(n_texts: int) -> Callable[[StubEngine, Sequence[str]], Reply | None]:
+    """Refuses requests of more texts, as TEI does behind OpenAI's form."""
+    message = f"batch size > maximum allowed batch size {n_texts}"
+    refused = Reply(422, json.dumps({"error": message, "error_type": "Validation"}).encode())
+    return lambda _engine, texts: refused if len(texts) > n_texts else None
+
+
+@pytest.mark.parametrize("most", [1, 10])
+def test_server_that_takes_fewer_texts_than_it_was_asked_for_gets_no_more_from_then_on(
+    engine: StubEngine, most: int
+) -> None:
+    """It took the eight texts that describe it, and was started again since."""
+    encoder = encoder_of(engine, at_once=1, batch_tokens=4_096)
+    engine.before = at_most(most)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), engine.vectors(TEXTS), atol=1e-6)
+    engine.texts.clear()
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), engine.vectors(TEXTS), atol=1e-6)
+    assert max(map(len, engine.texts)) <= most
+
+
+def test_text_that_is_refused_does_not_make_requests_small(engine: StubEngine) -> None:
+    encoder = encoder_of(engine, at_once=1, batch_tokens=4_096)
+    engine.before = lambda _engine, texts: Reply(400, b"too long") if "bad" in texts else None
+    (batch,) = encoder.encode_stream([[*TEXTS, "bad"]])
+    assert batch.column("failure").null_count == len(TEXTS)
+    engine.texts.clear()
+    encoder.encode_documents(TEXTS)
+    assert max(map(len, engine.texts)) > 50
+
+
+def test_model_of_a_server_of_one_text_that_changes_is_noticed(engine: StubEngine) -> None:
+    """No request has room for the fixed text beside its own."""
+    encoder = encoder_of(engine, at_once=1, batch_tokens=16)
+    engine.before = at_most(1)
+    encoder.encode_documents(TEXTS)
+    engine.weights = 7
+    with pytest.raises(ModelError, match=r"other vectors than when the task began: cosine"):
+        encoder.encode_documents(TEXTS)
+
+
 # Faults that pass
 
 
@@ -417,7 +457,7 @@ def test_redirect_to_another_host_gets_nothing(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda rows, texts: rows[:-1], r"gives 1 vectors for 2 texts"),
+        (lambda rows, texts: rows[:-1], r"gives 1 vector for 2 texts"),
         (lambda rows, texts: np.vstack([rows, rows]), r"gives 4 vectors for 2 texts"),
         (lambda rows, texts: rows[:, :-1], r"vectors of 47 values where it gave 48"),
     ],
@@ -429,6 +469,46 @@ def test_answer_of_another_shape_stops_the_work(
     encoder = encoder_of(engine)
     engine.change = change
     with pytest.raises(ModelError, match=words):
+        encoder.encode_documents(["a"])
+
+
+NO_VECTORS: list[Any] = [
+    [True] * 48,
+    ["1.0"] * 48,
+    [[1.0]] * 48,
+    {str(n): 1.0 for n in range(48)},
+    {},
+    None,
+    "AAA",
+    "not base64!",
+    5,
+]
+
+
+@pytest.mark.parametrize("row", NO_VECTORS, ids=lambda row: str(row)[:16])
+@pytest.mark.parametrize("api", ["openai", "tei"])
+def test_answer_of_values_that_are_no_numbers_is_no_vector(api: str, row: Any) -> None:
+    with stub_engine(api=api) as engine:
+        encoder = encoder_of(engine)
+        rows = [row, row]
+        data = [{"index": index, "embedding": row} for index, row in enumerate(rows)]
+        body = json.dumps({"data": data} if api == "openai" else rows).encode()
+        engine.replies = [Reply(200, body)] * 9
+        with pytest.raises((ModelError, Transient), match=r"no vectors that can be read|gives"):
+            encoder.encode_documents(["a"])
+
+
+@pytest.mark.parametrize(
+    "indexes", [[True, False], [0.0, 1.0], ["0", "1"], [0, 0], [1, 2], [-1, 0]]
+)
+def test_answer_whose_vectors_are_not_numbered_is_no_vector(
+    engine: StubEngine, indexes: list[Any]
+) -> None:
+    encoder = encoder_of(engine)
+    rows = engine.vectors(["a", PARITY_TEXTS[0]]).tolist()
+    data = [{"index": n, "embedding": row} for n, row in zip(indexes, rows, strict=True)]
+    engine.replies = [Reply(200, json.dumps({"data": data}).encode())] * 9
+    with pytest.raises(Transient, match="are not numbered from 0 to 1"):
         encoder.encode_documents(["a"])
 
 

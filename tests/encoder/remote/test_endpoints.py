@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stamina
 
 from embedding_core.encoder import Encoder, parity_vectors
 from embedding_core.encoder.parity import PARITY_TEXTS
+from embedding_core.encoder.remote import endpoints
 from embedding_core.encoder.remote.fingerprint import is_same_model
+from embedding_core.encoder.remote.patience import FIRST_PAUSE_SECONDS, OF_A_PERSON
 from embedding_core.errors import ModelError, Transient, UsageError
 from embedding_core.identity import space_id
 from embedding_core.recipe import ModelSpec, Recipe
+from embedding_core.store.retry import waited_for
 from tests.driver import recipe_for
 from tests.encoder.remote.stub_engine import DIM, Reply, StubEngine, stub_engine
 from tests.models import describe
@@ -79,6 +87,98 @@ def test_describe_nobody_listens_is_transient() -> None:
         pass
     with pytest.raises(Transient, match=r"gave no answer to GET /info .* look whether it runs"):
         describe(engine.url, **CAUTIOUS)
+
+
+def test_describe_server_that_is_down_is_said_to_a_person_after_two_tries() -> None:
+    assert 2 * OF_A_PERSON.connect_seconds + 2 * FIRST_PAUSE_SECONDS < 5
+    with stub_engine(looks=Reply(503)) as engine:
+        with (
+            stamina.set_testing(False),  # tests have attempts of their own
+            waited_for(by_a_person=True),
+            pytest.raises(Transient, match="run the same command again later"),
+        ):
+            describe(engine.url, **CAUTIOUS)
+        assert len(engine.tokens) == 2
+
+
+@pytest.mark.parametrize(
+    "looks", [Reply(429, b"", {"Retry-After": "20"}), Reply(drops=threading.Event())]
+)
+def test_describe_server_that_keeps_a_person_waiting_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, looks: Reply
+) -> None:
+    """A server that asks for a pause that no person bears, and an answer that never ends."""
+    assert OF_A_PERSON.look_seconds < 5
+    quick = replace(OF_A_PERSON, look_seconds=0.1)
+    monkeypatch.setattr(endpoints, "patience", lambda: quick)
+    with stub_engine(looks=looks) as engine:
+        try:
+            with pytest.raises(Transient, match=r"run the same command again"):
+                describe(engine.url, **CAUTIOUS)
+        finally:
+            if looks.drops is not None:
+                looks.drops.set()
+        assert len(engine.tokens) == 1
+    assert "tried again" not in caplog.text
+
+
+def test_describe_slow_server_has_time_and_is_said_to_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors of a large model on a cold machine take long."""
+    said = threading.Event()
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "still trying to hear from http" in record.getMessage():
+                said.set()
+
+    quick = replace(OF_A_PERSON, silent_seconds=0.02, look_seconds=20)
+    monkeypatch.setattr(endpoints, "patience", lambda: quick)
+    heard = Heard()
+    logging.getLogger("embedding_core").addHandler(heard)
+    try:
+        with stub_engine(before=lambda _engine, _texts: said.wait(30) and None) as engine:  # type: ignore[func-returns-value]
+            describe(engine.url, **CAUTIOUS)
+    finally:
+        logging.getLogger("embedding_core").removeHandler(heard)
+    assert said.is_set()
+
+
+# Requests of a server that takes few texts
+
+
+def too_many(status: int, most: int) -> Any:
+    """Refuses requests of more than ``most`` texts, in the form that TEI's documentation has."""
+
+    def refuse(_engine: StubEngine, texts: Sequence[str]) -> Reply | None:
+        message = f"batch size {len(texts)} > maximum allowed batch size {most}"
+        body = json.dumps({"error": message, "error_type": "Validation"}).encode()
+        return Reply(status, body) if len(texts) > most else None
+
+    return refuse
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("most", [1, 3])
+def test_server_of_few_texts_is_asked_for_so_many_from_then_on(status: int, most: int) -> None:
+    with stub_engine(before=too_many(status, most)) as engine:
+        info = describe(engine.url, **CAUTIOUS)
+        assert info.most_texts == {1: 1, 3: 2}[most]
+        engine.texts.clear()
+        assert describe(engine.url, **CAUTIOUS) == info  # as each task does
+        assert max(map(len, engine.texts)) == info.most_texts
+        engine.texts.clear()
+        texts = [f"text {n}" for n in range(9)]
+        vectors = Encoder.load(engine.url, **CAUTIOUS).encode_documents(texts)
+        np.testing.assert_allclose(vectors, engine.vectors(texts), atol=1e-6)
+        assert max(map(len, engine.texts)) == info.most_texts
+
+
+def test_server_that_says_how_many_texts_it_takes_is_believed_first() -> None:
+    with stub_engine(api="tei", max_texts=1) as engine:
+        describe(engine.url, **CAUTIOUS)
+        assert [len(texts) for texts in engine.texts] == [1] * len(PARITY_TEXTS)
 
 
 # Tokenizers
@@ -319,6 +419,62 @@ def test_describe_server_without_vectors_is_refused(value: float, what: str) -> 
         pytest.raises(ModelError, match=f"gives {what} for texts that every model has a vector of"),
     ):
         describe(engine.url, **CAUTIOUS)
+
+
+@pytest.mark.parametrize(
+    ("looks", "kind", "words"),
+    [
+        (Reply(307, b"", {"Location": "http://elsewhere/info"}), ModelError, "redirects to elsewh"),
+        (Reply(401), ModelError, "asks for a token; put it into"),
+        (Reply(200, b"<html>", {"Content-Type": "text/html"}), Transient, "text/html that is no"),
+        (Reply(200, b'{"model_id": "x', n_bytes=99), Transient, "gave no answer to GET /info"),
+        (Reply(500, b"broken"), Transient, "HTTP 500: 'broken'; look at its log"),
+    ],
+    ids=["redirect", "token", "HTML", "half", "500"],
+)
+def test_describe_answer_that_tells_no_model_says_why(
+    looks: Reply, kind: type[Exception], words: str
+) -> None:
+    with stub_engine(looks=looks) as engine, pytest.raises(kind, match=words):
+        describe(engine.url, **CAUTIOUS)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": None},
+        {"id": 5},
+        {"id": ""},
+        {"id": "\ud800"},
+        {"id": "a\nb"},
+        {"id": "x" * 10_000},
+        "x",
+        {},
+    ],
+)
+@pytest.mark.parametrize("api", ["openai", "tei"])
+def test_describe_model_that_no_table_can_name_is_refused(api: str, entry: Any) -> None:
+    name = entry.get("id") if isinstance(entry, dict) else entry
+    answer = {"data": [entry]} if api == "openai" else {"model_id": [] if name == "x" else name}
+    looks = Reply(200, json.dumps(answer).encode())
+    with stub_engine(api=api, looks=looks) as engine, pytest.raises(ModelError, match="model"):
+        describe(engine.url, **CAUTIOUS, api=api)
+
+
+@pytest.mark.parametrize("limit", [2**31, 10**30, -1, True, "512", 1e3, None])
+def test_describe_limit_that_is_none_is_not_believed(limit: object) -> None:
+    body = {"data": [{"id": "stub", "max_model_len": limit}]}
+    with stub_engine(looks=Reply(200, json.dumps(body).encode())) as engine:
+        assert describe(engine.url, **CAUTIOUS, api="openai").space.max_tokens == 512
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "./x", "/etc/passwd", "../.."])
+def test_describe_server_that_names_a_path_as_its_model_has_no_tokenizer(name: str) -> None:
+    with (
+        stub_engine(served=(name,)) as engine,
+        pytest.raises(ModelError, match=r"nothing here counts the tokens of|is no path"),
+    ):
+        describe(engine.url)
 
 
 def test_describe_server_that_refuses_everything_says_what_it_said() -> None:

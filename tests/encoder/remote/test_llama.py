@@ -26,7 +26,7 @@ from tests.llama import MODEL, llama_server, write_gguf
 
 pytestmark = pytest.mark.slow
 
-SECTIONS = {name: text[:1_500] for name, text in sorted(topics.items())[:40]}
+SECTIONS = {name: text[:1_500] for name, text in sorted(topics.items())[:20]}
 QUERIES = {
     "1": "how are names looked up in scopes",
     "2": "raise an exception again",
