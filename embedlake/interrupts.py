@@ -1,16 +1,20 @@
-"""How a command is stopped: SIGTERM does what Ctrl-C does.
+"""How a run is stopped by a signal: SIGTERM does what Ctrl-C does.
 
-Both raise ``KeyboardInterrupt``, which libraries expect: they clean up and let it through. But an
-exception that is raised while compiled code calls back into Python can come out as another error,
-or not at all. So a signal is remembered, and code that starts more work checks for it first.
+In a command both raise ``KeyboardInterrupt``; amid a flow, Prefect makes SIGTERM its own
+``TerminationSignal``. Libraries expect these: they clean up and let them through. But an exception
+that is raised while compiled code calls back into Python can come out as another error, or not at
+all. So a signal is remembered, whoever handles it, and code that starts more work checks first.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 _received: list[int] = []
 """Signals that stopped this process."""
@@ -22,7 +26,7 @@ def handle_signals() -> None:
     Signals that came before are forgotten.
     """
     _received.clear()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, _interrupt)
 
 
@@ -32,20 +36,54 @@ def exit_code() -> int:
 
 
 def check() -> None:
-    """Raise ``KeyboardInterrupt`` when a signal came that a library has swallowed."""
+    """Stop as the signal said that came, when a library has swallowed it."""
     if _received:
-        raise KeyboardInterrupt
+        _handle_again(_received[-1])
 
 
 @contextmanager
 def not_mistaken() -> Iterator[None]:
-    """Turn the error that a library made of a signal back into ``KeyboardInterrupt``."""
+    """Remember the signals that come in this context, whoever handles them.
+
+    An error that a library made of one is turned back into what its handler raises.
+    """
+    with ExitStack() as remembered:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                remembered.enter_context(_remembered(number))
+        try:
+            yield
+        except Exception:
+            check()
+            raise
+
+
+@contextmanager
+def _remembered(number: int) -> Iterator[None]:
+    """Remember this signal until the context ends; then it is its handler's again."""
+    handler, before = signal.getsignal(number), len(_received)
+    if handler is _interrupt or not callable(handler):
+        yield
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
+        handler(number, frame)
+
+    signal.signal(number, remember)
     try:
         yield
-    except Exception as error:
-        if _received:
-            raise KeyboardInterrupt from error
-        raise
+    finally:
+        signal.signal(number, handler)
+        del _received[before:]
+
+
+def _handle_again(number: int) -> None:
+    """Raise what the signal's handler raises."""
+    handler = signal.getsignal(number)
+    if callable(handler):
+        handler(number, None)
+    raise KeyboardInterrupt
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -194,6 +194,7 @@ class Runner(TaskRunner[PrefectFuture[Any]]):
         """
         future.wait()
         result = future.state.result(raise_on_failure=False)
+        interrupts.check()
         if isinstance(result, SetupError):
             raise result
         if isinstance(result, Exception) and not self.in_process:

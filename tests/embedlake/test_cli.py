@@ -9,11 +9,12 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 import jsonschema
@@ -21,6 +22,8 @@ import lance
 import pydantic
 import pytest
 import yaml
+from prefect.states import Failed
+from prefect.utilities.engine import capture_sigterm
 
 from embedding_core import Encoder, __version__
 from embedding_core.encoder.engines import ModelInfo, describe_model
@@ -34,7 +37,7 @@ from embedding_core.store.retry import is_waited_for
 from embedlake import interrupts
 from embedlake.cli import options
 from embedlake.cli.main import cli
-from embedlake.execution.runner import Runner
+from embedlake.execution.runner import EndedTask, Runner
 from embedlake.local.small_work import LOADING_SECONDS
 from embedlake.orchestration.outcome import ended
 from embedlake.silence import saying_a_slow_load
@@ -184,26 +187,62 @@ def test_command_that_is_stopped_says_how_to_go_on(
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
-    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals, code: int,
-) -> None:  # fmt: skip
-    class Model(pydantic.BaseModel):
-        """Its serialisation in Rust calls this function while the signal comes."""
+def taken_for_an_error(number: signal.Signals) -> None:
+    """A signal comes while compiled code calls Python; its error is the library's.
 
+    Raises ``PydanticSerializationError``, a ``ValueError``, whatever the signal's handler raises.
+    """
+
+    class Model(pydantic.BaseModel):
         @pydantic.model_serializer
         def serialized(self) -> dict[str, int]:
             signal.raise_signal(number)
             return {}
 
-    def serialize(*_: object) -> None:
-        Model().model_dump()
+    Model().model_dump()
 
-    monkeypatch.setattr(table_status, "status", serialize)
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_that_a_library_takes_for_an_error_of_its_own_stops_the_command(
+    embedlake: Embedlake, embedded: Path, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(table_status, "status", lambda *_: taken_for_an_error(number))
     stopped = embedlake("status", str(embedded), "--json")
     assert stopped.code == code and stopped.json["kind"] == "KeyboardInterrupt"
     assert "stopped. What was committed is kept" in stopped.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("is_raised", [True, False], ids=["as an error", "not at all"])
+def test_sigterm_amid_a_flow_that_a_library_takes_for_an_error_stops_the_flow(
+    is_raised: bool,
+) -> None:
+    with handled_signals():
+        with pytest.raises(KeyboardInterrupt), capture_sigterm(), interrupts.not_mistaken():
+            with nullcontext() if is_raised else suppress(ValueError):
+                taken_for_an_error(signal.SIGTERM)
+            interrupts.check()
+        assert interrupts.exit_code() == 143
+
+
+def test_signal_of_a_flow_stops_no_later_flow_of_its_process() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with interrupts.not_mistaken():
+        interrupts.check()
+
+
+def test_task_whose_error_was_a_signal_stops_the_run_and_is_no_error_of_its_file() -> None:
+    runner = Runner()
+    runner.in_process = True
+    error = ValueError("taken for an error")
+    with handled_signals():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            runner.result(EndedTask(uuid4(), Failed(data=error)))
 
 
 def test_runner_stops_for_a_signal_that_a_library_kept_to_itself() -> None:
