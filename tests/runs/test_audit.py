@@ -328,6 +328,138 @@ def test_audit_ledger_line_that_does_not_hold_is_found(tmp_path: Path) -> None:
     assert audit(recipe).damages == ()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tokens": "tokens + 1"},
+        {"embedded": "embedded - 1", "reused": "reused + 1"},
+        {"run_id": "'another'"},
+        {"cost": "1.5"},
+        {"checksum": "'0123456789abcdef'"},
+    ],
+)
+def test_audit_values_of_a_ledger_line_are_found_and_written_again(
+    tmp_path: Path, values: dict[str, str]
+) -> None:
+    recipe = made(tmp_path)
+    before, keys = rows(recipe, *COLUMNS), ledger_keys(recipe)
+    beside(recipe, "files").update(values, where="source_uri LIKE '%b.jsonl'")
+    (damage,) = audit(recipe).damages
+    assert damage.table == "docs__files" and damage.data_files
+    assert "b.jsonl: its values are not what was written" in damage.what
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), ledger_keys(recipe)) == (before, keys)
+    assert audit(recipe).damages == ()
+
+
+def test_audit_damaged_ledger_line_takes_no_rows_out(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "b.jsonl", {"b": "a second version of the file"})
+    run(recipe)
+    before = rows(recipe, *COLUMNS)
+    beside(recipe, "files").update({"seconds": "seconds + 1"}, where="source_uri LIKE '%b.jsonl'")
+    assert {damage.table for damage in audit(recipe).damages} == {"docs__files"}
+    repair(recipe, RESOURCES, deep=True)
+    assert rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.outcome) == (0, 1, "done")
+    assert rows(recipe, *COLUMNS) == before and audit(recipe).damages == ()
+
+
+def test_repair_lines_that_went_with_a_file_of_the_ledger_are_written_again(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    before, keys = rows(recipe, *COLUMNS), ledger_keys(recipe)
+    for file in data_files(tmp_path, "docs__files"):
+        file.write_bytes(file.read_bytes()[:-100])
+    repair(recipe, RESOURCES, deep=True)
+    assert ledger_keys(recipe) == [] and rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.outcome) == (0, 75, "done")
+    assert (rows(recipe, *COLUMNS), ledger_keys(recipe)) == (before, keys)
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"position": "position + 64"},
+        {"reason": "'empty_tezt'"},
+        {"source_uri": "replace(source_uri, 'b.jsonl', 'c.jsonl')"},
+        {"source_uri": "replace(source_uri, 'b.jsonl', 'z.jsonl')"},
+        {"run_id": "'another'"},
+        {"checksum": "'0123456789abcdef'"},
+    ],
+)
+def test_audit_values_of_a_reject_are_found_and_listed_again(
+    tmp_path: Path, values: dict[str, str]
+) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    beside(recipe, "rejects").update(values, where="source_uri LIKE '%b.jsonl'")
+    (damage,) = audit(recipe).damages
+    assert damage.table == "docs__rejects" and "the values are not what was written" in damage.what
+    assert damage.data_files and damage.n_rows == 1
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.outcome) == (0, "done")
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+def test_repair_reject_that_is_counted_nowhere_is_listed_again(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": " ".join(f"word{n}" for n in range(400))})
+    model = {"over_length": "truncate", "max_tokens": 64}
+    recipe = recipe_for(tmp_path, chunk={"strategy": "none"}, model=model)
+    run(recipe)
+    listed = listed_rejects(recipe)
+    assert [reject["reason"] for reject in listed] == ["truncated"]
+    beside(recipe, "rejects").update({"detail": "'another'"})
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert listed_rejects(recipe) == listed and audit(recipe).damages == ()
+
+
+def test_run_on_tables_from_before_checksums_adds_their_column(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    for name in ("files", "rejects"):
+        beside(recipe, name).drop_columns(["checksum"])
+    assert audit(recipe).damages == () and run(recipe).outcome == "done"
+    assert listed_rejects(recipe) == listed
+    write_jsonl(tmp_path, "d.jsonl", {"d": "words", "e": " "})
+    assert run(recipe).outcome == "done"
+    for name, n_with in (("files", 1), ("rejects", 1)):
+        checksums = beside(recipe, name).to_table(columns=["checksum"]).column("checksum")
+        assert (len(checksums), len(checksums) - checksums.null_count) == (4, n_with)
+    assert [row for row in rows(recipe, *COLUMNS) if row["doc_id"] != "d"] == before
+    assert audit(recipe).damages == ()
+
+
+def beside(recipe: Recipe, name: str) -> lance.LanceDataset:
+    """The ledger or the rejects of a recipe's table."""
+    return table_of(recipe).lake.table(f"docs__{name}").dataset()
+
+
+def ledger_keys(recipe: Recipe) -> list[str]:
+    """The file keys that have lines."""
+    lines = ledger.ledger_rows(ledger.open_ledger(table_of(recipe)), ["file_key"])
+    keys: list[str] = lines.column("file_key").to_pylist()
+    return sorted(keys)
+
+
+def listed_rejects(recipe: Recipe) -> list[dict[str, Any]]:
+    """What is listed, whenever it was."""
+    stamps = ("run_id", "rejected_at")
+    return [
+        {name: value for name, value in reject.items() if name not in stamps}
+        for reject in rejects(recipe)
+    ]
+
+
 def test_audit_of_no_table_and_of_another_recipe_s_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="there is no table"):
         audit(recipe_for(tmp_path))

@@ -20,6 +20,7 @@ def flipped(data: bytes) -> bytes:
 
 DAMAGES = {
     "a flipped bit": flipped,
+    "a flipped value": lambda data: data.replace(b"empty_text", b"empty_text"[:-1] + b"u"),
     "cut": lambda data: data[: len(data) // 3],
     "empty": lambda _: b"",
 }
