@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -437,6 +439,58 @@ def test_run_on_tables_from_before_checksums_adds_their_column(tmp_path: Path) -
         assert (len(checksums), len(checksums) - checksums.null_count) == (4, n_with)
     assert [row for row in rows(recipe, *COLUMNS) if row["doc_id"] != "d"] == before
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("name", ["files", "rejects"])
+def test_audit_lines_that_are_read_by_column_but_not_as_a_whole_are_found(
+    tmp_path: Path, name: str
+) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    file = data_files(tmp_path, f"docs__{name}")[0]
+    content = bytearray(file.read_bytes())
+    no_parent = bytes([0xFF] * 9 + [0x01])  # of a column, in the schema in the footer
+    (_, second, *_) = (at.start() for at in re.finditer(re.escape(no_parent), content))
+    content[second + 3] ^= 0x04
+    file.write_bytes(content)
+    assert [damage.data_files for damage in audit(recipe).damages] == [(file.name,)]
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("name", ["docs", "docs__files", "docs__rejects"])
+def test_audit_list_of_deleted_rows_that_ends_whoever_reads_it_is_found(
+    tmp_path: Path, name: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": "others", "empty": " "})
+    write_jsonl(tmp_path, "b.jsonl", {"z": "more", "empty": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    run(recipe, Resources())
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    table_of(recipe).lake.table(name).dataset().delete("source_uri LIKE '%b.jsonl'")
+    (file,) = (tmp_path / "lake" / f"{name}.lance" / "_deletions").iterdir()
+    file.write_bytes(of_endless_length(file.read_bytes()))
+    damages = audit(recipe).damages
+    assert any(each.table == name and file.name in each.what for each in damages)
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+def of_endless_length(content: bytes) -> bytes:
+    """An Arrow file with a flipped bit, so that a length in it is more than any memory has."""
+    for at, bit in product(range(len(content)), range(8)):
+        changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
+        try:
+            pa.ipc.open_file(changed).read_all()
+        except pa.ArrowMemoryError:
+            return changed
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+    raise AssertionError("no bit does that")
 
 
 def beside(recipe: Recipe, name: str) -> lance.LanceDataset:

@@ -26,11 +26,10 @@ def changed_lines(
 
     Lines from before there were checksums pass. Errors are Lance's own.
     """
-    changed = Counter[str]()
-    if schema.CHECKSUM not in dataset.schema.names:
-        return changed
-    names = dataset.schema.names
+    changed, names = Counter[str](), dataset.schema.names
     for batch in raw_scan(dataset, names, fragments=[fragment], batch_rows=LINES_PER_BATCH):
+        if schema.CHECKSUM not in names:
+            continue
         checksums = batch.column(schema.CHECKSUM)
         is_other = pc.fill_null(pc.not_equal(checksums, checksums_of(batch)), False)
         changed.update(batch.column(column).filter(is_other).to_pylist())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import lance
 
 from embedding_core.identity import SHOWN_DIGITS, file_key
-from embedding_core.lake.damage import all_wrong_sizes, indexes_of
+from embedding_core.lake.damage import all_wrong_sizes, indexes_of, wrong_deletions
 from embedding_core.lake.disk.checksums import ledger_checksums, reject_checksums
 from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import plain, store_faults
@@ -37,7 +37,7 @@ from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import releases
 from embedding_core.lake.table import Table
-from embedding_core.lake.upkeep.line_audit import changed_lines
+from embedding_core.lake.upkeep.line_audit import Checksums, changed_lines
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,
@@ -95,18 +95,16 @@ def audit(
     snapshot.space()  # the descriptions in the metadata are read as every command reads them
     releases(snapshot)
     cutter = snapshot.cutter()
-    ledger_entries, damages = _ledger(table)
+    tables = [each for each in (table, ledger_table(table), rejects_table(table)) if each.exists()]
+    damages = [damage for checked in tables for damage in _file_damages(checked)]
+    lost = {damage.fragment_id for damage in damages if damage.table == table.name}
+    ledger_entries, wrong_lines = _ledger(table, damages)
+    damages += wrong_lines
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
-    doubted = {key for damage in damages for key in damage.file_keys}
+    doubted = {key for damage in wrong_lines for key in damage.file_keys}
     seen = Seen(ledger_entries, doubted, cutter.max_tokens if cutter else None, sample_every)
-    for checked in (table, ledger_table(table), rejects_table(table)):
-        if checked.exists():
-            damages += [*_file_damages(checked), *_index_damages(checked, deep)]
-    lost = {
-        damage.fragment_id
-        for damage in damages
-        if damage.kind == DATA and damage.table == table.name
-    }
+    for checked in tables:
+        damages += _index_damages(checked, deep)
     if deep:
         for fragment in dataset.get_fragments():
             if fragment.fragment_id not in lost:
@@ -122,9 +120,14 @@ def audit(
 
 
 def _file_damages(table: Table) -> Iterator[Damage]:
-    metadata = (fragment.metadata for fragment in table.dataset().get_fragments())
-    for wrong in all_wrong_sizes(table.uri, table.lake.storage, metadata):
+    spec = table.lake.storage
+    fragments = [fragment.metadata for fragment in table.dataset().get_fragments()]
+    for wrong in all_wrong_sizes(table.uri, spec, fragments):
         yield Damage(DATA, table.name, str(wrong), (wrong.path,), fragment_id=wrong.fragment_id)
+    for fragment in fragments:
+        if (why := wrong_deletions(table.uri, spec, fragment)) is not None:
+            files = tuple(str(file.path) for file in fragment.files)
+            yield Damage(DATA, table.name, why, files, fragment_id=fragment.id)
 
 
 def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
@@ -132,10 +135,11 @@ def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
         yield Damage(INDEX, table.name, f"index {name}: {why}", index=name)
 
 
-def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
-    """The ledger's good lines by file key, and a damage for each other line."""
+def _ledger(table: Table, damages: Sequence[Damage]) -> tuple[dict[str, LedgerEntry], list[Damage]]:
+    """The ledger's good lines by file key, and a damage for each other line; none of either where
+    one of its files is damaged."""
     ledger = ledger_table(table)
-    if not ledger.exists():
+    if not ledger.exists() or any(damage.table == ledger.name for damage in damages):
         return {}, []
     try:
         by_key = entries(open_ledger(table))
@@ -144,7 +148,7 @@ def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
         if not is_of_the_data(error):
             raise
         return {}, []  # its files are looked at, and named, apart
-    damages = []
+    wrong_lines = []
     for key, entry in list(by_key.items()):
         counts = entry.counts
         file = SourceFile(counts.source_uri, entry.fingerprint, 0)
@@ -159,8 +163,8 @@ def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
             line = Damage(
                 ROW, ledger.name, message, files, uris, n_rows=1, file_keys=keys, n_sources=1
             )
-            damages.append(line)
-    return by_key, damages
+            wrong_lines.append(line)
+    return by_key, wrong_lines
 
 
 def _changed(ledger: Table) -> dict[str, tuple[str, ...]]:
@@ -267,35 +271,38 @@ def _differs_by_index(
 
 
 def _damages_beside(table: Table, damages: Sequence[Damage]) -> Iterator[Damage]:
-    """Columns of the rejects and the ledger that cannot be read, and rejects that can and are not
-    what was written."""
-    rejects = rejects_table(table)
-    for checked in (rejects, ledger_table(table)):
-        if not checked.exists() or any(damage.table == checked.name for damage in damages):
-            continue
-        dataset = checked.dataset()
-        for fragment in dataset.get_fragments():
-            for column in dataset.schema.names:
-                if not reads(dataset, fragment, column):
-                    path = file_of(dataset, fragment, column)
-                    yield Damage(
-                        DATA, checked.name, f"{column} cannot be read", path,
-                        fragment_id=fragment.fragment_id,
-                    )  # fmt: skip
-                    break
-            else:
-                if checked is rejects:
-                    yield from _changed_rejects(rejects, dataset, fragment)
+    """What of the rejects and the ledger cannot be read, or can and is not what was written."""
+    beside = ((rejects_table(table), reject_checksums), (ledger_table(table), ledger_checksums))
+    for checked, checksums_of in beside:
+        if checked.exists() and not any(damage.table == checked.name for damage in damages):
+            dataset = checked.dataset()
+            for fragment in dataset.get_fragments():
+                yield from _line_damages(checked, dataset, fragment, checksums_of)
 
 
-def _changed_rejects(
-    rejects: Table, dataset: lance.LanceDataset, fragment: lance.LanceFragment
+def _line_damages(
+    table: Table,
+    dataset: lance.LanceDataset,
+    fragment: lance.LanceFragment,
+    checksums_of: Checksums,
 ) -> Iterator[Damage]:
-    changed = changed_lines(dataset, fragment, reject_checksums, "source_uri")
+    unreadable = (name for name in dataset.schema.names if not reads(dataset, fragment, name))
+    if (column := next(unreadable, None)) is not None:
+        what, files = f"{column} cannot be read", file_of(dataset, fragment, column)
+        yield Damage(DATA, table.name, what, files, fragment_id=fragment.fragment_id)
+        return
+    files = tuple(str(file.path) for file in fragment.data_files())
+    try:
+        changed = changed_lines(dataset, fragment, checksums_of, "source_uri")
+    except BaseException as error:
+        if not is_of_the_data(error):
+            raise
+        what = f"its lines cannot be read: {plain(error)}"
+        yield Damage(DATA, table.name, what, files, fragment_id=fragment.fragment_id)
+        return
     for uri, n_lines in changed.items():
-        message = f"{counted(n_lines, 'line')} of {uri}: the values are not what was written"
-        files = file_of(dataset, fragment, "source_uri")
-        yield Damage(ROW, rejects.name, message, files, (uri,), n_rows=n_lines, n_sources=1)
+        what = f"{counted(n_lines, 'line')} of {uri}: the values are not what was written"
+        yield Damage(ROW, table.name, what, files, (uri,), n_rows=n_lines, n_sources=1)
 
 
 def take_out(table: Table, damages: Sequence[Damage]) -> None:
