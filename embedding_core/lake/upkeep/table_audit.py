@@ -288,8 +288,8 @@ def _line_damages(
 ) -> Iterator[Damage]:
     unreadable = (name for name in dataset.schema.names if not reads(dataset, fragment, name))
     if (column := next(unreadable, None)) is not None:
-        what, files = f"{column} cannot be read", file_of(dataset, fragment, column)
-        yield Damage(DATA, table.name, what, files, fragment_id=fragment.fragment_id)
+        message, files = f"{column} cannot be read", file_of(dataset, fragment, column)
+        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
         return
     files = tuple(str(file.path) for file in fragment.data_files())
     try:
@@ -297,12 +297,12 @@ def _line_damages(
     except BaseException as error:
         if not is_of_the_data(error):
             raise
-        what = f"its lines cannot be read: {plain(error)}"
-        yield Damage(DATA, table.name, what, files, fragment_id=fragment.fragment_id)
+        message = f"its lines cannot be read: {plain(error)}"
+        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
         return
     for uri, n_lines in changed.items():
-        what = f"{counted(n_lines, 'line')} of {uri}: the values are not what was written"
-        yield Damage(ROW, table.name, what, files, (uri,), n_rows=n_lines, n_sources=1)
+        message = f"{counted(n_lines, 'line')} of {uri}: the values are not what was written"
+        yield Damage(ROW, table.name, message, files, (uri,), n_rows=n_lines, n_sources=1)
 
 
 def take_out(table: Table, damages: Sequence[Damage]) -> None:
