@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_core.lake import ledger
+from embedding_core.lake import ledger, staging
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.ownership.owner import open_owned
@@ -64,8 +64,8 @@ def repair(
     """``audit``, and take damaged rows out of the table: the next run makes them again.
 
     A manifest that does not parse is put aside first. Rows of damaged files go, so that a run finds
-    them missing, and indexes are made again. Raises ``Locked`` when a run goes on for longer than
-    ``wait_seconds``.
+    them missing, and so does staged work; indexes are made again. Raises ``Locked`` when a run goes
+    on for longer than ``wait_seconds``.
     """
     started = time.perf_counter()
     with locked_for(recipe, "repair", wait_seconds) as lock:
@@ -76,6 +76,8 @@ def repair(
             lock.check()
             table = open_owned(recipe).table
             take_out(table, audited.damages)
+            # A run that was cut off would commit the same files again.
+            staging.drop_staged(table, staging.staged_units(table))
             tried_again(
                 f"index {table.uri}",
                 lambda _attempt: refresh_indexes(table.open(), IndexPlan.of(recipe)),
