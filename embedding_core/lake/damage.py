@@ -24,6 +24,9 @@ from embedding_core.plurals import counted
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
 
+NOT_INDEXES = ("Protobuf", "whole buffer", "fields should be identical")
+"""Words of Lance for a list of indexes that cannot be what was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class WrongSize:
@@ -118,8 +121,8 @@ def indexes_of(dataset: lance.LanceDataset) -> list[Any]:
     """Lance's description of each index. Raises ``LakeError`` when their list does not parse."""
     try:
         return list(dataset.describe_indices())
-    except OSError as error:
-        if "Protobuf" not in str(error) and "whole buffer" not in str(error):
+    except (OSError, RuntimeError) as error:
+        if not any(words in str(error) for words in NOT_INDEXES):
             raise
         raise DamagedManifest(dataset.uri, dataset.version, plain(error)) from error
 

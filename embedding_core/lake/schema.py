@@ -17,7 +17,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
-from embedding_core.recipe import Recipe
+from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.records import ColumnType, Space, StageSeconds
 from embedding_core.store.untrusted.json_text import read_json
 
@@ -173,7 +173,9 @@ class Cutter:
         if not stored:
             return None
         with metadata_read(CUTTER_KEY):
-            return cls(**read_json(stored))
+            cutter = cls(**read_json(stored))
+            ModelSpec(**cutter.model)  # raises for what is no model
+            return cutter
 
 
 def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:

@@ -514,6 +514,31 @@ def listed_rejects(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
+def test_audit_of_a_cutter_that_names_no_model_is_refused(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    dataset = table_of(recipe).dataset()
+    metadata = {key.decode(): value.decode() for key, value in dataset.schema.metadata.items()}
+    metadata["embedlake:cutter"] = metadata["embedlake:cutter"].replace('"name"', '"nbme"')
+    dataset.update_schema_metadata(metadata, replace=True)
+    for look in (audit, run):
+        with pytest.raises(LakeError, match=r"metadata 'embedlake:cutter' is damaged"):
+            look(recipe)
+
+
+def test_audit_of_a_list_of_indexes_that_is_damaged_names_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe_indices(_dataset: lance.LanceDataset) -> Any:
+        raise RuntimeError(
+            "LanceError(Index): Index fields should be identical across all segments"
+        )
+
+    recipe = made(tmp_path)
+    monkeypatch.setattr(lance.LanceDataset, "describe_indices", describe_indices)
+    with pytest.raises(LakeError, match=r"manifest of version .* is damaged"):
+        audit(recipe)
+
+
 def test_audit_of_no_table_and_of_another_recipe_s_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="there is no table"):
         audit(recipe_for(tmp_path))
