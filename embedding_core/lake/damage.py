@@ -3,7 +3,8 @@
 Five kinds: a data file that is not as long as the metadata says (Lance can lose the error of a
 failed write, and a disk or a person can cut a file off), a data file that Lance cannot decode, an
 index whose column or whose files are gone, a manifest that does not parse. No kind heals by
-waiting, so each becomes a ``LakeError`` that names it.
+waiting, so each becomes a ``LakeError`` that names it. A sixth, a list of deleted rows that Lance
+must not read, is looked for by audits alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lance
+import pyarrow as pa
 from lance.fragment import FragmentMetadata
 
 from embedding_core.errors import LakeError
@@ -21,6 +23,9 @@ from embedding_core.lake.faults import plain, store_faults
 from embedding_core.plurals import counted
 from embedding_core.store import storage
 from embedding_core.store.storage import StorageSpec
+
+NOT_INDEXES = ("Protobuf", "whole buffer", "fields should be identical")
+"""Words of Lance for a list of indexes that cannot be what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +91,38 @@ def all_wrong_sizes(
     ]
 
 
+def wrong_deletions(table_uri: str, spec: StorageSpec, fragment: FragmentMetadata) -> str | None:
+    """What is wrong with the file that lists the deleted rows of a fragment; None when nothing is.
+
+    Lance believes the lengths that such a file names, and ends the process where there is not so
+    much memory: a fragment with a wrong one must not be read. Its bitmaps of many rows name none.
+    """
+    deletions = fragment.deletion_file
+    if deletions is None or deletions.file_type != "array":
+        return None
+    path = str(deletions.path(fragment.id))
+    with store_faults(f"reading {path} of {table_uri}"):
+        try:
+            content = storage.read_bytes(storage.join(table_uri, path), spec)
+        except FileNotFoundError:
+            return f"{path} is missing"
+    try:
+        rows = pa.ipc.open_file(content).read_all()
+        rows.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        return f"{path} cannot be read: {plain(error)}"
+    if rows.num_rows != deletions.num_deleted_rows:
+        n_rows = counted(rows.num_rows, "row")
+        return f"{path} has {n_rows}, the metadata says {deletions.num_deleted_rows:,}"
+    return None
+
+
 def indexes_of(dataset: lance.LanceDataset) -> list[Any]:
     """Lance's description of each index. Raises ``LakeError`` when their list does not parse."""
     try:
         return list(dataset.describe_indices())
-    except OSError as error:
-        if "Protobuf" not in str(error) and "whole buffer" not in str(error):
+    except (OSError, RuntimeError) as error:
+        if not any(words in str(error) for words in NOT_INDEXES):
             raise
         raise DamagedManifest(dataset.uri, dataset.version, plain(error)) from error
 

@@ -11,7 +11,7 @@ it before any of its rows are written.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
+from embedding_core.lake.disk.checksums import checksums, ledger_checksums
 from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.lock import made_by_one
@@ -32,6 +33,7 @@ from embedding_core.lake.scans import scan, scan_values
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.staging import reject_batches
 from embedding_core.lake.table import Table
+from embedding_core.reasons import TRUNCATED, UNKNOWN_TOKENS
 from embedding_core.records import FileCounts, FileVersion, Reject, StageSeconds
 from embedding_core.store.untrusted.json_text import read_json
 
@@ -47,6 +49,7 @@ class LedgerEntry:
 
     counts: FileCounts
     fingerprint: str
+    """Empty, as ``rows_id``, for rows that were imported."""
     rows_id: str
     space_id: str
     stages: StageSeconds
@@ -60,12 +63,14 @@ class LedgerEntry:
 
 def ledger_table(table: Table) -> Table:
     """The ledger beside a table."""
-    return Table(table.lake, f"{table.name}__files", schema.LEDGER_SCHEMA)
+    columns = schema.LEDGER_SCHEMA
+    return Table(table.lake, f"{table.name}__files", (schema.with_checksum(columns), columns))
 
 
 def rejects_table(table: Table) -> Table:
     """The rejects beside a table."""
-    return Table(table.lake, f"{table.name}__rejects", schema.REJECTS_SCHEMA)
+    columns = schema.REJECTS_SCHEMA
+    return Table(table.lake, f"{table.name}__rejects", (schema.with_checksum(columns), columns))
 
 
 def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
@@ -73,8 +78,14 @@ def record_entries(table: Table, entries: Sequence[LedgerEntry]) -> None:
     now = datetime.now(UTC)
     rows = [_row(entry) | {"committed_at": now} for entry in entries]
     keys = [entry.counts.file_key for entry in entries]
-    batches = pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
-    _replace(ledger_table(table), schema.LEDGER_SCHEMA, "file_key", keys, iter(batches))
+    ledger = ledger_table(table)
+    lines = (
+        pa.RecordBatch.from_arrays(
+            [*batch.columns, ledger_checksums(batch)], schema=ledger.columns[0]
+        )
+        for batch in pa.Table.from_pylist(rows, schema=schema.LEDGER_SCHEMA).to_batches()
+    )
+    _replace(ledger, "file_key", keys, lines)
 
 
 def _row(entry: LedgerEntry) -> dict[str, Any]:
@@ -98,11 +109,9 @@ def record_rejects(
     raises ``LakeError`` when another run has changed the rows of these files, whose list then
     counts; ours is withdrawn.
     """
-    batches = _stamped(rejects, run_id, datetime.now(UTC))
     listed = rejects_table(table)
-    fragments = _replace(
-        listed, schema.REJECTS_SCHEMA, "source_uri", uris, batches, lambda _listed: check()
-    )
+    batches = _stamped(listed, rejects, run_id)
+    fragments = _replace(listed, "source_uri", uris, batches, lambda _listed: check())
     try:
         check()
     except LakeError:
@@ -116,8 +125,8 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
     A reject that is listed already is not listed again, so a repeated attempt changes nothing.
     """
     listed = rejects_table(table)
-    snapshot = made_by_one(listed, schema.REJECTS_SCHEMA)
-    names = schema.STAGED_REJECTS.names
+    snapshot = _with_checksums(made_by_one(listed, listed.columns[0]))
+    names = schema.REJECT_FIELDS.names
     uris = {reject.source_uri for reject in rejects}
     listed_already = {
         tuple(row[name] for name in names)
@@ -130,10 +139,9 @@ def add_rejects(table: Table, rejects: Sequence[Reject], run_id: str) -> None:
         if tuple(asdict(reject)[name] for name in names) not in listed_already
     ]
     if new:
-        batches = _stamped(reject_batches(new), run_id, datetime.now(UTC))
-        replace_rows(
-            listed, "source_uri", (), write_fragments(listed, batches, schema.REJECTS_SCHEMA)
-        )
+        batches = _stamped(listed, reject_batches(new), run_id)
+        fragments = write_fragments(listed, batches, listed.columns[0])
+        replace_rows(listed, "source_uri", (), fragments)
 
 
 def drop_rejects(table: Table, details: Collection[str]) -> None:
@@ -144,17 +152,19 @@ def drop_rejects(table: Table, details: Collection[str]) -> None:
 
 
 def _stamped(
-    rejects: Iterable[pa.RecordBatch], run_id: str, now: datetime
+    listed: Table, rejects: Iterable[pa.RecordBatch], run_id: str
 ) -> Iterator[pa.RecordBatch]:
+    """Staged rejects as lines of the rejects table."""
+    now = datetime.now(UTC)
     for batch in rejects:
-        if batch.num_rows:
-            n_rows = batch.num_rows
+        if n_rows := batch.num_rows:
             stamps = [
                 pa.array([run_id] * n_rows),
                 pa.array([now] * n_rows, pa.timestamp("us", tz="UTC")),
             ]
+            *values, staged_checksums = batch.columns
             yield pa.RecordBatch.from_arrays(
-                [*batch.columns, *stamps], schema=schema.REJECTS_SCHEMA
+                [*values, *stamps, checksums(stamps, staged_checksums)], schema=listed.columns[0]
             )
 
 
@@ -204,6 +214,33 @@ def known_rejects(table: Table) -> dict[str, KnownRejects]:
     }
 
 
+def badly_listed(table: Table, damaged_uris: Collection[str]) -> set[str]:
+    """File keys of ``damaged_uris`` and of the files that have fewer rejects listed than their
+    newest line in the ledger counts.
+
+    The run that wrote the line listed them. What a build of a space lists, and what is said of
+    chunks that have rows, is counted nowhere, so that nobody misses it.
+    """
+    n_listed = Counter[tuple[str, str]]()
+    listed = rejects_table(table).open_if_made()
+    uncounted = {TRUNCATED.name, UNKNOWN_TOKENS.name}
+    for batch in scan(listed, ["source_uri", "run_id", "reason"]) if listed is not None else ():
+        columns = (column.to_pylist() for column in batch.columns)
+        n_listed.update(
+            (uri, run) for uri, run, why in zip(*columns, strict=True) if why not in uncounted
+        )
+    left_out = ("rejected", "duplicates", "dropped", "failed")
+    names = ["file_key", "source_uri", "run_id", *left_out]
+    lines = ledger_rows(open_ledger(table), [*names, "committed_at"]).sort_by("committed_at")
+    newest = {line["source_uri"]: line for line in lines.to_pylist()}
+    return {
+        line["file_key"]
+        for uri, line in newest.items()
+        if uri in damaged_uris
+        or n_listed[uri, line["run_id"]] < sum(line[name] for name in left_out)
+    }
+
+
 def known_versions(ledger: Snapshot | None) -> dict[str, FileVersion]:
     """Every file version in the ledger, by file key."""
     names = [
@@ -249,7 +286,8 @@ def drop_entries(table: Table, file_keys: Collection[str]) -> None:
 
 def keep_rules(table: Table, rows_id: str, rules: Mapping[str, Any]) -> None:
     """Remember what a ``rows_id`` stands for, so that a later plan can say what changed."""
-    first = ledger_table(table).ensure(schema.LEDGER_SCHEMA)
+    ledger = ledger_table(table)
+    first = _with_checksums(ledger.ensure(ledger.columns[0]))
 
     def attempt_once(attempt: int) -> None:
         dataset = first.at(attempt).dataset
@@ -284,9 +322,24 @@ def rejects_by_reason(table: Table) -> dict[str, int]:
     return {pair["values"]: pair["counts"] for pair in counts}
 
 
+def _with_checksums(snapshot: Snapshot) -> Snapshot:
+    """The newest version, with a column for checksums. A table that was made before lines had them
+    gets it; the lines that it has stay without."""
+    table = snapshot.table
+    columns = table.columns[0]
+
+    def attempt_once(attempt: int) -> Snapshot:
+        newest = snapshot.at(attempt)
+        if newest.schema != columns:
+            newest.dataset.add_columns(columns.field(schema.CHECKSUM))
+            flush_version(newest.dataset)
+        return newest
+
+    return tried_again(f"add a column to {table.uri}", attempt_once)
+
+
 def _replace(
     table: Table,
-    arrow_schema: pa.Schema,
     column: str,
     values: Collection[str],
     batches: Iterator[pa.RecordBatch],
@@ -296,10 +349,10 @@ def _replace(
 
     Of two runs that do so at once, the second takes its rows out again.
     """
-    snapshot = made_by_one(table, arrow_schema)
+    snapshot = _with_checksums(made_by_one(table, table.columns[0]))
     first = next(batches, None)
     rows = chain([first], batches) if first is not None else None
-    fragments = write_fragments(table, rows, arrow_schema) if rows is not None else ()
+    fragments = write_fragments(table, rows, table.columns[0]) if rows is not None else ()
     replace_rows(snapshot, column, values, fragments, check=check, unique=column)
     return fragments
 

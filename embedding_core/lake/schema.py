@@ -17,7 +17,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
-from embedding_core.recipe import Recipe
+from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.records import ColumnType, Space, StageSeconds
 from embedding_core.store.untrusted.json_text import read_json
 
@@ -83,7 +83,17 @@ LEDGER_SCHEMA = pa.schema(
 )
 """A row per file version; ``chunks = embedded + reused + dropped + failed`` in each."""
 
-STAGED_REJECTS = pa.schema(
+CHECKSUM = "checksum"
+"""The last column of the ledger and of the rejects; null in lines that were written before there
+was one."""
+
+
+def with_checksum(columns: pa.Schema) -> pa.Schema:
+    """The columns, and one for the checksum of their values; see ``lake.disk.checksums``."""
+    return columns.append(pa.field(CHECKSUM, pa.string()))
+
+
+REJECT_FIELDS = pa.schema(
     [
         pa.field("source_uri", pa.string(), nullable=False),
         pa.field("doc_id", pa.string()),
@@ -97,15 +107,16 @@ STAGED_REJECTS = pa.schema(
 )
 """The fields of a ``Reject``."""
 
+STAGED_REJECTS = with_checksum(REJECT_FIELDS)
+
 REJECTS_SCHEMA = pa.schema(
     [
-        *STAGED_REJECTS,
+        *REJECT_FIELDS,
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("rejected_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
 """A row per thing left out of the newest version of each file."""
-
 
 FIXED_FIELDS = (
     pa.field("chunk_id", pa.string(), nullable=False),
@@ -162,7 +173,9 @@ class Cutter:
         if not stored:
             return None
         with metadata_read(CUTTER_KEY):
-            return cls(**read_json(stored))
+            cutter = cls(**read_json(stored))
+            ModelSpec(**cutter.model)  # raises for what is no model
+            return cutter
 
 
 def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:

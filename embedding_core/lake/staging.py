@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from embedding_core.errors import EmbedlakeError, LakeError
 from embedding_core.lake import schema
+from embedding_core.lake.disk.checksums import checksums
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.table import Table
 from embedding_core.records import Reject
@@ -134,10 +135,11 @@ def reject_writer(table: Table, path: str) -> Iterator[RejectWriter]:
 
 
 def reject_batches(rejects: Iterable[Reject]) -> Iterator[pa.RecordBatch]:
-    """Rejects as Arrow."""
+    """Rejects as Arrow, in ``schema.STAGED_REJECTS``."""
     rows = [asdict(reject) for reject in rejects]
     if rows:
-        yield pa.RecordBatch.from_pylist(rows, schema=schema.STAGED_REJECTS)
+        values = pa.RecordBatch.from_pylist(rows, schema=schema.REJECT_FIELDS).columns
+        yield pa.RecordBatch.from_arrays([*values, checksums(values)], schema=schema.STAGED_REJECTS)
 
 
 def is_staged(table: Table, path: str) -> bool:
@@ -158,7 +160,7 @@ def read_staged(table: Table, path: str) -> Iterator[pa.RecordBatch]:
 
 
 def has_rejects(table: Table, path: str) -> bool:
-    """Whether a staged file of rejects is there and can be read whole; a warning says why not.
+    """Whether a staged file of rejects is there and is what was written; a warning says why not.
 
     Raises ``LakeError`` or ``Transient`` when the store fails.
     """
@@ -167,6 +169,8 @@ def has_rejects(table: Table, path: str) -> bool:
             batch.validate(full=True)
             if batch.schema != schema.STAGED_REJECTS:
                 raise pa.ArrowInvalid(f"its columns are {batch.schema.names}")
+            if batch.column(schema.CHECKSUM) != checksums(batch.columns[:-1]):
+                raise pa.ArrowInvalid("its lines are not what was written")
     except (EmbedlakeError, pa.ArrowException) as error:
         cause = error.__cause__ if isinstance(error, EmbedlakeError) else error
         if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):

@@ -89,8 +89,9 @@ class Table:
 
     lake: Lake
     name: str
-    columns: pa.Schema | None = field(default=None, compare=False)
-    """What it was made with, where no recipe changes that: any other schema is damage."""
+    columns: tuple[pa.Schema, ...] = field(default=(), compare=False)
+    """What it is made with and what earlier versions of embedlake made it with, where no recipe
+    changes that: any other schema is damage."""
     uri: str = field(init=False, compare=False)
     """Where the Lance dataset is."""
 
@@ -208,7 +209,7 @@ class Table:
         dataset = lance.dataset(self.uri, storage_options=self.lake.options, session=session)
         if not dataset.schema.names:  # parsed now: a damaged manifest shows here
             raise ValueError("it has no columns")  # as a manifest of zeros has none
-        if self.columns is not None and not dataset.schema.equals(self.columns):
+        if self.columns and dataset.schema not in self.columns:
             raise ValueError("its columns are not those that it was made with")
         return dataset
 

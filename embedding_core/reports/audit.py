@@ -60,7 +60,7 @@ def _damage_lines(damage: Damage) -> list[str]:
         lines.append(
             f"  {counted(damage.n_rows, 'row')} of fragment {damage.fragment_id}: {rows}{more}"
         )
-    elif damage.n_rows:
+    elif damage.n_rows and damage.fragment_id is not None:
         lines.append(f"  {counted(damage.n_rows, 'row')} of fragment {damage.fragment_id}")
     if damage.source_uris:
         uris = damage.source_uris[:SOURCES_SHOWN]

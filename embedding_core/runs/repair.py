@@ -9,15 +9,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_core.lake import ledger
+from embedding_core.lake import ledger, staging
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
 from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.readers.feedback import feedback_table
-from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.table import Table, table_of
-from embedding_core.lake.upkeep.manifests import MANIFEST, put_damaged_aside
-from embedding_core.lake.upkeep.row_audit import DATA, Damage
+from embedding_core.lake.upkeep.manifests import put_damaged_aside
 from embedding_core.lake.upkeep.table_audit import Audit, take_out
 from embedding_core.lake.upkeep.table_audit import audit as audit_table
 from embedding_core.recipe import Recipe, Resources
@@ -66,8 +64,8 @@ def repair(
     """``audit``, and take damaged rows out of the table: the next run makes them again.
 
     A manifest that does not parse is put aside first. Rows of damaged files go, so that a run finds
-    them missing, and indexes are made again. Raises ``Locked`` when a run goes on for longer than
-    ``wait_seconds``.
+    them missing, and so does staged work; indexes are made again. Raises ``Locked`` when a run goes
+    on for longer than ``wait_seconds``.
     """
     started = time.perf_counter()
     with locked_for(recipe, "repair", wait_seconds) as lock:
@@ -78,7 +76,8 @@ def repair(
             lock.check()
             table = open_owned(recipe).table
             take_out(table, audited.damages)
-            _list_rejects_again(table, audited.damages)
+            # A run that was cut off would commit the same files again.
+            staging.drop_staged(table, staging.staged_units(table))
             tried_again(
                 f"index {table.uri}",
                 lambda _attempt: refresh_indexes(table.open(), IndexPlan.of(recipe)),
@@ -103,24 +102,6 @@ def _looked(recipe: Recipe, resources: Resources, deep: bool, sample_rows: int) 
         return encoder.encode_documents(list(texts))
 
     return audit_table(snapshot, deep, encode, sample_rows)
-
-
-def _list_rejects_again(table: Table, damages: Collection[Damage]) -> None:
-    """Remove rows and ledger lines of files whose rejects were lost with a part or a version of the
-    rejects table, so that the next run reads them again."""
-    rejects = ledger.rejects_table(table)
-    lost = (DATA, MANIFEST)
-    if not any(damage.table == rejects.name and damage.kind in lost for damage in damages):
-        return
-    listed = ledger.known_rejects(table)
-    keys = [
-        key
-        for key, entry in ledger.entries(ledger.open_ledger(table)).items()
-        if entry.counts.source_uri not in listed
-        and (entry.counts.rejected or entry.counts.dropped or entry.counts.failed)
-    ]
-    replace_rows(table, "file_key", keys, ())
-    ledger.drop_entries(table, keys)
 
 
 def _report(recipe: Recipe, audited: Audit, repaired: bool, started: float) -> AuditReport:

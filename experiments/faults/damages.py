@@ -247,12 +247,12 @@ def _look(stage: Stage) -> str | None:
     Raises ``Wrong`` when no file is named. Errors that are not embedlake's come out as they are.
     """
     try:
-        status(stage.recipe)
         damages = _audit(stage)
+        if not damages:
+            status(stage.recipe)
+            return None
     except EmbedlakeError:
         return REFUSED
-    if not damages:
-        return None
     if not any(damage.data_files or damage.index or damage.source_uris for damage in damages):
         raise Wrong(f"no file and no index is named: {damages}")
     return damages[0].what

@@ -32,7 +32,7 @@ from embedding_core.records import EmbeddedUnit
 from embedding_core.runs.choosing.survey import SURVEY_SCHEMA
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.saved import finished_packs, finished_units, reported_keys
+from embedding_core.runs.embed.saved import finished_packs, finished_units
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.exchange.incoming_files import incoming
 from embedding_core.runs.watched.run_record import RunRecord, read_record
@@ -192,7 +192,6 @@ def _reports(folder: Path) -> Iterator[Check]:
         path.write_bytes(data)
         packs = finished_packs(job, planned)
         finished = finished_units(job, [unit])
-        reported_keys(table)
         for result in (*packs, *finished):
             _check_inside(table, result)
         return "goes on" if finished else "done again"

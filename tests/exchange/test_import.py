@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
@@ -21,11 +22,13 @@ from embedding_core.exports.destination import Destination
 from embedding_core.exports.exporter import KNOWN_EXPORTERS
 from embedding_core.exports.spec import ExportSpec
 from embedding_core.identity import text_hash
+from embedding_core.lake import ledger
 from embedding_core.lake.table import table_of
 from embedding_core.recipe import Recipe, Resources
 from embedding_core.runs.embed.planning import plan
 from embedding_core.runs.exchange.exporting import begin_export, export
 from embedding_core.runs.exchange.importing import ImportReport, ImportSpec, import_rows
+from embedding_core.runs.repair import audit
 from tests.driver import recipe_for, run, write_jsonl
 from tests.s3 import S3Server
 
@@ -86,6 +89,36 @@ def test_import_of_an_export_has_equal_rows_and_vectors_bit_by_bit(
     assert (report.rows, report.columns_made, report.columns_left_out) == (24, (), ())
     assert report.checked_rows > 0 and report.unchecked is None
     assert plan(copy).is_empty
+    keys = table(copy).column("file_key").unique().to_pylist()
+    lines = ledger.entries(ledger.open_ledger(table_of(copy)))
+    counts = [line.counts for line in lines.values()]
+    assert sorted(lines) == sorted(keys)
+    assert sum(each.rows for each in counts) == 24 and all(each.balances for each in counts)
+    assert sum(each.documents for each in counts) == 24
+    assert sum(each.tokens for each in counts) == pc.sum(table(copy).column("n_tokens")).as_py()
+    assert audit(copy, Resources(), deep=True).damages == ()
+
+
+def test_import_of_a_key_that_two_files_have_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    changed = table(recipe).drop_columns(["file_key"])
+    changed = changed.append_column("file_key", pa.array(["same"] * len(changed)))
+    pq.write_table(changed, tmp_path / "rows.parquet")
+    copy = into(recipe, tmp_path / "copy")
+    with pytest.raises(SetupError, match=r"a\.jsonl.* have the file_key 'same'.*leave the column"):
+        imported(copy, tmp_path / "rows.parquet")
+    assert len(table(copy)) == 0
+
+
+def test_import_of_chunks_counts_each_document_once(recipe: Recipe, tmp_path: Path) -> None:
+    words = " ".join(f"word{n}" for n in range(200))
+    write_jsonl(tmp_path, "a.jsonl", {"long": words, "short": "words"})
+    run(recipe)
+    export(recipe, ExportSpec(to="parquet", shard_rows=2), str(tmp_path / "out"))
+    copy = into(recipe, tmp_path / "copy")
+    imported(copy, tmp_path / "out")
+    lines = ledger.entries(ledger.open_ledger(table_of(copy))).values()
+    assert sorted(line.counts.documents for line in lines) == [2, 12]
+    assert max(line.counts.rows for line in lines if line.counts.documents == 2) > 2
 
 
 def test_import_without_the_model_takes_the_space_of_the_export(

@@ -26,7 +26,7 @@ from embedding_core.recipe import Recipe
 from embedding_core.records import WorkUnit
 from embedding_core.runs.embed.chunk_stage import chunk_unit
 from embedding_core.runs.embed.embed_stage import embed_unit
-from embedding_core.runs.embed.saved import finished_packs, finished_units, reported_keys
+from embedding_core.runs.embed.saved import finished_packs, finished_units
 from embedding_core.runs.embed.units import work_units
 from embedding_core.runs.job import Job
 from embedding_core.runs.watched.run_record import read_record
@@ -202,7 +202,6 @@ def test_unit_report_that_is_not_as_it_was_written_is_done_again(
 ) -> None:
     staged.change(**values)
     assert not staged.is_usable()
-    reported_keys(staged.job.table)
     run(staged.recipe)
     assert [row["text"] for row in rows(staged.recipe)] == ["words"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +328,215 @@ def test_audit_ledger_line_that_does_not_hold_is_found(tmp_path: Path) -> None:
     assert repair(recipe, RESOURCES, deep=True).outcome == "done"
     assert run(recipe).outcome == "done"
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tokens": "tokens + 1"},
+        {"embedded": "embedded - 1", "reused": "reused + 1"},
+        {"run_id": "'another'"},
+        {"cost": "1.5"},
+        {"checksum": "'0123456789abcdef'"},
+    ],
+)
+def test_audit_values_of_a_ledger_line_are_found_and_written_again(
+    tmp_path: Path, values: dict[str, str]
+) -> None:
+    recipe = made(tmp_path)
+    before, keys = rows(recipe, *COLUMNS), ledger_keys(recipe)
+    beside(recipe, "files").update(values, where="source_uri LIKE '%b.jsonl'")
+    (damage,) = audit(recipe).damages
+    assert damage.table == "docs__files" and damage.data_files
+    assert "b.jsonl: its values are not what was written" in damage.what
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), ledger_keys(recipe)) == (before, keys)
+    assert audit(recipe).damages == ()
+
+
+def test_audit_damaged_ledger_line_takes_no_rows_out(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "b.jsonl", {"b": "a second version of the file"})
+    run(recipe)
+    before = rows(recipe, *COLUMNS)
+    beside(recipe, "files").update({"seconds": "seconds + 1"}, where="source_uri LIKE '%b.jsonl'")
+    assert {damage.table for damage in audit(recipe).damages} == {"docs__files"}
+    repair(recipe, RESOURCES, deep=True)
+    assert rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.outcome) == (0, 1, "done")
+    assert rows(recipe, *COLUMNS) == before and audit(recipe).damages == ()
+
+
+def test_repair_lines_that_went_with_a_file_of_the_ledger_are_written_again(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    before, keys = rows(recipe, *COLUMNS), ledger_keys(recipe)
+    for file in data_files(tmp_path, "docs__files"):
+        file.write_bytes(file.read_bytes()[:-100])
+    repair(recipe, RESOURCES, deep=True)
+    assert ledger_keys(recipe) == [] and rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.reused, report.outcome) == (0, 75, "done")
+    assert (rows(recipe, *COLUMNS), ledger_keys(recipe)) == (before, keys)
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"position": "position + 64"},
+        {"reason": "'empty_tezt'"},
+        {"source_uri": "replace(source_uri, 'b.jsonl', 'c.jsonl')"},
+        {"source_uri": "replace(source_uri, 'b.jsonl', 'z.jsonl')"},
+        {"run_id": "'another'"},
+        {"checksum": "'0123456789abcdef'"},
+    ],
+)
+def test_audit_values_of_a_reject_are_found_and_listed_again(
+    tmp_path: Path, values: dict[str, str]
+) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    beside(recipe, "rejects").update(values, where="source_uri LIKE '%b.jsonl'")
+    (damage,) = audit(recipe).damages
+    assert damage.table == "docs__rejects" and "the values are not what was written" in damage.what
+    assert damage.data_files and damage.n_rows == 1
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert rows(recipe, *COLUMNS) == before
+    report = run(recipe)
+    assert (report.embedded, report.outcome) == (0, "done")
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+def test_repair_reject_that_is_counted_nowhere_is_listed_again(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": " ".join(f"word{n}" for n in range(400))})
+    model = {"over_length": "truncate", "max_tokens": 64}
+    recipe = recipe_for(tmp_path, chunk={"strategy": "none"}, model=model)
+    run(recipe)
+    listed = listed_rejects(recipe)
+    assert [reject["reason"] for reject in listed] == ["truncated"]
+    beside(recipe, "rejects").update({"detail": "'another'"})
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert listed_rejects(recipe) == listed and audit(recipe).damages == ()
+
+
+def test_run_on_tables_from_before_checksums_adds_their_column(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    for name in ("files", "rejects"):
+        beside(recipe, name).drop_columns(["checksum"])
+    assert audit(recipe).damages == () and run(recipe).outcome == "done"
+    assert listed_rejects(recipe) == listed
+    write_jsonl(tmp_path, "d.jsonl", {"d": "words", "e": " "})
+    assert run(recipe).outcome == "done"
+    for name, n_with in (("files", 1), ("rejects", 1)):
+        checksums = beside(recipe, name).to_table(columns=["checksum"]).column("checksum")
+        assert (len(checksums), len(checksums) - checksums.null_count) == (4, n_with)
+    assert [row for row in rows(recipe, *COLUMNS) if row["doc_id"] != "d"] == before
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("name", ["files", "rejects"])
+def test_audit_lines_that_are_read_by_column_but_not_as_a_whole_are_found(
+    tmp_path: Path, name: str
+) -> None:
+    recipe = made(tmp_path)
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    file = data_files(tmp_path, f"docs__{name}")[0]
+    content = bytearray(file.read_bytes())
+    no_parent = bytes([0xFF] * 9 + [0x01])  # of a column, in the schema in the footer
+    (_, second, *_) = (at.start() for at in re.finditer(re.escape(no_parent), content))
+    content[second + 3] ^= 0x04
+    file.write_bytes(content)
+    assert [damage.data_files for damage in audit(recipe).damages] == [(file.name,)]
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize("name", ["docs", "docs__files", "docs__rejects"])
+def test_audit_list_of_deleted_rows_that_ends_whoever_reads_it_is_found(
+    tmp_path: Path, name: str
+) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"x": "words", "y": "others", "empty": " "})
+    write_jsonl(tmp_path, "b.jsonl", {"z": "more", "empty": " "})
+    recipe = recipe_for(tmp_path, max_rejected_share=1)
+    run(recipe, Resources())
+    before, listed = rows(recipe, *COLUMNS), listed_rejects(recipe)
+    table_of(recipe).lake.table(name).dataset().delete("source_uri LIKE '%b.jsonl'")
+    (file,) = (tmp_path / "lake" / f"{name}.lance" / "_deletions").iterdir()
+    file.write_bytes(of_endless_length(file.read_bytes()))
+    damages = audit(recipe).damages
+    assert any(each.table == name and file.name in each.what for each in damages)
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert (rows(recipe, *COLUMNS), listed_rejects(recipe)) == (before, listed)
+    assert audit(recipe).damages == ()
+
+
+def of_endless_length(content: bytes) -> bytes:
+    """An Arrow file with a flipped bit, so that a length in it is more than any memory has."""
+    for at, bit in product(range(len(content)), range(8)):
+        changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
+        try:
+            pa.ipc.open_file(changed).read_all()
+        except pa.ArrowMemoryError:
+            return changed
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+    raise AssertionError("no bit does that")
+
+
+def beside(recipe: Recipe, name: str) -> lance.LanceDataset:
+    """The ledger or the rejects of a recipe's table."""
+    return table_of(recipe).lake.table(f"docs__{name}").dataset()
+
+
+def ledger_keys(recipe: Recipe) -> list[str]:
+    """The file keys that have lines."""
+    lines = ledger.ledger_rows(ledger.open_ledger(table_of(recipe)), ["file_key"])
+    keys: list[str] = lines.column("file_key").to_pylist()
+    return sorted(keys)
+
+
+def listed_rejects(recipe: Recipe) -> list[dict[str, Any]]:
+    """What is listed, whenever it was."""
+    stamps = ("run_id", "rejected_at")
+    return [
+        {name: value for name, value in reject.items() if name not in stamps}
+        for reject in rejects(recipe)
+    ]
+
+
+def test_audit_of_a_cutter_that_names_no_model_is_refused(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    dataset = table_of(recipe).dataset()
+    metadata = {key.decode(): value.decode() for key, value in dataset.schema.metadata.items()}
+    metadata["embedlake:cutter"] = metadata["embedlake:cutter"].replace('"name"', '"nbme"')
+    dataset.update_schema_metadata(metadata, replace=True)
+    for look in (audit, run):
+        with pytest.raises(LakeError, match=r"metadata 'embedlake:cutter' is damaged"):
+            look(recipe)
+
+
+def test_audit_of_a_list_of_indexes_that_is_damaged_names_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe_indices(_dataset: lance.LanceDataset) -> Any:
+        raise RuntimeError(
+            "LanceError(Index): Index fields should be identical across all segments"
+        )
+
+    recipe = made(tmp_path)
+    monkeypatch.setattr(lance.LanceDataset, "describe_indices", describe_indices)
+    with pytest.raises(LakeError, match=r"manifest of version .* is damaged"):
+        audit(recipe)
 
 
 def test_audit_of_no_table_and_of_another_recipe_s_is_refused(tmp_path: Path) -> None:

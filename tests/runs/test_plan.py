@@ -412,16 +412,19 @@ def test_run_moved_file_takes_its_rejects_along(tmp_path: Path) -> None:
     assert [one["source_uri"] for one in rejects(recipe)] == [str(target)]
 
 
-def test_plan_lost_ledger_takes_a_move_for_a_removal_and_a_new_file(tmp_path: Path) -> None:
+def test_run_lost_ledger_is_written_again_and_a_move_is_a_new_file(tmp_path: Path) -> None:
     paths = numbered(tmp_path, 10)
     recipe = recipe_for(tmp_path)
     run(recipe)
     shutil.rmtree(tmp_path / "lake" / "docs__files.lance")
     paths[0].rename(tmp_path / "src" / "new.jsonl")
     planned = plan(recipe)
-    assert [one.change for one in planned.files] == ["added"]
+    assert [one.change for one in planned.files] == ["changed"] * 9 + ["added"]
+    assert {one.why for one in planned.files[:9]} == {"its line in the ledger is missing"}
     assert planned.removed_uris == (str(paths[0]),)
-    assert run(recipe).rows == 10
+    report = run(recipe)
+    assert (report.rows, report.reused, report.embedded, report.outcome) == (10, 9, 1, "done")
+    assert plan(recipe).is_empty
 
 
 # Tables changed by hand

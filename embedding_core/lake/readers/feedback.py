@@ -81,7 +81,7 @@ _LIMITS = {
 
 def feedback_table(table: Table) -> Table:
     """The feedback beside a table."""
-    return Table(table.lake, f"{table.name}__feedback", FEEDBACK_SCHEMA)
+    return Table(table.lake, f"{table.name}__feedback", (FEEDBACK_SCHEMA,))
 
 
 def append_feedback(table: Table, feedback: Sequence[Feedback]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import lance
 
+from embedding_core.lake.damage import wrong_deletions
 from embedding_core.lake.filters import is_in
 from embedding_core.lake.ledger import LedgerEntry
 from embedding_core.lake.scans import raw_scan
@@ -45,7 +46,10 @@ def with_sources(
     readable = [fragment for key, fragment in fragments.items() if key not in lost]
     short = _short(dataset, readable, entries)
     n_lost = sum(fragments[key].count_rows() for key in lost)
-    sources = {key: _sources(dataset, fragments[key], short, n_lost) for key in lost}
+    # Lance may end the process over a list of deleted rows.
+    spec, metadata = table.lake.storage, (fragments[key].metadata for key in lost)
+    may_read = not any(wrong_deletions(table.uri, spec, fragment) for fragment in metadata)
+    sources = {key: _sources(dataset, fragments[key], short, n_lost, may_read) for key in lost}
     return [
         _named(damage, fragments[damage.fragment_id].count_rows(), sources[damage.fragment_id])
         if damage.fragment_id in lost and damage.table == table.name and damage.kind == DATA
@@ -87,12 +91,14 @@ def _sources(
     fragment: lance.LanceFragment,
     short: Mapping[str, int],
     n_lost: int,
+    may_read: bool,
 ) -> list[str]:
     """The source files that had rows in a fragment, sorted; empty when they cannot be told.
 
-    ``n_lost``: rows of all fragments that cannot be read.
+    ``n_lost``: rows of all fragments that cannot be read; ``may_read``: whether it does no harm to
+    try.
     """
-    for sources_by in (_by_the_column, _by_the_index):
+    for sources_by in (_by_the_column, _by_the_index) if may_read else ():
         try:
             return sources_by(dataset, fragment, sorted(short))
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import lance
@@ -82,7 +82,9 @@ class Seen:
     """What a pass over the rows adds up, and the ledger that it is compared with."""
 
     entries: Mapping[str, LedgerEntry]
-    """The ledger, by file key."""
+    """The ledger's good lines, by file key."""
+    doubted: Collection[str]
+    """File keys of its other lines."""
     most_tokens: int | None
     """Longest chunk of the table: the ledger counts no more tokens of one."""
     sample_every: int
@@ -109,7 +111,8 @@ class Seen:
         entry = self.entries.get(key)
         if entry is not None:
             return None if entry.counts.source_uri == uri else "source_uri is not its file_key's"
-        return "file_key is not in the ledger" if uri in self._uris() else None
+        is_missing = key not in self.doubted and uri in self._uris()
+        return "file_key is not in the ledger" if is_missing else None
 
     def _uris(self) -> frozenset[str]:
         if self._ledger_uris is None:

@@ -2,8 +2,9 @@
 
 Lance keeps no checksums, but the columns check each other: a ``text_hash`` is the digest of the
 text, a ``chunk_id`` of four columns, a ``file_key`` of the ledger's line of the file, a vector has
-unit length. ``verify`` looks at the rows of one run; this looks at all rows, and at files and
-indexes. Knows no model: the caller passes ``encode``.
+unit length. A line of the ledger and of the rejects has a checksum. ``verify`` looks at the rows of
+one run; this looks at all rows, and at files and indexes. Knows no model: the caller passes
+``encode``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from dataclasses import dataclass
 import lance
 
 from embedding_core.identity import SHOWN_DIGITS, file_key
-from embedding_core.lake.damage import all_wrong_sizes, indexes_of
+from embedding_core.lake.damage import all_wrong_sizes, indexes_of, wrong_deletions
+from embedding_core.lake.disk.checksums import ledger_checksums, reject_checksums
 from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import plain, store_faults
 from embedding_core.lake.filters import KEYS_PER_SCAN, is_in
 from embedding_core.lake.index.broken import LARGEST_READ_BYTES, broken_indexes, drop_index
 from embedding_core.lake.ledger import (
     LedgerEntry,
+    badly_listed,
+    drop_entries,
     entries,
     ledger_table,
     open_ledger,
@@ -33,6 +37,7 @@ from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.spaces.switching import releases
 from embedding_core.lake.table import Table
+from embedding_core.lake.upkeep.line_audit import Checksums, changed_lines
 from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,
@@ -80,8 +85,9 @@ def audit(
 ) -> Audit:
     """Look for damage in a table, its ledger and its rejects; changes nothing.
 
-    A quick audit compares sizes of files with the metadata, rows of each file with the ledger, and
-    opens the indexes. A ``deep`` one also reads every row, compares its columns with each other,
+    A quick audit compares sizes of files with the metadata, rows of each file with the ledger, the
+    ledger's lines with their checksums, and opens the indexes. A ``deep`` one also reads every row
+    and every reject, compares the columns of rows with each other, rejects with their checksums,
     and about ``sample_rows`` vectors with what ``encode`` makes of their texts. Raises
     ``LakeError`` for a damaged manifest: nothing else can be looked at then.
     """
@@ -89,23 +95,22 @@ def audit(
     snapshot.space()  # the descriptions in the metadata are read as every command reads them
     releases(snapshot)
     cutter = snapshot.cutter()
-    ledger_entries, damages = _ledger(table)
+    tables = [each for each in (table, ledger_table(table), rejects_table(table)) if each.exists()]
+    damages = [damage for checked in tables for damage in _file_damages(checked)]
+    lost = {damage.fragment_id for damage in damages if damage.table == table.name}
+    ledger_entries, wrong_lines = _ledger(table, damages)
+    damages += wrong_lines
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
-    seen = Seen(ledger_entries, cutter.max_tokens if cutter else None, sample_every)
-    for checked in (table, ledger_table(table), rejects_table(table)):
-        if checked.exists():
-            damages += [*_file_damages(checked), *_index_damages(checked, deep)]
-    lost = {
-        damage.fragment_id
-        for damage in damages
-        if damage.kind == DATA and damage.table == table.name
-    }
+    doubted = {key for damage in wrong_lines for key in damage.file_keys}
+    seen = Seen(ledger_entries, doubted, cutter.max_tokens if cutter else None, sample_every)
+    for checked in tables:
+        damages += _index_damages(checked, deep)
     if deep:
         for fragment in dataset.get_fragments():
             if fragment.fragment_id not in lost:
                 damages += fragment_damages(table, dataset, fragment, encode, seen)
         damages += _lost_to_indexes(table, dataset, seen, damages)
-        damages += _unreadable_tables(table, damages)
+        damages += _damages_beside(table, damages)
     elif not lost:
         damages += _counted(snapshot, seen)
     damages = with_sources(table, ledger_entries, damages)
@@ -115,9 +120,14 @@ def audit(
 
 
 def _file_damages(table: Table) -> Iterator[Damage]:
-    metadata = (fragment.metadata for fragment in table.dataset().get_fragments())
-    for wrong in all_wrong_sizes(table.uri, table.lake.storage, metadata):
+    spec = table.lake.storage
+    fragments = [fragment.metadata for fragment in table.dataset().get_fragments()]
+    for wrong in all_wrong_sizes(table.uri, spec, fragments):
         yield Damage(DATA, table.name, str(wrong), (wrong.path,), fragment_id=wrong.fragment_id)
+    for fragment in fragments:
+        if (why := wrong_deletions(table.uri, spec, fragment)) is not None:
+            files = tuple(str(file.path) for file in fragment.files)
+            yield Damage(DATA, table.name, why, files, fragment_id=fragment.id)
 
 
 def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
@@ -125,31 +135,46 @@ def _index_damages(table: Table, deep: bool) -> Iterator[Damage]:
         yield Damage(INDEX, table.name, f"index {name}: {why}", index=name)
 
 
-def _ledger(table: Table) -> tuple[dict[str, LedgerEntry], list[Damage]]:
-    """The ledger's good lines by file key, and a damage for each other line."""
+def _ledger(table: Table, damages: Sequence[Damage]) -> tuple[dict[str, LedgerEntry], list[Damage]]:
+    """The ledger's good lines by file key, and a damage for each other line; none of either where
+    one of its files is damaged."""
     ledger = ledger_table(table)
+    if not ledger.exists() or any(damage.table == ledger.name for damage in damages):
+        return {}, []
     try:
         by_key = entries(open_ledger(table))
+        changed = _changed(ledger)
     except BaseException as error:
         if not is_of_the_data(error):
             raise
         return {}, []  # its files are looked at, and named, apart
-    damages = []
+    wrong_lines = []
     for key, entry in list(by_key.items()):
         counts = entry.counts
         file = SourceFile(counts.source_uri, entry.fingerprint, 0)
-        expected = file_key(file, entry.rows_id, entry.choice)
-        why = "" if counts.balances else "its chunks do not add up"
+        expected = file_key(file, entry.rows_id, entry.choice) if entry.fingerprint else key
+        why = "its values are not what was written" if key in changed else ""
+        why = why if counts.balances else "its chunks do not add up"
         why = why if key == expected else "its file_key is not the digest of its other columns"
         if why:
             del by_key[key]
             message = f"the line of {counts.source_uri}: {why}"
-            uris, keys = (counts.source_uri,), frozenset([key])
+            uris, keys, files = (counts.source_uri,), frozenset([key]), changed.get(key, ())
             line = Damage(
-                ROW, ledger.name, message, (), uris, n_rows=1, file_keys=keys, n_sources=1
+                ROW, ledger.name, message, files, uris, n_rows=1, file_keys=keys, n_sources=1
             )
-            damages.append(line)
-    return by_key, damages
+            wrong_lines.append(line)
+    return by_key, wrong_lines
+
+
+def _changed(ledger: Table) -> dict[str, tuple[str, ...]]:
+    """File keys of the ledger's lines that are not what was written, and the files they are in."""
+    dataset = ledger.dataset()
+    return {
+        key: file_of(dataset, fragment, "file_key")
+        for fragment in dataset.get_fragments()
+        for key in changed_lines(dataset, fragment, ledger_checksums, "file_key")
+    }
 
 
 def _counted(snapshot: Snapshot, seen: Seen) -> list[Damage]:
@@ -245,30 +270,50 @@ def _differs_by_index(
     return None
 
 
-def _unreadable_tables(table: Table, damages: Sequence[Damage]) -> Iterator[Damage]:
-    """Columns of the rejects and the ledger that cannot be read."""
-    for checked in (rejects_table(table), ledger_table(table)):
-        if not checked.exists() or any(damage.table == checked.name for damage in damages):
-            continue
-        dataset = checked.dataset()
-        for fragment in dataset.get_fragments():
-            for column in dataset.schema.names:
-                if not reads(dataset, fragment, column):
-                    path = file_of(dataset, fragment, column)
-                    yield Damage(
-                        DATA, checked.name, f"{column} cannot be read", path,
-                        fragment_id=fragment.fragment_id,
-                    )  # fmt: skip
-                    break
+def _damages_beside(table: Table, damages: Sequence[Damage]) -> Iterator[Damage]:
+    """What of the rejects and the ledger cannot be read, or can and is not what was written."""
+    beside = ((rejects_table(table), reject_checksums), (ledger_table(table), ledger_checksums))
+    for checked, checksums_of in beside:
+        if checked.exists() and not any(damage.table == checked.name for damage in damages):
+            dataset = checked.dataset()
+            for fragment in dataset.get_fragments():
+                yield from _line_damages(checked, dataset, fragment, checksums_of)
+
+
+def _line_damages(
+    table: Table,
+    dataset: lance.LanceDataset,
+    fragment: lance.LanceFragment,
+    checksums_of: Checksums,
+) -> Iterator[Damage]:
+    unreadable = (name for name in dataset.schema.names if not reads(dataset, fragment, name))
+    if (column := next(unreadable, None)) is not None:
+        message, files = f"{column} cannot be read", file_of(dataset, fragment, column)
+        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
+        return
+    files = tuple(str(file.path) for file in fragment.data_files())
+    try:
+        changed = changed_lines(dataset, fragment, checksums_of, "source_uri")
+    except BaseException as error:
+        if not is_of_the_data(error):
+            raise
+        message = f"its lines cannot be read: {plain(error)}"
+        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
+        return
+    for uri, n_lines in changed.items():
+        message = f"{counted(n_lines, 'line')} of {uri}: the values are not what was written"
+        yield Damage(ROW, table.name, message, files, (uri,), n_rows=n_lines, n_sources=1)
 
 
 def take_out(table: Table, damages: Sequence[Damage]) -> None:
     """Remove damaged rows from a table, its ledger and its rejects; a run makes them again.
 
     Drops indexes that cannot be used, fragments that cannot be read, and in other fragments the
-    rows of each damaged file. Call it under the table's lock.
+    rows of each damaged file. Rows of the table whose file lost its rejects stay; its line in the
+    ledger goes, so that a run reads the file. Call it under the table's lock.
     """
-    for damaged in (table, ledger_table(table), rejects_table(table)):
+    rejects = rejects_table(table)
+    for damaged in (table, ledger_table(table), rejects):
         own_damages = [damage for damage in damages if damage.table == damaged.name]
         for damage in own_damages:
             if damage.index is not None:
@@ -278,6 +323,17 @@ def take_out(table: Table, damages: Sequence[Damage]) -> None:
         if keys:
             drop_index(damaged.open(), "file_key_idx")  # the data decides, not an index
             replace_rows(damaged, "file_key", keys, ())
+    _take_out_rejects(table, [damage for damage in damages if damage.table == rejects.name])
+
+
+def _take_out_rejects(table: Table, damages: Sequence[Damage]) -> None:
+    """Drop all rejects of files that have damaged ones, and the lines in the ledger of every file
+    whose rejects are not all listed."""
+    if all(damage.kind == INDEX for damage in damages):
+        return
+    uris = {uri for damage in damages if damage.kind == ROW for uri in damage.source_uris}
+    replace_rows(rejects_table(table), "source_uri", uris, ())
+    drop_entries(table, badly_listed(table, uris))
 
 
 def _lost(damage: Damage) -> Iterator[int]:

@@ -17,7 +17,6 @@ from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe
 from embedding_core.records import FileVersion, PlannedFile, SourceFile, Space
 from embedding_core.runs.choosing.state import ALL, UNSURVEYED, Choices
-from embedding_core.runs.embed.saved import reported_keys
 
 CHANGED_RULES = {
     "version": "embedlake cuts texts differently now",
@@ -50,8 +49,6 @@ class TableState:
     """Rows in the table by file key, by source URI."""
     entries: dict[str, FileVersion]
     """The ledger's lines, by file key."""
-    unrecorded: Collection[str]
-    """Keys that have rows but no such line yet: a run was cut off between the two."""
     rejects: Mapping[str, ledger.KnownRejects]
     """What is listed as left out, by source URI."""
     rules: Mapping[str, Mapping[str, Any]]
@@ -74,11 +71,15 @@ class TableState:
         others = [
             uri
             for uri, rows_by_key in self.versions.items()
-            if any(
-                key in self.entries and self.entries[key].rows_id != rules for key in rows_by_key
-            )
+            if any(entry.rows_id != rules for entry in self.made_of(rows_by_key))
         ]
         return len(others) / len(self.versions) if self.versions else 0.0
+
+    def made_of(self, keys: Iterable[str]) -> list[FileVersion]:
+        """The ledger's lines of some versions, as far as it has them and they say what the rows
+        were made of; imports know no content and no rules."""
+        lines = [self.entries[key] for key in keys if key in self.entries]
+        return [line for line in lines if line.fingerprint]
 
     def uris(self) -> set[str]:
         """Files that have rows, gave none or are listed in the rejects."""
@@ -97,8 +98,7 @@ def table_state(
 ) -> TableState:
     """What a table and its ledger, ``history``, say now. Errors as ``check_owner``."""
     if snapshot is None:
-        return TableState({}, {}, (), {}, {}, None)
-    table = snapshot.table
+        return TableState({}, {}, {}, {}, None)
     check_owner(snapshot, recipe, space)
     versions: dict[str, dict[str, int]] = defaultdict(dict)
     for version in file_versions(snapshot):
@@ -106,13 +106,10 @@ def table_state(
     entries = ledger.known_versions(history)
     unknown = {key for rows_by_key in versions.values() for key in rows_by_key} - entries.keys()
     check_all_ours(snapshot, unknown)
-    unrecorded = unknown & reported_keys(table) if unknown else ()
-    rejects = ledger.known_rejects(table)
     return TableState(
         versions=dict(versions),
         entries=entries,
-        unrecorded=unrecorded,
-        rejects=rejects,
+        rejects=ledger.known_rejects(snapshot.table),
         rules=ledger.known_rules(history),
         version=snapshot.version,
         columns=column_changes(recipe, snapshot.schema) if versions else NO_CHANGES,
@@ -179,14 +176,15 @@ class Comparison:
         return tuple(sorted(self.table.uris() - self.files.keys() - set(self.unreadable) - moved))
 
     def _is_done(self, uri: str, key: str, rows_by_key: Mapping[str, int]) -> bool:
-        """Whether the table has the rows of the file's current version, and no others. A version
-        that was rejected as a whole is done when the rows of the last good version stay."""
+        """Whether the table has the rows of the file's current version and no others, and the
+        ledger its line. A version that was rejected as a whole is done when the rows of the last
+        good version stay."""
         entry = self.table.entries.get(key)
-        if key in self.table.unrecorded:
+        if entry is None:
             return False
         if key in rows_by_key:
-            return len(rows_by_key) == 1 and (entry is None or entry.n_rows == rows_by_key[key])
-        if entry is None or entry.n_rows or entry.n_failed:
+            return len(rows_by_key) == 1 and entry.n_rows == rows_by_key[key]
+        if entry.n_rows or entry.n_failed:
             return False
         return not rows_by_key or entry.run_id in self.table.rejects.get(uri, NO_REJECTS).whole_by
 
@@ -197,10 +195,10 @@ class Comparison:
         return PlannedFile(file, key, change, why, tuple(sorted(rows_by_key)), again=True)
 
     def _why_again(self, key: str, rows_by_key: Mapping[str, int]) -> str:
-        if key in self.table.unrecorded:
-            return "its line in the ledger is missing"
         entry = self.table.entries.get(key)
-        if entry is not None and entry.n_rows != rows_by_key[key]:
+        if entry is None:
+            return "its line in the ledger is missing"
+        if entry.n_rows != rows_by_key[key]:
             return (
                 f"the table has {rows_by_key[key]} of its {counted(entry.n_rows, 'row')}: "
                 "changed by hand"
@@ -208,9 +206,9 @@ class Comparison:
         return "rows of another version are still there"
 
     def _why(self, file: SourceFile, rows_by_key: Mapping[str, int]) -> str:
-        entries = self._entries(rows_by_key)
+        entries = self.table.made_of(rows_by_key)
         if not entries:
-            return "content or rules changed (its old version is not in the ledger)"
+            return "content or rules changed (the ledger does not say what its rows were made of)"
         is_same_content = any(entry.fingerprint == file.fingerprint for entry in entries)
         reasons = [] if is_same_content else ["content changed"]
         reasons += self._changed_rules(entries[-1].rows_id)
@@ -219,10 +217,6 @@ class Comparison:
     def _why_chosen(self, uri: str) -> str:
         is_unsurveyed = self.choices.of(uri) == UNSURVEYED
         return "its documents are to be chosen" if is_unsurveyed else "other documents are chosen"
-
-    def _entries(self, keys: Iterable[str]) -> list[FileVersion]:
-        """The ledger's lines of some versions, as far as it has them."""
-        return [self.table.entries[key] for key in keys if key in self.table.entries]
 
     def _changed_rules(self, old_id: str) -> list[str]:
         if old_id == rows_id(self.rules):
@@ -251,7 +245,7 @@ class Comparison:
 
     def _moved(self, file: SourceFile, key: str, old: str) -> PlannedFile:
         rows_by_key = self.table.versions[old]
-        old_rules = sorted({entry.rows_id for entry in self._entries(rows_by_key)})
+        old_rules = sorted({entry.rows_id for entry in self.table.made_of(rows_by_key)})
         changed = [why for old_id in old_rules for why in self._changed_rules(old_id)]
         why, is_again = ", ".join([f"moved from {old}", *changed]), key in self.table.entries
         old_keys = tuple(sorted(rows_by_key))

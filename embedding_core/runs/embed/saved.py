@@ -122,12 +122,6 @@ def finished_packs(job: Job, planned: Plan) -> list[EmbeddedUnit]:
     return packs
 
 
-def reported_keys(table: Table) -> set[str]:
-    """File keys of everything that is embedded and still staged."""
-    unit_ids = staging.staged_units(table)
-    return {key for unit_id in unit_ids for key in _reported_keys(table, unit_id)}
-
-
 def finished_units(job: Job, units: Sequence[WorkUnit]) -> list[EmbeddedUnit]:
     """The ``units`` that an earlier run embedded and did not commit, ready to be committed."""
     table = job.table

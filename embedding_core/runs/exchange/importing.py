@@ -16,6 +16,7 @@ from embedding_core.identity import SHOWN_DIGITS, space_id
 from embedding_core.lake import schema
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.index.refresh import IndexPlan, refresh_indexes
+from embedding_core.lake.ledger import LedgerEntry, record_entries
 from embedding_core.lake.ownership.owner import ensure_table
 from embedding_core.lake.rows.commit import replace_rows, write_fragments
 from embedding_core.lake.rows.embedded import embedded_texts
@@ -23,7 +24,7 @@ from embedding_core.lake.snapshot import Snapshot
 from embedding_core.lake.table import table_of
 from embedding_core.plurals import counted
 from embedding_core.recipe import Recipe, Resources
-from embedding_core.records import Space
+from embedding_core.records import FileCounts, Space, StageSeconds
 from embedding_core.runs.cutting import cutting_of
 from embedding_core.runs.exchange.incoming_files import Incoming, incoming
 from embedding_core.runs.exchange.incoming_rows import RowMaker, check_hashes, to_matrix
@@ -37,6 +38,10 @@ SAMPLED_SHARDS = 16
 LEAST_COSINE = 0.99
 """Other programs' half precision stays above it; another model, prompt or pooling falls far
 below."""
+
+
+RUN_ID = "import"
+"""Stands in the ledger where the id of a run does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ def import_rows(
     spec: ImportSpec = ImportSpec(),  # frozen
     wait_seconds: float = 60.0,
 ) -> ImportReport:
-    """Make the recipe's table of files, in one commit.
+    """Make the recipe's table of files, in one commit, with a line in the ledger for each file that
+    the rows are of.
 
     The table must have no rows. The space is that of the export, or of the recipe's model for
     files that others wrote; where the model is here, a sample is embedded again and compared.
@@ -108,7 +114,9 @@ def import_rows(
         maker = RowMaker(columns, model.tokenizer, spec.normalize)
         fragments = write_fragments(snapshot.table, _rows(files, maker), columns)
         maker.check_unique()
+        entries = [_entry(counts, model.identifier) for counts in maker.file_counts()]
         lock.check()
+        record_entries(snapshot.table, entries)  # first: rows without a line would be read again
         committed = replace_rows(
             snapshot, "file_key", (), fragments, model.identifier, check=_check_empty
         )
@@ -130,6 +138,18 @@ def import_rows(
         columns_made=tuple(sorted(maker.made)),
         columns_left_out=tuple(sorted(maker.left_out)),
         seconds=time.perf_counter() - started,
+    )
+
+
+def _entry(counts: FileCounts, identifier: str) -> LedgerEntry:
+    """The ledger's line of an imported file: nobody knows what it said or what cut it."""
+    return LedgerEntry(
+        counts,
+        fingerprint="",
+        rows_id="",
+        space_id=identifier,
+        stages=StageSeconds(),
+        run_id=RUN_ID,
     )
 
 

@@ -18,6 +18,7 @@ from embedding_core.lake.rows.verification import hashes_of
 from embedding_core.lake.vectors import are_unit, to_lists
 from embedding_core.plurals import counted
 from embedding_core.protocols import Tokenizer, Vectors
+from embedding_core.records import FileCounts
 
 MADE = ("source_uri", "doc_id", "chunk_index", "context", "text_hash", "n_tokens", "char_start",
         "char_end", "file_key", "chunk_id")  # fmt: skip
@@ -42,6 +43,10 @@ class RowMaker:
     _ids: list[NDArray[np.int64]] = dataclasses.field(default_factory=list)
     _last: tuple[str, str, int] = ("", "", -1)
     """File, document and chunk of the row before."""
+    _files: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    """Numbers of the file versions, by key and URI."""
+    _of_files: list[tuple[NDArray[np.int64], ...]] = dataclasses.field(default_factory=list)
+    """A batch each: (n_rows,) numbers of the files, hashes of the documents, tokens of the rows."""
 
     def rows(self, batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.RecordBatch]:
         """The rows of a shard; ``where`` says in errors which one.
@@ -64,6 +69,38 @@ class RowMaker:
                 "the text of another; "
                 "nothing was imported: remove them, or name a column of ids that differ as doc_id"
             )
+
+    def file_counts(self) -> list[FileCounts]:
+        """What the rows say of each file that they are of.
+
+        Raises ``SetupError`` when rows of two files have the same ``file_key``.
+        """
+        if not self._files:
+            return []
+        if len(uris := dict(self._files.keys())) < len(self._files):
+            key, uri = next(pair for pair in self._files if uris[pair[0]] != pair[1])
+            raise SetupError(
+                f"rows of {uri} and of {uris[key]} have the file_key {key!r}, and each file has "
+                "its own; leave the column out, and it is made"
+            )
+        files, documents, tokens = map(np.concatenate, zip(*self._of_files, strict=True))
+        _, first_rows = np.unique(documents, return_index=True)
+        n_rows = np.bincount(files)
+        n_documents = np.bincount(files[first_rows], minlength=len(n_rows))
+        n_tokens = np.bincount(files, weights=tokens)
+        return [
+            FileCounts(
+                file_key=key,
+                source_uri=uri,
+                documents=int(n_documents[number]),
+                rejected=0,
+                chunks=int(n_rows[number]),
+                dropped=0,
+                tokens=int(n_tokens[number]),
+                reused=int(n_rows[number]),
+            )
+            for (key, uri), number in self._files.items()
+        ]
 
     def _batch(self, batch: pa.RecordBatch, where: str, first_row: int) -> pa.RecordBatch:
         names = batch.schema.names
@@ -90,9 +127,20 @@ class RowMaker:
         check_hashes(batch, where, first_row)
         columns[schema.VECTOR] = self._vectors(batch.column(schema.VECTOR), where, first_row)
         self._ids.append(hashes_of(columns["chunk_id"]))
+        self._count(columns)
         return pa.RecordBatch.from_arrays(
             [columns[name] for name in self.columns.names], schema=self.columns
         )
+
+    def _count(self, columns: Mapping[str, pa.Array]) -> None:
+        """Note which file and document each row is of."""
+        names = ("file_key", "source_uri", "doc_id")
+        keys, uris, doc_ids = (columns[name].to_pylist() for name in names)
+        pairs = zip(keys, uris, strict=True)
+        files = [self._files.setdefault(pair, len(self._files)) for pair in pairs]
+        documents = list(map(hash, zip(files, doc_ids, strict=True)))
+        tokens = columns["n_tokens"].to_numpy().astype(np.int64)
+        self._of_files.append((np.array(files), np.array(documents, np.int64), tokens))
 
     def _cast(self, column: pa.Array, field: pa.Field, where: str, first_row: int) -> pa.Array:
         try:
