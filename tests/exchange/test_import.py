@@ -100,13 +100,44 @@ def test_import_of_an_export_has_equal_rows_and_vectors_bit_by_bit(
 
 
 def test_import_of_a_key_that_two_files_have_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    changed = table(recipe).drop_columns(["file_key"])
-    changed = changed.append_column("file_key", pa.array(["same"] * len(changed)))
-    pq.write_table(changed, tmp_path / "rows.parquet")
-    copy = into(recipe, tmp_path / "copy")
-    with pytest.raises(SetupError, match=r"a\.jsonl.* have the file_key 'same'.*leave the column"):
-        imported(copy, tmp_path / "rows.parquet")
+    export(recipe, ExportSpec(to="parquet"), str(tmp_path / "out"))
+    copy, swapped = into(recipe, tmp_path / "copy"), {"file_key": "doc_id", "doc_id": "file_key"}
+    with pytest.raises(SetupError, match=r"a\.jsonl.* have the file_key '0'.*leave the column"):
+        imported(copy, tmp_path / "out", names=swapped)
     assert len(table(copy)) == 0
+
+
+@pytest.mark.parametrize("by_others", [False, True])
+def test_import_of_some_rows_of_a_file_leaves_the_file_to_be_read(
+    recipe: Recipe, tmp_path: Path, by_others: bool
+) -> None:
+    whole, copy = table(recipe), into(recipe, tmp_path / "copy")
+    if by_others:
+        (tmp_path / "out").mkdir()
+        pq.write_table(whole.slice(0, 3), tmp_path / "out" / "rows.parquet")
+    else:
+        export(recipe, ExportSpec(to="parquet", where="year = 1"), str(tmp_path / "out"))
+    imported(copy, tmp_path / "out")
+    assert 0 < len(table(copy)) < len(whole)
+    run(copy)
+    assert table(copy).sort_by("chunk_id").equals(whole.sort_by("chunk_id"))
+    assert plan(copy).is_empty
+
+
+def test_run_a_slip_in_the_recipe_takes_no_imported_rows_away(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    export(recipe, ExportSpec(to="parquet"), str(tmp_path / "out"))
+    copy = into(recipe, tmp_path / "copy")
+    imported(copy, tmp_path / "out")
+    content = copy.model_dump(mode="json")
+    content["source"]["text"] = "titel"
+    slip = Recipe.load(content)
+    with pytest.raises(SetupError, match=r"100% of the table's files would lose their rows"):
+        run(slip)
+    assert len(table(copy)) == 24
+    write_jsonl(tmp_path, "c.jsonl", [{"id": "bad", "text": " "}])
+    assert plan(copy).lost_share == 0.0
 
 
 def test_import_of_chunks_counts_each_document_once(recipe: Recipe, tmp_path: Path) -> None:

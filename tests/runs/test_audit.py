@@ -559,3 +559,36 @@ def test_is_another_noise_over_all_values_is_none_and_one_value_is() -> None:
         other = vectors.copy()
         other[3, 5] += size
         assert np.flatnonzero(is_another(other, vectors, is_half=False)).tolist() == [3]
+
+
+def test_rows_whose_line_a_cut_off_run_did_not_write_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "a.jsonl", {"a0": "another text"})
+
+    def cut_off(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ledger, "record_entries", cut_off)
+        run(recipe)
+    before = rows(recipe, *COLUMNS)
+    for deep in (False, True):
+        assert repair(recipe, RESOURCES, deep=deep).damages == ()
+    assert run(recipe).outcome == "done"
+    assert rows(recipe, *COLUMNS) == before
+
+
+def test_repair_that_took_out_the_line_of_a_changed_file_leaves_its_rows(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "a.jsonl", {"a0": "another text"})
+    run(recipe)
+    before = rows(recipe, *COLUMNS)
+    lines = ledger.ledger_table(table_of(recipe)).dataset()
+    lines.update({"tokens": "tokens + 1"}, where="source_uri LIKE '%a.jsonl' AND documents = 1")
+    assert repair(recipe, RESOURCES, deep=True).damages
+    assert repair(recipe, RESOURCES, deep=True).damages == ()
+    assert rows(recipe, *COLUMNS) == before
+    assert run(recipe).embedded == 0
+    assert audit(recipe).damages == ()

@@ -84,7 +84,8 @@ class Seen:
     entries: Mapping[str, LedgerEntry]
     """The ledger's good lines, by file key."""
     doubted: Collection[str]
-    """File keys of its other lines."""
+    """File keys that may lack a good line: those of its other lines, and of rows whose line a run
+    has still to write."""
     most_tokens: int | None
     """Longest chunk of the table: the ledger counts no more tokens of one."""
     sample_every: int

@@ -54,7 +54,7 @@ from embedding_core.lake.upkeep.row_audit import (
     reads,
 )
 from embedding_core.plurals import counted
-from embedding_core.records import SourceFile
+from embedding_core.records import FileVersion, SourceFile
 
 CHECKED_INDEXES = ("file_key", "source_uri", "chunk_id")
 
@@ -101,7 +101,8 @@ def audit(
     ledger_entries, wrong_lines = _ledger(table, damages)
     damages += wrong_lines
     sample_every = math.ceil(n_rows / sample_rows) if sample_rows and encode else 0
-    doubted = {key for damage in wrong_lines for key in damage.file_keys}
+    versions, unread = ([], []) if lost else _versions(snapshot)
+    doubted = {key for damage in wrong_lines for key in damage.file_keys} | _only_keys(versions)
     seen = Seen(ledger_entries, doubted, cutter.max_tokens if cutter else None, sample_every)
     for checked in tables:
         damages += _index_damages(checked, deep)
@@ -111,8 +112,9 @@ def audit(
                 damages += fragment_damages(table, dataset, fragment, encode, seen)
         damages += _lost_to_indexes(table, dataset, seen, damages)
         damages += _damages_beside(table, damages)
-    elif not lost:
-        damages += _counted(snapshot, seen)
+    else:
+        seen.keys.update({(each.uri, each.file_key): each.n_rows for each in versions})
+        damages += unread
     damages = with_sources(table, ledger_entries, damages)
     all_counted = not any(damage.kind == DATA and damage.table == table.name for damage in damages)
     damages += _count_damages(table, seen, all_counted)
@@ -177,17 +179,23 @@ def _changed(ledger: Table) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _counted(snapshot: Snapshot, seen: Seen) -> list[Damage]:
-    """Count the rows of each file version; a failure to read them is a damage."""
+def _versions(snapshot: Snapshot) -> tuple[list[FileVersion], list[Damage]]:
+    """The file versions that have rows; a failure to read them is a damage."""
     try:
-        for version in file_versions(snapshot):
-            seen.keys[version.uri, version.file_key] += version.n_rows
+        return list(file_versions(snapshot)), []
     except BaseException as error:
         if not is_of_the_data(error):
             raise
         message = f"rows cannot be read: {plain(error)}; a deep audit names them"
-        return [Damage(DATA, snapshot.table.name, message)]
-    return []
+        return [], [Damage(DATA, snapshot.table.name, message)]
+
+
+def _only_keys(versions: Sequence[FileVersion]) -> set[str]:
+    """File keys of files that have rows of one version: without a line they are whole all the same.
+    A run was cut off before it wrote the line, or repair took it out, and the next run writes it.
+    """
+    n_versions = Counter(version.uri for version in versions)
+    return {version.file_key for version in versions if n_versions[version.uri] == 1}
 
 
 def _count_damages(table: Table, seen: Seen, all_counted: bool) -> Iterator[Damage]:

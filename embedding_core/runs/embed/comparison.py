@@ -66,14 +66,18 @@ class TableState:
             if (entry := self.entries.get(key)) is not None and entry.rows_id == rules
         }
 
-    def share_by_other_rules(self, rules: str) -> float:
-        """Files with rows that other rules made, per file that has rows."""
-        others = [
-            uri
-            for uri, rows_by_key in self.versions.items()
-            if any(entry.rows_id != rules for entry in self.made_of(rows_by_key))
-        ]
-        return len(others) / len(self.versions) if self.versions else 0.0
+    def share_by_other_rules(self, files: Iterable[PlannedFile], rules: str) -> float:
+        """Files of a plan that replace rows that other rules made, or nobody knows which, per file
+        that has rows."""
+        n_others = sum(
+            any(
+                (entry := self.entries.get(key)) is None or entry.rows_id != rules
+                for key in file.replaces
+                if key != file.file_key
+            )
+            for file in files
+        )
+        return n_others / len(self.versions) if self.versions else 0.0
 
     def made_of(self, keys: Iterable[str]) -> list[FileVersion]:
         """The ledger's lines of some versions, as far as it has them and they say what the rows

@@ -134,7 +134,7 @@ class PlanBasis:
             columns_added=state.columns.added,
             columns_dropped=state.columns.dropped,
             sample_problems=expected.problems,
-            lost_share=state.share_by_other_rules(rules) if expected.nothing_usable else 0.0,
+            lost_share=state.share_by_other_rules(files, rules) if expected.nothing_usable else 0.0,
             table_version=state.version,
             estimated_chunks=expected.chunks,
             estimated_tokens=expected.tokens,

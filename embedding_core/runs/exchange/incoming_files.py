@@ -22,9 +22,11 @@ HASHED_BYTES = 4 * 2**20
 """Bytes read at a time for a digest."""
 TEXTS = ("text", "context")
 STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-OWN_DIGESTS = ("text_hash", "chunk_id")
+OWN_DIGESTS = ("text_hash", "chunk_id", "file_key")
 """Columns that are made again for files that others wrote: theirs may be digests of another kind,
 and a vector would be taken for that of another text later."""
+OF_WHOLE_FILES = ("file_key",)
+"""What is made again for an export of some rows: a run would take their files for complete."""
 UNREADABLE = (
     ValueError,
     LookupError,
@@ -80,10 +82,16 @@ class Incoming:
         ours = {theirs: name for name, theirs in self.names.items()}
         taken = [name for name in batch.schema.names if name in ours or name not in self.names]
         named = batch.select(taken).rename_columns([ours.get(name, name) for name in taken])
+        kept = [name for name in named.schema.names if name not in self._made_again]
+        columns = [_plain(name, named.column(name)) for name in kept]
+        return pa.RecordBatch.from_arrays(columns, kept)
+
+    @property
+    def _made_again(self) -> tuple[str, ...]:
+        """Columns that are not taken, whatever they hold."""
         if self.manifest is None:
-            named = named.select([name for name in named.schema.names if name not in OWN_DIGESTS])
-        columns = [_plain(name, named.column(name)) for name in named.schema.names]
-        return pa.RecordBatch.from_arrays(columns, named.schema.names)
+            return OWN_DIGESTS
+        return OF_WHOLE_FILES if self.manifest.spec.get("where") else ()
 
 
 def _plain(name: str, column: pa.Array) -> pa.Array:
