@@ -177,7 +177,8 @@ def announce_model(uri: str, name: str | None, unchecked: bool, as_json: bool) -
     use_prefect_api(url)
     from embedlake.orchestration.events import announce
 
-    event = announce(model, name)
+    with saying_what_takes_long("announce-model"):
+        event = announce(model, name)
     lines = [f"{event.event}: {event.model} (to {event.resource}, event {event.id})"]
     respond(asdict(event), lines, as_json)
 

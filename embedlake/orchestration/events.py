@@ -37,6 +37,10 @@ RESOURCE = "embedlake.model"
 ANNOUNCED = "announced"
 """The flow's parameter that says when the event was sent which started a run."""
 
+RECONNECTIONS = 11
+"""A busy server that lets each try time out after ten seconds has two minutes; where none listens,
+it takes eight seconds to say so."""
+
 LATER = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
 """States of a later run that make an earlier one pointless; not of one that failed."""
 
@@ -74,7 +78,7 @@ def announce(model: str, name: str | None = None) -> Announcement:
 
 async def _send(event: Event) -> None:
     """Send and wait for the receipt; ``emit_event`` would only log that it failed."""
-    async with get_events_client(reconnection_attempts=3, checkpoint_every=1) as client:
+    async with get_events_client(RECONNECTIONS, checkpoint_every=1) as client:
         await client.emit(event)
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect._internal.websockets import websocket_connect
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from websockets import Subprotocol
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
 
 from embedding_core.errors import ModelError
 from embedlake.cli.models import check_announced
-from embedlake.orchestration.events import latest_request
+from embedlake.orchestration.events import announce, latest_request
 from tests.embedlake.conftest import Embedlake
 
 FAILED, BAD_USAGE = 1, 2
@@ -65,6 +75,48 @@ def test_announce_model_without_an_api_fails_and_says_what_to_do(embedlake: Embe
     answer = embedlake("announce-model", "s3://bucket/models/2026-11-21", "--json")
     assert (answer.code, answer.json["kind"]) == (FAILED, "SetupError")
     assert "PREFECT_API_URL" in answer.err and "embedlake up" in answer.err
+
+
+@contextmanager
+def busy_events(silent: int, received: list[str]) -> Iterator[str]:
+    """URL of an API of events that leaves the first so many handshakes without an answer."""
+    over, unanswered = threading.Event(), iter(range(silent))
+
+    def answer_or_not(connection: ServerConnection, request: Request) -> Response | None:
+        if next(unanswered, None) is not None:
+            over.wait()
+        return None
+
+    def receive(connection: ServerConnection) -> None:
+        for message in map(json.loads, connection):
+            if message.get("type") == "auth":
+                connection.send('{"type": "auth_success"}')
+            else:
+                received.append(message["id"])
+
+    with serve(
+        receive, "127.0.0.1", 0, subprotocols=[Subprotocol("prefect")],
+        process_request=answer_or_not,
+    ) as server:  # fmt: skip
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}/api"
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_announce_waits_for_a_server_that_is_too_busy_to_shake_hands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    impatient = partial(websocket_connect, open_timeout=0.2)
+    monkeypatch.setattr("prefect.events.clients.websocket_connect", impatient)
+    received: list[str] = []
+    with busy_events(5, received) as url, temporary_settings({PREFECT_API_URL: url}):
+        event = announce("/models/new")
+    assert received == [event.id]
 
 
 @pytest.mark.parametrize(
