@@ -23,7 +23,7 @@ from tests.e2e.forks import Call, Forks
 from tests.waiting import Pieces, waiting_engine
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND_SECONDS = 240
+COMMAND_SECONDS = 600
 Seen = TypeVar("Seen")
 SLOT_WAIT = "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"
 """How soon the server lets a run try again that waits for another of its deployment."""
