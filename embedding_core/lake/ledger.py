@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from embedding_core.errors import LakeError
 from embedding_core.lake import schema
-from embedding_core.lake.disk.checksums import checksums, ledger_checksums
+from embedding_core.lake.disk.checksums import checksums, ledger_checksums, reject_checksums
 from embedding_core.lake.disk.flushing import flush_version
 from embedding_core.lake.faults import tried_again
 from embedding_core.lake.lock import made_by_one
@@ -101,16 +101,20 @@ def record_rejects(
     rejects: Iterable[pa.RecordBatch],
     run_id: str,
     check: Callable[[], None] = lambda: None,
+    same_rows: Collection[str] = (),
 ) -> None:
     """Make ``rejects`` all that is listed for ``uris``: a file's list is its newest version's.
 
     ``rejects`` are batches of ``schema.STAGED_REJECTS``. They stream, so a million need no memory.
+    Of files that keep their rows (``same_rows``, URIs) what a build listed of these rows stays.
     Without any the rejects table is made all the same: whoever looks sees it empty. ``check``
     raises ``LakeError`` when another run has changed the rows of these files, whose list then
     counts; ours is withdrawn.
     """
     listed = rejects_table(table)
     batches = _stamped(listed, rejects, run_id)
+    if same_rows and (snapshot := listed.open_if_made()) is not None:
+        batches = _with_those_of_rows(batches, snapshot, same_rows)
     fragments = _replace(listed, "source_uri", uris, batches, lambda _listed: check())
     try:
         check()
@@ -165,6 +169,29 @@ def _stamped(
             *values, staged_checksums = batch.columns
             yield pa.RecordBatch.from_arrays(
                 [*values, *stamps, checksums(stamps, staged_checksums)], schema=listed.columns[0]
+            )
+
+
+def _with_those_of_rows(
+    batches: Iterable[pa.RecordBatch], listed: Snapshot, uris: Collection[str]
+) -> Iterator[pa.RecordBatch]:
+    """New lines, then the listed ones of ``uris`` that only a row tells of and that are not new:
+    they have a chunk and no position."""
+    names = ["source_uri", "doc_id", "chunk_index", "reason"]
+    of_rows = pc.field("position").is_null() & pc.field("chunk_index").is_valid()
+    new = set[tuple[object, ...]]()
+    for batch in batches:
+        new.update(tuple(row[name] for name in names) for row in batch.filter(of_rows).to_pylist())
+        yield batch
+    columns = schema.REJECTS_SCHEMA.names
+    for batch in scan_values(listed, "source_uri", uris, columns):
+        kept = batch.filter(of_rows)
+        is_new = [tuple(row[name] for name in names) in new for row in kept.to_pylist()]
+        kept = kept.filter(pc.invert(pa.array(is_new, pa.bool_())))
+        if kept.num_rows:
+            yield pa.RecordBatch.from_arrays(
+                [*(kept.column(name) for name in columns), reject_checksums(kept)],
+                schema=schema.with_checksum(schema.REJECTS_SCHEMA),
             )
 
 

@@ -30,6 +30,19 @@ from embedding_core.store.storage import StorageSpec
 log = logging.getLogger(__name__)
 
 
+def _never_written(dataset: lance.LanceDataset) -> str | None:
+    """Why no table of embedlake was ever written with this schema; None when one may have been."""
+    if schema.RECIPE_KEY not in (dataset.schema.metadata or {}):
+        return None
+    ids = [field.id() for field in dataset.lance_schema.fields()]
+    if len(set(ids)) < len(ids):
+        return "two columns have one number"
+    lacking = {field.name for field in schema.FIXED_FIELDS if not field.nullable}
+    if lacking := lacking.difference(dataset.schema.names):
+        return f"it has no column {min(lacking)}"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class TableStatus:
     """A table at its newest version, read from its metadata alone."""
@@ -211,6 +224,8 @@ class Table:
             raise ValueError("it has no columns")  # as a manifest of zeros has none
         if self.columns and dataset.schema not in self.columns:
             raise ValueError("its columns are not those that it was made with")
+        if (why := _never_written(dataset)) is not None:
+            raise ValueError(why)
         return dataset
 
     def _parsed_again(self, session: lance.Session | None, why: str) -> lance.LanceDataset:

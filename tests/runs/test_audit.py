@@ -16,7 +16,7 @@ import pytest
 
 from embedding_core.errors import EmbedlakeError, LakeError
 from embedding_core.lake import ledger
-from embedding_core.lake.table import table_of
+from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep.row_audit import Damage, is_another
 from embedding_core.recipe import ModelSpec, Recipe, Resources
 from embedding_core.runs.repair import AuditReport, repair
@@ -197,6 +197,65 @@ def test_repair_puts_a_manifest_aside_whose_columns_are_others(tmp_path: Path, b
     assert repair(recipe, RESOURCES).outcome == "done"
     assert run(recipe).outcome == "done"
     assert rejects(recipe) == before and audit(recipe).damages == ()
+
+
+def newest_manifest(table: Table) -> Path:
+    return Path(table.uri, "_versions", table.newest_manifest()[1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (b"\x12\x0asource_uri", b"\x12\x0asource_urj", "no column source_uri"),
+        (b"file_key\x18\x01", b"file_key\x18\x02", "two columns have one number"),
+    ],
+)
+def test_repair_puts_a_manifest_aside_that_parses_and_was_never_written(
+    tmp_path: Path, old: bytes, new: bytes, why: str
+) -> None:
+    recipe = made(tmp_path)
+    before = rows(recipe, *COLUMNS)
+    manifest = newest_manifest(table_of(recipe))
+    content = manifest.read_bytes()
+    assert old in content
+    manifest.write_bytes(content.replace(old, new))
+    with pytest.raises(LakeError, match=rf"manifest of version .* is damaged .*{why}"):
+        run(recipe)
+    assert repair(recipe, RESOURCES).outcome == "done"
+    assert run(recipe).outcome == "done"
+    assert rows(recipe, *COLUMNS) == before and audit(recipe).damages == ()
+
+
+def test_audit_names_the_files_of_a_column_that_the_manifest_says_is_in_none(
+    tmp_path: Path,
+) -> None:
+    recipe = made(tmp_path)
+    lines = table_of(recipe).lake.table("docs__files")
+    manifest = newest_manifest(lines)
+    names = lines.dataset().schema.names
+    ids, at = bytes(range(len(names))), names.index("documents")
+    content = manifest.read_bytes()
+    assert b"\x12" + bytes([len(ids)]) + ids in content
+    manifest.write_bytes(content.replace(ids, ids[:at] + b"\x7f" + ids[at + 1 :]))
+    files = {file.path for one in lines.dataset().get_fragments() for file in one.data_files()}
+    (damage, *_) = audit(recipe).damages
+    assert damage.data_files and files.issuperset(damage.data_files)
+    assert repair(recipe, RESOURCES, deep=True).outcome == "done"
+    assert run(recipe).outcome == "done" and audit(recipe).damages == ()
+
+
+def test_run_of_a_file_without_a_line_keeps_what_a_build_listed_of_its_rows(tmp_path: Path) -> None:
+    write_jsonl(tmp_path, "a.jsonl", {"long": "word " * 20, "short": "word"})
+    recipe = recipe_for(tmp_path)
+    run(recipe)
+    build_space(recipe, ModelSpec(name="hashing", dim=16, max_tokens=8), RESOURCES, "build")
+    listed = rejects(recipe)
+    assert [reject["reason"] for reject in listed] == ["truncated"]
+    table_of(recipe).lake.table("docs__files").dataset().delete("true")
+    assert run(recipe).outcome == "done" and rejects(recipe) == listed
+    assert audit(recipe).damages == ()
+    write_jsonl(tmp_path, "a.jsonl", {"long": "short now", "short": "word"})
+    assert run(recipe).outcome == "done" and rejects(recipe) == []
 
 
 def test_audit_finds_a_file_that_is_read_as_a_whole_but_not_by_column(tmp_path: Path) -> None:

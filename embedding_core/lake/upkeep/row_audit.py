@@ -311,8 +311,10 @@ def _read_columns_alone(dataset: lance.LanceDataset, fragment: lance.LanceFragme
 def file_of(
     dataset: lance.LanceDataset, fragment: lance.LanceFragment, column: str
 ) -> tuple[str, ...]:
+    """The data file of a column; all files of the fragment where the manifest names none for it."""
     file = holder(fragment, field_id(dataset, dataset.schema.field(column)))
-    return () if file is None else (str(file.path),)
+    files = fragment.data_files() if file is None else [file]
+    return tuple(str(file.path) for file in files)
 
 
 def _null_damages(

@@ -67,7 +67,7 @@ def commit_units(
     """
     table, watch = job.table, Stopwatch("commit")
     claims = [_claim(unit, planned) for unit in units for planned in unit.unit.files]
-    committed = _commit_rows(job, table.open(), units, removed_keys, claims)
+    committed, unchanged = _commit_rows(job, table.open(), units, removed_keys, claims)
     # Staged rejects that are gone were recorded by an earlier commit of the same unit.
     new = [unit for unit in units if all(staging.is_staged(table, p) for p in unit.reject_paths)]
     uris = [uri for unit in new for planned in unit.unit.files for uri in _uris(unit, planned)]
@@ -77,6 +77,7 @@ def commit_units(
         _rejects(table, new),
         job.run_id,
         lambda: check_claims(claims, committed.newest()),
+        same_rows={uri for unit in unchanged for uri in _uris_of_known_files(unit)},
     )
     share = watch.read().share(1 / max(1, len(units)))
     units = [replace(unit, stages=unit.stages + share) for unit in units]
@@ -130,22 +131,36 @@ def _commit_rows(
     units: Sequence[EmbeddedUnit],
     removed_keys: Collection[str],
     claims: Sequence[Claim],
-) -> Snapshot:
+) -> tuple[Snapshot, list[EmbeddedUnit]]:
+    """The table with the group's rows, and the units whose rows were there already."""
     keys = {counts.file_key for unit in units for counts in unit.counts}
     present = row_counts(snapshot, "file_key", keys)
     drop = set(removed_keys)
     fragments: list[str] = []
+    unchanged: list[EmbeddedUnit] = []
     for unit in units:
         expected = {counts.file_key: counts.rows for counts in unit.counts if counts.rows}
         if expected and all(present[key] == n_rows for key, n_rows in expected.items()):
-            continue  # an earlier commit of this unit went through; its reply was lost
+            # An earlier commit went through and its reply was lost, or the files' lines were.
+            unchanged.append(unit)
+            continue
         fragments.extend(unit.fragments)
         drop |= {key for key in expected if present[key]}
     drop |= set(replaced_keys(units))
     check = partial(check_claims, claims)
-    return replace_rows(
+    committed = replace_rows(
         snapshot, "file_key", drop, fragments, job.space_id, check, unique="source_uri"
     )
+    return committed, unchanged
+
+
+def _uris_of_known_files(unit: EmbeddedUnit) -> list[str]:
+    """Files of the unit that are as they were: what is listed is not of an older version."""
+    return [
+        planned.file.uri
+        for planned in unit.unit.files
+        if {planned.file_key}.issuperset(planned.replaces) and planned.moved_from is None
+    ]
 
 
 def replaced_keys(units: Sequence[EmbeddedUnit]) -> list[str]:
