@@ -226,12 +226,14 @@ def test_sigterm_amid_a_flow_that_a_library_takes_for_an_error_stops_the_flow(
 
 
 def test_signal_of_a_flow_stops_no_later_flow_of_its_process() -> None:
-    handler = signal.getsignal(signal.SIGINT)
+    before, handler = signal.getsignal(signal.SIGINT), signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)  # who runs the tests in the background ignores it
     with pytest.raises(KeyboardInterrupt), interrupts.not_mistaken():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is handler
     with interrupts.not_mistaken():
         interrupts.check()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_task_whose_error_was_a_signal_stops_the_run_and_is_no_error_of_its_file() -> None:
