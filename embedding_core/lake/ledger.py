@@ -113,6 +113,7 @@ def record_rejects(
     """
     listed = rejects_table(table)
     batches = _stamped(listed, rejects, run_id)
+    same_rows = set(same_rows).intersection(uris)  # the lists of others stay as they are
     if same_rows and (snapshot := listed.open_if_made()) is not None:
         batches = _with_those_of_rows(batches, snapshot, same_rows)
     fragments = _replace(listed, "source_uri", uris, batches, lambda _listed: check())

@@ -253,6 +253,9 @@ def test_run_of_a_file_without_a_line_keeps_what_a_build_listed_of_its_rows(tmp_
     assert [reject["reason"] for reject in listed] == ["truncated"]
     table_of(recipe).lake.table("docs__files").dataset().delete("true")
     assert run(recipe).outcome == "done" and rejects(recipe) == listed
+    uri = listed[0]["source_uri"]  # as when its list was recorded by an earlier commit
+    ledger.record_rejects(table_of(recipe), [], (), "again", same_rows=[uri])
+    assert rejects(recipe) == listed
     assert audit(recipe).damages == ()
     write_jsonl(tmp_path, "a.jsonl", {"long": "short now", "short": "word"})
     assert run(recipe).outcome == "done" and rejects(recipe) == []
