@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
+from embedding_core.lake.disk.sealed import sealed, unsealed
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.records import ColumnType, Space, StageSeconds
@@ -173,7 +174,7 @@ class Cutter:
         if not stored:
             return None
         with metadata_read(CUTTER_KEY):
-            cutter = cls(**read_json(stored))
+            cutter = cls(**unsealed(read_json(stored)))
             ModelSpec(**cutter.model)  # raises for what is no model
             return cutter
 
@@ -195,7 +196,7 @@ def table_schema(recipe: Recipe, space: Space, cutter: Cutter) -> pa.Schema:
 def described(recipe: Recipe, space: Space, cutter: Cutter) -> dict[bytes, bytes]:
     """Schema metadata naming the models. Refreshed each run: a recipe may rename a model."""
     function = function_metadata(recipe.model, space, "text", VECTOR)
-    return {METADATA_KEY: function, CUTTER_KEY: json.dumps(asdict(cutter)).encode()}
+    return {METADATA_KEY: function, CUTTER_KEY: json.dumps(sealed(asdict(cutter))).encode()}
 
 
 def is_vector_column(name: str) -> bool:
@@ -245,11 +246,11 @@ class Origin:
         if not stored:
             return cls(complete_below=None)
         with metadata_read(ORIGIN_KEY):
-            return cls(**read_json(stored))
+            return cls(**unsealed(read_json(stored)))
 
     def on(self, field: pa.Field) -> pa.Field:
         """The field with this in its metadata."""
-        metadata = {**(field.metadata or {}), ORIGIN_KEY: json.dumps(asdict(self)).encode()}
+        metadata = {**(field.metadata or {}), ORIGIN_KEY: json.dumps(sealed(asdict(self))).encode()}
         return field.with_metadata(metadata)
 
 

@@ -11,6 +11,7 @@ import lance
 import pyarrow as pa
 
 from embedding_core.errors import LakeError
+from embedding_core.lake.disk.sealed import unsealed
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query, check_query_space, search_dataset
 from embedding_core.lake.schema import (
@@ -107,10 +108,8 @@ class Snapshot:
         name = index_name(self.field(column))
         stored = self.dataset.metadata.get(INDEX_KEY + name)
         try:
-            settings = read_json(stored or "{}")
+            settings = unsealed(read_json(stored or "{}"))
         except ValueError:
-            settings = None
-        if not isinstance(settings, dict):
             log.warning(
                 "the stored settings of index %s of %s cannot be read: every row is compared until "
                 "the next run tunes it again",

@@ -576,11 +576,14 @@ def listed_rejects(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def test_audit_of_a_cutter_that_names_no_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("old", "new"), [('"name"', '"nbme"'), ('"hashing"', '"hashinf"')])
+def test_audit_of_a_cutter_that_was_not_written_is_refused(
+    tmp_path: Path, old: str, new: str
+) -> None:
     recipe = made(tmp_path)
     dataset = table_of(recipe).dataset()
     metadata = {key.decode(): value.decode() for key, value in dataset.schema.metadata.items()}
-    metadata["embedlake:cutter"] = metadata["embedlake:cutter"].replace('"name"', '"nbme"')
+    metadata["embedlake:cutter"] = metadata["embedlake:cutter"].replace(old, new)
     dataset.update_schema_metadata(metadata, replace=True)
     for look in (audit, run):
         with pytest.raises(LakeError, match=r"metadata 'embedlake:cutter' is damaged"):

@@ -18,6 +18,7 @@ import lance
 from embedding_core.errors import LakeError, Locked, Transient, words
 from embedding_core.gpus import n_nvidia_gpus
 from embedding_core.lake import schema
+from embedding_core.lake.disk.sealed import sealed
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.index.broken import drop_homeless_indexes, drop_index
 from embedding_core.lake.index.scalar import Coverage, coverage, extend, is_to_extend
@@ -309,5 +310,5 @@ def _keep(snapshot: Snapshot, index: IndexReport, setting: Setting) -> IndexRepo
         milliseconds=setting.milliseconds,
         newest_fragment=max(fragment.fragment_id for fragment in fragments),
     )
-    snapshot.dataset.update_metadata({INDEX_KEY + index.name: json.dumps(asdict(tuned))})
+    snapshot.dataset.update_metadata({INDEX_KEY + index.name: json.dumps(sealed(asdict(tuned)))})
     return tuned

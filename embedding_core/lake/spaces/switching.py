@@ -19,6 +19,7 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, Unfilled
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
+from embedding_core.lake.disk.sealed import sealed, unsealed
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
@@ -248,7 +249,7 @@ def _commit(
         to_space, to_model = change.new_space or (None, None)
         spaces = (*change.old_space, to_space, to_model)
         new = Release(change.action, at, by, run_id, *spaces, change.gate)
-        kept = [asdict(record) for record in _kept([*records, new])]
+        kept = [sealed(asdict(record)) for record in _kept([*records, new])]
         metadata = {**(change.new_schema.metadata or {}), RECORDS_KEY: json.dumps(kept).encode()}
         new_schema = change.new_schema.with_metadata(metadata)
         commit_schema(snapshot.dataset, new_schema, table.lake.options, change.renamed)
@@ -377,6 +378,7 @@ def _records(arrow_schema: pa.Schema) -> list[Release]:
         return [_release(record) for record in read_json(stored)] if stored else []
 
 
-def _release(record: dict[str, Any]) -> Release:
+def _release(stored_record: Any) -> Release:
+    record = unsealed(stored_record)
     stored = record.pop("gate", None)
     return Release(**record, gate=None if stored is None else GateAnswer(**stored))
