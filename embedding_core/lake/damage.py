@@ -173,7 +173,7 @@ class DamagedManifest(LakeError):
 
 def unreadable_rows(why: str) -> LakeError:
     """The error for a data file of the right size that Lance cannot decode."""
-    return LakeError(f"a data file is not what was written ({why})", action="repair")
+    return LakeError(f"a data file or an index is not what was written ({why})", action="repair")
 
 
 def damage_of(table_uri: str, spec: StorageSpec, dataset: lance.LanceDataset) -> LakeError | None:

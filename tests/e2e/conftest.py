@@ -141,11 +141,20 @@ def wait_for(look: Callable[[], Seen | None], seconds: float = COMMAND_SECONDS) 
     raise AssertionError(f"nothing came in {seconds:g} s")
 
 
-def asked(method: str, url: str, content: Any = None) -> httpx.Response:
-    """A Prefect server's answer; it says 503 while another request writes to its database."""
+def asked(
+    method: str, url: str, content: Any = None, login: tuple[str, str] | None = None
+) -> httpx.Response:
+    """A Prefect server's answer to a request that may be sent again.
+
+    The server says 503 while another request writes to its database; on a busy machine it says
+    nothing in time.
+    """
 
     def answer() -> httpx.Response | None:
-        response = httpx.request(method, url, json=content, timeout=60)
+        try:
+            response = httpx.request(method, url, json=content, auth=login, timeout=60)
+        except httpx.TransportError:
+            return None
         return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
 
     return wait_for(answer)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import httpx
 import pytest
 import yaml
 
@@ -22,7 +21,7 @@ from embedding_core.encoder.parity import PARITY_TEXTS
 from embedding_core.recipe import Recipe
 from embedlake.local.stack import BUCKET
 from tests.driver import rows, run
-from tests.e2e.conftest import DONE, ENDED, FAILED, Answer, run_command, wait_for
+from tests.e2e.conftest import DONE, ENDED, FAILED, Answer, asked, run_command, wait_for
 from tests.e2e.topology import RAY_NODES, Topology
 from tests.encoder.remote.stub_engine import Reply, StubEngine, stub_engine
 
@@ -119,7 +118,7 @@ class World:
         url = f"{self.topology.api_url}/flow_runs/{run_id}"
 
         def ended() -> dict[str, Any] | None:
-            answer = httpx.get(url, auth=self.topology.login, timeout=60).raise_for_status()
+            answer = asked("GET", url, login=self.topology.login).raise_for_status()
             state: dict[str, Any] = answer.json()["state"]
             return state if state["type"] in ENDED else None
 

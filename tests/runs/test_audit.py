@@ -19,6 +19,7 @@ from embedding_core.lake import ledger
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep.row_audit import Damage, is_another
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.runs.job import load
 from embedding_core.runs.repair import AuditReport, repair
 from embedding_core.runs.repair import audit as audit_recipe
 from embedding_core.runs.space.build import build_space
@@ -378,6 +379,33 @@ def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) ->
     assert repair(recipe, RESOURCES, deep=True).outcome == "done"
     assert table_of(recipe).dataset().count_rows(f"source_uri = '{uri}'") == 25
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.slow
+def test_full_text_index_whose_segments_are_of_two_kinds_is_named_and_made_anew(
+    tmp_path: Path,
+) -> None:
+    """A flipped bit in the manifest: each segment opens, and every search of the words fails."""
+    recipe = made(tmp_path)
+    write_jsonl(tmp_path, "d.jsonl", [{"id": "d", "text": "word and another"}])
+    run(recipe)
+    manifest = newest_manifest(table_of(recipe))
+    with_lower_case, without = b"8\x01@\x01H", b"8\x00@\x01H"
+    content = manifest.read_bytes()
+    assert content.count(with_lower_case) > 1
+    manifest.write_bytes(content.replace(with_lower_case, without, 1))
+    with pytest.raises(LakeError, match="a data file or an index is not what was written"):
+        hybrid(recipe, "another")
+    (damage,) = audit(recipe).damages
+    assert damage.index == "text_idx" and "across segments" in damage.what
+    assert run(recipe).outcome == "done"
+    assert hybrid(recipe, "another") == "d" and audit(recipe).damages == ()
+
+
+def hybrid(recipe: Recipe, words: str) -> str:
+    """The first document that a hybrid search finds."""
+    (hit,) = table_of(recipe).search(words, load(recipe.model, RESOURCES), k=1, hybrid=True)
+    return hit.doc_id
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_staged_rows_that_a_disk_damaged_do_not_come_back_after_repair(tmp_path:
     (file,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
     key = job.table.to_arrow(["chunk_id"]).column("chunk_id")[0].as_py().encode()
     file.write_bytes(file.read_bytes().replace(key, b"\xff" + key[1:]))
-    with pytest.raises(LakeError, match="a data file is not what was written"):
+    with pytest.raises(LakeError, match="a data file or an index is not what was written"):
         run(recipe)
     assert repair(recipe, Resources(), deep=True).damages
     assert run(recipe).outcome == "done"

@@ -20,6 +20,7 @@ from embedding_core.lake.damage import (
     wrong_index_size,
 )
 from embedding_core.lake.faults import is_panic, plain, store_faults
+from embedding_core.lake.schema import FULL_TEXT_INDEX
 from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,16 @@ def _trouble(
 
 
 def _unreadable(dataset: lance.LanceDataset, name: str) -> str | None:
-    """What Lance says when it cannot read an index; None when it can."""
+    """What Lance says when it cannot read an index; None when it can.
+
+    A full-text index is asked for a word, too: only then are its segments compared, which have to
+    be of one kind.
+    """
     try:
         dataset.prewarm_index(name)
+        if name == FULL_TEXT_INDEX:
+            word = {"query": "a", "columns": ["text"]}
+            dataset.to_table(columns=["_score"], full_text_query=word, limit=1)
     except BaseException as error:
         if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
             raise
