@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Machines that forbid it have each of the tests' hundreds of processes compile all of this code.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-release test test-fast check-install check docs bench experiments lock image-locks sbom audit clean
+.PHONY: help setup demo demo-release test test-fast drills check-install check docs bench experiments lock image-locks sbom audit clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +33,9 @@ test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in 
 
 test-fast: $(INSTALLED) ## Two minutes of tests for while you work: no servers, no training (CONTRIBUTING.md)
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile fast -m "not e2e and not server and not slow"
+
+drills: $(INSTALLED) ## Kill and restart every part of a topology, inject a fault of every kind: minutes; before a release
+	$(BIN)/python -m pytest -m drill
 
 check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)
 	WHEEL_DEPENDENCIES=registry $(BIN)/python -m pytest -o timeout=1800 tests/e2e/test_wheel.py
@@ -70,7 +75,7 @@ bench: $(INSTALLED) ## Measure the encoder, the pipeline and the lake; results i
 	@if [ -z "$(PEERS)" ]; then echo "left out, for want of a folder for their environments: make bench PEERS=folder"; \
 	  else $(BIN)/python -m benchmarks.peers --environments $(PEERS); fi
 
-experiments: $(INSTALLED) ## Long fault experiments; results in experiments/results
+experiments: $(INSTALLED) drills ## Long fault experiments; results in experiments/results
 	$(BIN)/python -m experiments.faults --jobs 2
 	$(BIN)/python -m experiments.fuzz
 	$(BIN)/python -m experiments.machine

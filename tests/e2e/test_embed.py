@@ -272,33 +272,26 @@ def test_embed_unit_that_fails_leaves_the_others_and_is_done_by_the_next_run(
     assert again.json["rows"] == N_FILES
 
 
-def test_embed_function_beside_the_recipe_runs_in_the_workers_of_ray(
+def test_embed_huge_file_by_a_function_beside_the_recipe_is_many_units_and_one_commit(
     commands: Commands, tmp_path: Path
 ) -> None:
-    write_files(tmp_path)
-    (tmp_path / "map_for_workers.py").write_text(
-        "def rows(record):\n    return [record | {'id': record['id'] + end} for end in 'xy']\n"
-    )
-    path = write_recipe(tmp_path, source={"map": "map_for_workers:rows"})
-    run = commands.run("embedlake", "embed", str(path), "--json", *ONE_FILE_PER_UNIT)
-    assert run.code == DONE, run.err
-    assert "starting Ray" in run.err
-    names = {row["doc_id"] for row in rows(Recipe.load(path), "doc_id")}
-    assert names == {f"d{n}{end}" for n in range(N_FILES) for end in "xy"}
-
-
-def test_embed_huge_file_is_many_units_and_one_commit(commands: Commands, tmp_path: Path) -> None:
     # Words of 20 kB: 3 MB of text that are few tokens. An id comes again in another slice.
     words = {f"d{n}": f"{n}" + "x" * 20_000 for n in range(160)}
     path = write_jsonl(tmp_path, "big.jsonl", words)
     with path.open("a") as file:
         file.write('{"id": "d3", "text": "again"}\n')
-    recipe = write_recipe(tmp_path, max_rejected_share=0.5)
+    (tmp_path / "map_for_workers.py").write_text(
+        "def rows(record):\n    return [record | {'id': record['id'] + end} for end in 'xy']\n"
+    )
+    recipe = write_recipe(tmp_path, source={"map": "map_for_workers:rows"}, max_rejected_share=0.5)
     run = commands.run("embedlake", "embed", str(recipe), "--json", *ONE_FILE_PER_UNIT)
     assert run.code == DONE, run.err
-    assert (run.json["rows"], run.json["rejects"]) == (160, {"duplicate_id": 1})
-    names = [one["name"] for one in commands.task_runs(run.json["run_id"])]
-    assert {name for name in names if name.startswith("chunk")} >= {
+    assert "starting Ray" in run.err
+    assert (run.json["rows"], run.json["rejects"]) == (320, {"duplicate_id": 2})
+    names = {row["doc_id"] for row in rows(Recipe.load(recipe), "doc_id")}
+    assert names == {f"d{n}{end}" for n in range(160) for end in "xy"}
+    tasks = [one["name"] for one in commands.task_runs(run.json["run_id"])]
+    assert {name for name in tasks if name.startswith("chunk")} >= {
         f"chunk big.jsonl [{n}/4]" for n in (1, 2, 3, 4)
     }
 

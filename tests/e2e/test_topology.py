@@ -1,4 +1,4 @@
-"""The whole of ``infra/compose.yaml`` without containers, each part ended under a run."""
+"""The services of ``infra/compose.yaml`` without containers; drills end each part under a run."""
 
 from __future__ import annotations
 
@@ -193,7 +193,17 @@ def test_doctor_finds_nothing_wrong_until_the_password_is(world: World) -> None:
         assert "does not accept the credentials (HTTP 401)" in ended.err.splitlines()[-1]
 
 
+def test_deployed_run_makes_what_a_run_here_makes(world: World) -> None:
+    run_id = world.start_run()
+    world.gate.let(N_FILES)
+    state = world.state(run_id)
+    assert state["name"] == "Completed", state
+    world.assert_as_clean("clean")
+
+
+@pytest.mark.drill
 def test_run_goes_on_while_each_part_is_killed_and_started_again(world: World) -> None:
+    world.write({f"d{number}": f"document {number}, again" for number in range(N_FILES)})
     run_id = world.start_run()
     for part in RESTARTED:
         world.gate.let(2)
@@ -204,9 +214,10 @@ def test_run_goes_on_while_each_part_is_killed_and_started_again(world: World) -
     world.gate.let(N_FILES)
     state = world.state(run_id)
     assert state["name"] == "Completed", state
-    world.assert_as_clean("clean")
+    world.assert_as_clean("clean-again")
 
 
+@pytest.mark.drill
 def test_run_whose_worker_was_killed_is_finished_by_the_next(world: World) -> None:
     world.write({f"d{number}": f"document {number}, changed" for number in range(0, N_FILES, 2)})
     world.start_run()
@@ -218,4 +229,4 @@ def test_run_whose_worker_was_killed_is_finished_by_the_next(world: World) -> No
     world.topology.start("worker")
     state = world.state(world.start_run())
     assert state["name"] == "Completed", state
-    world.assert_as_clean("clean")
+    world.assert_as_clean("clean-changed")

@@ -168,7 +168,9 @@ def test_search_with_a_filter_over_a_data_file_that_cannot_be_read_names_the_dam
     table, encoder = table_of(recipe), Encoder.load("hashing", dim=32)
     (path,) = (tmp_path / "lake" / "docs.lance" / "data").iterdir()
     path.write_bytes(path.read_bytes().replace(PAGE_LAYOUT, flipped(PAGE_LAYOUT)))
-    with pytest.raises(LakeError, match=r"docs\.lance: a data file or an index is not what") as caught:
+    with pytest.raises(
+        LakeError, match=r"docs\.lance: a data file or an index is not what"
+    ) as caught:
         table.search("one", encoder, where=where)
     assert caught.value.action == "repair"
     for wrong in ("doc_id = ", "yeer = 3"):
