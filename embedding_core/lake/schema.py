@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from embedding_core.errors import LakeError, words
 from embedding_core.identity import SHOWN_DIGITS, space_id
-from embedding_core.lake.disk.sealed import sealed, unsealed
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.recipe import ModelSpec, Recipe
 from embedding_core.records import ColumnType, Space, StageSeconds
+from embedding_core.sealed import sealed, unsealed
 from embedding_core.store.untrusted.json_text import read_json
 
 VECTOR = "vector"

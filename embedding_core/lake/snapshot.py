@@ -11,7 +11,6 @@ import lance
 import pyarrow as pa
 
 from embedding_core.errors import LakeError
-from embedding_core.lake.disk.sealed import unsealed
 from embedding_core.lake.query.hits import Hits
 from embedding_core.lake.query.search import Query, check_query_space, search_dataset
 from embedding_core.lake.schema import (
@@ -24,6 +23,7 @@ from embedding_core.lake.schema import (
 )
 from embedding_core.protocols import TextEncoder, Vectors
 from embedding_core.records import Space
+from embedding_core.sealed import unsealed
 from embedding_core.store.untrusted.json_text import read_json
 
 if TYPE_CHECKING:

@@ -12,6 +12,12 @@ from embedding_core.runs.outcome import EXIT_CODES, Outcome
 from embedding_core.runs.repair import AuditReport
 
 SOURCES_SHOWN = 5
+TAKEN_OUT = "taken out: `embedlake embed RECIPE` makes the rows again"
+TO_TAKE_OUT = "`--repair` takes them out, and the next run makes the rows again"
+FINAL = (
+    "nothing can make feedback again: put the damaged file back from a copy, or move the folder of "
+    "that table away to go on without"
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,13 @@ class AuditView(Report):
         if not audit.damages:
             return [f"{audit.table}: no damage found ({extent})"]
         lines = [line for damage in audit.damages for line in _damage_lines(damage)]
-        end = f"{len(audit.damages)} damages in {extent}; "
-        if audit.repaired:
-            return [*lines, end + "taken out: `embedlake embed RECIPE` makes the rows again"]
-        return [*lines, end + "`--repair` takes them out, and the next run makes the rows again"]
+        todo = []
+        if len(audit.final) < len(audit.damages):
+            todo.append(TAKEN_OUT if audit.repaired else TO_TAKE_OUT)
+        if audit.final:
+            todo.append(FINAL)
+        end = f"{counted(len(audit.damages), 'damage')} in {extent}; {'; '.join(todo)}"
+        return [*lines, end]
 
     def data(self) -> dict[str, Any]:
         damages = [

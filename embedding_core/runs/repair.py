@@ -16,6 +16,7 @@ from embedding_core.lake.ownership.owner import open_owned
 from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep.manifests import put_damaged_aside
+from embedding_core.lake.upkeep.row_audit import Damage
 from embedding_core.lake.upkeep.table_audit import Audit, take_out
 from embedding_core.lake.upkeep.table_audit import audit as audit_table
 from embedding_core.recipe import Recipe, Resources
@@ -33,19 +34,26 @@ class AuditReport(Audit):
 
     recipe: str
     repaired: bool
-    """Whether all damaged rows were taken out and the indexes made again."""
+    """Whether all that a run can make again was taken out, and the indexes made again."""
     seconds: float
 
     @property
     def outcome(self) -> Outcome:
         """``failed`` when something is damaged and stays so, else ``done``."""
-        return "failed" if self.damages and not self.repaired else "done"
+        stays = self.final if self.repaired else self.damages
+        return "failed" if stays else "done"
+
+    @property
+    def final(self) -> tuple[Damage, ...]:
+        """Damages that neither a repair nor a run can mend."""
+        return tuple(damage for damage in self.damages if damage.is_final)
 
 
 def audit(
     recipe: Recipe, resources: Resources, deep: bool = False, sample_rows: int = SAMPLE_ROWS
 ) -> AuditReport:
-    """Look for damage in the recipe's table, its ledger and its rejects; changes nothing.
+    """Look for damage in the recipe's table, its ledger, its rejects and its feedback; changes
+    nothing.
 
     ``deep`` reads every row, and makes the vectors of about ``sample_rows`` of them again with the
     model in service. Raises ``LakeError`` when there is no table, or when its manifest is damaged.

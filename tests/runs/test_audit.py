@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 
 from embedding_core.errors import EmbedlakeError, LakeError
 from embedding_core.lake import ledger
+from embedding_core.lake.readers.feedback import Feedback, append_feedback, read_feedback
 from embedding_core.lake.table import Table, table_of
 from embedding_core.lake.upkeep.row_audit import Damage, is_another
 from embedding_core.recipe import ModelSpec, Recipe, Resources
+from embedding_core.reports.audit import AuditView
 from embedding_core.runs.job import load
 from embedding_core.runs.repair import AuditReport, repair
 from embedding_core.runs.repair import audit as audit_recipe
@@ -379,6 +382,32 @@ def test_audit_index_that_lost_a_value_is_found_and_made_anew(tmp_path: Path) ->
     assert repair(recipe, RESOURCES, deep=True).outcome == "done"
     assert table_of(recipe).dataset().count_rows(f"source_uri = '{uri}'") == 25
     assert audit(recipe).damages == ()
+
+
+@pytest.mark.parametrize(("damage", "why"), [("short", "bytes"), ("zeros", "at cannot be read")])
+def test_damaged_feedback_is_named_and_stays_as_it_is(
+    tmp_path: Path, damage: str, why: str
+) -> None:
+    recipe = made(tmp_path)
+    opinion = Feedback(datetime.now(UTC), "some words", "a1", "relevant")
+    append_feedback(table_of(recipe), [opinion])
+    assert audit(recipe).damages == ()
+    (file,) = data_files(tmp_path, "docs__feedback")
+    content = file.read_bytes()
+    kept = content[: len(content) // 2]
+    harmed = kept if damage == "short" else kept + bytes(len(content) - len(kept))
+    file.write_bytes(harmed)
+    (found,) = audit(recipe).damages
+    assert (found.kind, found.table, found.data_files) == (
+        "feedback", "docs__feedback", (file.name,)
+    )  # fmt: skip
+    assert why in found.what
+    repaired = repair(recipe, RESOURCES, deep=True)
+    assert repaired.outcome == "failed" and file.read_bytes() == harmed
+    assert "put the damaged file back from a copy" in AuditView(repaired).summary()
+    assert run(recipe).outcome == "done"  # feedback holds up no run
+    file.write_bytes(content)
+    assert audit(recipe).damages == () and list(read_feedback(table_of(recipe))) == [opinion]
 
 
 @pytest.mark.slow

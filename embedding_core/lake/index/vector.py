@@ -18,7 +18,6 @@ import lance
 from embedding_core.errors import LakeError, Locked, Transient, words
 from embedding_core.gpus import n_nvidia_gpus
 from embedding_core.lake import schema
-from embedding_core.lake.disk.sealed import sealed
 from embedding_core.lake.faults import store_faults
 from embedding_core.lake.index.broken import drop_homeless_indexes, drop_index
 from embedding_core.lake.index.scalar import Coverage, coverage, extend, is_to_extend
@@ -28,6 +27,7 @@ from embedding_core.lake.scans import count_vectors, have_vectors
 from embedding_core.lake.snapshot import INDEX_KEY, Snapshot, opened
 from embedding_core.lake.table import Table
 from embedding_core.recipe import IndexKind, IndexSpec
+from embedding_core.sealed import sealed
 
 log = logging.getLogger(__name__)
 

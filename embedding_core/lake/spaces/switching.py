@@ -19,7 +19,6 @@ import pyarrow as pa
 from embedding_core.errors import LakeError, Unfilled
 from embedding_core.identity import SHOWN_DIGITS
 from embedding_core.lake import schema
-from embedding_core.lake.disk.sealed import sealed, unsealed
 from embedding_core.lake.embedding_function import METADATA_KEY, function_metadata
 from embedding_core.lake.evolution import commit_schema
 from embedding_core.lake.faults import tried_again
@@ -28,6 +27,7 @@ from embedding_core.lake.snapshot import INDEX_KEY, Snapshot
 from embedding_core.lake.spaces.vector_columns import field_of, missing_rows, model_of
 from embedding_core.lake.table import Table
 from embedding_core.plurals import counted
+from embedding_core.sealed import sealed, unsealed
 from embedding_core.store.untrusted.json_text import read_json
 
 RECORDS_KEY = b"embedlake:releases"

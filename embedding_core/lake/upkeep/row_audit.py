@@ -40,7 +40,7 @@ HALF_ROUNDING = 2.0**-10
 LEAST_COSINE = 0.999
 """Half precision stays above it against fp32, as in the parity check of every worker."""
 KEY_DIGITS = 64
-DATA, INDEX, COUNT, ROW = "file", "index", "count", "row"
+DATA, INDEX, COUNT, ROW, FEEDBACK = "file", "index", "count", "row", "feedback"
 ROW_COLUMNS = [
     "chunk_id", "file_key", "source_uri", "doc_id", "chunk_index", "text", "context", "text_hash",
     "n_tokens", "char_start", "char_end",
@@ -55,9 +55,9 @@ class Damage:
     """A part of a table that is not what was written."""
 
     kind: str
-    """``file``, ``index``, ``count``, ``row`` or ``manifest``."""
+    """``file``, ``index``, ``count``, ``row``, ``manifest`` or ``feedback``."""
     table: str
-    """Name of the table: the recipe's, its ledger or its rejects."""
+    """Name of the table: the recipe's, its ledger, its rejects or its feedback."""
     what: str
     """The damage in words."""
     data_files: tuple[str, ...] = ()
@@ -75,6 +75,11 @@ class Damage:
     """Name of a damaged index."""
     n_sources: int = 0
     """How many source files are concerned, where they can be told."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no run can make again what is damaged: repair leaves it as it is."""
+        return self.kind == FEEDBACK
 
 
 @dataclass(slots=True)

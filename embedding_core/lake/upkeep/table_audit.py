@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lance
 
@@ -32,6 +32,7 @@ from embedding_core.lake.ledger import (
     open_ledger,
     rejects_table,
 )
+from embedding_core.lake.readers.feedback import feedback_table
 from embedding_core.lake.rows.commit import replace_rows
 from embedding_core.lake.scans import file_versions, key_groups, raw_scan
 from embedding_core.lake.snapshot import Snapshot
@@ -42,6 +43,7 @@ from embedding_core.lake.upkeep.lost_sources import with_sources
 from embedding_core.lake.upkeep.row_audit import (
     COUNT,
     DATA,
+    FEEDBACK,
     INDEX,
     KEY_DIGITS,
     ROW,
@@ -83,12 +85,13 @@ class Audit:
 def audit(
     snapshot: Snapshot, deep: bool = False, encode: Encode | None = None, sample_rows: int = 0
 ) -> Audit:
-    """Look for damage in a table, its ledger and its rejects; changes nothing.
+    """Look for damage in a table, its ledger, its rejects and its feedback; changes nothing.
 
     A quick audit compares sizes of files with the metadata, rows of each file with the ledger, the
     ledger's lines with their checksums, and opens the indexes. A ``deep`` one also reads every row
     and every reject, compares the columns of rows with each other, rejects with their checksums,
-    and about ``sample_rows`` vectors with what ``encode`` makes of their texts. Raises
+    and about ``sample_rows`` vectors with what ``encode`` makes of their texts; it reads the
+    feedback, with which nothing can be compared. Raises
     ``LakeError`` for a damaged manifest: nothing else can be looked at then.
     """
     table, dataset, n_rows = snapshot.table, snapshot.dataset, snapshot.n_rows
@@ -118,6 +121,7 @@ def audit(
     damages = with_sources(table, ledger_entries, damages)
     all_counted = not any(damage.kind == DATA and damage.table == table.name for damage in damages)
     damages += _count_damages(table, seen, all_counted)
+    damages += _feedback_damages(table, deep)
     return Audit(table.uri, snapshot.version, n_rows, deep, seen.encoded_again, tuple(damages))
 
 
@@ -288,16 +292,40 @@ def _damages_beside(table: Table, damages: Sequence[Damage]) -> Iterator[Damage]
                 yield from _line_damages(checked, dataset, fragment, checksums_of)
 
 
+def _feedback_damages(table: Table, deep: bool) -> Iterator[Damage]:
+    """What of the feedback is lost, and in which file."""
+    feedback = feedback_table(table)
+    if not feedback.exists():
+        return
+    damages = list(_file_damages(feedback))
+    if deep and not damages:
+        dataset = feedback.dataset()
+        damages = [
+            damage
+            for fragment in dataset.get_fragments()
+            for damage in _unreadable(feedback, dataset, fragment)
+        ]
+    yield from (replace(damage, kind=FEEDBACK) for damage in damages)
+
+
+def _unreadable(
+    table: Table, dataset: lance.LanceDataset, fragment: lance.LanceFragment
+) -> Iterator[Damage]:
+    """The first column of a fragment that cannot be read."""
+    unreadable = (name for name in dataset.schema.names if not reads(dataset, fragment, name))
+    if (column := next(unreadable, None)) is not None:
+        message, files = f"{column} cannot be read", file_of(dataset, fragment, column)
+        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
+
+
 def _line_damages(
     table: Table,
     dataset: lance.LanceDataset,
     fragment: lance.LanceFragment,
     checksums_of: Checksums,
 ) -> Iterator[Damage]:
-    unreadable = (name for name in dataset.schema.names if not reads(dataset, fragment, name))
-    if (column := next(unreadable, None)) is not None:
-        message, files = f"{column} cannot be read", file_of(dataset, fragment, column)
-        yield Damage(DATA, table.name, message, files, fragment_id=fragment.fragment_id)
+    if unreadable := tuple(_unreadable(table, dataset, fragment)):
+        yield from unreadable
         return
     files = tuple(str(file.path) for file in fragment.data_files())
     try:
