@@ -236,6 +236,9 @@ def test_run_a_slip_in_a_changed_recipe_takes_no_rows_away(
     version = table_of(slip).dataset().version
     with pytest.raises(SetupError, match=r"100% of the table's files would lose their rows"):
         run(slip)
+    tolerant = slip.model_copy(update={"max_rejected_share": 1.0})
+    with pytest.raises(SetupError, match=r"sampled \(each was rejected, as max_rejected_share"):
+        run(tolerant)
     assert table_of(slip).dataset().version == version
     assert run(slip, allow_removals=True).rows == 0
 

@@ -163,11 +163,14 @@ def check_removals(planned: Plan, allowed: bool) -> None:
     """Raise ``SetupError`` for a plan that removes more than the recipe tolerates unasked: files
     that left the source, or rows that a changed recipe would put nothing in place of."""
     if planned.lost_share > planned.max_removed_share and not allowed:
+        why = (
+            "; ".join(planned.sample_problems) or "each was rejected, as max_rejected_share lets it"
+        )
         raise SetupError(
-            f"the recipe was changed and can use none of the records that were sampled "
-            f"({'; '.join(planned.sample_problems)}), so {planned.lost_share:.0%} of the table's "
-            f"files would lose their rows, more than {planned.max_removed_share:.0%} "
-            "(max_removed_share). Nothing was changed: correct the recipe",
+            f"the recipe was changed and can use none of the records that were sampled ({why}), so "
+            f"{planned.lost_share:.0%} of the table's files would lose their rows, more than "
+            f"{planned.max_removed_share:.0%} (max_removed_share). Nothing was changed: "
+            "correct the recipe",
             action="allow_removals",
         )
     if planned.removes_too_much and not allowed:
