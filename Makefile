@@ -34,7 +34,7 @@ test: $(INSTALLED) ## Unit, contract and end-to-end tests with real servers, in 
 test-fast: $(INSTALLED) ## Two minutes of tests for while you work: no servers, no training (CONTRIBUTING.md)
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile fast -m "not e2e and not server and not slow"
 
-drills: $(INSTALLED) ## Kill and restart every part of a topology, inject a fault of every kind: minutes; before a release
+drills: $(INSTALLED) ## Kill and restart every part of a topology under runs: minutes; before a release
 	$(BIN)/python -m pytest -m drill
 
 check-install: $(INSTALLED) ## Install the wheel as users do, from the registry: the core alone, then with `run` (3 GB)

@@ -61,8 +61,6 @@ GROUPS = {
 }
 """A process for each, because importing everything takes seconds. Other experiments on S3 wait for
 half a minute; ``test_proxy`` has what they do."""
-DRILLS = {"faulty machines", "S3"}
-"""Groups that `make drills` runs, not `make test`: minutes."""
 
 
 def experiment(results: Path, names: Iterable[str], *options: str) -> str:
@@ -76,9 +74,7 @@ def experiment(results: Path, names: Iterable[str], *options: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shim.missing() is not None, reason=str(shim.missing()))
-@pytest.mark.parametrize(
-    "group", [pytest.param(name, marks=[pytest.mark.drill] * (name in DRILLS)) for name in GROUPS]
-)
+@pytest.mark.parametrize("group", GROUPS)
 def test_experiments_an_injection_of_each_kind_violates_nothing(tmp_path: Path, group: str) -> None:
     if group == "disks" and (why := mounts.missing()):
         pytest.skip(why)
