@@ -153,7 +153,9 @@ def test_data_file_with_a_flipped_bit_that_cannot_be_read_is_named_with_the_way_
     reads = [lambda: plan(recipe), lambda: status(recipe)]
     reads += [] if beside else [lambda: table_of(recipe).to_arrow()]
     for read in reads:
-        with pytest.raises(LakeError, match=f"docs{beside}.lance: a data file is not") as caught:
+        with pytest.raises(
+            LakeError, match=f"docs{beside}.lance: a data file or an index is not"
+        ) as caught:
             read()
         assert caught.value.action == "repair"
 
