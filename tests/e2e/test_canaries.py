@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from embedlake.local import processes, stack
 from embedlake.settings import Settings
 from tests.driver import write_jsonl
-from tests.e2e.conftest import DONE, FAILED, Answer, run_command
+from tests.e2e.conftest import COMMAND_SECONDS, DONE, FAILED, Answer, run_command
 from tests.e2e.recipes import write_recipe
 from tests.embedlake.test_cli_serve import served
 from tests.encoder.remote.stub_engine import StubEngine, stub_engine
@@ -171,14 +171,16 @@ def test_runs_that_end_well_leave_no_secret(guarded: Guarded, on_s3: str) -> Non
 def test_server_leaves_no_secret(guarded: Guarded, of_hub: str) -> None:
     with served(of_hub, **guarded.environment) as (url, process):
         for token in (SECRETS["EMBEDLAKE_SERVE_TOKEN"], SECRETS["token of a failing run"]):
-            client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"})
+            client = httpx2.Client(
+                base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+            )
             with client:
                 for path in ("/", "/openapi.json", "/metrics", "/api/tables"):
                     guarded.said.append(client.get(path).text)
                 asked = client.post("/api/tables/docs/search", json={"query": f"a {token[:3]}"})
                 guarded.said.append(asked.text)
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=COMMAND_SECONDS)
         guarded.said.append(out + err)
     assert guarded.traces() == []
 

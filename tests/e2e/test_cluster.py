@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 READY = "block forever"
 """What ``ray start --block`` says when the node has joined."""
 NODE = ("--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
-SECONDS = 120.0
+SECONDS = 300.0
 OTHER_RAY = """
 import ray
 ray.__version__ = "2.0.0"

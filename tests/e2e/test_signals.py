@@ -22,7 +22,7 @@ from tests.e2e.recipes import write_recipe
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 120.0
+SECONDS = 300.0
 LAST_LINE = "stopped. What was committed is kept; the same command goes on where this ended"
 
 

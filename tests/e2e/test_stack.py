@@ -44,7 +44,7 @@ def page_in_browser(url: str, profile: Path) -> str:
         [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu",
          "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--virtual-time-budget=20000",
          "--dump-dom", url],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     ).stdout  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_embed_that_is_killed_leaves_no_server_behind(
         started = psutil.Process(flow.pid)
         family = wait_for(lambda: both(started.children(recursive=True)))
         flow.kill()
-        _, alive = psutil.wait_procs(family, timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=300)
     assert alive == []
 
 

@@ -92,9 +92,9 @@ def test_serve_on_another_address_wants_a_token(recipe: Path) -> None:
     environment = {"EMBEDLAKE_SERVE_TOKEN": TOKEN}
     with served(str(recipe), "--host", "0.0.0.0", **environment) as (url, _):
         url = url.replace("0.0.0.0", "127.0.0.1")
-        assert httpx2.get(f"{url}/api/tables").status_code == 401
+        assert httpx2.get(f"{url}/api/tables", timeout=60).status_code == 401
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        assert httpx2.get(f"{url}/api/tables", headers=headers).status_code == 200
+        assert httpx2.get(f"{url}/api/tables", headers=headers, timeout=60).status_code == 200
 
 
 def test_serve_refuses_a_token_that_is_easy_to_guess(recipe: Path) -> None:
