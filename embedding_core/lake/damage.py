@@ -172,7 +172,7 @@ class DamagedManifest(LakeError):
 
 
 def unreadable_rows(why: str) -> LakeError:
-    """The error for a data file of the right size that Lance cannot decode."""
+    """The error for a file of rows or of an index, of the right size, that Lance cannot decode."""
     return LakeError(f"a data file or an index is not what was written ({why})", action="repair")
 
 

@@ -125,13 +125,13 @@ def _unreadable(dataset: lance.LanceDataset, name: str) -> str | None:
     """What Lance says when it cannot read an index; None when it can.
 
     A full-text index is asked for a word, too: only then are its segments compared, which have to
-    be of one kind.
+    be of one kind. Rows that it does not cover yet are left alone.
     """
     try:
         dataset.prewarm_index(name)
         if name == FULL_TEXT_INDEX:
             word = {"query": "a", "columns": ["text"]}
-            dataset.to_table(columns=["_score"], full_text_query=word, limit=1)
+            dataset.to_table(columns=["_score"], full_text_query=word, limit=1, fast_search=True)
     except BaseException as error:
         if not isinstance(error, (OSError, ValueError, RuntimeError)) and not is_panic(error):
             raise
